@@ -1,0 +1,2 @@
+//! scion.
+fn main() {}

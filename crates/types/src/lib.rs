@@ -1,0 +1,20 @@
+//! The words every other crate speaks: positions, pages, relations, keys, ids, times.
+//!
+//! Values only: no I/O, no clock, no dependency. A type is here when two crates that must not know each other
+//! exchange it. Not here: how WAL is read (`wal`), how pages are stored (`store`).
+
+mod cluster;
+mod ids;
+mod key;
+mod lsn;
+mod page;
+mod relation;
+mod time;
+
+pub use cluster::{ClusterState, ServerLimits};
+pub use ids::{BranchId, EndpointId, InvalidId, ProjectId, TimelineId, Xid};
+pub use key::{Key, KeyBytes, SLRU_PAGES_PER_SEGMENT, SlruKind};
+pub use lsn::{Lsn, ParseLsnError};
+pub use page::{BLOCK_SIZE, PAGE_HEADER_SIZE, Page};
+pub use relation::{BlockNumber, DEFAULT_TABLESPACE, Fork, GLOBAL_TABLESPACE, RelFork, RelTag};
+pub use time::PgTime;
