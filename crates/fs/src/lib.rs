@@ -1,1 +1,21 @@
-//! scion fs.
+//! A data directory that Postgres can run on: names in memory, pages from a source, writes in an overlay.
+//!
+//! ```text
+//!   postgres --pread/pwrite--> kernel page cache --FUSE--> fuse (adapter) --> tree (names) --> content (bytes)
+//!                                                                             overlay file <--+--> PageSource
+//! ```
+//!
+//! Invariants
+//! - A page Postgres wrote is read from the overlay, every other page from the source: never copied, never guessed.
+//! - Nothing in the overlay outlives the process: its files have no names.
+//! - The core (`tree`, `content`) knows no kernel types; `fuse` makes no decisions.
+//!
+//! Not here: where pages come from (the caller's `PageSource`), what files a cluster needs (`compute`).
+
+mod filesystem;
+mod mount;
+mod source;
+
+pub use filesystem::{FileSystem, Options, Stats};
+pub use mount::{MountOptions, Mounted, mount};
+pub use source::{Failure, FailureHook, FailureKind, PageSource};
