@@ -1,1 +1,24 @@
-//! scion compute.
+//! One endpoint: a stock Postgres on a branch, its data directory, its WAL on the way to the store.
+//!
+//! ```text
+//!   scion serve (store)                       scion compute (this crate, one process an endpoint)
+//!   +--------------+  protocol over a unix  +------------------------------------------------------+
+//!   | page service |<---------------------->| client --> datadir, control_file, wal_segment --> fs |
+//!   |              |<------- WAL -----------| wal_stream <-- replication --+                       |
+//!   +--------------+                        | agent: process, control      +-- postgres            |
+//!                                           +------------------------------------------------------+
+//! ```
+//!
+//! Invariants
+//! - What a run wrote outside of WAL is never trusted by the next run: data files are thrown away, WAL is kept.
+//! - `pg_wal` of an earlier run is deleted only after the store said it holds all of it.
+//! - Postgres may recycle WAL only after the store acknowledged it (a physical slot holds it back).
+//! - A compute process survives the death of `scion serve` and goes on when it comes back.
+//!
+//! Not here: what a branch is (`store`), how files are served (`fs`), which endpoints should run (`server`).
+
+pub mod control;
+pub mod protocol;
+mod spec;
+
+pub use spec::{EndpointSpec, control_socket};

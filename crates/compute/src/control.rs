@@ -1,0 +1,135 @@
+//! The control socket of an endpoint: how `scion serve` asks a running `scion compute` about itself.
+//!
+//! One JSON object a line, one answer a command: `{"cmd":"status"}`, `{"cmd":"wait_ready"}`, `{"cmd":"flush_lsn"}`,
+//! `{"cmd":"stop"}`. `wait_ready` answers once the endpoint runs or has failed, `stop` once it has stopped.
+//!
+//! Not here: who answers (`agent`).
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What can be asked of an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "cmd", rename_all = "snake_case")]
+pub enum Command {
+    /// How it is now.
+    Status,
+    /// How it is, once it no longer is starting.
+    WaitReady,
+    /// Up to where Postgres has flushed its WAL: every commit a client saw return is below.
+    FlushLsn,
+    /// Stop cleanly; answered when stopped.
+    Stop,
+}
+
+/// An endpoint's answer.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To `Status`, `WaitReady` and `Stop`.
+    Status(Status),
+    /// To `FlushLsn`, as Postgres prints it: `0/16B3748`.
+    FlushLsn(String),
+    /// The command could not be done.
+    Error(String),
+}
+
+/// Where an endpoint is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Not yet accepting connections, or restarting after a crash.
+    Starting,
+    /// Accepting connections.
+    Running,
+    /// Asked to stop.
+    Stopping,
+    /// Stopped cleanly; everything it wrote is in the store. The process ends.
+    Stopped,
+    /// Given up; see the reason. The process ends.
+    Failed,
+}
+
+/// How an endpoint is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Where it is in its life.
+    pub state: State,
+    /// Why it failed, or why it last restarted.
+    pub reason: Option<String>,
+    /// Process id of `postgres`, while there is one.
+    pub postgres_pid: Option<u32>,
+    /// Process id of this `scion compute`.
+    pub compute_pid: u32,
+    /// TCP port.
+    pub port: u16,
+    /// Timeline it writes on.
+    pub timeline: Option<u32>,
+    /// Where that timeline began.
+    pub start_lsn: Option<String>,
+    /// Up to where the store has acknowledged its WAL.
+    pub shipped_lsn: Option<String>,
+    /// Unplanned restarts since the process began.
+    pub restarts: u32,
+    /// Bytes its private overlay holds now.
+    pub overlay_bytes: u64,
+    /// How long the parts of the last start took.
+    pub phases: Phases,
+}
+
+/// Milliseconds of each part of a start.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Phases {
+    /// Shipping what an earlier run left in `pg_wal`.
+    pub tail: f64,
+    /// Asking the store for the new timeline and its state.
+    pub state: f64,
+    /// Making the data directory.
+    pub datadir: f64,
+    /// Mounting it.
+    pub mount: f64,
+    /// From exec of `postgres` to the first accepted connection.
+    pub postgres_start: f64,
+    /// All of it.
+    pub total: f64,
+}
+
+/// Asks the endpoint behind `socket` one thing.
+///
+/// # Errors
+/// Those of the socket: `NotFound` or `ConnectionRefused` when no endpoint runs there, `WouldBlock` or `TimedOut`
+/// after `timeout` without an answer; `InvalidData` for an answer that is none.
+pub fn ask(socket: &Path, command: Command, timeout: Duration) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    write_line(&mut stream, &command)?;
+    let mut line = String::new();
+    if BufReader::new(stream).read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    serde_json::from_str(&line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Writes `value` as one line.
+pub(crate) fn write_line(stream: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value).map_err(io::Error::other)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_written_as_documented() {
+        assert_eq!(serde_json::to_string(&Command::WaitReady).unwrap(), r#"{"cmd":"wait_ready"}"#);
+        assert_eq!(serde_json::from_str::<Command>(r#"{"cmd":"flush_lsn"}"#).unwrap(), Command::FlushLsn);
+        assert!(serde_json::from_str::<Command>(r#"{"cmd":"explode"}"#).is_err());
+    }
+}

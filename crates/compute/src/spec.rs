@@ -1,0 +1,64 @@
+//! What `scion serve` tells a `scion compute` process: one JSON file, written before the process starts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Everything one endpoint needs to know to run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EndpointSpec {
+    /// Project of the branch.
+    pub project: String,
+    /// Branch this endpoint computes on.
+    pub branch: String,
+    /// The endpoint's id.
+    pub endpoint: String,
+    /// The endpoint's own directory (absolute), `DIR/endpoints/<endpoint>`.
+    pub dir: PathBuf,
+    /// Socket of the page service in `scion serve`.
+    pub serve_socket: PathBuf,
+    /// Directory with the `postgres` binary.
+    pub pg_bin: PathBuf,
+    /// TCP port on 127.0.0.1.
+    pub port: u16,
+    /// User and group id Postgres runs as; `None` keeps those of this process.
+    pub run_as: Option<(u32, u32)>,
+    /// Name of the cluster's superuser, trusted on the private socket only.
+    pub superuser: String,
+    /// Extra lines of `postgresql.conf`; they win over scion's own.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+}
+
+impl EndpointSpec {
+    /// Where the data directory is mounted.
+    pub fn mount_dir(&self) -> PathBuf {
+        self.dir.join("mnt")
+    }
+
+    /// Where Postgres writes WAL, on plain disk.
+    pub fn wal_dir(&self) -> PathBuf {
+        self.dir.join("pg_wal")
+    }
+
+    /// Directory of the unix socket, readable by the server's user only.
+    pub fn socket_dir(&self) -> PathBuf {
+        self.dir.join("sock")
+    }
+
+    /// Socket of the control protocol.
+    pub fn control_socket(&self) -> PathBuf {
+        control_socket(&self.dir)
+    }
+
+    /// Standard output and error of `postgres`.
+    pub fn postgres_log(&self) -> PathBuf {
+        self.dir.join("postgres.log")
+    }
+}
+
+/// Socket of the control protocol of the endpoint in `dir`.
+pub fn control_socket(dir: &Path) -> PathBuf {
+    dir.join("control.sock")
+}
