@@ -11,12 +11,27 @@
 //!
 //! Not here: what a record does to a page (`redo`), where changes are kept (`store`).
 
+mod bytes;
 pub mod change;
+pub mod checkpoint;
+pub mod clog;
+pub mod cluster;
+pub mod control;
 pub mod error;
+pub mod image;
+pub mod interpret;
+pub mod multixact;
 pub mod reader;
 pub mod record;
+pub mod xact;
 
 pub use change::{BlockChange, Change};
+pub use checkpoint::{CHECKPOINT_SIZE, CheckPoint, CheckPointPlace, encode_checkpoint};
+pub use cluster::advance;
+pub use control::{ControlFile, DbState};
 pub use error::WalError;
+pub use image::ImageError;
+pub use interpret::{InterpretContext, interpret};
 pub use reader::{RawRecord, RecordReader, WalFormat};
 pub use record::{BlockImage, BlockRef, Compression, Record, RmgrId};
+pub use xact::{ParsedXact, XactKind, xact_time};

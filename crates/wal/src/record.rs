@@ -173,6 +173,10 @@ pub struct Record<'a> {
 
 /// Block references without an allocation for the usual record.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and boxing it is the allocation"
+)]
 enum Blocks<'a> {
     Few([Option<BlockRef<'a>>; 4], usize),
     Many(Vec<BlockRef<'a>>),
@@ -275,6 +279,21 @@ impl<'a> Record<'a> {
     /// The block reference numbered `id`.
     pub fn block(&self, id: u8) -> Option<&BlockRef<'a>> {
         self.blocks().find(|block| block.id == id)
+    }
+
+    /// An error that says this record's content cannot be.
+    pub(crate) fn malformed(&self, reason: &str) -> WalError {
+        WalError::Malformed { at: self.start, record: self.describe(), reason: reason.to_owned() }
+    }
+
+    /// An error that says this record's type is not known.
+    pub(crate) fn unknown(&self) -> WalError {
+        WalError::Unknown { at: self.start, record: self.describe() }
+    }
+
+    /// Resource manager and info bits, for errors.
+    fn describe(&self) -> String {
+        format!("{} (resource manager {}, info {:#04x})", self.rmgr.name(), self.rmgr.0, self.info)
     }
 
     /// The record type's bits: `info` without what the record framing uses (`XLR_INFO_MASK`).
