@@ -1,0 +1,96 @@
+//! What callers hand in and get back. Values only.
+
+use std::path::PathBuf;
+
+use types::{BLOCK_SIZE, BranchId, ClusterState, Lsn, PgTime, RelFork, SlruKind, TimelineId};
+
+/// What a project is created from.
+#[derive(Clone, Debug)]
+pub struct ClusterImport {
+    /// A data directory whose server was shut down cleanly. Only read.
+    pub data_dir: PathBuf,
+    /// The name of the root branch.
+    pub root: BranchId,
+}
+
+/// Sizes that trade memory for speed.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// Bytes of decompressed layer blocks kept in memory, for the whole project.
+    pub cache_bytes: u64,
+    /// A branch's memtable is frozen and written as a layer at this many bytes.
+    pub memtable_bytes: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 32 << 20, memtable_bytes: 32 << 20 }
+    }
+}
+
+/// One branch, as listed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BranchInfo {
+    /// Its name.
+    pub id: BranchId,
+    /// The branch it was made from and where; `None` for the root.
+    pub parent: Option<(BranchId, Lsn)>,
+    /// Oldest position that can be read on this branch.
+    pub start: Lsn,
+    /// End of the last whole durable record.
+    pub head: Lsn,
+    /// Bytes on disk of this branch's own WAL and layers.
+    pub own_bytes: u64,
+}
+
+/// A record boundary at which a branch can be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BranchPoint {
+    /// The branch whose WAL holds it.
+    pub branch: BranchId,
+    /// The end of a record.
+    pub lsn: Lsn,
+    /// Time and end LSN of the last commit at or below it, if one is known.
+    pub last_commit: Option<(PgTime, Lsn)>,
+}
+
+/// A timeline that an endpoint may write from now on.
+#[derive(Clone, Debug)]
+pub struct NewTimeline {
+    /// Its number, unique in the project.
+    pub timeline: TimelineId,
+    /// Where it begins: the branch's head.
+    pub start: Lsn,
+    /// Everything but pages at `start`.
+    pub state: StateAt,
+    /// The timelines that led here, oldest first, and where each ended.
+    pub history: Vec<(TimelineId, Lsn)>,
+}
+
+/// How far the tail of a crashed server's WAL was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TailProgress {
+    /// End of the last whole record held.
+    pub head: Lsn,
+    /// The log ends there: what was sent contains no valid record after it.
+    pub ended: bool,
+}
+
+/// Everything a data directory needs at one LSN that is not relation pages.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StateAt {
+    /// What a checkpoint would say.
+    pub cluster: ClusterState,
+    /// Forks that exist, with their length in blocks. No free space maps.
+    pub relations: Vec<(RelFork, u32)>,
+    /// Databases as (tablespace, database).
+    pub databases: Vec<(u32, u32)>,
+    /// User-made tablespaces.
+    pub tablespaces: Vec<u32>,
+    /// (tablespace, database, content of `pg_filenode.map`); database 0 is the shared map.
+    pub relmaps: Vec<(u32, u32, Vec<u8>)>,
+    /// Prepared transactions: id and file content without its CRC.
+    pub two_phase: Vec<(u64, Vec<u8>)>,
+    /// Pages of every SLRU kept, by page number.
+    pub slru: Vec<(SlruKind, u32, Box<[u8; BLOCK_SIZE]>)>,
+}

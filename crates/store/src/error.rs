@@ -1,0 +1,242 @@
+//! Why the store could not do what was asked, split by what the caller does next.
+//!
+//! Every variant names its object. Not here: which HTTP status or errno that becomes (`server`, `fs`).
+
+use std::io;
+use std::path::PathBuf;
+
+use types::{BlockNumber, BranchId, Lsn, PgTime, RelFork, TimelineId};
+
+/// What every fallible function of this crate returns.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no such branch.
+    #[error("branch {branch} does not exist")]
+    NotFound {
+        /// The branch asked for.
+        branch: BranchId,
+    },
+    /// A branch of that name exists already.
+    #[error("branch {branch} already exists")]
+    Exists {
+        /// The branch to be created.
+        branch: BranchId,
+    },
+    /// The branch cannot be deleted while others start from it.
+    #[error("branch {branch} has child branches, the first is {child}")]
+    HasChildren {
+        /// The branch to be deleted.
+        branch: BranchId,
+        /// One of its children.
+        child: BranchId,
+    },
+    /// The position lies after what the branch holds; ask again later.
+    #[error("{asked} is ahead of branch {branch}, which ends at {head}")]
+    Ahead {
+        /// The branch.
+        branch: BranchId,
+        /// The position asked for.
+        asked: Lsn,
+        /// Where the branch ends.
+        head: Lsn,
+    },
+    /// The position lies before the branch's own start: ask its parent.
+    #[error("{asked} is before the start {start} of branch {branch}{}", ask_parent(.parent))]
+    BeforeStart {
+        /// The branch.
+        branch: BranchId,
+        /// The position asked for.
+        asked: Lsn,
+        /// Where the branch starts.
+        start: Lsn,
+        /// The branch to ask instead; `None` for the root.
+        parent: Option<BranchId>,
+    },
+    /// The time lies before the oldest state kept.
+    #[error("time is before the history of branch {branch}, which begins at {} us after 2000-01-01 UTC", first.pg_us())]
+    BeforeHistory {
+        /// The branch.
+        branch: BranchId,
+        /// The oldest time that can be answered.
+        first: PgTime,
+    },
+    /// The position is inside a record; `resolve_lsn` gives the boundary below it.
+    #[error("{asked} is not the end of a record on branch {branch}; the one below it is {boundary}")]
+    NotBoundary {
+        /// The branch.
+        branch: BranchId,
+        /// The position asked for.
+        asked: Lsn,
+        /// The boundary below.
+        boundary: Lsn,
+    },
+    /// A newer timeline has begun on the branch; the writer must stop.
+    #[error("timeline {} of branch {branch} is fenced{}", timeline.get(), current_is(.current))]
+    Fenced {
+        /// The branch.
+        branch: BranchId,
+        /// The writer's timeline.
+        timeline: TimelineId,
+        /// The timeline that may write; `None` before the first.
+        current: Option<TimelineId>,
+    },
+    /// WAL bytes between what is held and what was sent are missing.
+    #[error("WAL for branch {branch} must continue at {expected}, got {at}")]
+    Gap {
+        /// The branch.
+        branch: BranchId,
+        /// Where the next byte must go.
+        expected: Lsn,
+        /// Where the bytes sent begin.
+        at: Lsn,
+    },
+    /// The relation fork does not exist at that position.
+    #[error("relation {rel} does not exist at {lsn} on branch {branch}")]
+    NoRelation {
+        /// The branch.
+        branch: BranchId,
+        /// The fork.
+        rel: RelFork,
+        /// The position.
+        lsn: Lsn,
+    },
+    /// The block lies behind the end of the fork at that position.
+    #[error("relation {rel} has {blocks} blocks at {lsn} on branch {branch}, block {block} was asked for")]
+    BeyondEnd {
+        /// The branch.
+        branch: BranchId,
+        /// The fork.
+        rel: RelFork,
+        /// The first block that is not there.
+        block: BlockNumber,
+        /// Length of the fork.
+        blocks: u32,
+        /// The position.
+        lsn: Lsn,
+    },
+    /// An extension's resource manager wrote the block; no content can be given.
+    #[error("block {block} of relation {rel} was written by resource manager {rmgr} of an extension")]
+    Unreadable {
+        /// The fork.
+        rel: RelFork,
+        /// The block.
+        block: BlockNumber,
+        /// The extension's resource manager.
+        rmgr: u8,
+    },
+    /// WAL from this position on could not be understood; it is kept, but nothing above can be read.
+    #[error("branch {branch} cannot be read above {at}: {reason}")]
+    Stuck {
+        /// The branch.
+        branch: BranchId,
+        /// End of the last record understood.
+        at: Lsn,
+        /// What was wrong with the next.
+        reason: String,
+    },
+    /// Stored bytes are not what was written. Never retried, never served.
+    #[error("{object} is corrupt at byte {at}: {reason}")]
+    Corrupt {
+        /// The layer, manifest or WAL file.
+        object: String,
+        /// Offset in it.
+        at: u64,
+        /// What was found.
+        reason: String,
+    },
+    /// A page has no version it could be built from.
+    #[error("block {block} of relation {rel} has no base version at {lsn}")]
+    NoBase {
+        /// The fork.
+        rel: RelFork,
+        /// The block.
+        block: BlockNumber,
+        /// The position.
+        lsn: Lsn,
+    },
+    /// A record could not be applied to a page.
+    #[error("apply WAL to block {block} of {rel}: {reason}")]
+    Redo {
+        /// The fork.
+        rel: RelFork,
+        /// The block.
+        block: BlockNumber,
+        /// What was wrong.
+        reason: String,
+    },
+    /// WAL or a control file could not be read.
+    #[error("read WAL")]
+    Wal(#[from] wal::WalError),
+    /// The cluster cannot be imported.
+    #[error("cannot import {path}: {reason}")]
+    Import {
+        /// The data directory or a file in it.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// Another process has this project open.
+    #[error("project {path} is in use by another process")]
+    Locked {
+        /// The project directory.
+        path: PathBuf,
+    },
+    /// Another process has taken over the project.
+    #[error("manifest {sequence} of the project was written by someone else")]
+    Superseded {
+        /// The manifest this process wanted to write.
+        sequence: u64,
+    },
+    /// No space; nothing was acknowledged, and the same call can be made again.
+    #[error("no space left for {path}")]
+    Full {
+        /// What was being written.
+        path: PathBuf,
+    },
+    /// `wait_durable` gave up.
+    #[error("branch {branch} did not reach {upto} in time, it is at {durable}")]
+    Timeout {
+        /// The branch.
+        branch: BranchId,
+        /// The position waited for.
+        upto: Lsn,
+        /// The position reached.
+        durable: Lsn,
+    },
+    /// Reading or writing a file failed.
+    #[error("access {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn ask_parent(parent: &Option<BranchId>) -> String {
+    parent.as_ref().map_or_else(String::new, |parent| format!("; ask its parent {parent}"))
+}
+
+fn current_is(current: &Option<TimelineId>) -> String {
+    current.map_or_else(|| ": none has begun".to_owned(), |id| format!(" by timeline {}", id.get()))
+}
+
+impl StoreError {
+    /// Wraps an I/O error with the file it is about; a full disk has its own variant.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
+            _ => Self::Io { path, source },
+        }
+    }
+
+    /// Stored bytes that are not what was written.
+    pub(crate) fn corrupt(object: impl Into<String>, at: u64, reason: impl Into<String>) -> Self {
+        Self::Corrupt { object: object.into(), at, reason: reason.into() }
+    }
+}
