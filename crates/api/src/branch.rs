@@ -1,0 +1,210 @@
+//! Branches: (parent, LSN) and what was written since.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::connection::ConnectionDetails;
+use crate::database::Database;
+use crate::endpoint::{BranchEndpointCreate, Endpoint};
+use crate::operation::Operation;
+use crate::role::Role;
+
+/// A branch.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Branch {
+    /// Its id: `br-calm-river-8q2k5x1a`.
+    pub id: String,
+    /// Its project.
+    pub project_id: String,
+    /// Its name, unique in the project.
+    pub name: String,
+    /// The branch it was made from; absent for a root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_id: Option<String>,
+    /// Where in the parent's log it begins: everything before this position is in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_lsn: Option<String>,
+    /// Time of the last commit it was made with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_timestamp: Option<String>,
+    /// Ours: the LSN asked for, when `parent_lsn` was rounded down from it to the end of a record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requested_lsn: Option<String>,
+    /// Ours: end of the last whole record the store holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_lsn: Option<String>,
+    /// Ours: bytes on disk that are this branch's alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own_data_bytes: Option<i64>,
+    /// `init` or `ready`.
+    pub current_state: String,
+    /// `storage_deleted` while it is being deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_state: Option<String>,
+    /// When `current_state` last changed.
+    pub state_changed_at: String,
+    /// Who made it.
+    pub creation_source: String,
+    /// The same as `default`; Neon's older word.
+    pub primary: bool,
+    /// Whether it is the parent of branches that name none.
+    pub default: bool,
+    /// Whether it is protected from deletion.
+    pub protected: bool,
+    /// What of the parent it began with; always `parent-data`.
+    pub init_source: String,
+    /// Seconds of processor time; not counted.
+    pub cpu_used_sec: i64,
+    /// Seconds of compute; not counted.
+    pub compute_time_seconds: i64,
+    /// Seconds of activity; not counted.
+    pub active_time_seconds: i64,
+    /// Bytes of WAL written on it.
+    pub written_data_bytes: i64,
+    /// Bytes sent to clients; not counted.
+    pub data_transfer_bytes: i64,
+    /// When it was made.
+    pub created_at: String,
+    /// When it was last changed.
+    pub updated_at: String,
+}
+
+/// Body of `POST /projects/{project_id}/branches`; may be empty.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct BranchCreateRequest {
+    /// The branch wanted.
+    pub branch: BranchCreate,
+    /// Its endpoints; none are made if left out.
+    pub endpoints: Vec<BranchEndpointCreate>,
+    /// Free JSON kept with the branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotation_value: Option<serde_json::Value>,
+}
+
+/// What a new branch should be.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct BranchCreate {
+    /// Its name, 1 to 256 characters, unique in the project; its id if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The branch to make it from; the default branch if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_id: Option<String>,
+    /// Where in the parent's log to begin; its head if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_lsn: Option<String>,
+    /// When in the parent's history to begin, RFC 3339; not together with `parent_lsn`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_timestamp: Option<String>,
+    /// Whether it is protected from deletion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protected: Option<bool>,
+    /// What of the parent to begin with; only `parent-data`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_source: Option<String>,
+    /// When to delete it; refused for now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
+/// Body of `PATCH /projects/{project_id}/branches/{branch_id}`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct BranchUpdateRequest {
+    /// What to change.
+    pub branch: BranchUpdate,
+}
+
+/// What to change of a branch; what is left out stays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct BranchUpdate {
+    /// Its name, 1 to 256 characters, unique in the project.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether it is protected from deletion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protected: Option<bool>,
+}
+
+/// Answer of `POST /projects/{project_id}/branches`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BranchCreated {
+    /// The branch.
+    pub branch: Branch,
+    /// Its endpoints, ready for connections.
+    pub endpoints: Vec<Endpoint>,
+    /// What was done.
+    pub operations: Vec<Operation>,
+    /// Its roles, those of the parent.
+    pub roles: Vec<Role>,
+    /// Its databases, those of the parent.
+    pub databases: Vec<Database>,
+    /// How to connect; absent unless there is an endpoint, one role and one database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connection_uris: Vec<ConnectionDetails>,
+}
+
+/// Answer that holds one branch.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BranchResponse {
+    /// The branch.
+    pub branch: Branch,
+    /// The free JSON it was made with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotation: Option<Annotation>,
+}
+
+/// Answer that holds one branch and what was done to it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BranchOperations {
+    /// The branch.
+    pub branch: Branch,
+    /// What was done.
+    pub operations: Vec<Operation>,
+}
+
+/// Branches, oldest first. Clients rely on `annotations` being there.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BranchList {
+    /// The branches.
+    pub branches: Vec<Branch>,
+    /// The free JSON they were made with, by branch id.
+    pub annotations: BTreeMap<String, Annotation>,
+    /// Where the next page starts.
+    pub pagination: BranchPagination,
+}
+
+/// Order of the branches, and where the next page starts.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BranchPagination {
+    /// To be sent as `cursor`; absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// What they are sorted by.
+    pub sort_by: String,
+    /// `ASC` or `DESC`.
+    pub sort_order: String,
+}
+
+/// Free JSON kept with a branch.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Annotation {
+    /// What it belongs to.
+    pub object: AnnotationObject,
+    /// The JSON as it was sent.
+    pub value: serde_json::Value,
+}
+
+/// What an annotation belongs to.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AnnotationObject {
+    /// Always `console/branch`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Id of the branch.
+    pub id: String,
+}

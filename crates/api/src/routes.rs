@@ -1,0 +1,156 @@
+//! Every route there is: the one list that the document is made from and the server is tested against.
+
+/// Which HTTP method a route answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Reads.
+    Get,
+    /// Creates or acts.
+    Post,
+    /// Changes.
+    Patch,
+    /// Deletes.
+    Delete,
+}
+
+/// One route.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// Its method.
+    pub method: Method,
+    /// Its path after the prefix, parameters in braces.
+    pub path: &'static str,
+    /// Its operation id, Neon's where Neon has the route.
+    pub id: &'static str,
+    /// What it does, in one sentence.
+    pub summary: &'static str,
+    /// Query parameters it knows.
+    pub query: &'static [&'static str],
+    /// Name of the schema of its request body, if it takes one.
+    pub request: Option<&'static str>,
+    /// Status of a success, and the name of the schema of its body.
+    pub response: (u16, &'static str),
+}
+
+const fn get(path: &'static str, id: &'static str, summary: &'static str, answer: &'static str) -> Route {
+    Route { method: Method::Get, path, id, summary, query: &[], request: None, response: (200, answer) }
+}
+
+const fn delete(path: &'static str, id: &'static str, summary: &'static str, answer: &'static str) -> Route {
+    Route { method: Method::Delete, ..get(path, id, summary, answer) }
+}
+
+const fn act(path: &'static str, id: &'static str, summary: &'static str, answer: &'static str) -> Route {
+    Route { method: Method::Post, ..get(path, id, summary, answer) }
+}
+
+impl Route {
+    const fn with_query(self, query: &'static [&'static str]) -> Self {
+        Self { query, ..self }
+    }
+
+    const fn creates_from(self, request: &'static str) -> Self {
+        Self { request: Some(request), response: (201, self.response.1), ..self }
+    }
+
+    const fn patches_with(self, request: &'static str) -> Self {
+        Self { method: Method::Patch, request: Some(request), ..self }
+    }
+}
+
+const PROJECT: &str = "/projects/{project_id}";
+const BRANCHES: &str = "/projects/{project_id}/branches";
+const BRANCH: &str = "/projects/{project_id}/branches/{branch_id}";
+const ENDPOINT: &str = "/projects/{project_id}/endpoints/{endpoint_id}";
+
+/// Every route, grouped by resource.
+pub const ROUTES: &[Route] = &[
+    get("/projects", "listProjects", "Lists projects, newest first.", "ProjectList")
+        .with_query(&["limit", "cursor", "search"]),
+    act("/projects", "createProject", "Makes a project and starts its root branch.", "ProjectCreated")
+        .creates_from("ProjectCreateRequest"),
+    get("/projects/shared", "listSharedProjects", "Lists nothing; nothing is shared.", "ProjectList"),
+    get(PROJECT, "getProject", "Shows a project.", "ProjectResponse"),
+    get(PROJECT, "updateProject", "Changes a project.", "ProjectOperations").patches_with("ProjectUpdateRequest"),
+    delete(PROJECT, "deleteProject", "Deletes a project with all it holds.", "ProjectResponse"),
+    get(BRANCHES, "listProjectBranches", "Lists branches, oldest first.", "BranchList")
+        .with_query(&["search", "limit", "cursor"]),
+    act(BRANCHES, "createProjectBranch", "Makes a branch from the head, an LSN or a time.", "BranchCreated")
+        .creates_from("BranchCreateRequest"),
+    get(BRANCH, "getProjectBranch", "Shows a branch.", "BranchResponse"),
+    get(BRANCH, "updateProjectBranch", "Renames or protects a branch.", "BranchOperations")
+        .patches_with("BranchUpdateRequest"),
+    delete(BRANCH, "deleteProjectBranch", "Deletes a branch that has no children.", "BranchOperations"),
+    get(
+        "/projects/{project_id}/branches/{branch_id}/endpoints",
+        "listProjectBranchEndpoints",
+        "Lists the endpoints of a branch.",
+        "EndpointList",
+    ),
+    get(
+        "/projects/{project_id}/branches/{branch_id}/roles",
+        "listProjectBranchRoles",
+        "Lists the roles of a branch.",
+        "RoleList",
+    ),
+    get(
+        "/projects/{project_id}/branches/{branch_id}/roles/{role_name}/reveal_password",
+        "getProjectBranchRolePassword",
+        "Shows the password of a role.",
+        "RolePassword",
+    ),
+    get(
+        "/projects/{project_id}/branches/{branch_id}/databases",
+        "listProjectBranchDatabases",
+        "Lists the databases of a branch.",
+        "DatabaseList",
+    ),
+    get("/projects/{project_id}/endpoints", "listProjectEndpoints", "Lists endpoints.", "EndpointList"),
+    act(
+        "/projects/{project_id}/endpoints",
+        "createProjectEndpoint",
+        "Makes an endpoint for a branch and starts it.",
+        "EndpointOperations",
+    )
+    .creates_from("EndpointCreateRequest"),
+    get(ENDPOINT, "getProjectEndpoint", "Shows an endpoint.", "EndpointResponse"),
+    delete(ENDPOINT, "deleteProjectEndpoint", "Stops and deletes an endpoint.", "EndpointOperations"),
+    act(
+        "/projects/{project_id}/endpoints/{endpoint_id}/start",
+        "startProjectEndpoint",
+        "Starts an endpoint and waits until it accepts connections.",
+        "EndpointOperations",
+    ),
+    act(
+        "/projects/{project_id}/endpoints/{endpoint_id}/suspend",
+        "suspendProjectEndpoint",
+        "Stops an endpoint cleanly.",
+        "EndpointOperations",
+    ),
+    get("/projects/{project_id}/operations", "listProjectOperations", "Lists operations.", "OperationList")
+        .with_query(&["limit", "cursor"]),
+    get(
+        "/projects/{project_id}/operations/{operation_id}",
+        "getProjectOperation",
+        "Shows an operation.",
+        "OperationResponse",
+    ),
+    get(
+        "/projects/{project_id}/connection_uri",
+        "getConnectionURI",
+        "Says how to connect to a database as a role.",
+        "ConnectionUri",
+    )
+    .with_query(&["branch_id", "endpoint_id", "database_name", "role_name", "pooled"]),
+    get("/users/me", "getCurrentUserInfo", "Shows the only user.", "User"),
+    get(
+        "/users/me/organizations",
+        "getCurrentUserOrganizations",
+        "Lists the only organization.",
+        "OrganizationList",
+    ),
+    get("/regions", "getActiveRegions", "Lists the only region.", "RegionList"),
+    get("/auth", "getAuthDetails", "Says how the key was recognized.", "AuthDetails"),
+    get("/status", "getStatus", "Ours: says whether all is well.", "Status"),
+    act("/shutdown", "shutdown", "Ours: stops every endpoint cleanly, then the server.", "Status"),
+];
