@@ -17,13 +17,27 @@
 //!
 //! Follows `ControlFileData` in `catalog/pg_control.h` of 15; 13 to 16 have the same version number.
 
-use types::{ClusterState, Lsn, ServerLimits};
+use types::{BLOCK_SIZE, ClusterState, Lsn, ServerLimits};
 
-use crate::checkpoint::CheckPoint;
+use crate::bytes::{i32_at, u8_at, u32_at, u64_at};
+use crate::checkpoint::{CHECKPOINT_SIZE, CheckPoint};
+use crate::major::pg15;
+use crate::page::{WAL_PAGE_BYTES, record_end, segment_size_is_valid};
+use crate::record::RECORD_HEADER_SIZE;
 use crate::{WalError, WalFormat};
 
 /// Bytes of the file (`PG_CONTROL_FILE_SIZE`).
 pub const CONTROL_FILE_SIZE: usize = 8192;
+
+/// Bytes of a checkpoint record: header, short main data header, checkpoint.
+pub const SHUTDOWN_RECORD_SIZE: usize = RECORD_HEADER_SIZE + 2 + CHECKPOINT_SIZE;
+
+/// Blocks in a relation's segment file (`RELSEG_SIZE`): 1 GB.
+const RELATION_SEGMENT_BLOCKS: u32 = 131_072;
+
+const VERSION: usize = 8;
+const CHECKPOINT: usize = 40;
+const CRC: usize = 288;
 
 /// What the server was doing when it last wrote the file (`DBState`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,8 +87,19 @@ impl ControlFile {
     /// # Errors
     /// `Unsupported` for another version, block size or byte order, or if the checksum is wrong.
     pub fn parse(bytes: &[u8]) -> Result<Self, WalError> {
-        let _ = bytes;
-        Err(WalError::Unsupported("not read".to_owned()))
+        let refuse = |reason: String| WalError::Unsupported(format!("pg_control: {reason}"));
+        let short = || refuse(format!("{} bytes are too few", bytes.len()));
+        let version = u32_at(bytes, VERSION).ok_or_else(short)?;
+        if version != pg15::CONTROL_VERSION {
+            return Err(refuse(format!("version {version}; {} is PostgreSQL 15's", pg15::CONTROL_VERSION)));
+        }
+        let stored = u32_at(bytes, CRC).ok_or_else(short)?;
+        let computed = crc32c::crc32c(bytes.get(..CRC).ok_or_else(short)?);
+        if stored != computed {
+            return Err(refuse(format!("checksum {stored:08x}, its bytes give {computed:08x}")));
+        }
+        check_build(bytes)?;
+        fields(bytes).ok_or_else(|| refuse("a field is out of range".to_owned()))
     }
 
     /// What the cluster's WAL looks like.
@@ -87,6 +112,92 @@ impl ControlFile {
     /// # Errors
     /// `Unsupported` unless the cluster was cleanly shut down, not in recovery.
     pub fn cluster_state(&self) -> Result<ClusterState, WalError> {
-        Err(WalError::Unsupported("not read".to_owned()))
+        let start = self.checkpoint_start;
+        if self.state != DbState::ShutDown || self.checkpoint.redo != start.raw() {
+            return Err(WalError::Unsupported(format!(
+                "the cluster was not cleanly shut down: pg_control says {:?}",
+                self.state
+            )));
+        }
+        let checkpoint = &self.checkpoint;
+        Ok(ClusterState {
+            lsn: record_end(start, SHUTDOWN_RECORD_SIZE, self.segment_bytes),
+            last_record: start,
+            timeline: checkpoint.timeline,
+            next_xid: checkpoint.next_xid,
+            next_oid: checkpoint.next_oid,
+            next_multi: checkpoint.next_multi,
+            next_multi_offset: checkpoint.next_multi_offset,
+            oldest_xid: checkpoint.oldest_xid,
+            oldest_xid_database: checkpoint.oldest_xid_database,
+            oldest_multi: checkpoint.oldest_multi,
+            oldest_multi_database: checkpoint.oldest_multi_database,
+            oldest_commit_ts_xid: checkpoint.oldest_commit_ts_xid,
+            newest_commit_ts_xid: checkpoint.newest_commit_ts_xid,
+            full_page_writes: checkpoint.full_page_writes,
+            limits: self.limits,
+            last_commit: None,
+            latest_xact_time: None,
+        })
     }
+}
+
+/// Refuses what was built with other sizes than Postgres's defaults.
+fn check_build(bytes: &[u8]) -> Result<(), WalError> {
+    let expected = [
+        ("catalog version", 12, pg15::CATALOG_VERSION),
+        ("alignment", 204, 8),
+        ("block size", 216, BLOCK_SIZE as u32),
+        ("blocks in a relation segment", 220, RELATION_SEGMENT_BLOCKS),
+        ("WAL block size", 224, WAL_PAGE_BYTES as u32),
+    ];
+    for (name, at, expected) in expected {
+        let found = u32_at(bytes, at);
+        if found != Some(expected) {
+            return Err(WalError::Unsupported(format!(
+                "pg_control: {name} {found:?}, only {expected} will do"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn fields(bytes: &[u8]) -> Option<ControlFile> {
+    let segment_bytes = u64::from(u32_at(bytes, 228)?);
+    if !segment_size_is_valid(segment_bytes) {
+        return None;
+    }
+    Some(ControlFile {
+        system_id: u64_at(bytes, 0)?,
+        major: pg15::MAJOR,
+        catalog_version: u32_at(bytes, 12)?,
+        state: db_state(u32_at(bytes, 16)?)?,
+        checkpoint_start: Lsn::from_raw(u64_at(bytes, 32)?)?,
+        checkpoint: CheckPoint::parse(bytes.get(CHECKPOINT..)?)?,
+        limits: ServerLimits {
+            wal_level: i32_at(bytes, 172)?,
+            wal_log_hints: u8_at(bytes, 176)? != 0,
+            max_connections: i32_at(bytes, 180)?,
+            max_worker_processes: i32_at(bytes, 184)?,
+            max_wal_senders: i32_at(bytes, 188)?,
+            max_prepared_xacts: i32_at(bytes, 192)?,
+            max_locks_per_xact: i32_at(bytes, 196)?,
+            track_commit_timestamp: u8_at(bytes, 200)? != 0,
+        },
+        segment_bytes,
+        checksum_version: u32_at(bytes, 252)?,
+    })
+}
+
+fn db_state(raw: u32) -> Option<DbState> {
+    Some(match raw {
+        0 => DbState::Startup,
+        1 => DbState::ShutDown,
+        2 => DbState::ShutDownInRecovery,
+        3 => DbState::ShuttingDown,
+        4 => DbState::InCrashRecovery,
+        5 => DbState::InArchiveRecovery,
+        6 => DbState::InProduction,
+        _ => return None,
+    })
 }

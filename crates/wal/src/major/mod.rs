@@ -1,0 +1,3 @@
+//! What differs between major versions, one file each.
+
+pub(crate) mod pg15;
