@@ -1,0 +1,87 @@
+//! Which routine changes a relation block, and the rules all of them share.
+//!
+//! Follows `XLogReadBufferForRedoExtended` in `xlogutils.c`: an applicable image wins over everything, then the
+//! page's LSN says whether the record is already in the page, and a changed page gets the record's end LSN.
+
+use types::{BlockNumber, Fork, Lsn, RelFork};
+use wal::{BlockRef, Record, RmgrId};
+
+use crate::bytes::Done;
+use crate::page::{self, PageBytes};
+use crate::{Fault, RedoContext, btree, heap, heap_vm, heap2, image, sequence};
+
+const XLOG_FPI_FOR_HINT: u8 = 0xA0;
+const XLOG_FPI: u8 = 0xB0;
+
+/// One record about to change one page.
+pub(crate) struct Step<'a, 'r> {
+    pub(crate) cx: &'a RedoContext,
+    pub(crate) record: &'a Record<'r>,
+    /// The record's reference to this page.
+    pub(crate) block: &'a BlockRef<'r>,
+    pub(crate) page: &'a mut PageBytes,
+}
+
+/// Whether a routine's change moves the page's LSN.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// The page gets the record's end LSN.
+    Changed,
+    /// Only a hint was set; the page keeps its LSN.
+    HintOnly,
+}
+
+type Routine = fn(&mut Step<'_, '_>) -> Result<Effect, Fault>;
+
+/// Applies `record` to block `block` of `rel`.
+pub(crate) fn apply(
+    cx: &RedoContext,
+    rel: RelFork,
+    block: BlockNumber,
+    page: &mut types::Page,
+    record: &Record<'_>,
+    end: Lsn,
+) -> Done {
+    let Some(block) = record.blocks().find(|candidate| candidate.block == block && candidate.rel == rel)
+    else {
+        return if rel.fork == Fork::Visibility {
+            heap_vm::apply_unreferenced(rel.rel, block, page, record)
+        } else {
+            Err(Fault::Untouched)
+        };
+    };
+    if let Some(image) = block.image.as_ref().filter(|image| image.apply) {
+        return image::restore(image, page, end);
+    }
+    if record.rmgr == RmgrId::XLOG && record.op() == XLOG_FPI_FOR_HINT {
+        return Ok(()); // full_page_writes was off: the hint is lost, which hints may be
+    }
+    if rel.fork == Fork::Visibility {
+        return heap_vm::apply_referenced(block, page, record, end);
+    }
+    if !block.will_init && page::lsn(page) >= Some(end) {
+        return Ok(());
+    }
+    let routine = routine(record).ok_or(Fault::Unsupported)?;
+    if !block.will_init && page::is_new(page) {
+        return Err(Fault::Malformed("the page was never initialised"));
+    }
+    let effect = routine(&mut Step { cx, record, block, page })?;
+    if effect == Effect::Changed {
+        page::set_lsn(page, end);
+    }
+    Ok(())
+}
+
+fn routine(record: &Record<'_>) -> Option<Routine> {
+    match record.rmgr {
+        RmgrId::XLOG if record.op() == XLOG_FPI => {
+            Some(|_| Err(Fault::Malformed("a page image record without one")))
+        }
+        RmgrId::HEAP => Some(heap::apply),
+        RmgrId::HEAP2 => Some(heap2::apply),
+        RmgrId::BTREE => Some(btree::apply),
+        RmgrId::SEQ => Some(sequence::apply),
+        _ => None,
+    }
+}

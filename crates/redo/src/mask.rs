@@ -1,0 +1,87 @@
+//! What two copies of a page may differ in though the same records were applied to both.
+//!
+//! `wal_consistency_checking` puts the page after each record into the record; replay compares. Hints that are not
+//! logged, and what replay does not know, are masked on both sides first. Follows `bufmask.c`, `heap_mask`,
+//! `btree_mask`, `seq_mask`. Used by tests: a page with its hints masked is of no other use.
+
+use types::{BLOCK_SIZE, BlockNumber, PAGE_HEADER_SIZE};
+use wal::RmgrId;
+
+use crate::btree_page::{HAS_GARBAGE, LEAF, Opaque, SPLIT_END};
+use crate::page::{
+    self, ALL_VISIBLE, HAS_FREE_LINES, ItemState, LinePointer, PAGE_FULL, PageBytes, line_pointer,
+    max_offset, set_flags, set_line_pointer,
+};
+
+/// `HEAP_XACT_MASK`: all of infomask that depends on transactions.
+const XACT_MASK: u16 = 0xFFF0;
+/// `HEAP_XMIN_FROZEN`
+const XMIN_FROZEN: u16 = 0x0300;
+/// `HEAP_XMAX_COMMITTED | HEAP_XMAX_INVALID`
+const XMAX_HINTS: u16 = 0x0C00;
+/// `SpecTokenOffsetNumber`
+const SPECULATIVE_TOKEN: u16 = 0xFFFE;
+
+/// Masks what may differ on block `block`, which a record of `rmgr` changed. Pages of resource managers that cannot
+/// be replayed are only masked as every page is.
+pub fn mask(page: &mut PageBytes, rmgr: RmgrId, block: BlockNumber) {
+    page[..10].fill(0); // LSN and checksum
+    if rmgr != RmgrId::SEQ {
+        page::set_prune_xid(page, 0);
+        set_flags(page, 0, HAS_FREE_LINES | PAGE_FULL | ALL_VISIBLE);
+    }
+    let (lower, upper, special) = (page::lower(page), page::upper(page), page::special(page));
+    if (PAGE_HEADER_SIZE..=upper).contains(&lower) && upper <= special && special <= BLOCK_SIZE {
+        page[lower..upper].fill(0);
+    }
+    match rmgr {
+        RmgrId::HEAP | RmgrId::HEAP2 => mask_heap(page, block),
+        RmgrId::BTREE => mask_btree(page),
+        _ => {}
+    }
+}
+
+fn mask_heap(page: &mut PageBytes, block: BlockNumber) {
+    for number in 1..=max_offset(page) {
+        let Ok(pointer) = line_pointer(page, number) else { return };
+        if pointer.state == ItemState::Normal {
+            mask_tuple(page, pointer.start(), block, number);
+        }
+        if pointer.len > 0 {
+            let end = pointer.start() + usize::from(pointer.len);
+            let padding = pointer.aligned_len() - usize::from(pointer.len);
+            if let Some(padding) = page.get_mut(end..end + padding) {
+                padding.fill(0);
+            }
+        }
+    }
+}
+
+fn mask_tuple(page: &mut PageBytes, at: usize, block: BlockNumber, number: u16) {
+    let Some(header) = page.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<23>()) else { return };
+    let infomask = u16::from_le_bytes([header[20], header[21]]);
+    let hints = if infomask & XMIN_FROZEN == XMIN_FROZEN { XMAX_HINTS } else { XACT_MASK };
+    [header[20], header[21]] = (infomask & !hints).to_le_bytes();
+    header[8..12].fill(0); // command id
+    if u16::from_le_bytes([header[16], header[17]]) == SPECULATIVE_TOKEN {
+        [header[12], header[13]] = ((block.get() >> 16) as u16).to_le_bytes();
+        [header[14], header[15]] = (block.get() as u16).to_le_bytes();
+        [header[16], header[17]] = number.to_le_bytes();
+    }
+}
+
+fn mask_btree(page: &mut PageBytes) {
+    let Ok(mut opaque) = Opaque::of(page) else { return };
+    let flags = opaque.flags();
+    opaque.set_flags(flags & !(HAS_GARBAGE | SPLIT_END));
+    opaque.set_cycle_id(0);
+    if flags & LEAF != 0 {
+        for number in 1..=max_offset(page) {
+            let Ok(pointer) = line_pointer(page, number) else { return };
+            let masked = LinePointer { state: ItemState::Unused, ..pointer };
+            if set_line_pointer(page, number, masked).is_err() {
+                return;
+            }
+        }
+    }
+}
