@@ -12,10 +12,18 @@
 //!
 //! Not here: where pages come from (the caller's `PageSource`), what files a cluster needs (`compute`).
 
+mod backing;
+mod content;
+mod directory;
 mod filesystem;
+mod fuse;
 mod mount;
+mod names;
+mod overlay;
 mod source;
+mod tree;
 
 pub use filesystem::{FileSystem, Options, Stats};
 pub use mount::{MountOptions, Mounted, mount};
+pub use names::{SEGMENT_BLOCKS, parse_relation_path, relation_path};
 pub use source::{Failure, FailureHook, FailureKind, PageSource};

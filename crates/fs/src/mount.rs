@@ -1,9 +1,24 @@
 //! Mounting, and unmounting for certain.
+//!
+//! Unmounting never waits for whoever uses the mount: the overlay is worthless afterwards anyway, so the connection is
+//! aborted (readers and writers get an error) and the mount point detached.
 
 use crate::FileSystem;
+use crate::fuse::Adapter;
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+use rustix::process::{Resource, Rlimit};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long `unmount` waits for the threads that answered the kernel; one may be stuck in the page source.
+const THREADS_WAIT: Duration = Duration::from_secs(5);
+/// How often a dead mount is removed before giving up; they can be stacked.
+const STALE_ROUNDS: usize = 8;
 
 /// How a file system is mounted.
 #[derive(Clone, Copy, Debug)]
@@ -19,19 +34,107 @@ impl Default for MountOptions {
 }
 
 /// A mounted file system. Dropping it unmounts.
-pub struct Mounted {}
+pub struct Mounted {
+    at: PathBuf,
+    session: Option<BackgroundSession>,
+}
 
 impl Mounted {
-    /// Unmounts and waits for the threads. If something still uses the mount it is cut off: its connection is aborted
-    /// and the mount point detached, so this returns with the mount point free.
-    pub fn unmount(self) -> io::Result<()> {
-        Ok(())
+    /// Unmounts and waits a little for the threads. If something still uses the mount it is cut off: its connection
+    /// is aborted and the mount point detached, so this returns with the mount point free. What the kernel had not
+    /// written back is lost.
+    pub fn unmount(mut self) -> io::Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        let Some(session) = self.session.take() else { return Ok(()) };
+        let detached = detach(&self.at);
+        let deadline = Instant::now() + THREADS_WAIT;
+        while !session.guard.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if session.guard.is_finished() {
+            if let Err(error) = session.umount_and_join() {
+                tracing::warn!("file system threads of {}: {error}", self.at.display());
+            }
+        } else {
+            tracing::warn!("file system threads of {} are still busy", self.at.display());
+            // Dropping it would unmount the path once more, and by then something else may be mounted there.
+            std::mem::forget(session);
+        }
+        detached
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::error!("unmount {}: {error}", self.at.display());
+        }
     }
 }
 
 /// Mounts `fs` at the directory `at`; a dead mount left there by a killed process is removed first.
 ///
-/// As root every user may enter and ordinary permission bits decide; another user needs `fusermount3`.
-pub fn mount(_fs: Arc<FileSystem>, _at: &Path, _options: MountOptions) -> io::Result<Mounted> {
-    Err(io::ErrorKind::Unsupported.into())
+/// As root every user may enter and ordinary permission bits decide; another user needs `fusermount3`, and only that
+/// user may enter.
+pub fn mount(fs: Arc<FileSystem>, at: &Path, options: MountOptions) -> io::Result<Mounted> {
+    remove_dead_mounts(at)?;
+    allow_many_files();
+    let at = at.canonicalize()?;
+    let root = rustix::process::geteuid().is_root();
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName("scion".to_owned()),
+        MountOption::Subtype("scion".to_owned()),
+        MountOption::DefaultPermissions,
+        MountOption::NoAtime,
+        MountOption::NoDev,
+        MountOption::NoSuid,
+    ];
+    config.acl = if root { SessionACL::All } else { SessionACL::Owner };
+    config.n_threads = Some(options.threads.max(1));
+    config.clone_fd = true;
+    let session = Session::new(Adapter(fs), &at, &config)?.spawn()?;
+    Ok(Mounted { at, session: Some(session) })
+}
+
+/// Removes mounts at `at` whose process has died: every access says "not connected".
+fn remove_dead_mounts(at: &Path) -> io::Result<()> {
+    for _ in 0..STALE_ROUNDS {
+        match rustix::fs::stat(at) {
+            Err(Errno::NOTCONN | Errno::CONNABORTED) => detach(at)?,
+            Err(errno) => return Err(errno.into()),
+            Ok(_) => return Ok(()),
+        }
+    }
+    Err(Errno::BUSY.into())
+}
+
+/// Aborts the connection of the mount at `at` and takes the mount away. Not mounted is fine.
+fn detach(at: &Path) -> io::Result<()> {
+    match rustix::mount::unmount(at, UnmountFlags::FORCE | UnmountFlags::DETACH) {
+        Err(Errno::PERM) => fusermount_lazily(at),
+        Err(Errno::INVAL) | Ok(()) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The way of a user who is not root.
+fn fusermount_lazily(at: &Path) -> io::Result<()> {
+    let mut command = Command::new("fusermount3");
+    command.args(["-u", "-q", "-z", "--"]).arg(at).stdin(Stdio::null()).stderr(Stdio::null());
+    let status = command.status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("fusermount3 -u {}: {status}", at.display())))
+    }
+}
+
+/// Every file Postgres wrote more than a page to keeps a descriptor.
+fn allow_many_files() {
+    let Rlimit { maximum, .. } = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).ok();
 }

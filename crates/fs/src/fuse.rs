@@ -1,0 +1,483 @@
+//! The kernel's words for what `tree` and `content` do; decides nothing.
+//!
+//! The kernel caches: names and attributes for an hour (this mount is the only way in), pages for as long as it likes,
+//! writes until it writes them back. Therefore sizes and times of files that are being written are the kernel's, and
+//! arrive as `setattr`. What is answered with `ENOSYS` is asked once and then done by the kernel itself: open and
+//! close (contents depend on the node alone), fsync (the pages have been sent before it is asked; the overlay is never
+//! trusted after a crash), flush, lseek, copies between files (done with read and write).
+
+use crate::content::Content;
+use crate::filesystem::{FileSystem, Linked};
+use crate::tree::{Attr, Body, FileKind, Meta, NAME_BYTES, Node, NodeId, Owner};
+use fuser::{
+    BsdFileFlags, Errno as Reply, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request,
+    TimeOrNow, WriteFlags,
+};
+use rustix::io::Errno;
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long the kernel may believe a name or an attribute.
+const TTL: Duration = Duration::from_secs(3600);
+/// Largest write the kernel sends at once.
+const MAX_WRITE_BYTES: u32 = 1 << 20;
+/// Requests the kernel may have waiting in the background: readahead, writeback.
+const MAX_BACKGROUND: u16 = 64;
+
+thread_local! {
+    /// One read's bytes; grows to the largest read of its thread.
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A mounted file system, as fuser drives it.
+pub(crate) struct Adapter(pub(crate) Arc<FileSystem>);
+
+fn reply(errno: Errno) -> Reply {
+    Reply::from_i32(errno.raw_os_error())
+}
+
+fn file_type(kind: FileKind) -> FileType {
+    match kind {
+        FileKind::Directory => FileType::Directory,
+        FileKind::Regular => FileType::RegularFile,
+        FileKind::Symlink => FileType::Symlink,
+        FileKind::Socket => FileType::Socket,
+        FileKind::Fifo => FileType::NamedPipe,
+    }
+}
+
+fn file_attr(attr: Attr) -> FileAttr {
+    let Attr { id, kind, size, meta } = attr;
+    FileAttr {
+        ino: INodeNo(id),
+        size,
+        blocks: size.div_ceil(512),
+        atime: meta.atime,
+        mtime: meta.mtime,
+        ctime: meta.ctime,
+        crtime: UNIX_EPOCH,
+        kind: file_type(kind),
+        perm: meta.mode as u16,
+        nlink: meta.nlink,
+        uid: meta.uid,
+        gid: meta.gid,
+        rdev: 0,
+        blksize: 8192,
+        flags: 0,
+    }
+}
+
+fn node_attr(node: &Node) -> FileAttr {
+    file_attr(node.attr())
+}
+
+/// The answer to a lookup of a name that does not exist: node 0, which the kernel may also believe for an hour.
+fn no_entry() -> FileAttr {
+    let meta =
+        Meta { mode: 0, uid: 0, gid: 0, nlink: 0, atime: UNIX_EPOCH, mtime: UNIX_EPOCH, ctime: UNIX_EPOCH };
+    file_attr(Attr { id: 0, kind: FileKind::Regular, size: 0, meta })
+}
+
+fn time(asked: TimeOrNow) -> SystemTime {
+    match asked {
+        TimeOrNow::SpecificTime(time) => time,
+        TimeOrNow::Now => SystemTime::now(),
+    }
+}
+
+fn owner(request: &Request, mode: u32) -> Owner {
+    Owner { uid: request.uid(), gid: request.gid(), mode }
+}
+
+impl Adapter {
+    fn node(&self, id: INodeNo) -> Result<Arc<Node>, Errno> {
+        self.0.tree.node(id.0)
+    }
+
+    fn answer_new(&self, made: Result<Arc<Node>, Errno>, answer: ReplyEntry) {
+        match made {
+            Ok(node) => answer.entry(&TTL, &node_attr(&node), Generation(0)),
+            Err(errno) => answer.error(reply(errno)),
+        }
+    }
+
+    fn create_file(
+        &self,
+        request: &Request,
+        parent: NodeId,
+        name: &OsStr,
+        mode: u32,
+        flags: i32,
+    ) -> Result<Arc<Node>, Errno> {
+        let tree = &self.0.tree;
+        match tree.create(parent, name, owner(request, mode), Body::Regular(Content::plain(&[]))) {
+            Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => {
+                let node = tree.lookup(parent, name)?;
+                if flags & libc::O_TRUNC != 0 {
+                    node.content()?.set_len(&self.0.backing, 0)?;
+                }
+                Ok(node)
+            }
+            made => made,
+        }
+    }
+}
+
+fn answer(result: Result<(), Errno>, empty: ReplyEmpty) {
+    match result {
+        Ok(()) => empty.ok(),
+        Err(errno) => empty.error(reply(errno)),
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let wanted = InitFlags::FUSE_WRITEBACK_CACHE
+            | InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_DO_READDIRPLUS
+            | InitFlags::FUSE_READDIRPLUS_AUTO
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
+            | InitFlags::FUSE_EXPLICIT_INVAL_DATA
+            | InitFlags::FUSE_CACHE_SYMLINKS
+            | InitFlags::FUSE_ASYNC_DIO
+            | InitFlags::FUSE_NO_OPEN_SUPPORT
+            | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
+        if let Err(missing) = config.add_capabilities(wanted) {
+            tracing::info!("the kernel does not offer {missing:?}");
+            if missing.intersects(InitFlags::FUSE_NO_OPEN_SUPPORT | InitFlags::FUSE_NO_OPENDIR_SUPPORT) {
+                return Err(std::io::Error::other("the kernel's FUSE is older than Linux 5.1"));
+            }
+            config.add_capabilities(wanted & !missing).ok();
+        }
+        // A refusal names the nearest value the kernel takes; a refused write size leaves fuser's default.
+        config.set_max_write(MAX_WRITE_BYTES).ok();
+        if let Err(nearest) = config.set_max_readahead(MAX_WRITE_BYTES) {
+            config.set_max_readahead(nearest).ok();
+        }
+        config.set_max_background(MAX_BACKGROUND).ok();
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, out: ReplyEntry) {
+        match self.0.tree.lookup(parent.0, name) {
+            Err(Errno::NOENT) => out.entry(&TTL, &no_entry(), Generation(0)),
+            found => self.answer_new(found, out),
+        }
+    }
+
+    fn forget(&self, _request: &Request, id: INodeNo, times: u64) {
+        self.0.tree.forget(id.0, times);
+    }
+
+    fn getattr(&self, _request: &Request, id: INodeNo, _fh: Option<FileHandle>, out: ReplyAttr) {
+        match self.node(id) {
+            Ok(node) => out.attr(&TTL, &node_attr(&node)),
+            Err(errno) => out.error(reply(errno)),
+        }
+    }
+
+    fn setattr(
+        &self,
+        _request: &Request,
+        id: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        out: ReplyAttr,
+    ) {
+        let node = match self.node(id) {
+            Ok(node) => node,
+            Err(errno) => return out.error(reply(errno)),
+        };
+        if let Some(size) = size {
+            let done = node.content().and_then(|content| content.set_len(&self.0.backing, size));
+            if let Err(errno) = done {
+                return out.error(reply(errno));
+            }
+            node.touch();
+        }
+        {
+            let mut meta = node.meta.lock();
+            if uid.is_some() || gid.is_some() || size.is_some() {
+                meta.mode &= !0o6000;
+            }
+            meta.mode = mode.map_or(meta.mode, |mode| mode & 0o7777);
+            meta.uid = uid.unwrap_or(meta.uid);
+            meta.gid = gid.unwrap_or(meta.gid);
+            meta.atime = atime.map_or(meta.atime, time);
+            meta.mtime = mtime.map_or(meta.mtime, time);
+            meta.ctime = ctime.unwrap_or_else(SystemTime::now);
+        }
+        out.attr(&TTL, &node_attr(&node));
+    }
+
+    fn readlink(&self, _request: &Request, id: INodeNo, out: ReplyData) {
+        match self.node(id).as_deref().map(|node| &node.body) {
+            Ok(Body::Symlink(target)) => out.data(target.as_bytes()),
+            Ok(_) => out.error(reply(Errno::INVAL)),
+            Err(errno) => out.error(reply(*errno)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _rdev: u32,
+        out: ReplyEntry,
+    ) {
+        let body = match mode & libc::S_IFMT {
+            libc::S_IFREG | 0 => Body::Regular(Content::plain(&[])),
+            libc::S_IFSOCK => Body::Socket,
+            libc::S_IFIFO => Body::Fifo,
+            _ => return out.error(reply(Errno::PERM)),
+        };
+        self.answer_new(self.0.tree.create(parent.0, name, owner(request, mode & !umask), body), out);
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        out: ReplyEntry,
+    ) {
+        let owner = owner(request, mode & !umask);
+        self.answer_new(self.0.tree.create(parent.0, name, owner, Body::Directory), out);
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, out: ReplyEmpty) {
+        answer(self.0.tree.unlink(parent.0, name), out);
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, out: ReplyEmpty) {
+        answer(self.0.rmdir(parent.0, name), out);
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, out: ReplyEntry) {
+        match self.0.link_or_tablespace(parent.0, name, target, owner(request, 0o777)) {
+            Ok(Linked::Link(node)) => out.entry(&TTL, &node_attr(&node), Generation(0)),
+            Ok(Linked::Tablespace(link)) => {
+                // The kernel insists on being answered with a link; it must not believe that name any longer.
+                out.entry_with_ttls(&TTL, &Duration::ZERO, &node_attr(&link), Generation(0));
+                // On a thread of its own: the place may be below this very mount.
+                let unused = self.0.outside_version_dir(target);
+                std::thread::spawn(move || std::fs::remove_dir(unused));
+            }
+            Err(errno) => out.error(reply(errno)),
+        }
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        out: ReplyEmpty,
+    ) {
+        if !(flags & !RenameFlags::RENAME_NOREPLACE).is_empty() {
+            return out.error(reply(Errno::INVAL));
+        }
+        let exclusive = flags.contains(RenameFlags::RENAME_NOREPLACE);
+        answer(self.0.tree.rename(parent.0, name, new_parent.0, new_name, exclusive), out);
+    }
+
+    fn link(&self, _request: &Request, id: INodeNo, parent: INodeNo, name: &OsStr, out: ReplyEntry) {
+        self.answer_new(self.0.tree.link(id.0, parent.0, name), out);
+    }
+
+    fn open(&self, _request: &Request, _id: INodeNo, _flags: OpenFlags, out: ReplyOpen) {
+        out.error(Reply::ENOSYS);
+    }
+
+    fn opendir(&self, _request: &Request, _id: INodeNo, _flags: OpenFlags, out: ReplyOpen) {
+        out.error(Reply::ENOSYS);
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        out: ReplyCreate,
+    ) {
+        match self.create_file(request, parent.0, name, mode & !umask, flags) {
+            Ok(node) => out.created(
+                &TTL,
+                &node_attr(&node),
+                Generation(0),
+                FileHandle(0),
+                FopenFlags::FOPEN_KEEP_CACHE,
+            ),
+            Err(errno) => out.error(reply(errno)),
+        }
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        id: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        out: ReplyData,
+    ) {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(buffer.len().max(size as usize), 0);
+            let bytes = buffer.split_at_mut(size as usize).0;
+            let read = self.node(id).and_then(|node| node.content()?.read(&self.0.backing, offset, bytes));
+            match read {
+                Ok(n) => {
+                    self.0.backing.counters.read_bytes.fetch_add(n as u64, Relaxed);
+                    out.data(bytes.split_at(n).0);
+                }
+                Err(errno) => out.error(reply(errno)),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        id: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        out: ReplyWrite,
+    ) {
+        let written = self.node(id).and_then(|node| {
+            node.content()?.write(&self.0.backing, offset, data)?;
+            node.touch();
+            Ok(())
+        });
+        match written {
+            Ok(()) => {
+                self.0.backing.counters.written_bytes.fetch_add(data.len() as u64, Relaxed);
+                out.written(data.len() as u32);
+            }
+            Err(errno) => out.error(reply(errno)),
+        }
+    }
+
+    fn flush(&self, _request: &Request, _id: INodeNo, _fh: FileHandle, _owner: LockOwner, out: ReplyEmpty) {
+        out.error(Reply::ENOSYS);
+    }
+
+    fn fsync(&self, _request: &Request, _id: INodeNo, _fh: FileHandle, _datasync: bool, out: ReplyEmpty) {
+        out.error(Reply::ENOSYS);
+    }
+
+    fn fsyncdir(&self, _request: &Request, _id: INodeNo, _fh: FileHandle, _datasync: bool, out: ReplyEmpty) {
+        out.error(Reply::ENOSYS);
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        id: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut out: ReplyDirectory,
+    ) {
+        let listed = self.0.tree.list(id.0, offset, |cookie, name, node| {
+            !out.add(INodeNo(node.id), cookie, file_type(node.attr().kind), name)
+        });
+        match listed {
+            Ok(()) => out.ok(),
+            Err(errno) => out.error(reply(errno)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        id: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut out: ReplyDirectoryPlus,
+    ) {
+        // The kernel holds the directory while it lists it, so no entry goes between listing and counting.
+        let mut looked_up = Vec::new();
+        let listed = self.0.tree.list(id.0, offset, |cookie, name, node| {
+            let dots = name == OsStr::new(".") || name == OsStr::new("..");
+            let attr = if dots { FileAttr { ino: INodeNo(0), ..node_attr(node) } } else { node_attr(node) };
+            let full = out.add(attr.ino, cookie, name, &TTL, &attr, Generation(0));
+            if !full && !dots {
+                looked_up.push(node.id);
+            }
+            !full
+        });
+        self.0.tree.count_lookups(&looked_up);
+        match listed {
+            Ok(()) => out.ok(),
+            Err(errno) => out.error(reply(errno)),
+        }
+    }
+
+    fn statfs(&self, _request: &Request, _id: INodeNo, out: ReplyStatfs) {
+        match self.0.backing.overlay.statfs() {
+            Ok(s) => out.statfs(
+                s.f_blocks,
+                s.f_bfree,
+                s.f_bavail,
+                s.f_files,
+                s.f_ffree,
+                s.f_bsize as u32,
+                NAME_BYTES as u32,
+                s.f_frsize as u32,
+            ),
+            Err(errno) => out.error(reply(errno)),
+        }
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        id: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        out: ReplyEmpty,
+    ) {
+        if mode & !libc::FALLOC_FL_KEEP_SIZE != 0 {
+            return out.error(reply(Errno::OPNOTSUPP));
+        }
+        let keep_len = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        let done =
+            self.node(id).and_then(|n| n.content()?.allocate(&self.0.backing, offset, length, keep_len));
+        answer(done, out);
+    }
+}
