@@ -1,0 +1,47 @@
+//! `cargo xtask bench quick`: the figures of the README, as ratios against stock Postgres in the same run.
+//!
+//! Not a test: nothing here passes or fails. Machines are noisy, so both sides are measured alternately and medians
+//! are given.
+
+mod branches;
+mod disk;
+mod ingest;
+mod load;
+mod report;
+mod stock;
+
+use report::Report;
+use scion_tests::{Scion, process};
+
+/// pgbench scale of the busy project; 65 is about 1 GB.
+const LARGE_SCALE: u32 = 65;
+/// pgbench scale of the small project, about 100 MB.
+const SMALL_SCALE: u32 = 7;
+
+fn main() {
+    let mut report = Report::default();
+    let scale = std::env::args().nth(2).and_then(|scale| scale.parse().ok()).unwrap_or(LARGE_SCALE);
+    let large = loaded(scale);
+    branches::creation(&large, "large", &mut report);
+    branches::first_row(&large, &mut report);
+    disk::branch_sizes(&large, &mut report);
+    branches::load_on_the_parent(&large, &mut report);
+    disk::idle_memory(&large, &mut report);
+    let stock = stock::Stock::with_data(scale);
+    load::throughput(&large, &stock, &mut report);
+    load::wal_bytes(&large, &stock, &mut report);
+    drop(stock);
+    drop(large);
+    let small = loaded(SMALL_SCALE);
+    branches::creation(&small, "small", &mut report);
+    ingest::decode_and_ingest(&mut report);
+    report.print();
+}
+
+fn loaded(scale: u32) -> Scion {
+    let scion = Scion::start();
+    let mut load = scion.root().pgbench(&["-i", "-q", "-s", &scale.to_string()]);
+    process::run(load.stderr(std::process::Stdio::null()));
+    scion.root().psql("neondb", "checkpoint");
+    scion
+}

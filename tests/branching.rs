@@ -1,0 +1,99 @@
+//! A branch is a copy of everything at one moment, and nothing crosses between it and its parent afterwards.
+
+use scion_tests::{Scion, sql};
+use serde_json::json;
+
+#[test]
+fn rows_written_on_either_side_are_never_seen_on_the_other() {
+    let scion = Scion::start();
+    scion.root().execute("create table t(id int primary key, v text); insert into t select g, 'main' from generate_series(1, 1000) g");
+    let child = scion.branch("dev", json!({}));
+    assert_eq!(child.number("select count(*) from t where v = 'main'"), 1000);
+
+    child.execute(
+        "update t set v = 'dev' where id <= 10; delete from t where id > 500; create table only_dev(x int)",
+    );
+    scion.root().execute("insert into t values (5000, 'late'); create table only_main(x int)");
+
+    assert_eq!(scion.root().number("select count(*) from t"), 1001);
+    assert_eq!(scion.root().number("select count(*) from t where v = 'dev'"), 0);
+    assert_eq!(child.number("select count(*) from t"), 500);
+    assert_eq!(child.number("select count(*) from t where id = 5000"), 0);
+    assert!(child.connect().simple_query("select * from only_main").is_err());
+    assert!(scion.root().connect().simple_query("select * from only_dev").is_err());
+    child.amcheck();
+    scion.root().amcheck();
+}
+
+#[test]
+fn branches_of_branches_hold_what_each_ancestor_held() {
+    let scion = Scion::start();
+    scion.root().execute("create table t(level int)");
+    let mut endpoint = scion.root().clone();
+    let mut chain = Vec::new();
+    for level in 0..5 {
+        endpoint.execute(&format!("insert into t values ({level})"));
+        let child = scion.branch(&format!("depth-{level}"), json!({"parent_id": endpoint.branch}));
+        endpoint.execute("insert into t values (1000)");
+        chain.push(child.clone());
+        endpoint = child;
+    }
+    for (level, branch) in chain.iter().enumerate() {
+        let expected = i64::try_from(level).unwrap() + 1;
+        assert_eq!(branch.number("select count(*) from t where level < 1000"), expected, "depth {level}");
+        let late = i64::from(level < 4);
+        assert_eq!(branch.number("select count(*) from t where level = 1000"), late, "depth {level}");
+    }
+    chain.last().unwrap().amcheck();
+}
+
+#[test]
+fn twenty_branches_are_written_at_once() {
+    let scion = Scion::start();
+    scion.root().execute("create table t(id int primary key, v text); insert into t select g, 'main' from generate_series(1, 2000) g");
+    let branches: Vec<_> = (0..20).map(|n| scion.branch(&format!("b{n}"), json!({}))).collect();
+    std::thread::scope(|scope| {
+        for (n, branch) in branches.iter().enumerate() {
+            scope.spawn(move || {
+                let mut client = branch.connect();
+                for round in 0..20 {
+                    let sql = format!("update t set v = 'b{n}' where id % 20 = {round}");
+                    client.batch_execute(&sql).unwrap();
+                }
+            });
+        }
+    });
+    for (n, branch) in branches.iter().enumerate() {
+        let sql = format!("select count(*) from t where v = 'b{n}'");
+        assert_eq!(branch.number(&sql), 2000, "branch {n}");
+    }
+    assert_eq!(scion.root().number("select count(*) from t where v = 'main'"), 2000);
+}
+
+#[test]
+fn a_commit_that_returned_is_in_a_branch_created_next() {
+    let scion = Scion::start();
+    let mut parent = scion.root().connect();
+    parent.batch_execute("create table t(id int primary key)").unwrap();
+    let mut branches = Vec::new();
+    for id in 1..=200 {
+        parent.batch_execute(&format!("insert into t values ({id})")).unwrap();
+        let made = scion.try_branch(&format!("b{id}"), json!({}), false).unwrap();
+        branches.push(made["branch"]["id"].as_str().unwrap().to_owned());
+    }
+    for (index, branch) in branches.iter().enumerate() {
+        let body = json!({"endpoint": {"branch_id": branch, "type": "read_write"}});
+        let made = scion.api().post(&scion.path("/endpoints"), body).unwrap();
+        let endpoint = scion_tests::Endpoint {
+            id: made["endpoint"]["id"].as_str().unwrap().to_owned(),
+            branch: branch.clone(),
+            uri: scion.uri_of(branch),
+            dir: scion.data_dir().join("endpoints").join(made["endpoint"]["id"].as_str().unwrap()),
+        };
+        let mut client = endpoint.reconnect();
+        let rows = sql::number(&mut client, "select count(*) from t");
+        assert_eq!(rows, i64::try_from(index).unwrap() + 1, "branch {branch}");
+        drop(client);
+        scion.api().delete(&scion.path(&format!("/endpoints/{}", endpoint.id))).unwrap();
+    }
+}

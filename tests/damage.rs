@@ -1,0 +1,154 @@
+//! A full disk and a damaged layer: a clear error, nothing lost, never a wrong page.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use scion_tests::process::{self, wait_for};
+use scion_tests::{Endpoint, Scion, sql};
+use serde_json::json;
+
+/// A small file system mounted over a directory, filled by a file.
+struct SmallDisk {
+    at: PathBuf,
+}
+
+impl SmallDisk {
+    /// Moves `dir` onto a file system of `mb` megabytes, mounted in its place.
+    fn over(dir: &Path, mb: u32) -> Self {
+        let aside = dir.with_extension("aside");
+        process::run(Command::new("cp").arg("-a").arg(dir).arg(&aside));
+        process::run(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &format!("size={mb}m,mode=0711"), "tmpfs"])
+                .arg(dir),
+        );
+        process::run(Command::new("cp").arg("-a").arg(aside.join(".")).arg(dir));
+        std::fs::remove_dir_all(aside).unwrap();
+        Self { at: dir.to_owned() }
+    }
+
+    fn fill(&self) {
+        let _ = process::output(
+            Command::new("dd")
+                .args(["if=/dev/zero", "bs=64k"])
+                .arg(format!("of={}/filler", self.at.display())),
+        );
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.at.join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.at).output();
+    }
+}
+
+#[test]
+fn a_full_disk_under_the_store_loses_nothing() {
+    let mut scion = Scion::start();
+    let root = scion.root().clone();
+    root.execute("create table t(id int primary key, v text)");
+    suspend(&scion, &root);
+    scion.stop_serve();
+    let disk = SmallDisk::over(&scion.data_dir().join("projects"), 160);
+    scion.relaunch();
+    start(&scion, &root);
+
+    disk.fill();
+    root.execute("insert into t select g, repeat('x', 100) from generate_series(1, 20000) g");
+    let error = scion.try_branch("full", json!({}), false).unwrap_err();
+    assert_eq!(error.status, 507, "{error:?}");
+    assert_eq!(root.number("select count(*) from t"), 20_000);
+
+    disk.free();
+    let made = wait_for("a branch after the disk was freed", Duration::from_secs(30), || {
+        scion.try_branch("freed", json!({}), true).ok()
+    });
+    assert_eq!(scion.endpoint_of(&made).number("select count(*) from t"), 20_000);
+    root.amcheck();
+    drop(scion);
+}
+
+#[test]
+fn a_full_disk_under_an_endpoint_stops_it_and_loses_no_acknowledged_commit() {
+    let mut scion = Scion::start();
+    let root = scion.root().clone();
+    root.execute("create table acked(id int primary key); create table big(v text)");
+    suspend(&scion, &root);
+    scion.stop_serve();
+    let disk = SmallDisk::over(&scion.data_dir().join("endpoints"), 256);
+    scion.relaunch();
+    start(&scion, &root);
+
+    let mut client = root.connect();
+    client.batch_execute("insert into acked select generate_series(1, 100)").unwrap();
+    disk.fill();
+    let mut acknowledged = 100;
+    for id in 101..2000 {
+        let filler = format!(
+            "insert into big select repeat('x', 1000) from generate_series(1, 200); insert into acked values ({id})"
+        );
+        if client.batch_execute(&filler).is_err() {
+            break;
+        }
+        acknowledged = id;
+    }
+    drop(client);
+    disk.free();
+
+    restart(&scion, &root);
+    let mut client = root.reconnect();
+    assert!(sql::number(&mut client, "select count(*) from acked") >= acknowledged);
+    root.amcheck();
+    drop(scion);
+}
+
+#[test]
+fn a_damaged_layer_is_reported_by_name_and_never_served() {
+    let mut scion = Scion::start();
+    let root = scion.root().clone();
+    root.execute("create table t as select generate_series(1, 1000) as id");
+    suspend(&scion, &root);
+    scion.stop_serve();
+    let layers = scion.data_dir().join("projects").join(scion.project()).join("layers");
+    let layer = std::fs::read_dir(&layers).unwrap().next().unwrap().unwrap().path();
+    let sound = std::fs::read(&layer).unwrap();
+    let mut damaged = sound.clone();
+    for at in (0..damaged.len() / 2).step_by(20_000) {
+        damaged[at] ^= 1;
+    }
+    std::fs::write(&layer, damaged).unwrap();
+    scion.relaunch();
+
+    let path = scion.path(&format!("/endpoints/{}/start", root.id));
+    let name = layer.file_stem().unwrap().to_str().unwrap();
+    let error = scion.api().post(&path, json!({})).expect_err("an endpoint cannot start on a damaged layer");
+    assert!(error.message.contains(name), "{error:?} does not name {name}");
+
+    scion.stop_serve();
+    std::fs::write(&layer, sound).unwrap();
+    scion.relaunch();
+    restart(&scion, &root);
+    assert_eq!(sql::number(&mut root.reconnect(), "select count(*) from t"), 1000);
+}
+
+fn suspend(scion: &Scion, endpoint: &Endpoint) {
+    scion.api().post(&scion.path(&format!("/endpoints/{}/suspend", endpoint.id)), json!({})).unwrap();
+}
+
+fn start(scion: &Scion, endpoint: &Endpoint) {
+    scion.api().post(&scion.path(&format!("/endpoints/{}/start", endpoint.id)), json!({})).unwrap();
+    endpoint.reconnect();
+}
+
+/// Starts an endpoint that may still be failing.
+fn restart(scion: &Scion, endpoint: &Endpoint) {
+    wait_for("the endpoint to start again", Duration::from_secs(60), || {
+        let _ = scion.api().post(&scion.path(&format!("/endpoints/{}/start", endpoint.id)), json!({}));
+        endpoint.try_connect().ok()
+    });
+}

@@ -1,0 +1,96 @@
+//! State survives restarts; what is deleted is gone.
+
+use scion_tests::{Scion, process};
+use serde_json::json;
+
+#[test]
+fn endpoints_go_on_while_the_server_is_down_and_are_adopted_again() {
+    let mut scion = Scion::start();
+    let root = scion.root().clone();
+    root.execute("create table t(id int)");
+    let before = scion.endpoint_info(&root);
+    let mut client = root.connect();
+
+    scion.kill_serve();
+    client.batch_execute("insert into t select generate_series(1, 1000)").unwrap();
+    scion.relaunch();
+
+    assert_eq!(root.number("select count(*) from t"), 1000);
+    client.batch_execute("insert into t values (1)").unwrap();
+    let after = scion.endpoint_info(&root);
+    assert_eq!(before["postgres_pid"], after["postgres_pid"], "the endpoint was restarted");
+    let child = scion.branch("child", json!({}));
+    assert_eq!(child.number("select count(*) from t"), 1001);
+}
+
+#[test]
+fn a_suspended_endpoint_starts_again_with_everything() {
+    let scion = Scion::start();
+    let root = scion.root();
+    root.execute("create table t(id int primary key); insert into t select generate_series(1, 5000); create unlogged table u(x int); insert into u values (1)");
+    for round in 0..3 {
+        scion.api().post(&scion.path(&format!("/endpoints/{}/suspend", root.id)), json!({})).unwrap();
+        assert!(root.try_connect().is_err());
+        scion.api().post(&scion.path(&format!("/endpoints/{}/start", root.id)), json!({})).unwrap();
+        let mut client = root.reconnect();
+        client.batch_execute(&format!("insert into t values ({})", 10_000 + round)).unwrap();
+    }
+    assert_eq!(root.number("select count(*) from t"), 5003);
+    root.amcheck();
+}
+
+#[test]
+fn a_deleted_branch_leaves_no_process_mount_or_file() {
+    let scion = Scion::start();
+    let branch = scion.branch("gone", json!({}));
+    branch.execute("create table t as select generate_series(1, 100000)");
+    let info = scion.endpoint_info(&branch);
+    let pid = i32::try_from(info["postgres_pid"].as_i64().unwrap()).unwrap();
+
+    scion.api().delete(&scion.path(&format!("/branches/{}", branch.branch))).unwrap();
+
+    assert!(!process::alive(pid));
+    assert!(!branch.dir.exists(), "{} is still there", branch.dir.display());
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(branch.dir.to_str().unwrap()));
+    let wal = scion.data_dir().join("projects").join(scion.project()).join("wal").join(&branch.branch);
+    assert!(!wal.exists(), "{} is still there", wal.display());
+    assert!(scion.api().get(&scion.path(&format!("/branches/{}", branch.branch))).is_err());
+}
+
+#[test]
+fn the_command_line_makes_lists_and_removes_a_branch() {
+    let scion = Scion::start();
+    scion.root().execute("create table t(x int); insert into t values (7)");
+
+    let made = scion.cli(&["branch", "create", "feature"]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let listed = scion.cli(&["branch", "list", "--output", "json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert!(listed.to_string().contains("\"feature\""), "{listed}");
+    let rows = scion.cli(&["psql", "feature", "--", "-Atc", "select x from t"]);
+    assert_eq!(
+        String::from_utf8_lossy(&rows.stdout).trim(),
+        "7",
+        "{}",
+        String::from_utf8_lossy(&rows.stderr)
+    );
+    let superuser = scion.cli(&[
+        "psql",
+        "feature",
+        "--superuser",
+        "--",
+        "-Atc",
+        "select usesuper from pg_user where usename = current_user",
+    ]);
+    assert_eq!(
+        String::from_utf8_lossy(&superuser.stdout).trim(),
+        "t",
+        "{}",
+        String::from_utf8_lossy(&superuser.stderr)
+    );
+    let refused = scion.cli(&["branch", "delete", "feature"]);
+    assert_eq!(refused.status.code(), Some(2), "without a terminal, --yes is needed");
+    assert!(scion.cli(&["branch", "delete", "feature", "--yes"]).status.success());
+    assert_eq!(scion.cli(&["branch", "get", "feature"]).status.code(), Some(3));
+}

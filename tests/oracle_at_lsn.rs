@@ -1,0 +1,199 @@
+//! At any record boundary, a branch is what stock Postgres recovers to: dump, pages, sizes, indexes, checksums.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use scion_tests::process::{self, pg_program};
+use scion_tests::stock::{Archive, Target};
+use scion_tests::{Endpoint, Scion, files};
+use serde_json::json;
+
+/// LSNs that are compared.
+const POINTS: usize = 20;
+
+#[test]
+fn branches_at_random_record_boundaries_equal_stock_recovery() {
+    let scion = Scion::start();
+    let root = scion.root();
+    process::run(root.pgbench(&["-i", "-q", "-s", "2"]).stderr(Stdio::null()));
+    prepare(root);
+    let mut archive = Archive::begin(root);
+    mixed_load(root);
+    archive.finish(root);
+
+    let starts = archive.record_starts();
+    assert!(starts.len() > 10_000, "only {} records", starts.len());
+    let mut random = Random(0x5DEE_CE66_D1CE_4E5B);
+    let mut pages = 0;
+    for n in 0..POINTS {
+        let lsn = starts[random.below(starts.len())];
+        eprintln!("point {n}: {lsn}");
+        let branch = branch_at(&scion, n, &lsn.to_string());
+        let mut stock = archive.recover(&Target::Lsn(lsn.to_string()));
+        pages += files::assert_same_relations(&branch.dir.join("mnt"), &stock.data());
+        stock.start();
+        stock.ready();
+        assert_eq!(branch.dumpall(), stock.dumpall(), "dump at {lsn}");
+        branch.amcheck();
+        stop_and_verify_checksums(&scion, &branch);
+    }
+    eprintln!("{pages} pages compared");
+}
+
+fn branch_at(scion: &Scion, n: usize, lsn: &str) -> Endpoint {
+    let quiet = json!({"pg_settings": {"autovacuum": "off"}});
+    let body = json!({
+        "branch": {"name": format!("point-{n}"), "parent_lsn": lsn},
+        "endpoints": [{"type": "read_write", "settings": quiet}],
+    });
+    let made = scion.api().post(&scion.path("/branches"), body).unwrap();
+    scion.endpoint_of(&made)
+}
+
+/// `pg_checksums` wants a stopped server: a copy of the directory as the mount shows it serves.
+fn stop_and_verify_checksums(scion: &Scion, branch: &Endpoint) {
+    branch.psql("postgres", "checkpoint");
+    let copy = tempfile::tempdir().unwrap();
+    let mount = branch.dir.join("mnt");
+    process::run(std::process::Command::new("cp").arg("-a").arg(mount.join(".")).arg(copy.path()));
+    let _ = std::fs::remove_file(copy.path().join("postmaster.pid"));
+    process::give_to_postgres(copy.path());
+    let checked = process::output(
+        process::as_postgres(pg_program("pg_checksums")).arg("--check").arg("-D").arg(copy.path()),
+    );
+    let text =
+        String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
+    let unclean = text.contains("cluster must be shut down");
+    assert!(checked.status.success() || unclean, "{text}");
+    scion.api().post(&scion.path(&format!("/endpoints/{}/suspend", branch.id)), json!({})).unwrap();
+}
+
+fn prepare(root: &Endpoint) {
+    root.execute(
+        "create table toasted(id int primary key, body text);
+         create table churn(id serial primary key, k int, v text);
+         create index on churn(k);
+         create unlogged table scratch(id int);
+         create table locked(id int primary key, v int);
+         insert into locked select g, 0 from generate_series(1, 100) g;
+         create sequence numbers;",
+    );
+}
+
+/// Everything a busy server does, by several sessions at once.
+fn mixed_load(root: &Endpoint) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| process::run(root.pgbench(&["-n", "-c", "3", "-T", "8"]).stderr(Stdio::null())));
+        scope.spawn(|| toast_and_churn(root));
+        scope.spawn(|| data_definition(root));
+        for session in 0..3 {
+            scope.spawn(move || row_locks(root, session));
+        }
+        scope.spawn(|| two_phase(root));
+        scope.spawn(|| {
+            for n in 0..4 {
+                let strategy = if n % 2 == 0 { "wal_log" } else { "file_copy" };
+                root.psql("postgres", &format!("create database made_{n} strategy {strategy}"));
+                root.psql(
+                    &format!("made_{n}"),
+                    "create table inside(x int); insert into inside select generate_series(1, 500)",
+                );
+                if n >= 2 {
+                    root.psql("postgres", &format!("drop database made_{}", n - 2));
+                }
+            }
+        });
+    });
+}
+
+fn toast_and_churn(root: &Endpoint) {
+    let mut client = root.connect();
+    for n in 0..40 {
+        client
+            .batch_execute(&format!(
+                "insert into toasted select {n} * 10 + g, (select string_agg(md5(random()::text), '') from generate_series(1, 400)) from generate_series(1, 5) g;
+                 insert into churn(k, v) select random() * 100, md5(g::text) from generate_series(1, 300) g;
+                 update churn set v = v || 'x' where k = {n};
+                 delete from churn where k = {};
+                 insert into scratch select generate_series(1, 20);
+                 begin; savepoint a; insert into churn(k) values (1); savepoint b; insert into churn(k) values (2); rollback to a; commit;
+                 select nextval('numbers');",
+                n * 2
+            ))
+            .unwrap();
+        if n % 10 == 9 {
+            client.batch_execute("vacuum churn; vacuum (freeze) toasted").unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    client
+        .batch_execute("vacuum full churn; cluster toasted using toasted_pkey; reindex table churn")
+        .unwrap();
+}
+
+fn data_definition(root: &Endpoint) {
+    let mut client = root.connect();
+    for n in 0..15 {
+        client
+            .batch_execute(&format!(
+                "create table made_{n}(id int primary key, v text);
+                 insert into made_{n} select g, repeat('y', 50) from generate_series(1, 2000) g;
+                 alter table made_{n} add column w int default 7;
+                 create index on made_{n}(v, id);
+                 truncate made_{n};
+                 insert into made_{n} select g, repeat('z', 20) from generate_series(1, 300) g;
+                 begin; create table gone_{n}(x int); insert into gone_{n} values (1); rollback;
+                 create table big_{n} as select g from generate_series(1, 3000) g; drop table big_{n};"
+            ))
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Shared row locks by several sessions at once make multixacts.
+fn row_locks(root: &Endpoint, session: i32) {
+    let mut client = root.connect();
+    for n in 0..60 {
+        let id = n % 10 + 1;
+        client
+            .batch_execute(&format!(
+                "begin; select * from locked where id between {id} and {id} + 3 for key share; select pg_sleep(0.02);
+                 update locked set v = v + 1 where id = {}; commit",
+                50 + session * 10 + n % 10
+            ))
+            .unwrap();
+    }
+}
+
+fn two_phase(root: &Endpoint) {
+    let mut client = root.connect();
+    for n in 0..20 {
+        client
+            .batch_execute(&format!(
+                "begin; insert into churn(k, v) values ({n}, 'prepared'); prepare transaction 'p{n}'"
+            ))
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+        match n % 3 {
+            0 => client.batch_execute(&format!("commit prepared 'p{n}'")).unwrap(),
+            1 => client.batch_execute(&format!("rollback prepared 'p{n}'")).unwrap(),
+            _ => {}
+        }
+    }
+    for n in (2..20).step_by(3) {
+        client.batch_execute(&format!("rollback prepared 'p{n}'")).unwrap();
+    }
+}
+
+/// Small, repeatable random numbers (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        usize::try_from((z ^ (z >> 31)) % u64::try_from(limit).unwrap()).unwrap()
+    }
+}

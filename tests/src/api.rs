@@ -1,0 +1,66 @@
+//! The HTTP API as a client sees it: JSON in, JSON or an error out.
+
+use serde_json::Value;
+
+/// A refused request.
+#[derive(Debug)]
+pub struct ApiError {
+    /// HTTP status.
+    pub status: u16,
+    /// The body's `message`.
+    pub message: String,
+}
+
+/// A client with a key.
+#[derive(Clone, Debug)]
+pub struct Api {
+    base: String,
+    key: String,
+    agent: ureq::Agent,
+}
+
+impl Api {
+    /// A client of the server at `url` (without `/api/v2`).
+    pub fn new(url: &str, key: &str) -> Self {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+        Self { base: format!("{url}/api/v2"), key: key.to_owned(), agent: config.into() }
+    }
+
+    /// GET.
+    pub fn get(&self, path: &str) -> Result<Value, ApiError> {
+        let request = self.agent.get(format!("{}{path}", self.base)).header("Authorization", self.bearer());
+        answer(path, request.call())
+    }
+
+    /// POST with a JSON body.
+    pub fn post(&self, path: &str, body: Value) -> Result<Value, ApiError> {
+        let request = self.agent.post(format!("{}{path}", self.base)).header("Authorization", self.bearer());
+        answer(path, request.send_json(body))
+    }
+
+    /// DELETE.
+    pub fn delete(&self, path: &str) -> Result<Value, ApiError> {
+        let request =
+            self.agent.delete(format!("{}{path}", self.base)).header("Authorization", self.bearer());
+        answer(path, request.call())
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.key)
+    }
+}
+
+fn answer(
+    path: &str,
+    sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<Value, ApiError> {
+    let mut response = sent.map_err(|error| ApiError { status: 0, message: format!("{path}: {error}") })?;
+    let status = response.status().as_u16();
+    let text = response.body_mut().read_to_string().unwrap();
+    let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+    if (200..300).contains(&status) {
+        return Ok(value);
+    }
+    let message = value["message"].as_str().map_or(text, str::to_owned);
+    Err(ApiError { status, message })
+}

@@ -1,0 +1,99 @@
+//! Finding programs and ending processes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// Where Debian puts PostgreSQL 15's programs.
+pub const PG_BIN: &str = "/usr/lib/postgresql/15/bin";
+
+/// The program `name` of PostgreSQL 15.
+pub fn pg_program(name: &str) -> PathBuf {
+    Path::new(PG_BIN).join(name)
+}
+
+/// The `scion` binary beside this test's executable.
+///
+/// # Panics
+/// If it was not built: tests do not build what they test.
+pub fn scion_binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.ancestors().nth(2).unwrap().join("scion");
+    assert!(path.exists(), "{} is missing: run `cargo build -p scion` first", path.display());
+    path
+}
+
+/// A command that runs as the unprivileged user `postgres` if this process is root.
+pub fn as_postgres(program: impl AsRef<Path>) -> Command {
+    if is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]);
+        command.arg(program.as_ref());
+        command
+    } else {
+        Command::new(program.as_ref())
+    }
+}
+
+/// True if this process is root.
+pub fn is_root() -> bool {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Gives `path` to the user that Postgres runs as.
+pub fn give_to_postgres(path: &Path) {
+    if is_root() {
+        run(Command::new("chown").arg("-R").arg("postgres:postgres").arg(path));
+    }
+}
+
+/// Runs `command` to its end.
+///
+/// # Panics
+/// With its output, if it fails.
+pub fn run(command: &mut Command) -> String {
+    let output = output(command);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}\n{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+/// Runs `command` to its end, whatever that is.
+pub fn output(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// Sends `signal` to process `pid`; nothing if it is gone.
+pub fn signal(pid: i32, signal: i32) {
+    assert!(pid > 1, "refusing to signal process {pid}");
+    // SAFETY: kill has no memory effects; pid is one that a test started.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// True while process `pid` exists and is not a zombie.
+pub fn alive(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+}
+
+/// Tries `check` until it gives a value.
+///
+/// # Panics
+/// With `what`, after `limit`.
+pub fn wait_for<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(start.elapsed() < limit, "{what} did not happen within {limit:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

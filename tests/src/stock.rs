@@ -1,0 +1,248 @@
+//! Stock Postgres recovering the same WAL to the same place: the oracle.
+//!
+//! A base backup of a running endpoint and the WAL it streams are taken with Postgres's own programs, so that nothing
+//! of scion's store is on this side of the comparison.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use types::Lsn;
+
+use crate::process::{self, as_postgres, give_to_postgres, pg_program, wait_for};
+use crate::server::Endpoint;
+
+/// A base backup of an endpoint, and all WAL since, as `pg_receivewal` writes it.
+pub struct Archive {
+    dir: TempDir,
+    receiver: Child,
+}
+
+/// Where recovery stops.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Before the first record that starts at or after this LSN.
+    Lsn(String),
+    /// Before the first commit later than this time.
+    Time(String),
+}
+
+impl Archive {
+    /// Begins to stream the endpoint's WAL and takes a base backup.
+    pub fn begin(endpoint: &Endpoint) -> Self {
+        let dir = tempfile::Builder::new().prefix("oracle-").tempdir().unwrap();
+        fs::create_dir(dir.path().join("wal")).unwrap();
+        give_to_postgres(dir.path());
+        let receiver = endpoint
+            .superuser("pg_receivewal")
+            .args(["--no-loop", "--synchronous", "-D"])
+            .arg(dir.path().join("wal"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let archive = Self { dir, receiver };
+        wait_for("pg_receivewal to write", Duration::from_secs(20), || {
+            fs::read_dir(archive.wal_dir()).unwrap().next().map(|_| ())
+        });
+        process::run(
+            endpoint
+                .superuser("pg_basebackup")
+                .args(["-X", "none", "--checkpoint=fast", "--no-sync", "--no-manifest", "-D"])
+                .arg(archive.base()),
+        );
+        archive
+    }
+
+    /// Waits until WAL up to `lsn` (of `pg_current_wal_flush_lsn()`) is here, then ends the stream.
+    pub fn finish(&mut self, endpoint: &Endpoint) {
+        let end = endpoint.psql("postgres", "select pg_current_wal_flush_lsn()");
+        let caught_up = format!(
+            "select flush_lsn >= '{end}'::pg_lsn from pg_stat_replication where application_name = 'pg_receivewal'"
+        );
+        wait_for("pg_receivewal to catch up", Duration::from_secs(60), || {
+            (endpoint.psql("postgres", &caught_up) == "t").then_some(())
+        });
+        self.end_receiver();
+        for entry in fs::read_dir(self.wal_dir()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "partial") {
+                fs::rename(&path, path.with_extension("")).unwrap();
+            }
+        }
+    }
+
+    fn end_receiver(&mut self) {
+        process::signal(i32::try_from(self.receiver.id()).unwrap(), libc::SIGINT);
+        self.receiver.wait().unwrap();
+    }
+
+    /// The directory of WAL segments.
+    pub fn wal_dir(&self) -> PathBuf {
+        self.dir.path().join("wal")
+    }
+
+    fn base(&self) -> PathBuf {
+        self.dir.path().join("base")
+    }
+
+    /// End of the base backup: the first LSN it can be recovered to.
+    pub fn backup_end(&self) -> Lsn {
+        let found = self.records(|record| record.contains("BACKUP_END"));
+        *found.last().expect("a base backup ends with its record")
+    }
+
+    /// Starts of all records after the base backup, in order.
+    pub fn record_starts(&self) -> Vec<Lsn> {
+        let end = self.backup_end();
+        self.records(|_| true).into_iter().filter(|lsn| *lsn > end).collect()
+    }
+
+    fn records(&self, wanted: impl Fn(&str) -> bool) -> Vec<Lsn> {
+        let mut segments: Vec<PathBuf> = fs::read_dir(self.wal_dir())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.file_name().unwrap().len() == 24)
+            .collect();
+        segments.sort();
+        let output = process::output(
+            Command::new(pg_program("pg_waldump"))
+                .arg(segments.first().unwrap())
+                .arg(segments.last().unwrap()),
+        );
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter(|line| wanted(line))
+            .map(|line| line.split("lsn: ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap())
+            .collect()
+    }
+
+    /// Recovers a copy of the base backup to `target`, promotes it, and stops it with everything on disk.
+    pub fn recover(&self, target: &Target) -> Stock {
+        let dir = tempfile::Builder::new().prefix("stock-").tempdir().unwrap();
+        let data = dir.path().join("data");
+        process::run(Command::new("cp").arg("-a").arg(self.base()).arg(&data));
+        let _ = fs::remove_dir_all(data.join("pg_wal"));
+        fs::create_dir(data.join("pg_wal")).unwrap();
+        fs::create_dir(dir.path().join("sock")).unwrap();
+        fs::write(data.join("recovery.signal"), "").unwrap();
+        let stop = match target {
+            Target::Lsn(lsn) => format!("recovery_target_lsn = '{lsn}'\nrecovery_target_inclusive = off\n"),
+            Target::Time(time) => format!("recovery_target_time = '{time}'\n"),
+        };
+        let restore = format!("restore_command = 'cp {}/%f %p'\n", self.wal_dir().display());
+        let rest = "recovery_target_action = promote\nrecovery_target_timeline = current\n";
+        let conf = format!("{stop}{restore}{rest}{SETTINGS}");
+        let mut auto = fs::read_to_string(data.join("postgresql.auto.conf")).unwrap_or_default();
+        auto.push_str(&conf);
+        fs::write(data.join("postgresql.auto.conf"), auto).unwrap();
+        give_to_postgres(dir.path());
+        let mut stock = Stock { dir, child: None };
+        stock.start();
+        wait_for("stock recovery to end", Duration::from_secs(120), || {
+            (stock.try_psql("postgres", "select pg_is_in_recovery()").ok()? == "f").then_some(())
+        });
+        stock.stop();
+        stock
+    }
+}
+
+impl Drop for Archive {
+    fn drop(&mut self) {
+        if matches!(self.receiver.try_wait(), Ok(None)) {
+            self.end_receiver();
+        }
+    }
+}
+
+/// No network, no background writers, nothing that changes pages by itself.
+const SETTINGS: &str = "listen_addresses = ''\nautovacuum = off\nfsync = off\nhot_standby = off\n\
+    shared_buffers = '64MB'\nmax_logical_replication_workers = 0\nrestart_after_crash = off\n";
+
+/// A stock server in a directory of its own.
+pub struct Stock {
+    dir: TempDir,
+    child: Option<Child>,
+}
+
+impl Stock {
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("sock")
+    }
+
+    /// Starts it and waits until it answers or, in recovery, may answer.
+    pub fn start(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let child = as_postgres(pg_program("postgres"))
+            .arg("-D")
+            .arg(self.data())
+            .arg("-k")
+            .arg(self.socket())
+            .args(["-p", "5432"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+    }
+
+    /// Waits until it answers.
+    pub fn ready(&mut self) {
+        wait_for("stock Postgres to answer", Duration::from_secs(60), || {
+            self.try_psql("postgres", "select 1").ok()
+        });
+    }
+
+    /// Clean shutdown.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            process::signal(i32::try_from(child.id()).unwrap(), libc::SIGINT);
+            child.wait().unwrap();
+        }
+    }
+
+    /// A client program against it.
+    pub fn client(&self, program: &str) -> Command {
+        let mut command = as_postgres(pg_program(program));
+        command.arg("-h").arg(self.socket()).args(["-p", "5432", "-U", "postgres"]);
+        command
+    }
+
+    /// Everything a dump shows.
+    pub fn dumpall(&self) -> String {
+        process::run(self.client("pg_dumpall").args(["--no-sync"]))
+    }
+
+    fn try_psql(&mut self, database: &str, sql: &str) -> Result<String, String> {
+        if let Some(child) = self.child.as_mut()
+            && let Some(status) = child.try_wait().unwrap()
+        {
+            panic!("stock postgres ended: {status}\n{}", self.log());
+        }
+        let output = process::output(self.client("psql").args(["-XAtq", "-d", database, "-c", sql]));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Below its directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Stock {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
