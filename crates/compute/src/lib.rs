@@ -17,8 +17,23 @@
 //!
 //! Not here: what a branch is (`store`), how files are served (`fs`), which endpoints should run (`server`).
 
+mod agent;
+mod checkpoint;
+mod client;
+mod config;
 pub mod control;
+mod control_file;
+mod datadir;
+mod error;
+mod major;
+mod pg_client;
+mod process;
 pub mod protocol;
 mod spec;
+mod tail;
+mod wal_segment;
+mod wal_stream;
 
+pub use agent::run;
+pub use error::Error;
 pub use spec::{EndpointSpec, control_socket};

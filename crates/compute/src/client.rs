@@ -1,0 +1,248 @@
+//! The page service as an endpoint calls it: a pool of connections that outlives restarts of `scion serve`.
+//!
+//! Every request may be sent twice (the service takes WAL it already holds as new), so a lost connection is answered
+//! by asking again, for ever, with a growing pause. Only a refusal by the store, or `cancel`, ends a call.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use types::{BLOCK_SIZE, BlockNumber, Lsn, RelFork, TimelineId};
+
+use crate::EndpointSpec;
+use crate::protocol::{
+    Failure, FailureKind, Hello, NewTimeline, PROTOCOL_VERSION, READ_PAGES_MAX, Reply, Request, TailProgress,
+    read_frame, read_reply_into, write_frame,
+};
+
+/// Longest wait for the answer to a page read; then the connection is taken for dead.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// First and longest pause between two tries.
+const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+
+/// Why a call ended without an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// `Client::cancel` was called.
+    #[error("cancelled")]
+    Cancelled,
+    /// The store refused; asking again would not help.
+    #[error("{0}")]
+    Refused(Failure),
+    /// A reply that does not answer the request.
+    #[error("a reply of the wrong kind")]
+    Unexpected,
+}
+
+/// Calls the page service for one branch. Shared by threads; each call takes a connection of its own.
+pub struct Client {
+    socket: PathBuf,
+    hello: Hello,
+    idle: Mutex<Vec<UnixStream>>,
+    cancelled: AtomicBool,
+    pause: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Client {
+    /// A client for the spec's branch; connects at the first call.
+    pub fn new(spec: &EndpointSpec) -> Self {
+        let hello = Hello {
+            version: PROTOCOL_VERSION,
+            project: spec.project.clone(),
+            branch: spec.branch.clone(),
+            endpoint: spec.endpoint.clone(),
+        };
+        Self {
+            socket: spec.serve_socket.clone(),
+            hello,
+            idle: Mutex::default(),
+            cancelled: AtomicBool::new(false),
+            pause: Mutex::default(),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// Ends every call that waits for the service, now and later, with `Cancelled`.
+    pub fn cancel(&self) {
+        let _guard = self.pause.lock();
+        self.cancelled.store(true, Ordering::SeqCst);
+        self.wake.notify_all();
+    }
+
+    /// End of the last whole durable record of the branch.
+    ///
+    /// # Errors
+    /// See `ClientError`; so for all calls.
+    pub fn head(&self) -> Result<Lsn, ClientError> {
+        match self.call(&Request::Head, &[])?.0 {
+            Reply::Durable(lsn) => Ok(lsn),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Begins a new timeline. Asked twice it skips a number, which is harmless.
+    ///
+    /// # Errors
+    /// See `ClientError`.
+    pub fn begin_timeline(&self) -> Result<NewTimeline, ClientError> {
+        match self.call(&Request::BeginTimeline, &[])?.0 {
+            Reply::Timeline(timeline) => Ok(*timeline),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// The WAL segment that holds `lsn`, up to `lsn`.
+    ///
+    /// # Errors
+    /// See `ClientError`.
+    pub fn segment_prefix(&self, lsn: Lsn) -> Result<Vec<u8>, ClientError> {
+        match self.call(&Request::SegmentPrefix { lsn }, &[])? {
+            (Reply::Bytes, bytes) => Ok(bytes),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Makes WAL durable; returns up to where it is.
+    ///
+    /// # Errors
+    /// `Refused` with `Fenced` when a newer timeline was begun.
+    pub fn append_wal(&self, timeline: TimelineId, at: Lsn, bytes: &[u8]) -> Result<Lsn, ClientError> {
+        match self.call(&Request::AppendWal { timeline, at }, bytes)?.0 {
+            Reply::Durable(lsn) => Ok(lsn),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Makes WAL left by an unclean stop durable, as far as it is WAL.
+    ///
+    /// # Errors
+    /// `Refused` with `Fenced` when a newer timeline was begun.
+    pub fn append_tail(
+        &self,
+        timeline: TimelineId,
+        at: Lsn,
+        bytes: &[u8],
+    ) -> Result<TailProgress, ClientError> {
+        match self.call(&Request::AppendTail { timeline, at }, bytes)?.0 {
+            Reply::Tail(progress) => Ok(progress),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Fills `out`, whole pages of `rel` from `first` on, as of `lsn`.
+    ///
+    /// # Errors
+    /// See `ClientError`.
+    pub fn read_pages(
+        &self,
+        lsn: Lsn,
+        rel: RelFork,
+        first: BlockNumber,
+        out: &mut [u8],
+    ) -> Result<(), ClientError> {
+        let mut first = first.get();
+        for part in out.chunks_mut(READ_PAGES_MAX as usize * BLOCK_SIZE) {
+            let count = u32::try_from(part.len() / BLOCK_SIZE).unwrap_or(READ_PAGES_MAX);
+            let request = Request::ReadPages { lsn, rel, first, count };
+            let reply = self.retry(|| {
+                self.exchange(|stream| {
+                    stream.set_read_timeout(Some(READ_TIMEOUT))?;
+                    write_frame(stream, &request, &[])?;
+                    read_reply_into(stream, part)
+                })
+            })?;
+            if !matches!(reply, Reply::Bytes) {
+                return Err(ClientError::Unexpected);
+            }
+            first = first.saturating_add(count);
+        }
+        Ok(())
+    }
+
+    fn call(&self, request: &Request, payload: &[u8]) -> Result<(Reply, Vec<u8>), ClientError> {
+        let mut answer = Vec::new();
+        let reply = self.retry(|| {
+            self.exchange(|stream| {
+                stream.set_read_timeout(None)?;
+                write_frame(stream, request, payload)?;
+                read_frame(stream, &mut answer)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+            })
+        })?;
+        Ok((reply, answer))
+    }
+
+    /// Tries until the service answers with something that is not "later".
+    fn retry(&self, mut exchange: impl FnMut() -> io::Result<Reply>) -> Result<Reply, ClientError> {
+        let (mut pause, longest) = RETRY_PAUSE;
+        loop {
+            if self.cancelled.load(Ordering::SeqCst) {
+                return Err(ClientError::Cancelled);
+            }
+            match exchange() {
+                Ok(Reply::Failed(failure)) if failure.kind == FailureKind::Unavailable => {
+                    tracing::warn!("page service: {failure}");
+                }
+                Ok(Reply::Failed(failure)) => return Err(ClientError::Refused(failure)),
+                Ok(reply) => return Ok(reply),
+                Err(error) => tracing::debug!("page service is away: {error}"),
+            }
+            let mut guard = self.pause.lock();
+            if !self.cancelled.load(Ordering::SeqCst) {
+                self.wake.wait_for(&mut guard, pause);
+            }
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// One request and its reply on one connection, which goes back to the pool only if all went well.
+    fn exchange(&self, talk: impl FnOnce(&mut UnixStream) -> io::Result<Reply>) -> io::Result<Reply> {
+        let idle = self.idle.lock().pop();
+        let mut stream = match idle {
+            Some(stream) => stream,
+            None => match self.connect()? {
+                Ok(stream) => stream,
+                Err(failure) => return Ok(Reply::Failed(failure)),
+            },
+        };
+        match talk(&mut stream) {
+            Ok(reply) => {
+                self.idle.lock().push(stream);
+                Ok(reply)
+            }
+            Err(error) => {
+                self.idle.lock().clear(); // the others are most likely dead too
+                Err(error)
+            }
+        }
+    }
+
+    fn connect(&self) -> io::Result<Result<UnixStream, Failure>> {
+        let mut stream = UnixStream::connect(&self.socket)?;
+        stream.set_read_timeout(Some(READ_TIMEOUT))?;
+        write_frame(&mut stream, &Request::Hello(self.hello.clone()), &[])?;
+        match read_frame(&mut stream, &mut Vec::new())? {
+            Some(Reply::Welcome) => Ok(Ok(stream)),
+            Some(Reply::Failed(failure)) => Ok(Err(failure)),
+            Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "no welcome")),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// The pages of a branch at one LSN, as the file system reads them.
+pub struct StorePages {
+    /// The service.
+    pub client: std::sync::Arc<Client>,
+    /// The LSN the endpoint started from.
+    pub lsn: Lsn,
+}
+
+impl fs::PageSource for StorePages {
+    fn read(&self, rel: RelFork, first: BlockNumber, out: &mut [u8]) -> io::Result<()> {
+        self.client.read_pages(self.lsn, rel, first, out).map_err(io::Error::other)
+    }
+}

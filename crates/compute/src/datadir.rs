@@ -1,0 +1,181 @@
+//! The data directory of a branch at one LSN: small files written here, relations promised to the file system.
+//!
+//! Invariants
+//! - Relation sizes are exact; a block too few loses rows silently.
+//! - Free space maps are left out (Postgres makes them anew), and so is every fork of an unlogged relation but its
+//!   init fork, which its main fork starts as: the directory claims a clean shutdown, so Postgres does not reset it.
+//! - Slots, statistics and other state that is not in WAL start empty.
+//!
+//! Not here: the control file's bytes (`control_file`), WAL (`wal_segment`), settings (`config`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use fs::FileSystem;
+use types::{DEFAULT_TABLESPACE, Fork, GLOBAL_TABLESPACE, RelFork, SLRU_PAGES_PER_SEGMENT, SlruKind};
+
+use crate::error::{Error, While};
+use crate::major::Major;
+use crate::protocol::StateAt;
+
+/// Directories that must exist, even if empty (`initdb`'s list, less `pg_wal`, which is a link).
+const DIRECTORIES: &[&str] = &[
+    "base",
+    "global",
+    "pg_commit_ts",
+    "pg_dynshmem",
+    "pg_logical",
+    "pg_logical/mappings",
+    "pg_logical/snapshots",
+    "pg_multixact",
+    "pg_multixact/members",
+    "pg_multixact/offsets",
+    "pg_notify",
+    "pg_replslot",
+    "pg_serial",
+    "pg_snapshots",
+    "pg_stat",
+    "pg_stat_tmp",
+    "pg_subtrans",
+    "pg_tblspc",
+    "pg_twophase",
+    "pg_xact",
+];
+
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+const PAGE_BYTES: usize = 8192;
+
+/// Name of the directory of a major version's files in a tablespace (`TABLESPACE_VERSION_DIRECTORY`).
+pub fn version_directory(major: &Major, catalog_version: u32) -> String {
+    format!("PG_{}_{catalog_version}", major.version)
+}
+
+/// Fills an empty file system with the state of a branch.
+///
+/// # Errors
+/// `Io` if a name is taken twice or the overlay's disk is full.
+pub fn fill(fs: &FileSystem, state: &StateAt, major: &Major, catalog_version: u32) -> Result<(), Error> {
+    let version_directory = version_directory(major, catalog_version);
+    let version_file = format!("{}\n", major.version);
+    let place = |tablespace, database| database_directory(tablespace, database, &version_directory);
+    for path in DIRECTORIES {
+        fs.mkdir(path, DIRECTORY_MODE).while_(|| format!("make {path}"))?;
+    }
+    write(fs, "PG_VERSION", version_file.as_bytes())?;
+    for tablespace in &state.tablespaces {
+        let path = format!("pg_tblspc/{tablespace}/{version_directory}");
+        fs.mkdir(&path, DIRECTORY_MODE).while_(|| format!("make {path}"))?;
+    }
+    for &(tablespace, database) in &state.databases {
+        let path = place(tablespace, database);
+        fs.mkdir(&path, DIRECTORY_MODE).while_(|| format!("make {path}"))?;
+        write(fs, &format!("{path}/PG_VERSION"), version_file.as_bytes())?;
+    }
+    for (tablespace, database, map) in &state.relmaps {
+        write(fs, &format!("{}/pg_filenode.map", place(*tablespace, *database)), map)?;
+    }
+    for (xid, data) in &state.two_phase {
+        let crc = crc32c::crc32c(data).to_le_bytes();
+        // The upper half of the xid, its epoch, is not in the name before version 17 (`TwoPhaseFilePath`).
+        write(fs, &format!("pg_twophase/{:08X}", *xid as u32), &[data, &crc[..]].concat())?;
+    }
+    for (path, bytes) in slru_segments(&state.slru) {
+        write(fs, &path, &bytes)?;
+    }
+    for (fork, blocks, source) in relation_files(&state.relations) {
+        fs.add_relation(fork, blocks, source).while_(|| format!("add relation {fork}"))?;
+    }
+    Ok(())
+}
+
+/// Writes one small file.
+///
+/// # Errors
+/// `Io` if the name is taken.
+pub fn write(fs: &FileSystem, path: &str, bytes: &[u8]) -> Result<(), Error> {
+    let done: io::Result<()> = fs.write_file(path, bytes, FILE_MODE);
+    done.while_(|| format!("write {path}"))
+}
+
+/// Directory of a database's files in a tablespace (`GetDatabasePath`).
+fn database_directory(tablespace: u32, database: u32, version_directory: &str) -> String {
+    match tablespace {
+        GLOBAL_TABLESPACE => "global".to_owned(),
+        DEFAULT_TABLESPACE => format!("base/{database}"),
+        _ => format!("pg_tblspc/{tablespace}/{version_directory}/{database}"),
+    }
+}
+
+/// SLRU pages as segment files; pages between known ones are zeros.
+fn slru_segments(pages: &[(SlruKind, u32, Box<[u8; PAGE_BYTES]>)]) -> BTreeMap<String, Vec<u8>> {
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for (kind, page, bytes) in pages {
+        let name = format!("{}/{:04X}", kind.directory(), page / SLRU_PAGES_PER_SEGMENT);
+        let file = files.entry(name).or_default();
+        let at = (page % SLRU_PAGES_PER_SEGMENT) as usize * PAGE_BYTES;
+        if file.len() < at + PAGE_BYTES {
+            file.resize(at + PAGE_BYTES, 0);
+        }
+        for (slot, byte) in file.iter_mut().skip(at).zip(bytes.iter()) {
+            *slot = *byte;
+        }
+    }
+    files
+}
+
+/// Which forks get files, how long they are, and whose pages they hold.
+fn relation_files(relations: &[(RelFork, u32)]) -> Vec<(RelFork, u32, RelFork)> {
+    let unlogged: BTreeSet<_> =
+        relations.iter().filter(|(fork, _)| fork.fork == Fork::Init).map(|(fork, _)| fork.rel).collect();
+    let mut files = Vec::with_capacity(relations.len());
+    for &(fork, blocks) in relations {
+        match fork.fork {
+            Fork::FreeSpace => {}
+            Fork::Init => {
+                files.push((fork, blocks, fork));
+                files.push((RelFork { rel: fork.rel, fork: Fork::Main }, blocks, fork));
+            }
+            Fork::Main | Fork::Visibility if unlogged.contains(&fork.rel) => {}
+            Fork::Main | Fork::Visibility => files.push((fork, blocks, fork)),
+        }
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::RelTag;
+
+    #[test]
+    fn an_unlogged_relation_starts_as_its_init_fork() {
+        let fork = |relation, fork| RelFork { rel: RelTag { tablespace: 1663, database: 5, relation }, fork };
+        let relations = [
+            (fork(1, Fork::Main), 10),
+            (fork(1, Fork::FreeSpace), 3),
+            (fork(1, Fork::Visibility), 1),
+            (fork(2, Fork::Main), 99),
+            (fork(2, Fork::Visibility), 1),
+            (fork(2, Fork::Init), 0),
+        ];
+        let files = relation_files(&relations);
+        let expected = [
+            (fork(1, Fork::Main), 10, fork(1, Fork::Main)),
+            (fork(1, Fork::Visibility), 1, fork(1, Fork::Visibility)),
+            (fork(2, Fork::Init), 0, fork(2, Fork::Init)),
+            (fork(2, Fork::Main), 0, fork(2, Fork::Init)),
+        ];
+        assert_eq!(files, expected);
+    }
+
+    #[test]
+    fn slru_pages_land_in_their_segment() {
+        let page = |kind, number, byte| (kind, number, Box::new([byte; PAGE_BYTES]));
+        let files = slru_segments(&[page(SlruKind::Clog, 33, 7), page(SlruKind::MultiXactMembers, 0, 9)]);
+        let names: Vec<_> = files.keys().map(String::as_str).collect();
+        assert_eq!(names, ["pg_multixact/members/0000", "pg_xact/0001"]);
+        let clog = &files["pg_xact/0001"];
+        assert_eq!((clog.len(), clog[PAGE_BYTES - 1], clog[PAGE_BYTES]), (2 * PAGE_BYTES, 0, 7));
+    }
+}

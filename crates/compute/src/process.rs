@@ -1,0 +1,220 @@
+//! The `postgres` process of an endpoint, and everything that must be dead before its directory is used again.
+//!
+//! Postgres dies with us (its kernel "parent death" signal is SIGQUIT), and every process of a server inherits a lock
+//! on `postgres.lock`: who holds the lock knows that no process of an earlier server can still write WAL.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+use rustix::process::{PidfdFlags, Signal};
+
+use crate::error::{Error, While};
+use crate::spec::EndpointSpec;
+
+/// How long an earlier server may take to die.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A running `postgres`.
+pub struct Server {
+    child: Child,
+    handle: Arc<OwnedFd>,
+    log_start: u64,
+}
+
+/// Takes the lock on `path`, waiting for processes that still hold it.
+///
+/// # Errors
+/// `Postgres` if they do not end.
+pub fn lock_when_free(path: &Path) -> Result<File, Error> {
+    let file = open_lock(path)?;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => {
+                return Err(io::Error::from(error))
+                    .while_(|| format!("lock {}: an earlier process lives", path.display()));
+            }
+        }
+    }
+}
+
+/// Takes the lock on `path`, or says who may have it.
+///
+/// # Errors
+/// `Spec` if another process has it.
+pub fn lock_now(path: &Path) -> Result<File, Error> {
+    let file = open_lock(path)?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        Error::Spec(format!("{} is locked: this endpoint already has a process", path.display()))
+    })?;
+    Ok(file)
+}
+
+fn open_lock(path: &Path) -> Result<File, Error> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    file.while_(|| format!("open {}", path.display()))
+}
+
+impl Server {
+    /// Starts `postgres` on the mounted directory; `lock` goes to it and all its children. The calling thread must
+    /// live as long as the server should: its end is what the kernel takes for ours.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be executed.
+    pub fn spawn(spec: &EndpointSpec, lock: File) -> Result<Self, Error> {
+        let program = spec.pg_bin.join("postgres");
+        let log_path = spec.postgres_log();
+        let log = OpenOptions::new().create(true).append(true).open(&log_path);
+        let mut log = log.while_(|| format!("open {}", log_path.display()))?;
+        let log_start = log.seek(SeekFrom::End(0)).while_(|| format!("read {}", log_path.display()))?;
+        let log_again = log.try_clone().while_(|| format!("open {}", log_path.display()))?;
+
+        let mut command = Command::new(&program);
+        command.arg("-D").arg(spec.mount_dir());
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
+        command.stdin(Stdio::null()).stdout(log).stderr(log_again).current_dir("/");
+        if let Some((uid, gid)) = spec.run_as {
+            command.uid(uid).gid(gid); // also clears the supplementary groups
+        }
+        let parent = std::process::id();
+        let lock_fd = lock.as_raw_fd();
+        // SAFETY: the closure makes system calls only; it neither allocates nor takes locks.
+        unsafe {
+            command.pre_exec(move || prepare_child(parent, lock_fd));
+        }
+        let child = command.spawn().while_(|| format!("run {}", program.display()))?;
+        let pid = rustix::process::Pid::from_child(&child);
+        let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+            .map_err(io::Error::from)
+            .while_(|| "watch postgres".to_owned())?;
+        Ok(Self { child, handle: Arc::new(handle), log_start })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What `send` and `wait_exit` take; stays valid, and harmless, after the process has ended.
+    pub fn handle(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.handle)
+    }
+
+    /// Collects the exit status; waits for it.
+    ///
+    /// # Errors
+    /// Somebody else collected it.
+    pub fn reap(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
+    }
+
+    /// The last lines this server wrote to its log.
+    pub fn last_log_lines(&self, log: &Path) -> String {
+        const LINES: usize = 12;
+        let mut text = Vec::new();
+        let read = File::open(log).and_then(|mut file| {
+            let end = file.seek(SeekFrom::End(0))?;
+            file.seek(SeekFrom::Start(self.log_start.max(end.saturating_sub(16 << 10))))?;
+            file.read_to_end(&mut text)
+        });
+        if let Err(error) = read {
+            return format!("(no log: {error})");
+        }
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().collect();
+        lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n")
+    }
+}
+
+/// Sends a signal; nothing happens if the process has ended.
+pub fn send(handle: &OwnedFd, signal: Signal) {
+    if let Err(error) = rustix::process::pidfd_send_signal(handle, signal)
+        && error != rustix::io::Errno::SRCH
+    {
+        tracing::warn!("signal {signal:?} to postgres: {error}");
+    }
+}
+
+/// Returns when the process has ended.
+pub fn wait_exit(handle: &OwnedFd) {
+    let mut poll = libc::pollfd { fd: handle.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid pollfd on our stack, whose descriptor `handle` keeps open.
+    while unsafe { libc::poll(&raw mut poll, 1, -1) } < 0 && is_interrupted() {}
+}
+
+fn is_interrupted() -> bool {
+    io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+}
+
+/// Makes orphans of a killed server our children, so that `kill_orphans` can see and collect them.
+pub fn become_subreaper() {
+    // SAFETY: prctl with constants; affects who adopts orphans, nothing else.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+}
+
+/// Kills what a dead postmaster left behind: our children whose working directory is the data directory.
+///
+/// A backend that computes does not notice for long that its postmaster has died, and would go on writing WAL.
+pub fn kill_orphans(mount_dir: &Path) {
+    loop {
+        let orphans = children_in(mount_dir);
+        if orphans.is_empty() {
+            return;
+        }
+        for pid in orphans {
+            // SAFETY: `pid` is our child and not collected yet, so it names that child only.
+            unsafe {
+                libc::kill(pid, libc::SIGKILL);
+                libc::waitpid(pid, std::ptr::null_mut(), 0);
+            }
+        }
+    }
+}
+
+fn children_in(directory: &Path) -> Vec<i32> {
+    let own = std::process::id();
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| parent_of(*pid) == Some(own))
+        .filter(|pid| {
+            std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(directory))
+        })
+        .collect()
+}
+
+fn parent_of(pid: i32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Runs in the child between fork and exec, after it has become the server's user.
+fn prepare_child(parent: u32, lock_fd: i32) -> io::Result<()> {
+    // SAFETY: plain system calls on values of our own; async-signal-safe all of them.
+    unsafe {
+        libc::setsid();
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        // Changing the user clears this, so it stands here and not before.
+        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGQUIT) != 0
+            || libc::fcntl(lock_fd, libc::F_SETFD, 0) != 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+        if libc::getppid() as u32 != parent {
+            return Err(io::Error::from_raw_os_error(libc::ECHILD));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! WAL on its way from the endpoint's Postgres to the store.
+//!
+//! A physical slot holds WAL back in `pg_wal` until the store has acknowledged it, so a slow or absent store costs
+//! disk, never data. While an append is under way more messages gather in the socket and go out together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use types::{Lsn, TimelineId};
+
+use crate::client::{Client, ClientError};
+use crate::pg_client::{CopyMessage, PgClient, PgError};
+
+/// Name of the slot.
+const SLOT: &str = "scion";
+/// Most bytes in one append.
+const APPEND_BYTES_MAX: usize = 1 << 20;
+const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
+const DUPLICATE_OBJECT: &str = "42710";
+
+/// Why streaming ended.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamEnd {
+    /// The store refused WAL; if it says fenced, another endpoint writes this branch now.
+    #[error("the store refused WAL: {0}")]
+    Refused(ClientError),
+    /// The server has gone.
+    #[error("the server has gone")]
+    ServerGone,
+}
+
+/// What is streamed, and how far it is.
+pub struct WalStream {
+    /// The server's unix socket.
+    pub socket: PathBuf,
+    /// The superuser.
+    pub user: String,
+    /// Timeline of the run.
+    pub timeline: TimelineId,
+    /// Where it began.
+    pub start: Lsn,
+    /// The store.
+    pub client: Arc<Client>,
+    /// Up to where the store has acknowledged WAL; read by others.
+    pub shipped: Arc<AtomicU64>,
+}
+
+impl WalStream {
+    /// Ships WAL until the server has gone or the store refuses. Connects again for as long as `alive` says that
+    /// there is a server.
+    pub fn run(&self, alive: &dyn Fn() -> bool) -> StreamEnd {
+        loop {
+            match self.stream() {
+                Ok(()) => tracing::info!("replication ended by the server"),
+                Err(Broken::Store(error)) => return StreamEnd::Refused(error),
+                Err(Broken::Server(error)) => tracing::info!("replication: {error}"),
+            }
+            if !alive() {
+                return StreamEnd::ServerGone;
+            }
+            std::thread::sleep(RECONNECT_PAUSE);
+        }
+    }
+
+    /// Makes the slot if there is none yet, so that no WAL can be recycled before it is shipped.
+    ///
+    /// # Errors
+    /// Those of the server.
+    pub fn create_slot(&self, pg: &mut PgClient) -> Result<(), PgError> {
+        match pg.command(&format!("CREATE_REPLICATION_SLOT {SLOT} PHYSICAL RESERVE_WAL")) {
+            Err(PgError::Server { code, .. }) if code == DUPLICATE_OBJECT => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    fn stream(&self) -> Result<(), Broken> {
+        let mut pg = PgClient::connect(&self.socket, &self.user)?;
+        self.create_slot(&mut pg)?;
+        let from = Lsn::from_raw(self.shipped.load(Ordering::SeqCst)).unwrap_or(self.start);
+        let timeline = self.timeline.get();
+        pg.start_copy(&format!("START_REPLICATION SLOT {SLOT} PHYSICAL {from} TIMELINE {timeline}"))?;
+        let mut batch = Vec::new();
+        let mut at = from;
+        loop {
+            let before = batch.len() as u64;
+            let mut wants_status = false;
+            match pg.copy_message(&mut batch)? {
+                CopyMessage::Wal { start } if start != at.raw() + before => {
+                    return Err(Broken::Server(gap(start)));
+                }
+                CopyMessage::Wal { .. } => {}
+                CopyMessage::KeepAlive(asked) => wants_status = asked,
+                CopyMessage::Done => {
+                    self.ship(&mut batch, &mut at)?;
+                    return Ok(pg.end_copy()?);
+                }
+            }
+            if pg.has_message() && batch.len() < APPEND_BYTES_MAX {
+                continue;
+            }
+            let shipped = self.ship(&mut batch, &mut at)?;
+            if shipped || wants_status {
+                pg.confirm(at.raw())?;
+            }
+        }
+    }
+
+    /// Appends the batch to the store; true if there was any.
+    fn ship(&self, batch: &mut Vec<u8>, at: &mut Lsn) -> Result<bool, Broken> {
+        if batch.is_empty() {
+            return Ok(false);
+        }
+        self.client.append_wal(self.timeline, *at, batch).map_err(Broken::Store)?;
+        *at = at.advanced(batch.len() as u64);
+        self.shipped.store(at.raw(), Ordering::SeqCst);
+        batch.clear();
+        Ok(true)
+    }
+}
+
+enum Broken {
+    Server(PgError),
+    Store(ClientError),
+}
+
+impl From<PgError> for Broken {
+    fn from(error: PgError) -> Self {
+        Self::Server(error)
+    }
+}
+
+fn gap(start: u64) -> PgError {
+    let text = format!("WAL does not go on where it ended, but at {start:X}");
+    PgError::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, text))
+}
