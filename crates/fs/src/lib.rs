@@ -17,6 +17,8 @@ mod content;
 mod directory;
 mod filesystem;
 mod fuse;
+#[cfg(test)]
+mod model_test;
 mod mount;
 mod names;
 mod overlay;

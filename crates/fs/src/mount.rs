@@ -100,10 +100,11 @@ pub fn mount(fs: Arc<FileSystem>, at: &Path, options: MountOptions) -> io::Resul
     Ok(Mounted { at, session: Some(session) })
 }
 
-/// Removes mounts at `at` whose process has died: every access says "not connected".
+/// Removes mounts at `at` whose process has died. Only `statfs` is sure to say "not connected": the kernel goes on
+/// believing the root's attributes for as long as it was told to.
 fn remove_dead_mounts(at: &Path) -> io::Result<()> {
     for _ in 0..STALE_ROUNDS {
-        match rustix::fs::stat(at) {
+        match rustix::fs::statvfs(at) {
             Err(Errno::NOTCONN | Errno::CONNABORTED) => detach(at)?,
             Err(errno) => return Err(errno.into()),
             Ok(_) => return Ok(()),

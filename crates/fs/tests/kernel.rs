@@ -1,0 +1,485 @@
+//! What programs see through a real mount, compared with a map from path to bytes.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fs::{FailureKind, FileSystem, PageSource};
+use support::*;
+use types::{BlockNumber, Fork, RelFork};
+
+type Model = BTreeMap<String, Vec<u8>>;
+
+/// xorshift: the same operations every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+fn fill_relations(fs: &FileSystem) {
+    fs.mkdir("d", 0o700).unwrap();
+    for (relation, blocks) in [(16384, 3), (16385, 40), (16386, 0)] {
+        fs.add_relation(rel(relation, Fork::Main), blocks, rel(relation, Fork::Main)).unwrap();
+    }
+    fs.add_relation(rel(16387, Fork::Main), 2, rel(16387, Fork::Init)).unwrap();
+}
+
+fn model_of_relations() -> Model {
+    let base = |relation: u32, fork, blocks: u64| pattern_bytes(rel(relation, fork), blocks * 8192);
+    BTreeMap::from([
+        ("base/5/16384".to_owned(), base(16384, Fork::Main, 3)),
+        ("base/5/16385".to_owned(), base(16385, Fork::Main, 40)),
+        ("base/5/16386".to_owned(), Vec::new()),
+        ("base/5/16387".to_owned(), base(16387, Fork::Init, 2)),
+    ])
+}
+
+fn check_all(at: &Path, model: &Model) {
+    for directory in ["base/5", "d"] {
+        let mut found: Vec<String> = std::fs::read_dir(at.join(directory))
+            .unwrap()
+            .map(|entry| format!("{directory}/{}", entry.unwrap().file_name().to_str().unwrap()))
+            .collect();
+        found.sort();
+        let expected: Vec<_> = model.keys().filter(|path| path.starts_with(directory)).cloned().collect();
+        assert_eq!(found, expected);
+    }
+    for (path, bytes) in model {
+        assert!(std::fs::read(at.join(path)).unwrap() == *bytes, "{path} differs");
+        assert_eq!(std::fs::metadata(at.join(path)).unwrap().len(), bytes.len() as u64);
+    }
+}
+
+fn random_operation(random: &mut Random, at: &Path, model: &mut Model) {
+    let any = |random: &mut Random| match random.below(2) {
+        0 => format!("base/5/{}", 16384 + random.below(6)),
+        _ => format!("d/f{}", random.below(4)),
+    };
+    let path = any(random);
+    let real = at.join(&path);
+    let scale = [4096, 8192, 100, 1][random.below(4) as usize];
+    let offset = random.below(400_000 / scale.max(4)) * scale.min(4096) % 400_000;
+    match random.below(10) {
+        0..=4 => {
+            let data = vec![random.below(256) as u8; (random.below(5) * scale + random.below(3)) as usize];
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&real).unwrap();
+            file.write_all_at(&data, offset).unwrap();
+            let bytes = model.entry(path).or_default();
+            let end = offset as usize + data.len();
+            if !data.is_empty() && bytes.len() < end {
+                bytes.resize(end, 0);
+            }
+            if !data.is_empty() {
+                bytes[offset as usize..end].copy_from_slice(&data);
+            }
+        }
+        5 => {
+            if let Some(bytes) = model.get_mut(&path) {
+                OpenOptions::new().write(true).open(&real).unwrap().set_len(offset).unwrap();
+                bytes.resize(offset as usize, 0);
+            }
+        }
+        6 => assert_eq!(std::fs::remove_file(&real).is_ok(), model.remove(&path).is_some()),
+        7 => {
+            let to = any(random);
+            assert_eq!(std::fs::rename(&real, at.join(&to)).is_ok(), model.contains_key(&path));
+            if let Some(bytes) = model.remove(&path) {
+                model.insert(to, bytes);
+            }
+        }
+        _ => match (std::fs::read(&real), model.get(&path)) {
+            (Ok(found), Some(bytes)) => assert!(found == *bytes, "{path} differs"),
+            (found, expected) => assert_eq!(found.is_ok(), expected.is_some(), "{path}"),
+        },
+    }
+}
+
+#[test]
+fn a_mount_agrees_with_a_map_under_random_operations_and_remounts() {
+    if !fuse_is_here("a_mount_agrees_with_a_map_under_random_operations_and_remounts") {
+        return;
+    }
+    for seed in 1..=6 {
+        let mut mount = Mount::new(Arc::new(Patterns), fill_relations);
+        let mut model = model_of_relations();
+        let mut random = Random(seed * 0x1234_5678_9ABC_DEF1);
+        for round in 0..6 {
+            for _ in 0..120 {
+                random_operation(&mut random, &mount.at, &mut model);
+            }
+            check_all(&mount.at, &model);
+            if round % 2 == 1 {
+                mount.remount();
+                check_all(&mount.at, &model);
+            }
+        }
+        mount.remount();
+        for (path, bytes) in &model {
+            assert!(mount.fs.read_file(path).unwrap() == *bytes, "{path} differs below the kernel");
+        }
+        assert!(mount.failures.lock().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn reading_copies_nothing_into_the_overlay_and_writing_only_what_was_written() {
+    if !fuse_is_here("reading_copies_nothing_into_the_overlay_and_writing_only_what_was_written") {
+        return;
+    }
+    let mut mount = Mount::new(Arc::new(Patterns), |fs| {
+        fs.add_relation(rel(16384, Fork::Main), 5000, rel(16384, Fork::Main)).unwrap();
+    });
+    let path = mount.at.join("base/5/16384");
+    let mut file = File::open(&path).unwrap();
+    assert_eq!(io::copy(&mut file, &mut io::sink()).unwrap(), 5000 * 8192);
+    assert_eq!(mount.fs.stats().overlay_files, 0);
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&[7; 8192], 1234 * 8192).unwrap();
+    drop(file);
+    mount.remount();
+    let stats = mount.fs.stats();
+    assert_eq!(stats.overlay_files, 1);
+    assert!(stats.overlay_bytes <= 16384, "{stats:?}");
+    assert!(mount.fs.read_file("base/5/16384").unwrap()[1234 * 8192..1235 * 8192].iter().all(|&b| b == 7));
+}
+
+#[test]
+fn a_relation_above_one_gigabyte_is_several_segment_files() {
+    if !fuse_is_here("a_relation_above_one_gigabyte_is_several_segment_files") {
+        return;
+    }
+    let main = rel(16384, Fork::Main);
+    let mount = Mount::new(Arc::new(Patterns), |fs| fs.add_relation(main, 131_072 + 7, main).unwrap());
+    let len = |name: &str| std::fs::metadata(mount.at.join(name)).unwrap().len();
+    assert_eq!((len("base/5/16384"), len("base/5/16384.1")), (1 << 30, 7 * 8192));
+    let mut bytes = [0; 8192];
+    File::open(mount.at.join("base/5/16384.1")).unwrap().read_exact_at(&mut bytes, 3 * 8192).unwrap();
+    let start = (131_072 + 3) * 8192;
+    assert!(bytes.iter().enumerate().all(|(i, &b)| b == pattern(main, start + i as u64)));
+}
+
+#[test]
+fn an_unlinked_open_file_keeps_its_bytes_until_it_is_closed() {
+    if !fuse_is_here("an_unlinked_open_file_keeps_its_bytes_until_it_is_closed") {
+        return;
+    }
+    let mount = Mount::new(Arc::new(Patterns), fill_relations);
+    let path = mount.at.join("base/5/16385");
+    let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+    std::fs::write(&path, b"another file").unwrap();
+    file.write_all_at(b"XY", 8191).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let mut expected = pattern_bytes(rel(16385, Fork::Main), 40 * 8192);
+    expected[8191..8193].copy_from_slice(b"XY");
+    let mut found = Vec::new();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.read_to_end(&mut found).unwrap();
+    assert!(found == expected);
+    assert_eq!(std::fs::read(&path).unwrap(), b"another file");
+    assert_eq!(mount.fs.stats().overlay_files, 1);
+    drop(file);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while mount.fs.stats().overlay_files > 0 {
+        assert!(Instant::now() < deadline, "the closed file still holds its overlay file");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_mapped_file_reads_base_pages_and_shares_its_writes() {
+    if !fuse_is_here("a_mapped_file_reads_base_pages_and_shares_its_writes") {
+        return;
+    }
+    use std::os::fd::AsRawFd;
+    let mut mount = Mount::new(Arc::new(Patterns), fill_relations);
+    let path = mount.at.join("base/5/16385");
+    let mut expected = pattern_bytes(rel(16385, Fork::Main), 40 * 8192);
+    let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let flags = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a fresh mapping of a file that is exactly this long, unmapped below; nobody else uses the address.
+    let map = unsafe {
+        let at =
+            libc::mmap(std::ptr::null_mut(), expected.len(), flags, libc::MAP_SHARED, file.as_raw_fd(), 0);
+        assert_ne!(at, libc::MAP_FAILED);
+        std::slice::from_raw_parts_mut(at.cast::<u8>(), expected.len())
+    };
+    assert!(map == expected.as_slice());
+    map[100_000] ^= 0xFF;
+    expected[100_000] ^= 0xFF;
+    assert!(std::fs::read(&path).unwrap() == expected);
+    // SAFETY: the mapping made above; the slice is not used again.
+    unsafe { libc::munmap(map.as_mut_ptr().cast(), expected.len()) };
+    drop(file);
+    mount.remount();
+    assert!(std::fs::read(&path).unwrap() == expected);
+}
+
+#[test]
+fn two_processes_see_each_others_writes_at_once() {
+    if !fuse_is_here("two_processes_see_each_others_writes_at_once") {
+        return;
+    }
+    let mount = Mount::new(Arc::new(Patterns), fill_relations);
+    let path = mount.at.join("d/log");
+    let mut file = OpenOptions::new().append(true).create(true).open(&path).unwrap();
+    for i in 0..20 {
+        writeln!(file, "ours {i}").unwrap();
+        let script = format!("tail -n 1 '{0}' && echo theirs {i} >> '{0}'", path.display());
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("ours {i}\n"));
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    let expected: String = (0..20).map(|i| format!("ours {i}\ntheirs {i}\n")).collect();
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn names_links_modes_and_times_behave_as_on_a_disk() {
+    if !fuse_is_here("names_links_modes_and_times_behave_as_on_a_disk") {
+        return;
+    }
+    let mount = Mount::new(Arc::new(Patterns), |fs| {
+        fill_relations(fs);
+        fs.symlink("pg_wal", Path::new("/somewhere/else")).unwrap();
+        fs.write_file("PG_VERSION", b"15\n", 0o600).unwrap();
+    });
+    let p = |name: &str| mount.at.join(name);
+    assert_eq!(std::fs::read_link(p("pg_wal")).unwrap(), Path::new("/somewhere/else"));
+    assert_eq!(std::fs::metadata(p("PG_VERSION")).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(std::fs::metadata(&mount.at).unwrap().permissions().mode() & 0o7777, 0o700);
+
+    let exclusive = OpenOptions::new().write(true).create_new(true).open(p("PG_VERSION"));
+    assert_eq!(exclusive.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    std::fs::hard_link(p("PG_VERSION"), p("d/hard")).unwrap();
+    assert_eq!(std::fs::metadata(p("PG_VERSION")).unwrap().nlink(), 2);
+    std::fs::write(p("d/hard"), b"16\n").unwrap();
+    std::fs::remove_file(p("PG_VERSION")).unwrap();
+    assert_eq!(std::fs::read(p("d/hard")).unwrap(), b"16\n");
+    assert_eq!(std::fs::metadata(p("d/hard")).unwrap().nlink(), 1);
+
+    std::os::unix::fs::chown(p("d/hard"), Some(65534), Some(65533)).unwrap();
+    std::fs::set_permissions(p("d/hard"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let then = std::time::UNIX_EPOCH + Duration::new(1_000_000, 5);
+    OpenOptions::new().write(true).open(p("d/hard")).unwrap().set_modified(then).unwrap();
+    let meta = std::fs::metadata(p("d/hard")).unwrap();
+    assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (65534, 65533, 0o640));
+    assert_eq!(meta.modified().unwrap(), then);
+
+    std::fs::create_dir(p("d/sub")).unwrap();
+    std::fs::write(p("d/sub/file"), b"x").unwrap();
+    assert_eq!(std::fs::remove_dir(p("d/sub")).unwrap_err().kind(), io::ErrorKind::DirectoryNotEmpty);
+    std::fs::rename(p("d/sub"), p("moved")).unwrap();
+    assert_eq!(std::fs::read(p("moved/file")).unwrap(), b"x");
+    assert_eq!(std::fs::rename(p("moved"), p("moved/in")).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    let _socket = std::os::unix::net::UnixListener::bind(p("socket")).unwrap();
+    std::os::unix::net::UnixStream::connect(p("socket")).unwrap();
+
+    let space = rustix::fs::statvfs(&mount.at).unwrap();
+    assert_eq!(space.f_blocks, rustix::fs::statvfs(mount.dir.path()).unwrap().f_blocks);
+    assert_eq!(rustix::fs::fsync(File::open(p("d")).unwrap()), Ok(()));
+}
+
+#[test]
+fn a_large_directory_can_be_removed_while_it_is_listed() {
+    if !fuse_is_here("a_large_directory_can_be_removed_while_it_is_listed") {
+        return;
+    }
+    let mount = Mount::new(Arc::new(Patterns), fill_relations);
+    let many = mount.at.join("many");
+    std::fs::create_dir(&many).unwrap();
+    for i in 0..3000 {
+        File::create(many.join(format!("file-with-a-longer-name-{i}"))).unwrap();
+    }
+    assert_eq!(std::fs::read_dir(&many).unwrap().count(), 3000);
+    for entry in std::fs::read_dir(&many).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    std::fs::remove_dir(&many).unwrap();
+    assert!(!many.exists());
+}
+
+#[test]
+fn a_tablespace_link_becomes_a_directory_that_survives_being_linked_again() {
+    if !fuse_is_here("a_tablespace_link_becomes_a_directory_that_survives_being_linked_again") {
+        return;
+    }
+    let mount = Mount::new(Arc::new(Patterns), |fs| fs.mkdir("pg_tblspc", 0o700).unwrap());
+    let outside = mount.dir.path().join("space");
+    std::fs::create_dir_all(outside.join(VERSION_DIR)).unwrap();
+    let link = mount.at.join("pg_tblspc/16400");
+    std::os::unix::fs::symlink(&outside, &link).unwrap();
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_dir());
+    assert!(link.join(VERSION_DIR).is_dir());
+    std::fs::create_dir(link.join(VERSION_DIR).join("5")).unwrap();
+    std::fs::write(link.join(VERSION_DIR).join("5/16401"), b"data").unwrap();
+
+    std::fs::remove_dir(&link).unwrap();
+    assert!(!link.exists());
+    std::os::unix::fs::symlink(&outside, &link).unwrap();
+    assert_eq!(std::fs::read(link.join(VERSION_DIR).join("5/16401")).unwrap(), b"data");
+    std::fs::write(link.join(VERSION_DIR).join("5/16402"), b"new").unwrap();
+
+    std::fs::remove_dir_all(link.join(VERSION_DIR)).unwrap();
+    std::fs::remove_dir(&link).unwrap();
+    std::os::unix::fs::symlink(&outside, &link).unwrap();
+    assert_eq!(std::fs::read_dir(link.join(VERSION_DIR)).unwrap().count(), 0);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while outside.join(VERSION_DIR).exists() {
+        assert!(Instant::now() < deadline, "the unused version directory outside is still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Fails every read of block 3.
+struct BadBlock;
+
+impl PageSource for BadBlock {
+    fn read(&self, rel: RelFork, first: BlockNumber, out: &mut [u8]) -> io::Result<()> {
+        if (first.get()..first.get() + (out.len() / 8192) as u32).contains(&3) {
+            return Err(io::Error::other("record of an unknown kind"));
+        }
+        Patterns.read(rel, first, out)
+    }
+}
+
+#[test]
+fn an_unreadable_page_is_an_io_error_and_is_reported_by_name() {
+    if !fuse_is_here("an_unreadable_page_is_an_io_error_and_is_reported_by_name") {
+        return;
+    }
+    let mount = Mount::new(Arc::new(BadBlock), fill_relations);
+    let file = File::open(mount.at.join("base/5/16385")).unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random).unwrap();
+    let mut page = [0; 8192];
+    let error = file.read_exact_at(&mut page, 3 * 8192).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    file.read_exact_at(&mut page, 8 * 8192).unwrap();
+    let failures = mount.failures.lock().unwrap();
+    assert_eq!(failures[0].kind, FailureKind::Source);
+    assert!(failures[0].text.contains("1663/5/16385 block"), "{}", failures[0].text);
+    assert!(failures[0].text.contains("record of an unknown kind"), "{}", failures[0].text);
+}
+
+/// A small disk of its own; taken away when dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn new(at: &Path) -> Self {
+        std::fs::create_dir(at).unwrap();
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(at).status();
+        assert!(status.unwrap().success());
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).ok();
+    }
+}
+
+#[test]
+fn a_full_overlay_disk_is_reported_once_and_fails_the_fsync() {
+    if !fuse_is_here("a_full_overlay_disk_is_reported_once_and_fails_the_fsync") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let small = dir.path().join("small");
+    let _disk = SmallDisk::new(&small);
+    let mount = Mount::with_overlay(dir, &small, Arc::new(Patterns), fill_relations);
+    let file = File::create(mount.at.join("d/big")).unwrap();
+    let wrote = (0..64).try_for_each(|i| file.write_all_at(&[1; 1 << 16], i << 16));
+    assert!(wrote.and_then(|()| file.sync_all()).is_err());
+    let failures = mount.failures.lock().unwrap();
+    assert_eq!(failures.len(), 1);
+    assert_eq!(failures[0].kind, FailureKind::OverlayWrite);
+}
+
+/// Never answers until it is told to.
+struct Stuck(std::sync::Mutex<bool>, std::sync::Condvar);
+
+impl PageSource for Stuck {
+    fn read(&self, rel: RelFork, first: BlockNumber, out: &mut [u8]) -> io::Result<()> {
+        let mut free = self.0.lock().unwrap();
+        while !*free {
+            free = self.1.wait(free).unwrap();
+        }
+        Patterns.read(rel, first, out)
+    }
+}
+
+#[test]
+fn unmount_frees_the_mount_point_while_a_read_is_stuck_in_the_source() {
+    if !fuse_is_here("unmount_frees_the_mount_point_while_a_read_is_stuck_in_the_source") {
+        return;
+    }
+    let stuck = Arc::new(Stuck(std::sync::Mutex::new(false), std::sync::Condvar::new()));
+    let mut mount = Mount::new(stuck.clone(), fill_relations);
+    let path = mount.at.join("base/5/16385");
+    let mut file = File::open(&path).unwrap();
+    let reader = std::thread::spawn(move || file.read(&mut [0; 8192]));
+    std::thread::sleep(Duration::from_millis(200));
+    mount.mounted.take().unwrap().unmount().unwrap();
+    assert!(!path.exists());
+    assert!(reader.join().unwrap().is_err());
+    *stuck.0.lock().unwrap() = true;
+    stuck.1.notify_all();
+}
+
+/// Not a test of its own: the process that `a_dead_mount_is_replaced` kills.
+#[test]
+#[ignore = "runs only as the child of another test"]
+fn child_that_mounts_and_waits() {
+    let Some(at) = std::env::var_os("SCION_TEST_MOUNT_AT") else { return };
+    let options = fs::Options {
+        overlay_dir: std::env::temp_dir(),
+        uid: 0,
+        gid: 0,
+        version_dir: VERSION_DIR.to_owned(),
+    };
+    let fs = FileSystem::new(options, Arc::new(Patterns)).unwrap();
+    fs.write_file("from_the_child", b"x", 0o600).unwrap();
+    let _mounted = fs::mount(Arc::new(fs), Path::new(&at), fs::MountOptions::default()).unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn a_dead_mount_is_replaced() {
+    if !fuse_is_here("a_dead_mount_is_replaced") {
+        return;
+    }
+    let mut mount = Mount::new(Arc::new(Patterns), fill_relations);
+    mount.mounted.take().unwrap().unmount().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_mounts_and_waits", "--ignored"])
+        .env("SCION_TEST_MOUNT_AT", &mount.at)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !mount.at.join("from_the_child").exists() {
+        assert!(Instant::now() < deadline, "the child did not mount");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(File::create(mount.at.join("new")).is_err());
+    mount.mounted = Some(fs::mount(mount.fs.clone(), &mount.at, fs::MountOptions::default()).unwrap());
+    check_all(&mount.at, &model_of_relations());
+}
