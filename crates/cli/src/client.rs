@@ -1,0 +1,278 @@
+//! Talks to the server's HTTP API and turns its refusals into failures.
+//!
+//! A request that finds the object locked (HTTP 423) is safe to repeat and is repeated for a few seconds.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::failure::{self, Failure, Kind};
+use crate::place::Server;
+use crate::wire;
+
+/// The longest one request may take; creating a project runs `initdb`.
+const REQUEST_LIMIT: Duration = Duration::from_secs(300);
+/// How long a locked object is asked for again.
+const LOCKED_LIMIT: Duration = Duration::from_secs(10);
+/// How long an operation is waited for before its outcome is left open.
+const OPERATION_LIMIT: Duration = Duration::from_secs(180);
+/// The largest answer read.
+const ANSWER_LIMIT_BYTES: u64 = 256 << 20;
+
+/// A connection to one server.
+pub struct Client {
+    agent: ureq::Agent,
+    server: Server,
+}
+
+impl Client {
+    /// A client of `server`; nothing is sent yet.
+    pub fn new(server: Server) -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_global(Some(REQUEST_LIMIT))
+            .proxy(None)
+            .build();
+        Self { agent: config.into(), server }
+    }
+
+    /// Address of the server.
+    pub fn url(&self) -> &str {
+        &self.server.url
+    }
+
+    /// `GET path`, with `path` below `/api/v2`.
+    pub fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.request("GET", path, None)
+    }
+
+    /// `POST path` with a JSON body.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.request("POST", path, Some(body))
+    }
+
+    /// `DELETE path`; `Value::Null` when the object was already gone.
+    pub fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.request("DELETE", path, None)
+    }
+
+    /// All objects of the paged list `path`, whose answers hold them in the field `name`.
+    pub fn list(&self, path: &str, name: &str) -> Result<Vec<Value>, Failure> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let joint = if path.contains('?') { '&' } else { '?' };
+            let page = match cursor.as_str() {
+                "" => self.get(path)?,
+                cursor => self.get(&format!("{path}{joint}cursor={}", wire::percent_encoded(cursor)))?,
+            };
+            let objects = wire::list(&page, name);
+            all.extend_from_slice(objects);
+            let pagination = page.get("pagination").unwrap_or(&Value::Null);
+            let next = wire::some_text(pagination, "next").or_else(|| wire::some_text(pagination, "cursor"));
+            match next {
+                Some(next) if !objects.is_empty() && next != cursor => cursor = next.to_owned(),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// Waits until every operation in `answer` has finished.
+    pub fn wait(&self, project: &str, answer: &Value) -> Result<(), Failure> {
+        for operation in wire::list(answer, "operations") {
+            self.wait_one(project, operation)?;
+        }
+        Ok(())
+    }
+
+    fn wait_one(&self, project: &str, operation: &Value) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(5);
+        let mut current = operation.clone();
+        loop {
+            match wire::text(&current, "status") {
+                "finished" | "skipped" => return Ok(()),
+                "failed" | "error" | "cancelled" => return Err(operation_failure(&current)),
+                _ if started.elapsed() > OPERATION_LIMIT => {
+                    let action = wire::text(&current, "action");
+                    let limit_s = OPERATION_LIMIT.as_secs();
+                    return Err(Failure::new(
+                        Kind::Failed,
+                        format!("{action} is still running after {limit_s} s"),
+                    )
+                    .hint("it goes on in the server; `scion status` shows how far it is"));
+                }
+                _ => {}
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(100));
+            let id = wire::percent_encoded(wire::text(operation, "id"));
+            let answer =
+                self.get(&format!("/projects/{}/operations/{id}", wire::percent_encoded(project)))?;
+            current = answer.get("operation").cloned().unwrap_or(answer);
+        }
+    }
+
+    fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let (status, answer) = self.request_once(method, path, body)?;
+            match status {
+                200..=299 => return Ok(answer),
+                423 if started.elapsed() < LOCKED_LIMIT => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+                _ => {
+                    return Err(failure::from_http(status, wire::text(&answer, "message")));
+                }
+            }
+        }
+    }
+
+    fn request_once(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value), Failure> {
+        let url = format!("{}/api/v2{path}", self.server.url);
+        let bearer = format!("Bearer {}", self.server.key);
+        let builder = ureq::http::Request::builder().method(method).uri(&url).header("Authorization", bearer);
+        let sent = match body {
+            Some(body) => builder
+                .header("Content-Type", "application/json")
+                .body(body.to_string())
+                .map(|request| self.agent.run(request)),
+            None => builder.body(()).map(|request| self.agent.run(request)),
+        };
+        let mut response = match sent {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(self.transport_failure(&error)),
+            Err(error) => {
+                return Err(Failure::new(Kind::Usage, format!("{url} cannot be asked for: {error}")));
+            }
+        };
+        let status = response.status().as_u16();
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_LIMIT_BYTES)
+            .read_to_string()
+            .map_err(|error| self.transport_failure(&error))?;
+        Ok((status, answer_of(status, &text)?))
+    }
+
+    fn transport_failure(&self, error: &ureq::Error) -> Failure {
+        let url = &self.server.url;
+        match error {
+            ureq::Error::Timeout(ureq::Timeout::Connect) => {
+                Failure::new(Kind::Unreachable, format!("no server answered at {url} within 5 s"))
+            }
+            ureq::Error::Timeout(_) => Failure::new(
+                Kind::Failed,
+                format!("the server at {url} did not finish within {} s", REQUEST_LIMIT.as_secs()),
+            )
+            .hint("it may still be at it; `scion status` shows"),
+            ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                Failure::new(Kind::Unreachable, format!("nothing listens at {url}"))
+                    .hint("start the server with `scion serve`")
+            }
+            error => {
+                Failure::new(Kind::Unreachable, format!("could not talk to the server at {url}: {error}"))
+                    .hint("is it running? `scion doctor` shows what it needs")
+            }
+        }
+    }
+}
+
+fn answer_of(status: u16, text: &str) -> Result<Value, Failure> {
+    if text.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    match serde_json::from_str(text) {
+        Ok(value) => Ok(value),
+        Err(_) if status >= 300 => Ok(serde_json::json!({ "message": text.trim() })),
+        Err(error) => Err(Failure::new(Kind::Failed, format!("the server's answer is not JSON: {error}"))
+            .hint("is that address a scion server?")),
+    }
+}
+
+fn operation_failure(operation: &Value) -> Failure {
+    let action = wire::text(operation, "action");
+    let status = wire::text(operation, "status");
+    let message = match wire::some_text(operation, "error") {
+        Some(error) => format!("{action}: {error}"),
+        None => format!("{action} ended as {status}"),
+    };
+    Failure::new(Kind::Failed, message).hint("the server's log says more; `scion doctor` checks this machine")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    /// A server that gives `answers` one after the other, one connection each, and returns what it was asked.
+    fn server_answering(answers: Vec<(u16, &'static str)>) -> (Client, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let mut asked = Vec::new();
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut buffer = [0u8; 8192];
+                let len = stream.read(&mut buffer).unwrap();
+                asked.push(String::from_utf8_lossy(&buffer[..len]).lines().next().unwrap().to_owned());
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all(head.as_bytes()).unwrap();
+                stream.write_all(body.as_bytes()).unwrap();
+            }
+            asked
+        });
+        (Client::new(Server { url, key: "k".to_owned() }), thread)
+    }
+
+    #[test]
+    fn a_refusal_carries_the_servers_words() {
+        let (client, thread) = server_answering(vec![(422, r#"{"message":"branch has children"}"#)]);
+        let failure = client.delete("/projects/p/branches/b").unwrap_err();
+        assert_eq!((failure.kind, failure.message.as_str()), (Kind::Refused, "branch has children"));
+        assert_eq!(thread.join().unwrap(), ["DELETE /api/v2/projects/p/branches/b HTTP/1.1"]);
+    }
+
+    #[test]
+    fn a_locked_object_is_asked_for_again() {
+        let (client, thread) =
+            server_answering(vec![(423, r#"{"message":"busy"}"#), (200, r#"{"ok":true}"#)]);
+        assert_eq!(client.get("/x").unwrap()["ok"], true);
+        assert_eq!(thread.join().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn lists_are_read_to_the_last_page() {
+        let pages = vec![
+            (200, r#"{"branches":[{"name":"a"}],"pagination":{"next":"a/1"}}"#),
+            (200, r#"{"branches":[{"name":"b"}],"pagination":{}}"#),
+        ];
+        let (client, thread) = server_answering(pages);
+        assert_eq!(client.list("/b", "branches").unwrap().len(), 2);
+        assert_eq!(thread.join().unwrap()[1], "GET /api/v2/b?cursor=a%2F1 HTTP/1.1");
+    }
+
+    #[test]
+    fn a_failed_operation_is_a_failure_with_its_reason() {
+        let (client, _thread) = server_answering(vec![]);
+        let answer = serde_json::json!({"operations":[{"action":"start_compute","status":"failed","error":"no FUSE"}]});
+        assert_eq!(client.wait("p", &answer).unwrap_err().message, "start_compute: no FUSE");
+    }
+
+    #[test]
+    fn nothing_listening_is_unreachable() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let client = Client::new(Server { url: format!("http://127.0.0.1:{port}"), key: String::new() });
+        assert_eq!(client.get("/projects").unwrap_err().kind, Kind::Unreachable);
+    }
+}

@@ -1,0 +1,121 @@
+//! Where the server is: its address and key, from the environment or from its data directory.
+//!
+//! `SCION_API` (or `--api`) names a server anywhere; otherwise the data directory holds `server.json` with the address
+//! and process id of the server that runs on it, and `api-key` with the key.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::args::Global;
+use crate::failure::{self, Failure, Kind};
+use crate::wire;
+
+/// How to reach a server.
+pub struct Server {
+    /// Address without a trailing slash and without `/api/v2`.
+    pub url: String,
+    /// Bearer key.
+    pub key: String,
+}
+
+/// The data directory named on the command line, or this user's default.
+pub fn data_dir(global: &Global) -> Result<PathBuf, Failure> {
+    if let Some(dir) = &global.data_dir {
+        return Ok(dir.clone());
+    }
+    if is_root() {
+        return Ok(PathBuf::from("/var/lib/scion"));
+    }
+    match std::env::var_os("HOME").filter(|home| !home.is_empty()) {
+        Some(home) => Ok(PathBuf::from(home).join(".local/share/scion")),
+        None => Err(Failure::new(Kind::Usage, "HOME is not set, so there is no default data directory")
+            .hint("name one with --data-dir DIR")),
+    }
+}
+
+/// Whether this process runs as root.
+pub fn is_root() -> bool {
+    // SAFETY: geteuid takes no arguments, cannot fail and touches no memory of ours.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// The server this command line means.
+pub fn server(global: &Global) -> Result<Server, Failure> {
+    if let Some(api) = &global.api {
+        return Ok(Server { url: normalized(api)?, key: key(global)? });
+    }
+    let dir = data_dir(global)?;
+    let url = match server_json(&dir)? {
+        Some(json) => wire::text(&json, "url").to_owned(),
+        None => return Err(none_here(&dir)),
+    };
+    if url.is_empty() {
+        return Err(none_here(&dir));
+    }
+    Ok(Server { url: normalized(&url)?, key: key(global)? })
+}
+
+/// The contents of `server.json`, if there is one.
+pub fn server_json(dir: &Path) -> Result<Option<Value>, Failure> {
+    let path = dir.join("server.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| Failure::new(Kind::Failed, format!("{} is damaged: {error}", path.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failure::io(format!("read {}", path.display()), &error)
+            .hint("run as the user who runs `scion serve`, or set SCION_API and SCION_API_KEY")),
+    }
+}
+
+fn none_here(dir: &Path) -> Failure {
+    Failure::new(Kind::Unreachable, format!("no server runs on {}", dir.display())).hint(format!(
+        "start one with `scion serve --data-dir {}`, or name another with --data-dir or SCION_API",
+        dir.display()
+    ))
+}
+
+fn key(global: &Global) -> Result<String, Failure> {
+    if let Some(key) = &global.api_key {
+        return Ok(key.trim().to_owned());
+    }
+    let path = data_dir(global)?.join("api-key");
+    std::fs::read_to_string(&path).map(|key| key.trim().to_owned()).map_err(|error| {
+        let mut failure = failure::io(format!("read the key {}", path.display()), &error);
+        failure.kind = Kind::Usage;
+        failure.hint("set SCION_API_KEY, or run as the user who runs `scion serve`")
+    })
+}
+
+fn normalized(url: &str) -> Result<String, Failure> {
+    let url = url.trim().trim_end_matches('/');
+    let url = url.strip_suffix("/api/v2").unwrap_or(url);
+    if url.starts_with("http://") {
+        return Ok(url.to_owned());
+    }
+    if url.starts_with("https://") {
+        return Err(Failure::new(Kind::Usage, format!("{url}: this version speaks plain HTTP only"))
+            .hint("reach the server over http:// on this machine or through an ssh tunnel"));
+    }
+    if url.contains("://") || url.is_empty() {
+        return Err(Failure::new(Kind::Usage, format!("{url:?} is not an address of a server"))
+            .hint("write it like http://127.0.0.1:7080"));
+    }
+    Ok(format!("http://{url}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_accepted_as_people_write_them() {
+        for text in ["http://h:1", "http://h:1/", "http://h:1/api/v2", "http://h:1/api/v2/", "h:1"] {
+            assert_eq!(normalized(text).ok().as_deref(), Some("http://h:1"), "{text}");
+        }
+        for text in ["", "ftp://h", "https://h"] {
+            assert_eq!(normalized(text).map_err(|f| f.kind).err(), Some(Kind::Usage), "{text}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Names on the command line -> objects of the server.
+//!
+//! A name that is not there is never replaced by a default: writing to `main` because `fix` was misspelt is the one
+//! mistake a branching tool must not make.
+
+use serde_json::Value;
+
+use crate::args::Global;
+use crate::client::Client;
+use crate::failure::{Failure, Kind};
+use crate::place;
+use crate::wire;
+
+/// A client and the project the command line means.
+pub struct Session {
+    /// Connection to the server.
+    pub client: Client,
+    /// The project as the API gives it.
+    pub project: Value,
+}
+
+/// Finds the server and the project.
+pub fn session(global: &Global) -> Result<Session, Failure> {
+    let client = Client::new(place::server(global)?);
+    let project = project(&client, global.project.as_deref())?;
+    Ok(Session { client, project })
+}
+
+/// The project called `wanted` by name or id, or the only one there is.
+pub fn project(client: &Client, wanted: Option<&str>) -> Result<Value, Failure> {
+    let mut projects = client.list("/projects", "projects")?;
+    let Some(wanted) = wanted else {
+        return match projects.len() {
+            1 => Ok(projects.remove(0)),
+            0 => Err(Failure::new(Kind::NotFound, "the server has no project yet")
+                .hint("make one with `scion project create NAME`")),
+            count => Err(Failure::new(Kind::Usage, format!("the server has {count} projects"))
+                .hint(format!("say which with --project: {}", names(&projects)))),
+        };
+    };
+    pick(&projects, wanted).cloned().ok_or_else(|| not_found("project", wanted, &projects))
+}
+
+impl Session {
+    /// The project's part of a path.
+    pub fn path(&self, rest: &str) -> String {
+        format!("/projects/{}{rest}", self.project_id())
+    }
+
+    /// The project's id.
+    pub fn project_id(&self) -> &str {
+        wire::text(&self.project, "id")
+    }
+
+    /// All branches of the project.
+    pub fn branches(&self) -> Result<Vec<Value>, Failure> {
+        self.client.list(&self.path("/branches"), "branches")
+    }
+
+    /// All endpoints of the project.
+    pub fn endpoints(&self) -> Result<Vec<Value>, Failure> {
+        self.client.list(&self.path("/endpoints"), "endpoints")
+    }
+
+    /// The branch called `wanted` by name or id.
+    pub fn branch(&self, wanted: &str) -> Result<Value, Failure> {
+        let branches = self.branches()?;
+        pick(&branches, wanted).cloned().ok_or_else(|| not_found("branch", wanted, &branches))
+    }
+
+    /// The read-write endpoint of the branch with id `branch`, if it has one.
+    pub fn endpoint_of(&self, branch: &str) -> Result<Option<Value>, Failure> {
+        let mut endpoints = self.endpoints()?;
+        endpoints.retain(|endpoint| wire::text(endpoint, "branch_id") == branch);
+        endpoints.sort_by_key(|endpoint| wire::text(endpoint, "type") != "read_write");
+        Ok(endpoints.into_iter().next())
+    }
+
+    /// The endpoint meant by the name or id of a branch, or by the id of an endpoint.
+    pub fn endpoint(&self, wanted: &str) -> Result<Value, Failure> {
+        if let Some(endpoint) = self.endpoints()?.into_iter().find(|it| wire::text(it, "id") == wanted) {
+            return Ok(endpoint);
+        }
+        let branch = self.branch(wanted)?;
+        self.endpoint_of(wire::text(&branch, "id"))?.ok_or_else(|| no_endpoint(wire::text(&branch, "name")))
+    }
+
+    /// Starts `endpoint` unless it runs, and waits until it accepts connections.
+    pub fn ensure_active(&self, endpoint: &Value) -> Result<(), Failure> {
+        let settled = wire::some_text(endpoint, "pending_state").is_none();
+        if wire::text(endpoint, "current_state") == "active" && settled {
+            return Ok(());
+        }
+        let id = wire::text(endpoint, "id");
+        let _progress = crate::progress::start(format!("starting endpoint {id}"));
+        let answer =
+            self.client.post(&self.path(&format!("/endpoints/{id}/start")), &serde_json::json!({}))?;
+        self.client.wait(self.project_id(), &answer)
+    }
+}
+
+/// The branch has no endpoint to connect to.
+pub fn no_endpoint(branch: &str) -> Failure {
+    Failure::new(Kind::NotFound, format!("branch {branch} has no endpoint"))
+        .hint(format!("give it one with `scion endpoint start {branch}`"))
+}
+
+fn pick<'a>(objects: &'a [Value], wanted: &str) -> Option<&'a Value> {
+    let by = |field: &str| objects.iter().find(|object| wire::text(object, field) == wanted);
+    by("name").or_else(|| by("id"))
+}
+
+fn not_found(noun: &str, wanted: &str, objects: &[Value]) -> Failure {
+    let failure = Failure::new(Kind::NotFound, format!("there is no {noun} {wanted:?}"));
+    match objects {
+        [] => failure.hint(format!("there is no {noun} at all yet")),
+        objects => failure.hint(format!("there is: {}", names(objects))),
+    }
+}
+
+fn names(objects: &[Value]) -> String {
+    const SHOWN: usize = 12;
+    let mut names: Vec<&str> = objects.iter().map(|object| wire::text(object, "name")).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    let list = names.join(", ");
+    if more == 0 { list } else { format!("{list} and {more} more") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_name_wins_over_an_id_and_nothing_wins_over_a_typo() {
+        let objects = [json!({"id": "br-1", "name": "main"}), json!({"id": "br-2", "name": "br-1"})];
+        assert_eq!(pick(&objects, "br-1").map(|object| wire::text(object, "id")), Some("br-2"));
+        assert_eq!(pick(&objects, "mian"), None);
+    }
+
+    #[test]
+    fn what_is_not_there_is_answered_with_what_is() {
+        let failure = not_found("branch", "mian", &[json!({"name": "main"})]);
+        assert_eq!(failure.kind, Kind::NotFound);
+        assert_eq!(failure.hint.as_deref(), Some("there is: main"));
+    }
+}

@@ -1,0 +1,290 @@
+//! `scion branch`: copy-on-write clones of a whole cluster, from now or from any past moment.
+
+use std::time::Instant;
+
+use clap::{Args, Subcommand};
+use jiff::{Timestamp, Zoned};
+use serde_json::{Value, json};
+
+use crate::args::Global;
+use crate::failure::Failure;
+use crate::moment::{self, Moment};
+use crate::output::{self, Format};
+use crate::resolve::{Session, session};
+use crate::{confirm, progress, tree, wire};
+
+/// Create, list, show and delete branches.
+#[derive(Subcommand)]
+pub enum Branch {
+    /// Make a branch with its own endpoint.
+    Create(Create),
+    /// All branches, as a tree.
+    List,
+    /// One branch.
+    Get {
+        /// Name or id of the branch.
+        name: String,
+    },
+    /// Delete a branch, its endpoint and what was written on it.
+    Delete {
+        /// Name or id of the branch.
+        name: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+/// Make a branch with its own endpoint.
+#[derive(Args)]
+pub struct Create {
+    /// Name of the new branch.
+    name: String,
+    /// Branch to make it from [default: the project's default branch].
+    #[arg(long, value_name = "BRANCH")]
+    parent: Option<String>,
+    /// Where in the parent's history: a log position (0/5A3C1E8), a time (RFC 3339, or local: 14:03:07,
+    /// "2026-03-01 14:03:07"), or "5 minutes ago" [default: now].
+    #[arg(long, value_name = "LSN|TIME", allow_hyphen_values = true)]
+    at: Option<String>,
+    /// Make the branch only; `scion endpoint start` gives it an endpoint later.
+    #[arg(long)]
+    no_compute: bool,
+    /// Wait until the endpoint accepts connections; this is the default.
+    #[arg(long, conflicts_with = "no_wait")]
+    wait: bool,
+    /// Return as soon as the branch exists.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+impl Branch {
+    /// Runs the verb.
+    pub fn run(&self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Self::Create(create) => create.run(global),
+            Self::List => list(&session(global)?, global.output),
+            Self::Get { name } => get(&session(global)?, global.output, name),
+            Self::Delete { name, yes } => delete(&session(global)?, global.output, name, *yes),
+        }
+    }
+}
+
+impl Create {
+    fn run(&self, global: &Global) -> Result<(), Failure> {
+        let started = Instant::now();
+        let now = Zoned::now();
+        let at = self.at.as_deref().map(|text| moment::parse(text, &now)).transpose()?;
+        let session = session(global)?;
+        let body = self.body(&session, at.as_ref())?;
+        let progress = progress::start(format!("making branch {}", self.name));
+        let mut answer = session.client.post(&session.path("/branches"), &body)?;
+        let created_ms = started.elapsed().as_millis();
+        if !self.no_wait {
+            session.client.wait(session.project_id(), &answer)?;
+            refresh(&session, &mut answer)?;
+        }
+        drop(progress);
+        if global.output == Format::Json {
+            output::json(&answer);
+            return Ok(());
+        }
+        let time = if self.no_compute || self.no_wait {
+            format!("created in {created_ms} ms")
+        } else {
+            format!("ready in {} ms", started.elapsed().as_millis())
+        };
+        self.report(&session, &answer, &time, &now)
+    }
+
+    fn body(&self, session: &Session, at: Option<&Moment>) -> Result<Value, Failure> {
+        let mut branch = json!({ "name": self.name });
+        if let Some(parent) = &self.parent {
+            branch["parent_id"] = json!(wire::text(&session.branch(parent)?, "id"));
+        }
+        match at {
+            Some(Moment::Lsn(lsn)) => branch["parent_lsn"] = json!(lsn),
+            Some(Moment::Time(time)) => branch["parent_timestamp"] = json!(time.to_string()),
+            None => {}
+        }
+        let endpoints = if self.no_compute { json!([]) } else { json!([{ "type": "read_write" }]) };
+        Ok(json!({ "branch": branch, "endpoints": endpoints }))
+    }
+
+    fn report(&self, session: &Session, answer: &Value, time: &str, now: &Zoned) -> Result<(), Failure> {
+        let branch = answer.get("branch").unwrap_or(&Value::Null);
+        let parent = match &self.parent {
+            Some(parent) => parent.clone(),
+            None => name_of(&session.branches()?, wire::text(branch, "parent_id")),
+        };
+        let when = match (&self.at, wire::some_text(branch, "parent_timestamp")) {
+            (None, _) => "now".to_owned(),
+            (Some(_), Some(commit)) => format!("last commit {}", precise(commit, now)),
+            (Some(_), None) => "no commit before it".to_owned(),
+        };
+        output::words(&format!(
+            "{}   {}   from {parent} at {} ({when})   {time}",
+            wire::text(branch, "name"),
+            wire::text(branch, "id"),
+            wire::text(branch, "parent_lsn"),
+        ));
+        if let Some(asked) = wire::some_text(branch, "requested_lsn") {
+            output::words(&format!(
+                "{asked} is inside a record, so the branch begins at the end of the one before"
+            ));
+        }
+        match wire::list(answer, "connection_uris") {
+            [] => output::data(wire::text(branch, "id")),
+            uris => uris.iter().for_each(|details| output::data(wire::text(details, "connection_uri"))),
+        }
+        Ok(())
+    }
+}
+
+/// Puts the finished state of what was made into `answer`, for those who read it as JSON.
+fn refresh(session: &Session, answer: &mut Value) -> Result<(), Failure> {
+    let finished = |operation: &Value| wire::text(operation, "status") == "finished";
+    if wire::list(answer, "operations").iter().all(finished) {
+        return Ok(());
+    }
+    let id = wire::text(answer.get("branch").unwrap_or(&Value::Null), "id").to_owned();
+    let fresh = session.client.get(&session.path(&format!("/branches/{}", wire::percent_encoded(&id))))?;
+    if let Some(branch) = fresh.get("branch") {
+        answer["branch"] = branch.clone();
+    }
+    Ok(())
+}
+
+/// A commit time with its fraction, in local time.
+fn precise(text: &str, now: &Zoned) -> String {
+    let local = output::local_time(text, now);
+    match text.parse::<Timestamp>() {
+        Ok(time) => format!("{local}.{:03}", time.subsec_millisecond()),
+        Err(_) => local,
+    }
+}
+
+fn name_of(branches: &[Value], id: &str) -> String {
+    let found = branches.iter().find(|branch| wire::text(branch, "id") == id);
+    found.map_or(id, |branch| wire::text(branch, "name")).to_owned()
+}
+
+const HEADER: [&str; 6] = ["NAME", "PARENT", "FROM", "STATE", "OWN DATA", "CREATED"];
+
+fn list(session: &Session, format: Format) -> Result<(), Failure> {
+    let branches = session.branches()?;
+    if format == Format::Json {
+        output::json(&json!(branches));
+        return Ok(());
+    }
+    let endpoints = session.endpoints()?;
+    let now = Zoned::now();
+    let rows: Vec<Vec<String>> = tree::lines(&branches)
+        .into_iter()
+        .map(|line| {
+            let parent = line.parent.map_or("-", |parent| wire::text(parent, "name")).to_owned();
+            vec![
+                line.drawn,
+                parent,
+                from(line.branch, &now),
+                state(line.branch, &endpoints),
+                wire::own_bytes(line.branch).map_or_else(|| "-".to_owned(), output::bytes),
+                output::age(wire::text(line.branch, "created_at"), now.timestamp()),
+            ]
+        })
+        .collect();
+    output::table(&HEADER, &rows);
+    Ok(())
+}
+
+fn from(branch: &Value, now: &Zoned) -> String {
+    match (wire::some_text(branch, "parent_lsn"), wire::some_text(branch, "parent_timestamp")) {
+        (Some(lsn), Some(time)) => format!("{} ({lsn})", output::local_time(time, now)),
+        (Some(lsn), None) => lsn.to_owned(),
+        _ => "-".to_owned(),
+    }
+}
+
+/// What its endpoint does; the branch's own state while that is not `ready`.
+fn state(branch: &Value, endpoints: &[Value]) -> String {
+    let own = wire::text(branch, "current_state");
+    if own != "ready" {
+        return own.to_owned();
+    }
+    let mine = |endpoint: &&Value| wire::text(endpoint, "branch_id") == wire::text(branch, "id");
+    match endpoints.iter().find(mine) {
+        Some(endpoint) => wire::text(endpoint, "current_state").to_owned(),
+        None => "no endpoint".to_owned(),
+    }
+}
+
+fn get(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
+    let branches = session.branches()?;
+    let branch = session.branch(name)?;
+    if format == Format::Json {
+        output::json(&branch);
+        return Ok(());
+    }
+    let now = Zoned::now();
+    let endpoint = session.endpoint_of(wire::text(&branch, "id"))?;
+    let parent = wire::some_text(&branch, "parent_id").map_or("-".to_owned(), |id| name_of(&branches, id));
+    let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    let rows = [
+        ("name", wire::text(&branch, "name").to_owned()),
+        ("id", wire::text(&branch, "id").to_owned()),
+        ("parent", parent),
+        ("from", from(&branch, &now)),
+        ("head", or_dash(wire::some_text(&branch, "head_lsn"))),
+        ("state", state(&branch, endpoint.as_slice())),
+        ("endpoint", or_dash(endpoint.as_ref().map(|endpoint| wire::text(endpoint, "id")))),
+        ("host", or_dash(endpoint.as_ref().map(|endpoint| wire::text(endpoint, "host")))),
+        ("own data", wire::own_bytes(&branch).map_or_else(|| "-".to_owned(), output::bytes)),
+        ("created", output::age(wire::text(&branch, "created_at"), now.timestamp())),
+    ];
+    let rows: Vec<Vec<String>> =
+        rows.into_iter().map(|(field, value)| vec![field.to_owned(), value]).collect();
+    output::table(&["FIELD", "VALUE"], &rows);
+    Ok(())
+}
+
+fn delete(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
+    let branch = session.branch(name)?;
+    let name = wire::text(&branch, "name");
+    let size = wire::own_bytes(&branch)
+        .map_or_else(String::new, |size| format!(" and {} of its own data", output::bytes(size)));
+    confirm::destructive(&format!("delete branch {name}{size}"), yes)?;
+    let _progress = progress::start(format!("deleting branch {name}"));
+    let id = wire::percent_encoded(wire::text(&branch, "id"));
+    let answer = session.client.delete(&session.path(&format!("/branches/{id}")))?;
+    session.client.wait(session.project_id(), &answer)?;
+    if format == Format::Json {
+        output::json(&answer);
+    } else {
+        output::words(&format!("deleted branch {name}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_branch_shows_the_state_of_its_endpoint() {
+        let branch = json!({"id": "br-1", "current_state": "ready"});
+        let endpoints = [json!({"branch_id": "br-2", "current_state": "active"})];
+        assert_eq!(state(&branch, &endpoints), "no endpoint");
+        let endpoints = [json!({"branch_id": "br-1", "current_state": "idle"})];
+        assert_eq!(state(&branch, &endpoints), "idle");
+        assert_eq!(state(&json!({"id": "br-1", "current_state": "init"}), &endpoints), "init");
+    }
+
+    #[test]
+    fn the_position_stands_beside_the_time() {
+        let now: Zoned = "2026-03-01T14:05:00+00:00[UTC]".parse().unwrap();
+        let branch = json!({"parent_lsn": "0/5A3C1E8", "parent_timestamp": "2026-03-01T14:03:07.512Z"});
+        assert_eq!(from(&branch, &now), "14:03:07 (0/5A3C1E8)");
+        assert_eq!(from(&json!({}), &now), "-");
+        assert_eq!(precise("2026-03-01T14:03:07.512Z", &now), "14:03:07.512");
+    }
+}

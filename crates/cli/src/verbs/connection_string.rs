@@ -1,0 +1,58 @@
+//! `scion connection-string`: how to connect to a branch.
+
+use clap::Args;
+
+use crate::args::Global;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::resolve::{Session, no_endpoint, session};
+use crate::wire;
+
+/// Print the connection string of a branch.
+#[derive(Args)]
+pub struct ConnectionString {
+    /// Name or id of the branch.
+    branch: String,
+    #[command(flatten)]
+    who: Who,
+}
+
+/// Whom to connect as, and to what.
+#[derive(Args)]
+pub struct Who {
+    /// Database to connect to.
+    #[arg(short, long, default_value = "neondb")]
+    pub database: String,
+    /// Role to connect as.
+    #[arg(short, long, default_value = "neondb_owner")]
+    pub role: String,
+}
+
+impl ConnectionString {
+    /// Runs the verb.
+    pub fn run(&self, global: &Global) -> Result<(), Failure> {
+        let session = session(global)?;
+        let branch = session.branch(&self.branch)?;
+        if session.endpoint_of(wire::text(&branch, "id"))?.is_none() {
+            return Err(no_endpoint(wire::text(&branch, "name")));
+        }
+        let uri = uri(&session, wire::text(&branch, "id"), &self.who)?;
+        match global.output {
+            Format::Json => output::json(&serde_json::json!({ "uri": uri })),
+            Format::Table => output::data(&uri),
+        }
+        Ok(())
+    }
+}
+
+/// The connection string of the branch with id `branch`.
+pub fn uri(session: &Session, branch: &str, who: &Who) -> Result<String, Failure> {
+    let path = format!(
+        "/connection_uri?branch_id={}&database_name={}&role_name={}",
+        wire::percent_encoded(branch),
+        wire::percent_encoded(&who.database),
+        wire::percent_encoded(&who.role)
+    );
+    let answer = session.client.get(&session.path(&path))?;
+    Ok(wire::text(&answer, "uri").to_owned())
+}

@@ -1,0 +1,279 @@
+//! `scion doctor`: what this machine has, what it lacks, and how to get it. Works without a server.
+
+use std::fs::OpenOptions;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::args::Global;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::place;
+use crate::verbs::serve::PG_BIN;
+
+/// Less than this on the data directory's disk is too little to make a project.
+const DISK_NEEDED_BYTES: u64 = 1 << 30;
+/// Fewer open files than this limit how many endpoints can run.
+const FILES_WANTED: u64 = 4096;
+/// Programs of PostgreSQL 15 that scion runs.
+const PROGRAMS: [&str; 5] = ["postgres", "initdb", "psql", "pg_dump", "pg_ctl"];
+
+/// What this machine lacks to run scion, and how to get it.
+#[derive(Args)]
+pub struct Doctor {
+    /// Directory with the programs of PostgreSQL 15.
+    #[arg(long, env = "SCION_PG_BIN", default_value = PG_BIN, value_name = "DIR")]
+    pg_bin: PathBuf,
+}
+
+/// How a check came out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    Found,
+    Missing,
+    /// Works, but less well.
+    Degraded,
+}
+
+struct Check {
+    what: &'static str,
+    outcome: Outcome,
+    /// What was found, or what is wrong.
+    detail: String,
+    /// How to put it right; empty when found.
+    remedy: String,
+}
+
+impl Check {
+    fn found(what: &'static str, detail: impl Into<String>) -> Self {
+        Self { what, outcome: Outcome::Found, detail: detail.into(), remedy: String::new() }
+    }
+
+    fn missing(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what, outcome: Outcome::Missing, detail: detail.into(), remedy: remedy.into() }
+    }
+
+    fn degraded(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what, outcome: Outcome::Degraded, detail: detail.into(), remedy: remedy.into() }
+    }
+}
+
+impl Doctor {
+    /// Runs the verb; the exit code is 1 if something required is missing.
+    pub fn run(&self, global: &Global) -> Result<ExitCode, Failure> {
+        let root = place::is_root();
+        let mut checks =
+            vec![postgres(&self.pg_bin), programs(&self.pg_bin), amcheck(&self.pg_bin), fuse_device()];
+        checks.push(if root { postgres_user() } else { fusermount() });
+        checks.push(disk(&place::data_dir(global)?));
+        checks.push(open_files());
+        print(global.output, &checks);
+        let well = checks.iter().all(|check| check.outcome != Outcome::Missing);
+        Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn print(format: Format, checks: &[Check]) {
+    if format == Format::Json {
+        let checks: Vec<_> = checks
+            .iter()
+            .map(|it| json!({"check": it.what, "outcome": word(it.outcome), "detail": it.detail, "remedy": it.remedy}))
+            .collect();
+        output::json(&json!(checks));
+        return;
+    }
+    let rows: Vec<Vec<String>> = checks
+        .iter()
+        .map(|it| vec![it.what.to_owned(), word(it.outcome).to_owned(), it.detail.clone()])
+        .collect();
+    output::table(&["CHECK", "", ""], &rows);
+    for check in checks.iter().filter(|check| check.outcome != Outcome::Found) {
+        output::words(&format!("{}: {}", check.what, check.remedy));
+    }
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Found => "found",
+        Outcome::Missing => "MISSING",
+        Outcome::Degraded => "degraded",
+    }
+}
+
+const INSTALL_POSTGRES: &str =
+    "run `scripts/setup`, or `apt-get install postgresql-15`; elsewhere: --pg-bin DIR";
+
+fn postgres(bin: &Path) -> Check {
+    const WHAT: &str = "PostgreSQL 15";
+    let program = bin.join("postgres");
+    let Ok(output) = Command::new(&program).arg("--version").output() else {
+        return Check::missing(WHAT, format!("no {} that runs", program.display()), INSTALL_POSTGRES);
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = version_in(&text);
+    if version.split('.').next() == Some("15") {
+        Check::found(WHAT, format!("{version} in {}", bin.display()))
+    } else {
+        Check::missing(WHAT, format!("{} is {}", program.display(), text.trim()), INSTALL_POSTGRES)
+    }
+}
+
+/// `15.8` of `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)`.
+fn version_in(text: &str) -> &str {
+    text.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit())).unwrap_or("")
+}
+
+fn programs(bin: &Path) -> Check {
+    let absent: Vec<&str> = PROGRAMS.into_iter().filter(|name| !bin.join(name).is_file()).collect();
+    if absent.is_empty() {
+        Check::found("its programs", PROGRAMS.join(", "))
+    } else {
+        Check::missing(
+            "its programs",
+            format!("no {} in {}", absent.join(", "), bin.display()),
+            INSTALL_POSTGRES,
+        )
+    }
+}
+
+fn amcheck(bin: &Path) -> Check {
+    let share = Command::new(bin.join("pg_config")).arg("--sharedir").output().ok();
+    let share = share.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let debian = "/usr/share/postgresql/15".to_owned();
+    let found = share
+        .into_iter()
+        .chain([debian])
+        .any(|dir| Path::new(&dir).join("extension/amcheck.control").is_file());
+    if found {
+        Check::found("contrib (amcheck)", "installed")
+    } else {
+        let detail = "not installed; branches work, pg_amcheck does not";
+        Check::degraded("contrib (amcheck)", detail, "install the contrib package of PostgreSQL 15")
+    }
+}
+
+fn fuse_device() -> Check {
+    const WHAT: &str = "/dev/fuse";
+    match OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+        Ok(_) => Check::found(WHAT, "can be opened"),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            Check::missing(WHAT, "this user may not open it", "as root: chmod 0666 /dev/fuse")
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Check::missing(WHAT, "not there", "as root: modprobe fuse; for a container: --device /dev/fuse")
+        }
+        Err(error) => Check::missing(
+            WHAT,
+            error.to_string(),
+            "as root: modprobe fuse; in a container: allow the device",
+        ),
+    }
+}
+
+fn fusermount() -> Check {
+    match on_path("fusermount3") {
+        Some(path) => Check::found("fusermount3", path.display().to_string()),
+        None => Check::missing(
+            "fusermount3",
+            "not on the path",
+            "run `scripts/setup`, or `apt-get install fuse3`",
+        ),
+    }
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+/// Postgres refuses to run as root, so root's endpoints run as this user.
+fn postgres_user() -> Check {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    if users.lines().any(|line| line.starts_with("postgres:")) {
+        Check::found("user postgres", "exists; endpoints run as it")
+    } else {
+        let remedy = "as root: useradd --system --user-group postgres, or run scion as an ordinary user";
+        Check::missing("user postgres", "no such user", remedy)
+    }
+}
+
+fn disk(dir: &Path) -> Check {
+    let Some(existing) = dir.ancestors().find(|dir| dir.exists()) else {
+        return Check::missing(
+            "disk",
+            format!("no part of {} exists", dir.display()),
+            "name another --data-dir",
+        );
+    };
+    let Some(free) = free_bytes(existing) else {
+        return Check::degraded(
+            "disk",
+            format!("cannot tell how much is free at {}", existing.display()),
+            "look with df",
+        );
+    };
+    let detail = format!("{} free at {}", output::bytes(free), existing.display());
+    if free >= DISK_NEEDED_BYTES {
+        Check::found("disk", detail)
+    } else {
+        let needed = output::bytes(DISK_NEEDED_BYTES);
+        Check::missing("disk", detail, format!("free at least {needed}, or name another --data-dir"))
+    }
+}
+
+fn free_bytes(dir: &Path) -> Option<u64> {
+    let path = std::ffi::CString::new(dir.as_os_str().as_bytes()).ok()?;
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: path is a terminated string and stat is large enough for what the call writes.
+    if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: statvfs returned 0, so it filled the whole structure.
+    let stat = unsafe { stat.assume_init() };
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn open_files() -> Check {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: limit is a valid rlimit that the call fills.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Check::degraded("open files", "the limit cannot be read", "look with `ulimit -Hn`");
+    }
+    let detail = format!("{} allowed, {} at most", limit.rlim_cur, limit.rlim_max);
+    if limit.rlim_max >= FILES_WANTED {
+        Check::found("open files", detail)
+    } else {
+        Check::degraded(
+            "open files",
+            detail,
+            format!("raise the hard limit (ulimit -Hn) to {FILES_WANTED} or more"),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_found_in_what_postgres_says() {
+        assert_eq!(version_in("postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)\n"), "15.8");
+        assert_eq!(version_in("neon"), "");
+    }
+
+    #[test]
+    fn a_missing_postgres_says_how_to_get_one() {
+        let check = postgres(Path::new("/nonexistent"));
+        assert_eq!(check.outcome, Outcome::Missing);
+        assert!(check.remedy.contains("apt-get install postgresql-15"), "{}", check.remedy);
+    }
+
+    #[test]
+    fn disk_space_is_looked_up_where_the_directory_will_be() {
+        assert_ne!(disk(Path::new("/tmp/a/b/c")).detail, "");
+        assert!(free_bytes(Path::new("/")).is_some());
+    }
+}

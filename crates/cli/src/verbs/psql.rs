@@ -1,0 +1,132 @@
+//! `scion psql`: an interactive session on a branch, as its owner or as the superuser.
+//!
+//! The superuser is reached only over the endpoint's unix socket, whose directory belongs to whoever runs scion.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::args::Global;
+use crate::failure::{self, Failure};
+use crate::resolve::{Session, no_endpoint, session};
+use crate::verbs::connection_string::{Who, uri};
+use crate::verbs::serve::PG_BIN;
+use crate::{place, wire};
+
+/// Open psql on a branch, starting its endpoint if it is idle.
+#[derive(Args)]
+pub struct Psql {
+    /// Name or id of the branch.
+    branch: String,
+    #[command(flatten)]
+    who: Who,
+    /// Connect as the superuser `postgres` over the endpoint's own socket.
+    #[arg(long, conflicts_with = "role")]
+    superuser: bool,
+    /// Arguments for psql, after `--`.
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+}
+
+impl Psql {
+    /// Runs the verb; returns only if psql cannot be started.
+    pub fn run(&self, global: &Global) -> Result<ExitCode, Failure> {
+        let session = session(global)?;
+        let branch = session.branch(&self.branch)?;
+        let endpoint = session
+            .endpoint_of(wire::text(&branch, "id"))?
+            .ok_or_else(|| no_endpoint(wire::text(&branch, "name")))?;
+        session.ensure_active(&endpoint)?;
+        let mut command = Command::new(program());
+        if self.superuser {
+            self.as_superuser(&mut command, global, &session, &endpoint)?;
+        } else {
+            as_role(&mut command, &uri(&session, wire::text(&branch, "id"), &self.who)?);
+        }
+        let error = command.args(&self.args).exec();
+        let failure = failure::io(format!("run {}", command.get_program().display()), &error);
+        Err(failure.hint("`scion doctor` says how to install the PostgreSQL 15 client"))
+    }
+
+    fn as_superuser(
+        &self,
+        command: &mut Command,
+        global: &Global,
+        session: &Session,
+        endpoint: &Value,
+    ) -> Result<(), Failure> {
+        let id = wire::text(endpoint, "id");
+        let dir = match wire::some_text(endpoint, "socket_dir") {
+            Some(dir) => PathBuf::from(dir),
+            None => place::data_dir(global)?.join("endpoints").join(id).join("sock"),
+        };
+        let port = port_in(&dir).map_err(|error| {
+            let url = session.client.url();
+            failure::io(format!("reach the socket of {id} in {}", dir.display()), &error)
+                .hint(format!("run this on the machine of {url}, as the user who runs `scion serve`"))
+        })?;
+        command.arg("-h").arg(dir).arg("-p").arg(port.to_string()).args(["-U", "postgres"]);
+        command.arg("-d").arg(&self.who.database);
+        Ok(())
+    }
+}
+
+/// psql of PostgreSQL 15 where Debian puts it, else whatever is on the path.
+fn program() -> OsString {
+    let bin = std::env::var_os("SCION_PG_BIN").map_or_else(|| PathBuf::from(PG_BIN), PathBuf::from);
+    let ours = bin.join("psql");
+    if ours.is_file() { ours.into_os_string() } else { "psql".into() }
+}
+
+/// Hands the password over in the environment: arguments can be read by every user of the machine.
+fn as_role(command: &mut Command, uri: &str) {
+    let (uri, password) = without_password(uri);
+    command.arg("-d").arg(uri);
+    if let Some(password) = password {
+        command.env("PGPASSWORD", password);
+    }
+}
+
+fn without_password(uri: &str) -> (String, Option<String>) {
+    let split = || {
+        let (scheme, rest) = uri.split_once("://")?;
+        let (user_info, place) = rest.split_once('@')?;
+        let (user, password) = user_info.split_once(':')?;
+        Some((format!("{scheme}://{user}@{place}"), wire::percent_decoded(password)))
+    };
+    match split() {
+        Some((uri, password)) => (uri, Some(password)),
+        None => (uri.to_owned(), None),
+    }
+}
+
+/// The port in the name of the socket in `dir`.
+fn port_in(dir: &Path) -> std::io::Result<u16> {
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let port =
+            name.to_str().and_then(|name| name.strip_prefix(".s.PGSQL.")).and_then(|port| port.parse().ok());
+        if let Some(port) = port {
+            return Ok(port);
+        }
+    }
+    Err(std::io::ErrorKind::NotFound.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_is_not_among_the_arguments() {
+        let (uri, password) =
+            without_password("postgresql://owner:p%40ss@127.0.0.1:5/neondb?sslmode=require");
+        assert_eq!(uri, "postgresql://owner@127.0.0.1:5/neondb?sslmode=require");
+        assert_eq!(password.as_deref(), Some("p@ss"));
+        assert_eq!(without_password("postgresql://h/db").1, None);
+    }
+}

@@ -1,0 +1,89 @@
+//! `scion status`: is it well? Server, disk, memory, then every branch with its endpoint and its lag.
+
+use serde_json::{Value, json};
+
+use jiff::Timestamp;
+
+use crate::args::Global;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::{place, wire};
+
+/// Prints the state of the server and of everything in it.
+pub fn run(global: &Global) -> Result<(), Failure> {
+    let client = Client::new(place::server(global)?);
+    let status = client.get("/status")?;
+    if global.output == Format::Json {
+        output::json(&status);
+        return Ok(());
+    }
+    let projects = client.list("/projects", "projects")?;
+    server(&client, &status);
+    let mut rows = Vec::new();
+    for project in &projects {
+        rows.extend(
+            wire::list(&status, "branches")
+                .iter()
+                .filter(|branch| of_project(branch, project))
+                .map(|branch| row(project, branch, wire::list(&status, "endpoints"))),
+        );
+    }
+    output::data("");
+    output::table(&["PROJECT", "BRANCH", "HEAD", "OWN DATA", "ENDPOINT", "LAG", "NOTE"], &rows);
+    for project in &projects {
+        let since = output::age(wire::text(project, "created_at"), Timestamp::now());
+        output::words(&format!(
+            "{}: every moment since {since} can be branched",
+            wire::text(project, "name")
+        ));
+    }
+    Ok(())
+}
+
+fn server(client: &Client, status: &Value) {
+    let size = |name| wire::number(status, name).map_or_else(|| "-".to_owned(), output::bytes);
+    let started = output::age(wire::text(status, "started_at"), Timestamp::now());
+    let pid = wire::number(status, "pid").unwrap_or_default();
+    let rows = [
+        ("server", format!("{} version {}, process {pid}", client.url(), wire::text(status, "version"))),
+        ("started", started),
+        ("memory", size("memory_bytes")),
+        ("data", wire::text(status, "data_dir").to_owned()),
+        ("disk", format!("{} used, {} free", size("disk_bytes"), size("disk_free_bytes"))),
+    ];
+    let rows: Vec<Vec<String>> =
+        rows.into_iter().map(|(field, value)| vec![field.to_owned(), value]).collect();
+    output::table(&["SERVER", ""], &rows);
+}
+
+fn of_project(branch: &Value, project: &Value) -> bool {
+    wire::text(branch, "project_id") == wire::text(project, "id")
+}
+
+fn row(project: &Value, branch: &Value, endpoints: &[Value]) -> Vec<String> {
+    let none = json!({});
+    let mine = |it: &&Value| wire::text(it, "branch_id") == wire::text(branch, "id");
+    let endpoint = endpoints.iter().find(mine).unwrap_or(&none);
+    vec![
+        wire::text(project, "name").to_owned(),
+        wire::text(branch, "name").to_owned(),
+        wire::text(branch, "head_lsn").to_owned(),
+        wire::own_bytes(branch).map_or_else(|| "-".to_owned(), output::bytes),
+        wire::some_text(endpoint, "current_state").unwrap_or("none").to_owned(),
+        wire::number(endpoint, "lag_bytes").map_or_else(|| "-".to_owned(), output::bytes),
+        wire::some_text(endpoint, "state_reason").unwrap_or("").to_owned(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_branch_without_an_endpoint_says_so() {
+        let cells =
+            row(&json!({"name": "demo"}), &json!({"name": "main", "head_lsn": "0/1", "id": "b"}), &[]);
+        assert_eq!(cells, ["demo", "main", "0/1", "-", "none", "-", ""]);
+    }
+}

@@ -1,0 +1,160 @@
+//! `scion stop`: stops the endpoints, each cleanly, then the server.
+//!
+//! Endpoints outlive their server by design, so without a server they are asked over their own control sockets.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use compute::control::{self, Answer, Command};
+use serde_json::json;
+
+use crate::args::Global;
+use crate::client::Client;
+use crate::failure::{self, Failure, Kind};
+use crate::{output, place, progress, wire};
+
+/// How long a process may take to end after it was asked.
+const ENDING_LIMIT: Duration = Duration::from_secs(60);
+
+/// Stop the server and its endpoints.
+#[derive(Args)]
+pub struct Stop {
+    /// Stop the server only; its endpoints go on and are taken over by the next server.
+    #[arg(long)]
+    keep_endpoints: bool,
+}
+
+impl Stop {
+    /// Runs the verb.
+    pub fn run(&self, global: &Global) -> Result<(), Failure> {
+        let dir = place::data_dir(global)?;
+        let pid = place::server_json(&dir)?
+            .and_then(|json| wire::number(&json, "pid"))
+            .filter(|pid| is_scion(*pid));
+        if pid.is_none() && global.api.is_some() {
+            return Err(Failure::new(Kind::Usage, "a server can be stopped on its own machine only")
+                .hint("run `scion stop --data-dir DIR` there"));
+        }
+        let mut stopped = 0;
+        if !self.keep_endpoints {
+            let _progress = progress::start("stopping endpoints: waiting for their last WAL to be stored");
+            if pid.is_some() {
+                stopped += suspend_all(&Client::new(place::server(global)?))?;
+            }
+            stopped += stop_orphans(&dir.join("endpoints"))?;
+        }
+        match pid {
+            Some(pid) => {
+                let _progress = progress::start("stopping the server");
+                end(pid)?;
+                output::words(&format!("stopped {stopped} endpoints and the server (process {pid})"));
+            }
+            None => {
+                output::words(&format!("no server runs on {}; stopped {stopped} endpoints", dir.display()))
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks the server to stop every endpoint that is not idle; returns how many.
+fn suspend_all(client: &Client) -> Result<usize, Failure> {
+    let mut stopped = 0;
+    for project in client.list("/projects", "projects")? {
+        let id = wire::percent_encoded(wire::text(&project, "id"));
+        for endpoint in client.list(&format!("/projects/{id}/endpoints"), "endpoints")? {
+            if wire::text(&endpoint, "current_state") == "idle" {
+                continue;
+            }
+            let endpoint = wire::percent_encoded(wire::text(&endpoint, "id"));
+            let answer = client.post(&format!("/projects/{id}/endpoints/{endpoint}/suspend"), &json!({}))?;
+            client.wait(wire::text(&project, "id"), &answer)?;
+            stopped += 1;
+        }
+    }
+    Ok(stopped)
+}
+
+/// Stops endpoints that still listen on their control sockets in `endpoints`; returns how many.
+fn stop_orphans(endpoints: &Path) -> Result<usize, Failure> {
+    let Ok(entries) = std::fs::read_dir(endpoints) else { return Ok(0) };
+    let mut stopped = 0;
+    for entry in entries.flatten() {
+        let socket = compute::control_socket(&entry.path());
+        match control::ask(&socket, Command::Stop, ENDING_LIMIT) {
+            Ok(Answer::Error(reason)) => {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                return Err(Failure::new(Kind::Failed, format!("endpoint {name} did not stop: {reason}"))
+                    .hint("start the server again with `scion serve`, then `scion stop`"));
+            }
+            Ok(_) => stopped += 1,
+            Err(error) if nobody_listens(&error) => {}
+            Err(error) => return Err(failure::io(format!("stop {}", entry.path().display()), &error)),
+        }
+    }
+    Ok(stopped)
+}
+
+fn nobody_listens(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::NotFound
+            | std::io::ErrorKind::ConnectionRefused
+            | std::io::ErrorKind::NotADirectory
+    )
+}
+
+/// Whether `pid` is a live scion; a process id in a file may have been given to another program since.
+fn is_scion(pid: u64) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    name_and_state(&stat).is_some_and(|(name, state)| name == "scion" && state != 'Z')
+}
+
+/// The name in parentheses and the state letter of a line of `/proc/PID/stat`.
+fn name_and_state(stat: &str) -> Option<(&str, char)> {
+    let (head, tail) = stat.rsplit_once(')')?;
+    let (_, name) = head.split_once('(')?;
+    Some((name, tail.trim_start().chars().next()?))
+}
+
+fn end(pid: u64) -> Result<(), Failure> {
+    let Ok(raw) = libc::pid_t::try_from(pid) else {
+        return Err(Failure::new(Kind::Failed, format!("{pid} in server.json is not a process id")));
+    };
+    // SAFETY: kill takes two integers and touches no memory of ours.
+    if unsafe { libc::kill(raw, libc::SIGTERM) } != 0 {
+        return Err(failure::io(format!("stop process {pid}"), &std::io::Error::last_os_error())
+            .hint("run this as the user who runs `scion serve`"));
+    }
+    let asked = Instant::now();
+    while is_scion(pid) {
+        if asked.elapsed() > ENDING_LIMIT {
+            let limit_s = ENDING_LIMIT.as_secs();
+            return Err(Failure::new(
+                Kind::Failed,
+                format!("the server (process {pid}) runs on after {limit_s} s"),
+            )
+            .hint("its log says what it waits for"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_name_and_state() {
+        assert_eq!(name_and_state("12 (scion) S 1 12"), Some(("scion", 'S')));
+        assert_eq!(name_and_state("12 (a) b) Z 1"), Some(("a) b", 'Z')));
+        assert!(!is_scion(u64::from(std::process::id())), "the test program is not called scion");
+    }
+
+    #[test]
+    fn directories_without_a_listener_are_passed_over() {
+        assert_eq!(stop_orphans(Path::new("/nonexistent")).unwrap(), 0);
+    }
+}

@@ -1,0 +1,82 @@
+//! Lenient reading of the API's JSON: a field that is absent or of another type reads as nothing.
+//!
+//! The server may be newer than this program, so no answer is refused for its shape.
+
+use serde_json::Value;
+
+/// The text of field `name`; empty if there is none.
+pub fn text<'a>(object: &'a Value, name: &str) -> &'a str {
+    object.get(name).and_then(Value::as_str).unwrap_or("")
+}
+
+/// The text of field `name`, if it is there and not empty.
+pub fn some_text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+    Some(text(object, name)).filter(|text| !text.is_empty())
+}
+
+/// The whole number of field `name`.
+pub fn number(object: &Value, name: &str) -> Option<u64> {
+    object.get(name).and_then(Value::as_u64)
+}
+
+/// The objects of the array field `name`; empty if there is none.
+pub fn list<'a>(object: &'a Value, name: &str) -> &'a [Value] {
+    object.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Bytes of data a branch holds that its parent does not.
+pub fn own_bytes(branch: &Value) -> Option<u64> {
+    number(branch, "own_bytes").or_else(|| number(branch, "own_data_bytes"))
+}
+
+/// `value` made safe for a path segment or a query value.
+pub fn percent_encoded(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// The inverse of [`percent_encoded`]; a stray `%` stays as it is.
+pub fn percent_decoded(value: &str) -> String {
+    let bytes = value.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let hex = (byte == b'%')
+            .then(|| bytes.get(at + 1..at + 3))
+            .flatten()
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        out.push(hex.unwrap_or(byte));
+        at += if hex.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_decodes_to_itself() {
+        for text in ["main", "feature/with slash", "p%q&r=s", "gr\u{fc}n"] {
+            assert_eq!(percent_decoded(&percent_encoded(text)), text);
+        }
+        assert_eq!(percent_decoded("100%"), "100%");
+        assert_eq!(percent_decoded("%zz%4"), "%zz%4");
+    }
+
+    #[test]
+    fn absent_fields_read_as_nothing() {
+        let object = serde_json::json!({"name": 7});
+        assert_eq!(text(&object, "name"), "");
+        assert_eq!(number(&object, "size"), None);
+        assert!(list(&object, "branches").is_empty());
+    }
+}
