@@ -16,6 +16,7 @@ use crate::backing::Backing;
 use crate::overlay::OverlayFile;
 use parking_lot::RwLock;
 use rustix::io::Errno;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use types::{BLOCK_SIZE, RelFork};
 
 /// Granularity of "Postgres wrote this": the kernel's page, which is what writeback sends.
@@ -29,6 +30,8 @@ const BLOCK: u64 = BLOCK_SIZE as u64;
 /// The bytes of one file; shared by all threads.
 pub(crate) struct Content {
     state: RwLock<State>,
+    /// A copy of the state's length, so that `stat` never waits for a write that waits for the source.
+    len: AtomicU64,
 }
 
 struct State {
@@ -143,21 +146,22 @@ impl State {
     }
 
     fn write(&mut self, backing: &Backing, offset: u64, data: &[u8], end: u64) -> Result<(), Errno> {
-        if offset % UNIT != 0 {
+        if !offset.is_multiple_of(UNIT) {
             self.copy_up(backing, offset)?;
         }
-        if end % UNIT != 0 {
+        if !end.is_multiple_of(UNIT) {
             self.copy_up(backing, end)?;
         }
-        if self.base.is_none() && end.max(self.len) <= MEMORY_BYTES {
-            if let Written::Memory(bytes) = &mut self.written {
-                bytes.resize(bytes.len().max(end as usize), 0);
-                if let Some(slot) = bytes.get_mut(offset as usize..end as usize) {
-                    slot.copy_from_slice(data);
-                }
-                self.len = self.len.max(end);
-                return Ok(());
+        let stays_small = self.base.is_none() && end.max(self.len) <= MEMORY_BYTES;
+        if let Written::Memory(bytes) = &mut self.written
+            && stays_small
+        {
+            bytes.resize(bytes.len().max(end as usize), 0);
+            if let Some(slot) = bytes.get_mut(offset as usize..end as usize) {
+                slot.copy_from_slice(data);
             }
+            self.len = self.len.max(end);
+            return Ok(());
         }
         let file = self.file(backing)?;
         file.write_at(offset, data).map_err(|e| backing.overlay_failure("write the overlay", &e))?;
@@ -170,7 +174,7 @@ impl State {
 
     fn set_len(&mut self, backing: &Backing, len: u64) -> Result<(), Errno> {
         if let Some(end) = self.base.as_ref().map(|base| base.end).filter(|&end| len < end) {
-            if len % UNIT != 0 {
+            if !len.is_multiple_of(UNIT) {
                 self.copy_up(backing, len)?;
             }
             if let Some(base) = &mut self.base {
@@ -209,12 +213,13 @@ impl Content {
     }
 
     fn with(len: u64, base: Option<Base>, bytes: Vec<u8>) -> Self {
-        Self { state: RwLock::new(State { len, base, written: Written::Memory(bytes) }) }
+        let state = State { len, base, written: Written::Memory(bytes) };
+        Self { state: RwLock::new(state), len: AtomicU64::new(len) }
     }
 
     /// Length in bytes.
     pub(crate) fn len(&self) -> u64 {
-        self.state.read().len
+        self.len.load(Relaxed)
     }
 
     /// Overlay bytes on disk; `None` while there is no overlay file.
@@ -264,21 +269,27 @@ impl Content {
         }
         {
             let state = self.state.read();
-            if let Written::File(file) = &state.written {
-                if state.is_plain_overwrite(offset, end) {
-                    return file
-                        .write_at(offset, data)
-                        .map_err(|e| backing.overlay_failure("write the overlay", &e));
-                }
+            if let Written::File(file) = &state.written
+                && state.is_plain_overwrite(offset, end)
+            {
+                return file
+                    .write_at(offset, data)
+                    .map_err(|e| backing.overlay_failure("write the overlay", &e));
             }
         }
-        self.state.write().write(backing, offset, data, end)
+        let mut state = self.state.write();
+        let written = state.write(backing, offset, data, end);
+        self.len.store(state.len, Relaxed);
+        written
     }
 
     /// Cuts the file, or extends it with zeros.
     pub(crate) fn set_len(&self, backing: &Backing, len: u64) -> Result<(), Errno> {
         checked_end(len, 0)?;
-        self.state.write().set_len(backing, len)
+        let mut state = self.state.write();
+        let done = state.set_len(backing, len);
+        self.len.store(state.len, Relaxed);
+        done
     }
 
     /// Reserves disk for a range, and extends the file over it unless `keep_len`. A full disk is the caller's to
@@ -297,6 +308,7 @@ impl Content {
         }
         if !keep_len && end > state.len {
             state.len = end;
+            self.len.store(end, Relaxed);
         }
         Ok(())
     }
@@ -311,7 +323,7 @@ fn fetch(backing: &Backing, rel: RelFork, first: u32, at: u64, out: &mut [u8]) -
     let from = at / BLOCK;
     let block = u32::try_from(from).ok().and_then(|n| first.checked_add(n)).ok_or(Errno::FBIG)?;
     let skip = (at % BLOCK) as usize;
-    if skip == 0 && out.len() % BLOCK_SIZE == 0 {
+    if skip == 0 && out.len().is_multiple_of(BLOCK_SIZE) {
         return backing.fetch(rel, block, out);
     }
     let mut blocks = vec![0; (skip + out.len()).next_multiple_of(BLOCK_SIZE)];

@@ -74,7 +74,7 @@ impl PageSource for Patterns {
     fn read(&self, rel: RelFork, first: BlockNumber, out: &mut [u8]) -> io::Result<()> {
         let index = (rel.rel.relation - 16384) as usize;
         let blocks = out.len() / 8192;
-        assert!(blocks > 0 && out.len() % 8192 == 0, "whole blocks");
+        assert!(blocks > 0 && out.len().is_multiple_of(8192), "whole blocks");
         assert!(first.get() as usize + blocks <= BASE_BLOCKS[index] as usize, "no block behind the base");
         for (i, byte) in out.iter_mut().enumerate() {
             *byte = base_byte(rel, u64::from(first.get()) * 8192 + i as u64);

@@ -1,5 +1,7 @@
 //! What programs see through a real mount, compared with a map from path to bytes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeMap;

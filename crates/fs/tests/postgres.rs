@@ -1,5 +1,7 @@
 //! Stock PostgreSQL 15 on a mount whose pages come from another, stopped cluster.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::io;

@@ -44,7 +44,7 @@ pub struct Patterns;
 
 impl PageSource for Patterns {
     fn read(&self, rel: RelFork, first: BlockNumber, out: &mut [u8]) -> io::Result<()> {
-        assert!(!out.is_empty() && out.len() % 8192 == 0, "a source is asked for whole blocks");
+        assert!(!out.is_empty() && out.len().is_multiple_of(8192), "a source is asked for whole blocks");
         let start = u64::from(first.get()) * 8192;
         for (i, byte) in out.iter_mut().enumerate() {
             *byte = pattern(rel, start + i as u64);
