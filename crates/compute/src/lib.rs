@@ -34,6 +34,9 @@ mod tail;
 mod wal_segment;
 mod wal_stream;
 
+#[cfg(test)]
+mod oracle;
+
 pub use agent::run;
 pub use error::Error;
 pub use spec::{EndpointSpec, control_socket};

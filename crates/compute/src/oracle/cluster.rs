@@ -1,0 +1,206 @@
+//! A real cluster, made with `initdb`, filled, and shut down; and what its files say.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+use types::{ClusterState, Lsn, ServerLimits, TimelineId};
+
+use crate::checkpoint::RECORD_BYTES;
+use crate::wal_segment::{end_of_record, segment_name};
+
+pub const PG_BIN: &str = "/usr/lib/postgresql/15/bin";
+pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// Something that changes if any row does.
+pub const DIGEST: &str = "select md5(string_agg(a::text, ',' order by aid)) from pgbench_accounts a";
+
+const WORKLOAD: &str = "
+    set allow_in_place_tablespaces = on;
+    create tablespace beside location '';
+    reset allow_in_place_tablespaces;
+    create table moved tablespace beside as select g from generate_series(1, 5000) g;
+    create unlogged table forgotten as select g from generate_series(1, 5000) g;
+    create table pending(g int);
+    begin;
+    insert into pending values (7);
+    prepare transaction 'later';
+";
+
+/// The files of a cluster that is shut down.
+#[derive(Clone)]
+pub struct Cluster {
+    /// A directory for whatever belongs to the test; the cluster is in it.
+    pub root: PathBuf,
+    /// Its data directory.
+    pub data: PathBuf,
+}
+
+/// User and group `postgres`.
+pub fn postgres_user() -> (u32, u32) {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
+    let line =
+        passwd.lines().find(|line| line.starts_with("postgres:")).expect("package postgresql-15 makes it");
+    let mut fields = line.split(':').skip(2).map(|field| field.parse().unwrap());
+    (fields.next().unwrap(), fields.next().unwrap())
+}
+
+/// A temporary directory that the user `postgres` can reach and write.
+pub fn temp_dir() -> TempDir {
+    let dir = tempfile::Builder::new().prefix("scion").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let (uid, gid) = postgres_user();
+    std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).unwrap();
+    dir
+}
+
+/// Runs a Postgres program as the user `postgres`; returns its output, panics if it fails.
+pub fn pg(program: &str, arguments: &[&str]) -> String {
+    let (uid, gid) = postgres_user();
+    let mut command = Command::new(Path::new(PG_BIN).join(program));
+    let output = command.args(arguments).uid(uid).gid(gid).current_dir("/").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
+
+/// Runs SQL as the superuser over the unix socket in `sockets`.
+pub fn psql(sockets: &Path, port: u16, sql: &str) -> String {
+    let port = port.to_string();
+    let host = sockets.to_str().unwrap();
+    let flags = ["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", host, "-p", &port, "-U", "postgres"];
+    pg("psql", &[&flags[..], &["-d", "postgres", "-c", sql]].concat()).trim().to_owned()
+}
+
+/// A server on a plain directory, stopped when dropped.
+pub struct Running<'a> {
+    data: &'a Path,
+    pub port: u16,
+}
+
+impl<'a> Running<'a> {
+    /// Starts a server whose sockets are in `data`.
+    pub fn start(data: &'a Path, port: u16) -> Self {
+        let options = format!(
+            "-k {0} -p {port} -c listen_addresses='' -c max_prepared_transactions=10 -c fsync=off",
+            data.display()
+        );
+        let log = data.join("server.log");
+        let paths = ["-D", data.to_str().unwrap(), "-l", log.to_str().unwrap()];
+        pg("pg_ctl", &[&paths[..], &["-w", "-s", "-o", &options, "start"]].concat());
+        Self { data, port }
+    }
+
+    pub fn sql(&self, sql: &str) -> String {
+        psql(self.data, self.port, sql)
+    }
+
+    /// Runs statements one by one in one session.
+    fn script(&self, script: &str) {
+        let path = self.data.join("script.sql");
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let port = self.port.to_string();
+        let host = self.data.to_str().unwrap();
+        let flags = [
+            "-X",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            host,
+            "-p",
+            &port,
+            "-U",
+            "postgres",
+            "-d",
+            "postgres",
+        ];
+        pg("psql", &[&flags[..], &["-f", path.to_str().unwrap()]].concat());
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        pg("pg_ctl", &["-D", self.data.to_str().unwrap(), "-w", "-s", "-m", "fast", "stop"]);
+    }
+}
+
+impl Cluster {
+    /// A cluster with tables, a tablespace, an unlogged table and a prepared transaction, shut down cleanly. It
+    /// goes with the directory.
+    pub fn stopped(port: u16) -> (TempDir, Self) {
+        let dir = temp_dir();
+        let root = dir.path().to_owned();
+        let data = root.join("data");
+        pg("initdb", &["-k", "-N", "-A", "trust", "-U", "postgres", "-D", data.to_str().unwrap()]);
+        {
+            let server = Running::start(&data, port);
+            let port = port.to_string();
+            let to = ["-h", data.to_str().unwrap(), "-p", &port, "-U", "postgres", "postgres"];
+            pg("pgbench", &[&["-i", "-q", "-s", "1"][..], &to].concat());
+            server.script(WORKLOAD);
+            pg("pgbench", &[&["-n", "-c", "2", "-t", "300"][..], &to].concat());
+        }
+        (dir, Self { root, data })
+    }
+
+    pub fn control(&self) -> Vec<u8> {
+        std::fs::read(self.data.join("global/pg_control")).unwrap()
+    }
+
+    /// The state at the end of the log, right after the shutdown checkpoint.
+    pub fn state(&self) -> ClusterState {
+        let control = self.control();
+        let u32_at = |at: usize| u32::from_le_bytes(control[at..at + 4].try_into().unwrap());
+        let u64_at = |at: usize| u64::from_le_bytes(control[at..at + 8].try_into().unwrap());
+        assert_eq!(u32_at(16), 1, "not shut down");
+        let checkpoint = Lsn::from_raw(u64_at(32)).unwrap();
+        let limits = ServerLimits {
+            max_connections: u32_at(180) as i32,
+            max_worker_processes: u32_at(184) as i32,
+            max_wal_senders: u32_at(188) as i32,
+            max_prepared_xacts: u32_at(192) as i32,
+            max_locks_per_xact: u32_at(196) as i32,
+            wal_level: u32_at(172) as i32,
+            wal_log_hints: control[176] != 0,
+            track_commit_timestamp: control[200] != 0,
+        };
+        ClusterState {
+            lsn: end_of_record(SEGMENT_BYTES, checkpoint, RECORD_BYTES as u64),
+            last_record: checkpoint,
+            timeline: TimelineId::new(u32_at(48)),
+            next_xid: u64_at(64),
+            next_oid: u32_at(72),
+            next_multi: u32_at(76),
+            next_multi_offset: u32_at(80),
+            oldest_xid: u32_at(84),
+            oldest_xid_database: u32_at(88),
+            oldest_multi: u32_at(92),
+            oldest_multi_database: u32_at(96),
+            oldest_commit_ts_xid: u32_at(112),
+            newest_commit_ts_xid: u32_at(116),
+            full_page_writes: control[56] != 0,
+            limits,
+            last_commit: None,
+            latest_xact_time: None,
+        }
+    }
+
+    pub fn system_id(&self) -> u64 {
+        u64::from_le_bytes(self.control()[..8].try_into().unwrap())
+    }
+
+    /// The segment that holds `lsn`, up to it.
+    pub fn segment_prefix(&self, lsn: Lsn) -> Vec<u8> {
+        let name = segment_name(self.state().timeline, lsn.segment(SEGMENT_BYTES), SEGMENT_BYTES);
+        let mut bytes = std::fs::read(self.data.join("pg_wal").join(name)).unwrap();
+        bytes.truncate(lsn.offset_in_segment(SEGMENT_BYTES) as usize);
+        bytes
+    }
+}

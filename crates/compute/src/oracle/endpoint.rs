@@ -1,0 +1,204 @@
+//! Whole endpoints: mounted, running a real Postgres, over the files of a stopped cluster.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use types::Lsn;
+
+use super::cluster::{Cluster, DIGEST, PG_BIN, Running, SEGMENT_BYTES, pg, postgres_user, psql, temp_dir};
+use super::service::{Switches, serve};
+use crate::control::{Answer, Command, State, Status, ask};
+use crate::wal_segment::segment_name;
+use crate::{EndpointSpec, Error};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Endpoint {
+    cluster: Cluster,
+    switches: Arc<Switches>,
+    spec: EndpointSpec,
+    thread: Option<JoinHandle<Result<ExitCode, Error>>>,
+}
+
+impl Endpoint {
+    fn start(cluster: Cluster, port: u16) -> Self {
+        let switches = Arc::new(Switches::default());
+        let spec = EndpointSpec {
+            project: "test".to_owned(),
+            branch: "br-test".to_owned(),
+            endpoint: "ep-test".to_owned(),
+            dir: cluster.root.join("ep"),
+            serve_socket: cluster.root.join("serve.sock"),
+            pg_bin: PathBuf::from(PG_BIN),
+            port,
+            run_as: Some(postgres_user()),
+            superuser: "postgres".to_owned(),
+            settings: [("fsync".to_owned(), "off".to_owned())].into(),
+        };
+        serve(&spec.serve_socket, cluster.clone(), Arc::clone(&switches));
+        let run = spec.clone();
+        let thread = Some(std::thread::spawn(move || crate::run(run)));
+        let endpoint = Self { cluster, switches, spec, thread };
+        let deadline = Instant::now() + PATIENCE;
+        while !endpoint.spec.control_socket().exists() {
+            assert!(Instant::now() < deadline, "no control socket");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        endpoint
+    }
+
+    fn status(&self, command: Command) -> Status {
+        match ask(&self.spec.control_socket(), command, PATIENCE).unwrap() {
+            Answer::Status(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        psql(&self.spec.socket_dir(), self.spec.port, sql)
+    }
+
+    fn flush_lsn(&self) -> Lsn {
+        match ask(&self.spec.control_socket(), Command::FlushLsn, PATIENCE).unwrap() {
+            Answer::FlushLsn(lsn) => lsn.parse().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// WAL of the endpoint's timeline as Postgres has it on disk, from its start up to `end`.
+    fn local_wal(&self, end: Lsn) -> Vec<u8> {
+        let start = self.cluster.state().lsn;
+        let timeline = *self.switches.timelines.lock().last().unwrap();
+        let mut out = Vec::new();
+        for segment in start.segment(SEGMENT_BYTES)..=end.segment(SEGMENT_BYTES) {
+            let path = self.spec.wal_dir().join(segment_name(timeline, segment, SEGMENT_BYTES));
+            out.extend(std::fs::read(path).unwrap());
+        }
+        let skip = start.offset_in_segment(SEGMENT_BYTES) as usize;
+        let len = end.bytes_since(start).unwrap() as usize;
+        out[skip..skip + len].to_vec()
+    }
+
+    /// Whether the process function has returned; its result.
+    fn join(&mut self) -> ExitCode {
+        self.thread.take().unwrap().join().unwrap().unwrap()
+    }
+}
+
+impl Drop for Endpoint {
+    /// Leaves nothing running when a test fails in the middle.
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.switches.away.store(false, Ordering::SeqCst);
+            let _ = ask(&self.spec.control_socket(), Command::Stop, PATIENCE);
+            let _ = thread.join();
+        }
+    }
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_endpoint_runs_on_the_store_and_ships_all_its_wal() {
+    let (_dir, cluster) = Cluster::stopped(5721);
+    let mut endpoint = Endpoint::start(cluster.clone(), 5722);
+    let status = endpoint.status(Command::WaitReady);
+    assert_eq!(status.state, State::Running, "{:?}", status.reason);
+    eprintln!("{:?}", status.phases);
+
+    assert_eq!(endpoint.sql("select count(*) from pgbench_accounts"), "100000");
+    assert_eq!(endpoint.sql("select count(*) from moved"), "5000");
+    assert_eq!(endpoint.sql("select count(*) from forgotten"), "0");
+    endpoint.sql("commit prepared 'later'");
+    assert_eq!(endpoint.sql("select g from pending"), "7");
+    let port = endpoint.spec.port.to_string();
+    let sockets = endpoint.spec.socket_dir();
+    let to = ["-h", sockets.to_str().unwrap(), "-p", &port, "-U", "postgres", "postgres"];
+    pg("pgbench", &[&["-n", "-c", "4", "-t", "500"][..], &to].concat());
+    endpoint
+        .sql("create table big as select g, repeat('x', 500) from generate_series(1, 40000) g; checkpoint");
+    let digest = endpoint.sql(DIGEST);
+
+    let flushed = endpoint.flush_lsn();
+    assert!(
+        flushed.bytes_since(cluster.state().lsn).unwrap() > SEGMENT_BYTES,
+        "more than one segment was written"
+    );
+    until("WAL is shipped", || {
+        endpoint.status(Command::Status).shipped_lsn.unwrap().parse::<Lsn>().unwrap() >= flushed
+    });
+    let local = endpoint.local_wal(flushed);
+    assert!(endpoint.switches.wal.lock()[..local.len()] == local, "shipped WAL differs");
+    assert!(!digest.is_empty());
+
+    assert_eq!(endpoint.status(Command::Stop).state, State::Stopped);
+    assert_eq!(endpoint.join(), ExitCode::SUCCESS);
+    for gone in [endpoint.spec.wal_dir(), endpoint.spec.mount_dir(), endpoint.spec.socket_dir()] {
+        assert!(!gone.exists(), "{} is left", gone.display());
+    }
+    check_shutdown_checkpoint(&endpoint);
+    drop(endpoint);
+    let server = Running::start(&cluster.data, 5721);
+    assert_ne!(server.sql(DIGEST), digest, "the endpoint must not write into the store's files");
+}
+
+/// The last record the service holds is a shutdown checkpoint.
+fn check_shutdown_checkpoint(endpoint: &Endpoint) {
+    let start = endpoint.cluster.state().lsn;
+    let timeline = *endpoint.switches.timelines.lock().last().unwrap();
+    let mut all = endpoint.cluster.segment_prefix(start);
+    all.extend_from_slice(&endpoint.switches.wal.lock());
+    let first = start.segment(SEGMENT_BYTES);
+    let dir = temp_dir();
+    for (segment, bytes) in (first..).zip(all.chunks(SEGMENT_BYTES as usize)) {
+        let mut bytes = bytes.to_vec();
+        bytes.resize(SEGMENT_BYTES as usize, 0);
+        std::fs::write(dir.path().join(segment_name(timeline, segment, SEGMENT_BYTES)), bytes).unwrap();
+    }
+    let end = start.advanced(endpoint.switches.wal.lock().len() as u64);
+    let (timeline, from, end) = (timeline.get().to_string(), start.to_string(), end.to_string());
+    let directory = dir.path().to_str().unwrap();
+    let text = pg("pg_waldump", &["-p", directory, "-t", &timeline, "-s", &from, "-e", &end]);
+    let last = text.lines().last().unwrap();
+    assert!(last.contains("CHECKPOINT_SHUTDOWN"), "{last}");
+}
+
+#[test]
+fn wal_that_never_reached_the_store_is_shipped_after_a_crash() {
+    let (_dir, cluster) = Cluster::stopped(5731);
+    let mut endpoint = Endpoint::start(cluster, 5732);
+    let status = endpoint.status(Command::WaitReady);
+    assert_eq!(status.state, State::Running, "{:?}", status.reason);
+    until("the first WAL", || !endpoint.switches.wal.lock().is_empty());
+    endpoint.switches.away.store(true, Ordering::SeqCst);
+    endpoint.sql("create table late as select g from generate_series(1, 1000) g");
+    let flushed = endpoint.flush_lsn();
+    let local = endpoint.local_wal(flushed);
+
+    let postmaster = status.postgres_pid.unwrap();
+    // SAFETY: the postmaster is a child of this process that nobody has collected.
+    unsafe { libc::kill(postmaster as i32, libc::SIGKILL) };
+    until("the crash is seen", || endpoint.status(Command::Status).state == State::Starting);
+    assert_eq!(endpoint.status(Command::Status).postgres_pid, None);
+    endpoint.switches.away.store(false, Ordering::SeqCst);
+
+    // The service of this test cannot apply WAL, so the second start must fail, and say why.
+    assert_eq!(endpoint.join(), ExitCode::FAILURE);
+    let last: Status =
+        serde_json::from_slice(&std::fs::read(endpoint.spec.dir.join("status.json")).unwrap()).unwrap();
+    assert!(last.reason.unwrap().contains("cannot apply WAL"));
+    assert_eq!(last.restarts, 1);
+    let wal = endpoint.switches.wal.lock();
+    assert!(wal.len() >= local.len() && wal[..local.len()] == local, "WAL of the tail differs");
+    assert!(!endpoint.spec.wal_dir().exists(), "a shipped tail is removed");
+}
