@@ -159,13 +159,14 @@ pub enum StoreError {
         lsn: Lsn,
     },
     /// A record could not be applied to a page.
-    #[error("apply WAL to block {block} of {rel}: {reason}")]
-    Redo {
-        /// The fork.
-        rel: RelFork,
-        /// The block.
-        block: BlockNumber,
-        /// What was wrong.
+    #[error("apply WAL to a page")]
+    Redo(#[from] redo::RedoError),
+    /// Layers cannot be written, so no more WAL is taken; nothing was acknowledged.
+    #[error("branch {branch} takes no WAL until its layers can be written: {reason}")]
+    FlushFailing {
+        /// The branch.
+        branch: BranchId,
+        /// Why the last layer could not be written.
         reason: String,
     },
     /// WAL or a control file could not be read.

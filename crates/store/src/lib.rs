@@ -6,8 +6,25 @@
 //! Not here: what a record means (`wal`), what it does to a page (`redo`), who asks (`server`).
 
 mod answer;
+mod append;
+mod branch;
+mod cluster_read;
+mod core;
 mod error;
+mod flush;
+mod import;
+mod ingest;
+mod layer;
+mod manifest;
+mod memtable;
+mod object;
+mod page_read;
 mod project;
+mod slru;
+mod value;
+mod wal_files;
+mod walk;
+mod waypoint;
 
 pub use answer::{BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress};
 pub use error::{Result, StoreError};

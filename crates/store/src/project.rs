@@ -1,100 +1,288 @@
 //! One project: a tree of branches in one directory. The door of this crate.
+//!
+//! Not here: anything but wiring. What each call does is in the module it leads to.
 
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use types::{BlockNumber, BranchId, Lsn, PgTime, RelFork, TimelineId};
+use types::{BLOCK_SIZE, BlockNumber, BranchId, Lsn, PgTime, RelFork, TimelineId};
 use wal::WalFormat;
 
 use crate::answer::{
     BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress,
 };
+use crate::branch::Branch;
+use crate::cluster_read;
+use crate::core::Core;
 use crate::error::{Result, StoreError};
+use crate::flush;
+use crate::import::Source;
+use crate::layer::{LayerWriter, object_name};
+use crate::manifest::{BranchEntry, Manifest, ManifestStore, Position};
+use crate::object::{Local, ObjectStore, Put};
+use crate::page_read;
+use crate::wal_files::WalFiles;
+
+/// Microseconds in a second.
+const SECOND_US: i64 = 1_000_000;
 
 /// A project directory opened for reading and writing. All methods take `&self` and may be called from any thread.
+///
+/// Dropping it stops its thread and nothing else: what was acknowledged is durable already.
 pub struct Project {
-    format: WalFormat,
-    control_template: Vec<u8>,
+    core: Arc<Core>,
+    flusher: Option<JoinHandle<()>>,
+    /// Held, so that no other process opens the directory.
+    _lock: File,
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        self.core.flushes.stop();
+        if let Some(flusher) = self.flusher.take() {
+            // Its panic was reported on its own thread.
+            let _ = flusher.join();
+        }
+    }
 }
 
 impl Project {
     /// Creates a project in `dir` from a cluster that was shut down cleanly.
+    ///
+    /// # Errors
+    /// `Import` if the cluster cannot be taken, `Superseded` if `dir` holds a project already.
     pub fn create(dir: &Path, import: &ClusterImport) -> Result<Self> {
         Self::create_with(dir, import, StoreOptions::default())
     }
 
     /// `create` with sizes other than the default.
+    ///
+    /// # Errors
+    /// As `create`.
     pub fn create_with(dir: &Path, import: &ClusterImport, options: StoreOptions) -> Result<Self> {
-        let _ = (import, options);
-        Err(StoreError::Locked { path: dir.to_owned() })
+        let source = Source::open(&import.data_dir)?;
+        fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
+        let lock = lock(dir)?;
+        let objects: Arc<dyn ObjectStore> = Arc::new(Local::new(dir)?);
+        if let Some(sequence) = objects.list("manifest/")?.len().checked_sub(1) {
+            return Err(StoreError::Superseded { sequence: sequence as u64 + 1 });
+        }
+        import_cluster(dir, &*objects, &source, &import.root).and_then(|manifest| {
+            ManifestStore::create(objects.clone(), manifest)?;
+            Self::start(dir, objects, options, lock)
+        })
     }
 
     /// Opens the project in `dir`. Everything acknowledged before a crash is there.
+    ///
+    /// # Errors
+    /// `Locked` if another process has it open, `Corrupt` if the manifest is missing or damaged.
     pub fn open(dir: &Path) -> Result<Self> {
         Self::open_with(dir, StoreOptions::default())
     }
 
     /// `open` with sizes other than the default.
+    ///
+    /// # Errors
+    /// As `open`.
     pub fn open_with(dir: &Path, options: StoreOptions) -> Result<Self> {
-        let _ = options;
-        Err(StoreError::Locked { path: dir.to_owned() })
+        if !dir.join("manifest").is_dir() {
+            return Err(StoreError::corrupt(dir.display().to_string(), 0, "holds no project"));
+        }
+        let lock = lock(dir)?;
+        let objects: Arc<dyn ObjectStore> = Arc::new(Local::new(dir)?);
+        Self::start(dir, objects, options, lock)
+    }
+
+    fn start(dir: &Path, objects: Arc<dyn ObjectStore>, options: StoreOptions, lock: File) -> Result<Self> {
+        let core = Arc::new(Core::open(dir, objects, options)?);
+        let for_thread = core.clone();
+        let flusher = std::thread::Builder::new()
+            .name("store-flush".to_owned())
+            .spawn(move || flush::run(&for_thread))
+            .map_err(StoreError::io(dir))?;
+        Ok(Self { core, flusher: Some(flusher), _lock: lock })
     }
 
     /// What the WAL of this project looks like.
     pub fn format(&self) -> WalFormat {
-        self.format
+        self.core.format
     }
 
     /// The 8192 bytes of `pg_control` as imported.
     pub fn control_template(&self) -> &[u8] {
-        &self.control_template
+        &self.core.control_template
     }
 
     /// Makes branch `id` from `parent` at the record boundary `at`; durable on return.
+    ///
+    /// # Errors
+    /// `Exists`, `NotFound` (the parent), `NotBoundary`, `BeforeStart`, `Ahead`.
     pub fn create_branch(&self, id: &BranchId, parent: &BranchId, at: Lsn) -> Result<()> {
-        let _ = (parent, at);
-        Err(StoreError::NotFound { branch: id.clone() })
+        let core = &self.core;
+        let _tree = core.tree.lock();
+        if core.branch(id).is_ok() {
+            return Err(StoreError::Exists { branch: id.clone() });
+        }
+        let parent = core.open_branch(parent)?;
+        parent.exact_state(core, at)?;
+        let entry = BranchEntry {
+            parent: Some(parent.id.as_str().to_owned()),
+            start: Position(at),
+            timelines: Vec::new(),
+            flushed: Position(at),
+            layers: Vec::new(),
+        };
+        core.manifests.commit(|manifest| {
+            manifest.branches.insert(id.as_str().to_owned(), entry.clone());
+            Ok(())
+        })?;
+        core.insert(Arc::new(Branch::new(id.clone(), Some((parent, at)), &entry)));
+        Ok(())
     }
 
     /// Removes a branch that has no children, with its own WAL and layers.
+    ///
+    /// # Errors
+    /// `NotFound`, `HasChildren`.
     pub fn delete_branch(&self, id: &BranchId) -> Result<()> {
-        Err(StoreError::NotFound { branch: id.clone() })
+        let core = &self.core;
+        let _tree = core.tree.lock();
+        let branch = core.branch(id)?;
+        for other in core.all() {
+            if other.parent.as_ref().is_some_and(|(parent, _)| parent.id == *id) {
+                return Err(StoreError::HasChildren { branch: id.clone(), child: other.id.clone() });
+            }
+        }
+        // Nobody writes while it goes.
+        let mut writer = branch.writer.lock();
+        let entry = core.manifests.commit(|manifest| {
+            manifest.branches.remove(id.as_str()).ok_or_else(|| StoreError::NotFound { branch: id.clone() })
+        })?;
+        *writer = None;
+        core.remove(id);
+        // What stays behind after a failure here is listed nowhere; the next open removes it.
+        for layer in entry.layers {
+            core.objects.delete(&object_name(layer))?;
+        }
+        let wal = core.wal.branch_dir(id);
+        if wal.is_dir() {
+            fs::remove_dir_all(&wal).map_err(StoreError::io(&wal))?;
+        }
+        Ok(())
     }
 
     /// Every branch, by name.
+    ///
+    /// # Errors
+    /// As `head`, and of reading directories.
     pub fn branches(&self) -> Result<Vec<BranchInfo>> {
-        Ok(Vec::new())
+        let manifest = self.core.manifests.get();
+        let mut infos = Vec::new();
+        for branch in self.core.all() {
+            let Some(entry) = manifest.branches.get(branch.id.as_str()) else { continue };
+            infos.push(BranchInfo {
+                id: branch.id.clone(),
+                parent: branch.parent.as_ref().map(|(parent, at)| (parent.id.clone(), *at)),
+                start: branch.start,
+                head: self.head_of(&branch, entry)?,
+                own_bytes: self.own_bytes(&branch, entry)?,
+            });
+        }
+        Ok(infos)
+    }
+
+    /// A branch with no WAL beyond its layers need not be opened for its head.
+    fn head_of(&self, branch: &Arc<Branch>, entry: &BranchEntry) -> Result<Lsn> {
+        let timeline = branch.timelines().last().copied();
+        let quiet = match timeline {
+            _ if branch.is_open() => false,
+            None => true,
+            Some((timeline, begin)) => {
+                let extent = self.core.wal.extent(&branch.id, timeline)?;
+                begin <= entry.flushed.0 && extent.is_none_or(|extent| extent <= entry.flushed.0)
+            }
+        };
+        if quiet {
+            return Ok(entry.flushed.0);
+        }
+        branch.ensure_open(&self.core)?;
+        Ok(branch.view.read().head)
+    }
+
+    fn own_bytes(&self, branch: &Branch, entry: &BranchEntry) -> Result<u64> {
+        let mut blocks = directory_blocks(&self.core.wal.branch_dir(&branch.id))?;
+        for &layer in &entry.layers {
+            let path = self.core.dir.join(object_name(layer));
+            blocks += fs::metadata(&path).map_or(0, |meta| meta.blocks());
+        }
+        Ok(blocks * 512)
     }
 
     /// End of the last whole durable record of a branch.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`.
     pub fn head(&self, branch: &BranchId) -> Result<Lsn> {
-        Err(StoreError::NotFound { branch: branch.clone() })
+        let branch = self.core.open_branch(branch)?;
+        let head = branch.view.read().head;
+        Ok(head)
     }
 
     /// The last record boundary at or below `asked`.
+    ///
+    /// # Errors
+    /// `Ahead` beyond what is durable, `BeforeStart` before the branch's own start, `Stuck`.
     pub fn resolve_lsn(&self, branch: &BranchId, asked: Lsn) -> Result<BranchPoint> {
-        let _ = asked;
-        Err(StoreError::NotFound { branch: branch.clone() })
+        let branch = self.core.open_branch(branch)?;
+        let state = match branch.check_position(asked) {
+            // Inside the record that has not arrived in full.
+            Err(StoreError::Ahead { head, .. }) if asked <= branch.durable() => {
+                branch.cluster_state(&self.core, head)?
+            }
+            Err(error) => return Err(error),
+            Ok(()) => branch.cluster_state(&self.core, asked)?,
+        };
+        Ok(BranchPoint { branch: branch.id.clone(), lsn: state.lsn, last_commit: state.last_commit })
     }
 
     /// The boundary before the first commit or abort later than `at`, as `recovery_target_time` finds it.
+    ///
+    /// # Errors
+    /// `BeforeHistory`, `NotFound`.
     pub fn resolve_time(&self, branch: &BranchId, at: PgTime) -> Result<BranchPoint> {
-        let _ = at;
-        Err(StoreError::NotFound { branch: branch.clone() })
+        self.core.open_branch(branch)?.resolve_time(&self.core, at)
     }
 
     /// Begins a new timeline at the head of `branch` and fences the ones before it.
+    ///
+    /// # Errors
+    /// `Stuck` if WAL after the head could not be understood, `NotFound`.
     pub fn begin_timeline(&self, branch: &BranchId) -> Result<NewTimeline> {
-        Err(StoreError::NotFound { branch: branch.clone() })
+        let branch = self.core.open_branch(branch)?;
+        let (timeline, start) = branch.begin_timeline(&self.core)?;
+        let state = cluster_read::state_at(&self.core, &branch, start)?;
+        let history = self.core.history(&branch, start);
+        Ok(NewTimeline { timeline, start, state, history })
     }
 
     /// Takes WAL bytes that begin at `at`; they are durable up to the position returned.
+    ///
+    /// # Errors
+    /// `Fenced`, `Gap`, `Full`, `FlushFailing`. After an error nothing beyond what was returned before, or told to
+    /// `wait_durable`, is acknowledged, and the same bytes can be sent again.
     pub fn append_wal(&self, branch: &BranchId, timeline: TimelineId, at: Lsn, bytes: &[u8]) -> Result<Lsn> {
-        let _ = (timeline, at, bytes);
-        Err(StoreError::NotFound { branch: branch.clone() })
+        self.core.open_branch(branch)?.append(&self.core, timeline, at, bytes)
     }
 
     /// Takes what a crashed server left in `pg_wal`; bytes that are no valid record end the log.
+    ///
+    /// # Errors
+    /// As `append_wal`.
     pub fn append_tail(
         &self,
         branch: &BranchId,
@@ -102,23 +290,37 @@ impl Project {
         at: Lsn,
         bytes: &[u8],
     ) -> Result<TailProgress> {
-        let _ = (timeline, at, bytes);
-        Err(StoreError::NotFound { branch: branch.clone() })
+        self.core.open_branch(branch)?.append_tail(&self.core, timeline, at, bytes)
     }
 
     /// Waits until WAL up to `upto` is durable.
+    ///
+    /// # Errors
+    /// `Timeout`, `NotFound`.
     pub fn wait_durable(&self, branch: &BranchId, upto: Lsn, timeout: Duration) -> Result<()> {
-        let _ = (upto, timeout);
-        Err(StoreError::NotFound { branch: branch.clone() })
+        let branch = self.core.open_branch(branch)?;
+        if branch.wait_durable(upto, timeout) {
+            return Ok(());
+        }
+        Err(StoreError::Timeout { branch: branch.id.clone(), upto, durable: branch.durable() })
     }
 
     /// Everything but pages at the record boundary `lsn`.
+    ///
+    /// # Errors
+    /// `NotBoundary`, `BeforeStart`, `Ahead`, `Stuck`, `Corrupt`.
     pub fn state_at(&self, branch: &BranchId, lsn: Lsn) -> Result<StateAt> {
-        let _ = lsn;
-        Err(StoreError::NotFound { branch: branch.clone() })
+        let branch = self.core.open_branch(branch)?;
+        cluster_read::state_at(&self.core, &branch, lsn)
     }
 
     /// Fills `out`, a whole number of blocks, with the pages from `first` on, as they were at `lsn`, checksummed.
+    ///
+    /// # Errors
+    /// `NoRelation`, `BeyondEnd`, `Unreadable`, `Redo`, `BeforeStart`, `Ahead`, `Stuck`, `Corrupt`.
+    ///
+    /// # Panics
+    /// If `out` is not a whole number of blocks long.
     pub fn read_pages(
         &self,
         branch: &BranchId,
@@ -127,13 +329,102 @@ impl Project {
         first: BlockNumber,
         out: &mut [u8],
     ) -> Result<()> {
-        let _ = (lsn, rel, first, out);
-        Err(StoreError::NotFound { branch: branch.clone() })
+        assert!(out.len().is_multiple_of(BLOCK_SIZE), "the caller asks for whole blocks");
+        let branch = self.core.open_branch(branch)?;
+        branch.check_position(lsn)?;
+        page_read::read_blocks(&self.core, &branch, lsn, (rel, first), out)
     }
 
     /// The bytes of the WAL segment that holds `lsn`, from its start up to `lsn`, as a promotion would copy them.
+    ///
+    /// # Errors
+    /// `BeforeStart`, `Ahead`, `Stuck`.
     pub fn wal_segment_prefix(&self, branch: &BranchId, lsn: Lsn) -> Result<Vec<u8>> {
-        let _ = lsn;
-        Err(StoreError::NotFound { branch: branch.clone() })
+        let branch = self.core.open_branch(branch)?;
+        branch.check_position(lsn)?;
+        let from = lsn.raw() - lsn.offset_in_segment(self.core.format.segment_bytes);
+        // Segment 0 holds no WAL.
+        let Some(from) = Lsn::from_raw(from) else { return Ok(Vec::new()) };
+        self.core.read_wal(&branch, from, lsn)
     }
+
+    /// Writes everything in memory of every open branch to layers. Nothing depends on it; it makes the next open
+    /// faster.
+    ///
+    /// # Errors
+    /// Of writing layers and the manifest.
+    pub fn flush(&self) -> Result<()> {
+        for branch in self.core.all() {
+            if let Some(tip) = branch.writer.lock().as_mut() {
+                tip.freeze(&branch);
+            }
+            self.core.flushes.submit(&branch);
+            self.core.flushes.wait_until_flushed(&branch)?;
+        }
+        Ok(())
+    }
+}
+
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(StoreError::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked { path: dir.to_owned() }),
+        Err(fs::TryLockError::Error(error)) => Err(StoreError::io(path)(error)),
+    }
+}
+
+/// Writes the first layer and the WAL it ends with; gives the manifest that will list them.
+fn import_cluster(
+    dir: &Path,
+    objects: &dyn ObjectStore,
+    source: &Source,
+    root: &BranchId,
+) -> Result<Manifest> {
+    const LAYER: u64 = 1;
+    let state = source.control.cluster_state()?;
+    let name = object_name(LAYER);
+    let wal_files = WalFiles::new(dir, source.control.segment_bytes);
+    // Left by an attempt that did not reach the manifest.
+    objects.delete(&name)?;
+    let wal_dir = wal_files.branch_dir(root);
+    if wal_dir.is_dir() {
+        fs::remove_dir_all(&wal_dir).map_err(StoreError::io(&wal_dir))?;
+    }
+    let mut layer = LayerWriter::create(&dir.join("tmp").join("import"))?;
+    source.write(&mut layer, state.lsn)?;
+    let path = layer.finish(std::slice::from_ref(&state))?;
+    if objects.put_file_if_absent(&name, &path)? == Put::Taken {
+        return Err(StoreError::corrupt(name, 0, "was written by someone else"));
+    }
+    let (begin, bytes) = source.wal(state.lsn)?;
+    wal_files.write(root, state.timeline, begin, &bytes)?;
+    let imported = PgTime::from_unix_us(source.control.checkpoint.time_unix_s.saturating_mul(SECOND_US));
+    let next_timeline = state.timeline.get().wrapping_add(1);
+    let format = source.control.format();
+    let mut manifest = Manifest::new(format, &source.control_bytes, imported.pg_us(), next_timeline);
+    manifest.next_layer = LAYER + 1;
+    let start = Position(state.lsn);
+    let timelines = vec![(state.timeline.get(), start)];
+    let entry = BranchEntry { parent: None, start, timelines, flushed: start, layers: vec![LAYER] };
+    manifest.branches.insert(root.as_str().to_owned(), entry);
+    Ok(manifest)
+}
+
+/// 512-byte blocks that the files below `dir` take.
+fn directory_blocks(dir: &Path) -> Result<u64> {
+    let Ok(entries) = fs::read_dir(dir) else { return Ok(0) };
+    let mut blocks = 0;
+    for entry in entries {
+        let entry = entry.map_err(StoreError::io(dir))?;
+        let Ok(meta) = entry.metadata() else { continue };
+        blocks += if meta.is_dir() { directory_blocks(&entry.path())? } else { meta.blocks() };
+    }
+    Ok(blocks)
 }

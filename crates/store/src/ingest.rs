@@ -1,0 +1,407 @@
+//! The writing end of a branch: WAL bytes become records, records become versions in the memtable.
+//!
+//! Invariants
+//! - Everything a record does becomes visible at once, at its end LSN.
+//! - Relation sizes are exact, and no block that a fork gains shows what it held in an earlier life: blocks between
+//!   the old end and a touched one get explicit zeros, and so does the touched one unless its record rebuilds it.
+//! - After `CHAIN_MAX` records on a page since its last full version, the page itself is stored.
+//!
+//! Not here: durability of the WAL (`append`), what a record changes (`wal::interpret`), layers (`flush`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use types::{BlockNumber, ClusterState, Fork, Key, Lsn, RelFork, RelTag, SlruKind, TimelineId};
+use wal::{BlockChange, Change, InterpretContext, RawRecord, Record, RecordReader, WalError, WalFormat};
+
+use crate::branch::Branch;
+use crate::core::Core;
+use crate::error::{Result, StoreError};
+use crate::memtable::{ArenaRef, Memtable};
+use crate::page_read::{self, database_value};
+use crate::slru;
+use crate::value::Kind;
+
+/// Records on a page since its last full version before the page is stored.
+const CHAIN_MAX: u8 = 128;
+/// WAL between two waypoints.
+const WAYPOINT_EVERY: u64 = 256 << 10;
+/// WAL that may be replayed at an open, however little of it changes anything.
+const REPLAY_MAX: u64 = 256 << 20;
+/// Entries kept of what is only remembered to save lookups.
+const REMEMBERED_MAX: usize = 200_000;
+/// Blocks a fork may grow by at once (32 GiB); more is a damaged record.
+const GAP_MAX: u32 = 1 << 22;
+
+/// What a record does to one key.
+enum What {
+    Record(BlockChange),
+    Zero,
+    Meta(Vec<u8>),
+    Tombstone,
+    Unreadable(u8),
+}
+
+/// Takes WAL in order. One per open branch, under its writer lock.
+pub(crate) struct Tip {
+    format: WalFormat,
+    reader: Option<RecordReader>,
+    timeline: Option<TimelineId>,
+    files: Filing,
+    log_ended: bool,
+    /// WAL of the current timeline is durable up to here.
+    pub(crate) durable: Lsn,
+}
+
+/// Turns records into versions.
+struct Filing {
+    state: ClusterState,
+    /// Lengths of forks at `state.lsn`; `None` if they do not exist.
+    sizes: HashMap<RelFork, Option<u32>>,
+    /// Records since the last full version.
+    chains: HashMap<Key, u8>,
+    waypoint: Lsn,
+    frozen: Lsn,
+    /// What the record at hand does, in order.
+    puts: Vec<(Key, What)>,
+    /// Pages whose chains became too long with it.
+    long: Vec<Key>,
+}
+
+impl Tip {
+    /// A tip at `state`, which has no timeline yet.
+    pub(crate) fn new(format: WalFormat, state: ClusterState) -> Self {
+        let at = state.lsn;
+        let files = Filing {
+            state,
+            sizes: HashMap::new(),
+            chains: HashMap::new(),
+            waypoint: at,
+            frozen: at,
+            puts: Vec::new(),
+            long: Vec::new(),
+        };
+        Self { format, reader: None, timeline: None, files, log_ended: false, durable: at }
+    }
+
+    /// The state at the end of the last record taken.
+    pub(crate) fn state(&self) -> &ClusterState {
+        &self.files.state
+    }
+
+    /// The timeline whose WAL is taken.
+    pub(crate) fn timeline(&self) -> Option<TimelineId> {
+        self.timeline
+    }
+
+    /// The WAL that follows is of `timeline` and begins at the boundary `begin`.
+    pub(crate) fn begin(&mut self, timeline: TimelineId, begin: Lsn) {
+        let prev = Some(self.files.state.last_record);
+        self.reader = Some(RecordReader::new(self.format, timeline, begin, prev));
+        self.timeline = Some(timeline);
+        self.log_ended = false;
+    }
+
+    /// The timeline whose WAL is taken, or an error if there is none.
+    pub(crate) fn timeline_written(&self) -> Result<TimelineId> {
+        let none = || StoreError::corrupt("a branch being written", self.durable.raw(), "has no timeline");
+        self.timeline.ok_or_else(none)
+    }
+
+    /// The log of this timeline ends at `head`; a new timeline must begin.
+    pub(crate) fn end_log(&mut self, head: Lsn) {
+        self.durable = head;
+        self.log_ended = true;
+        self.reader = None;
+    }
+
+    /// True after `end_log`, until a timeline begins.
+    pub(crate) fn log_ended(&self) -> bool {
+        self.log_ended
+    }
+
+    /// True if what was taken is followed by bytes that are no WAL.
+    pub(crate) fn reading_fails(&mut self) -> bool {
+        let invalid =
+            |reader: &mut RecordReader| matches!(reader.next_record(), Err(WalError::Invalid { .. }));
+        self.reader.as_mut().is_some_and(invalid)
+    }
+
+    /// Takes the bytes at `at`, which follow what was taken before.
+    pub(crate) fn take(&mut self, core: &Core, branch: &Branch, at: Lsn, bytes: &[u8]) -> Result<()> {
+        let Some(reader) = &mut self.reader else {
+            return Err(StoreError::Fenced {
+                branch: branch.id.clone(),
+                timeline: TimelineId::new(0),
+                current: None,
+            });
+        };
+        reader.feed(at, bytes)?;
+        while let Some(raw) = reader.next_record()? {
+            self.files.record(core, branch, &raw)?;
+        }
+        Ok(())
+    }
+
+    /// Freezes the open memtable, so that it is written as a layer.
+    pub(crate) fn freeze(&mut self, branch: &Branch) {
+        self.files.freeze(branch);
+    }
+}
+
+impl Filing {
+    fn record(&mut self, core: &Core, branch: &Branch, raw: &RawRecord<'_>) -> Result<()> {
+        let record = Record::decode(raw.start, raw.bytes)?;
+        let cx = InterpretContext {
+            format: core.format,
+            track_commit_timestamp: self.state.limits.track_commit_timestamp,
+        };
+        let mut state = self.state.clone();
+        wal::advance(&mut state, &core.format, &record, raw)?;
+        let mut changes = Vec::new();
+        wal::interpret(&cx, &record, raw.end, &mut |change| changes.push(change))?;
+        self.puts.clear();
+        self.long.clear();
+        for change in changes {
+            self.change(branch, change)?;
+        }
+        self.file(branch, raw, state);
+        self.store_long_pages(core, branch, raw.end);
+        let view = branch.view.read();
+        let full = view.active.bytes() >= core.options.memtable_bytes;
+        drop(view);
+        if full || raw.end.bytes_since(self.frozen).is_some_and(|bytes| bytes >= REPLAY_MAX) {
+            self.freeze(branch);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, key: Key, what: What) {
+        self.puts.push((key, what));
+    }
+
+    fn change(&mut self, branch: &Branch, change: Change<'_>) -> Result<()> {
+        match change {
+            Change::Block { rel, block, how } => self.block(branch, rel, block, What::Record(how))?,
+            Change::Unreadable { rel, block, rmgr } => {
+                self.block(branch, rel, block, What::Unreadable(rmgr))?;
+            }
+            Change::ForkCreated(rel) => {
+                if self.size(branch, rel)?.is_none() {
+                    self.resize(rel, Some(0));
+                }
+            }
+            Change::ForkTruncated { rel, blocks } => {
+                if self.size(branch, rel)?.is_some_and(|size| size > blocks) {
+                    self.resize(rel, Some(blocks));
+                }
+            }
+            Change::RelDropped(rel) => {
+                for fork in Fork::ALL {
+                    let rel = RelFork { rel, fork };
+                    if self.size(branch, rel)?.is_some() {
+                        self.resize(rel, None);
+                    }
+                }
+            }
+            Change::DatabaseCreated { tablespace, database, copy_of } => {
+                self.database_created(branch, (tablespace, database), copy_of)?;
+            }
+            Change::DatabaseDropped { tablespace, database } => {
+                for (rel, _) in self.relations_of(branch, (tablespace, database))? {
+                    self.resize(rel, None);
+                }
+                self.put(Key::RelMap { tablespace, database }, What::Tombstone);
+                self.put(Key::Database { tablespace, database }, What::Tombstone);
+            }
+            Change::TablespaceCreated(oid) => self.put(Key::Tablespace(oid), What::Meta(Vec::new())),
+            Change::TablespaceDropped(oid) => self.put(Key::Tablespace(oid), What::Tombstone),
+            Change::RelMap { tablespace, database, bytes } => {
+                self.put(Key::RelMap { tablespace, database }, What::Meta(bytes.to_vec()));
+            }
+            Change::Slru { kind, page, how } => self.modify(Key::SlruBlock(kind, page), how),
+            Change::SlruTruncated { kind, cutoff } => self.slru_truncated(branch, kind, cutoff)?,
+            Change::Prepared { xid, bytes } => self.put(Key::TwoPhase(xid), What::Meta(bytes.to_vec())),
+            Change::PreparedDone { xid } => self.put(Key::TwoPhase(xid), What::Tombstone),
+        }
+        Ok(())
+    }
+
+    /// The length of a fork after what was put so far.
+    fn size(&mut self, branch: &Branch, rel: RelFork) -> Result<Option<u32>> {
+        if let Some(size) = self.sizes.get(&rel) {
+            return Ok(*size);
+        }
+        let size = page_read::size(branch, rel, Lsn::MAX)?;
+        if self.sizes.len() >= REMEMBERED_MAX && self.puts.is_empty() {
+            self.sizes.clear();
+        }
+        self.sizes.insert(rel, size);
+        Ok(size)
+    }
+
+    fn resize(&mut self, rel: RelFork, blocks: Option<u32>) {
+        self.sizes.insert(rel, blocks);
+        let what = blocks.map_or(What::Tombstone, |blocks| What::Meta(blocks.to_le_bytes().to_vec()));
+        // One size a record: its last.
+        let key = Key::RelSize(rel);
+        self.puts.retain(|(put, _)| *put != key);
+        self.put(key, what);
+    }
+
+    fn block(&mut self, branch: &Branch, rel: RelFork, block: BlockNumber, what: What) -> Result<()> {
+        let size = self.size(branch, rel)?;
+        let had = size.unwrap_or(0);
+        let key = Key::RelBlock(rel, block);
+        if block.get() >= had {
+            if block.get() - had > GAP_MAX {
+                let reason = format!("a record touches block {block} of {rel}, which has {had} blocks");
+                return Err(StoreError::corrupt("WAL", self.state.lsn.raw(), reason));
+            }
+            for gap in had..block.get() {
+                self.put(Key::RelBlock(rel, BlockNumber::new(gap)), What::Zero);
+            }
+            if !matches!(what, What::Record(BlockChange::Rebuilds)) {
+                self.put(key, What::Zero);
+                self.chains.remove(&key);
+            }
+            self.resize(rel, Some(block.get().saturating_add(1)));
+        }
+        match what {
+            What::Record(how) => self.modify(key, how),
+            other => self.put(key, other),
+        }
+        Ok(())
+    }
+
+    /// Files the record under a page and counts its chain.
+    fn modify(&mut self, key: Key, how: BlockChange) {
+        match how {
+            BlockChange::Rebuilds => {
+                self.chains.remove(&key);
+            }
+            BlockChange::Modifies => {
+                if self.chains.len() >= REMEMBERED_MAX {
+                    self.chains.clear();
+                }
+                let chain = self.chains.entry(key).or_insert(0);
+                *chain += 1;
+                if *chain >= CHAIN_MAX {
+                    self.chains.remove(&key);
+                    self.long.push(key);
+                }
+            }
+        }
+        self.put(key, What::Record(how));
+    }
+
+    fn relations_of(
+        &self,
+        branch: &Branch,
+        (tablespace, database): (u32, u32),
+    ) -> Result<Vec<(RelFork, u32)>> {
+        let bound =
+            |relation, fork| Key::RelSize(RelFork { rel: RelTag { tablespace, database, relation }, fork });
+        let found = branch.scan(bound(0, Fork::Main), bound(u32::MAX, Fork::Init), Lsn::MAX)?;
+        let mut relations = Vec::with_capacity(found.len());
+        for (key, version) in found {
+            if let Key::RelSize(rel) = key {
+                relations.push((rel, page_read::size_in(&version)?));
+            }
+        }
+        Ok(relations)
+    }
+
+    fn database_created(
+        &mut self,
+        branch: &Branch,
+        (tablespace, database): (u32, u32),
+        copy_of: Option<(u32, u32)>,
+    ) -> Result<()> {
+        let value = database_value(copy_of);
+        self.put(Key::Database { tablespace, database }, What::Meta(value));
+        let Some(source) = copy_of else { return Ok(()) };
+        for (mut rel, blocks) in self.relations_of(branch, source)? {
+            (rel.rel.tablespace, rel.rel.database) = (tablespace, database);
+            self.resize(rel, Some(blocks));
+        }
+        let map = branch.newest(Key::RelMap { tablespace: source.0, database: source.1 }, Lsn::MAX)?;
+        if let Some(map) = map {
+            self.put(Key::RelMap { tablespace, database }, What::Meta(map.bytes.to_vec()));
+        }
+        Ok(())
+    }
+
+    fn slru_truncated(&mut self, branch: &Branch, kind: SlruKind, cutoff: u32) -> Result<()> {
+        let pages = branch.scan(Key::SlruBlock(kind, 0), Key::SlruBlock(kind, u32::MAX), Lsn::MAX)?;
+        for key in pages.into_keys() {
+            if let Key::SlruBlock(_, page) = key
+                && slru::is_truncated(kind, page, cutoff)
+            {
+                self.put(key, What::Tombstone);
+                self.chains.remove(&key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the record's effects visible.
+    fn file(&mut self, branch: &Branch, raw: &RawRecord<'_>, state: ClusterState) {
+        let mut view = branch.view.write();
+        let table = &mut view.active;
+        let mut record = None;
+        for (key, what) in self.puts.drain(..) {
+            match what {
+                What::Record(how) => {
+                    let at = *record
+                        .get_or_insert_with(|| table.store(&[&raw.start.raw().to_le_bytes(), raw.bytes]));
+                    let kind = match how {
+                        BlockChange::Rebuilds => Kind::Rebuild,
+                        BlockChange::Modifies => Kind::Modify,
+                    };
+                    table.add(key, raw.end, (kind, 0), at);
+                }
+                What::Meta(bytes) => {
+                    let at = table.store(&[&bytes]);
+                    table.add(key, raw.end, (Kind::Meta, 0), at);
+                }
+                What::Zero => table.add(key, raw.end, (Kind::Zero, 0), ArenaRef::NONE),
+                What::Tombstone => table.add(key, raw.end, (Kind::Tombstone, 0), ArenaRef::NONE),
+                What::Unreadable(rmgr) => {
+                    table.add(key, raw.end, (Kind::Unreadable, rmgr), ArenaRef::NONE);
+                }
+            }
+        }
+        self.state = state;
+        view.head = self.state.lsn;
+        if self.state.lsn.bytes_since(self.waypoint).is_some_and(|bytes| bytes >= WAYPOINT_EVERY) {
+            self.waypoint = self.state.lsn;
+            view.active.waypoints.push(self.state.clone());
+            view.waypoints.push(self.state.clone());
+        }
+    }
+
+    fn store_long_pages(&mut self, core: &Core, branch: &Branch, end: Lsn) {
+        for key in std::mem::take(&mut self.long) {
+            // A page that cannot be built keeps its records; who reads it is told why.
+            if let Ok(page) = page_read::read_page(core, branch, key, end) {
+                branch.view.write().active.add_image(key, end, &page);
+            }
+        }
+    }
+
+    fn freeze(&mut self, branch: &Branch) {
+        let mut view = branch.view.write();
+        if view.active.is_empty() && self.state.lsn == self.frozen {
+            return;
+        }
+        if view.active.waypoints.last().is_none_or(|last| last.lsn < self.state.lsn) {
+            view.active.waypoints.push(self.state.clone());
+            view.waypoints.push(self.state.clone());
+        }
+        self.waypoint = self.state.lsn;
+        self.frozen = self.state.lsn;
+        let table: Memtable = std::mem::take(&mut view.active);
+        view.frozen.push_back(Arc::new(table));
+    }
+}

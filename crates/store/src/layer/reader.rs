@@ -1,0 +1,232 @@
+//! Answers lookups and scans from one layer file through a bounded cache of decompressed blocks.
+
+use std::sync::Arc;
+
+use types::{ClusterState, Key, KeyBytes, Lsn};
+
+use super::format::{ENTRY_BYTES, Entry, Footer, TOP_BYTES, unframe, wide, word};
+use super::object_name;
+use crate::error::{Result, StoreError};
+use crate::object::ObjectStore;
+use crate::value::{Lookup, Newest, Slice, Version};
+use crate::waypoint::{self, WAYPOINT_BYTES};
+
+#[derive(Clone)]
+struct ByLength;
+
+impl quick_cache::Weighter<(u64, u64), Arc<Vec<u8>>> for ByLength {
+    fn weight(&self, _: &(u64, u64), block: &Arc<Vec<u8>>) -> u64 {
+        block.len() as u64 + 64
+    }
+}
+
+/// Decompressed blocks of all layers of a project, by layer and file offset.
+pub(crate) struct BlockCache {
+    cache: quick_cache::sync::Cache<(u64, u64), Arc<Vec<u8>>, ByLength>,
+}
+
+impl BlockCache {
+    /// A cache of at most `bytes`.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let blocks = usize::try_from(bytes >> 15).unwrap_or(usize::MAX).max(16);
+        Self { cache: quick_cache::sync::Cache::with_weighter(blocks, bytes, ByLength) }
+    }
+}
+
+struct TopRow {
+    key: KeyBytes,
+    lsn: Lsn,
+    at: u64,
+    len: u32,
+}
+
+/// An open layer: its footer and top index in memory.
+pub(crate) struct Layer {
+    id: u64,
+    name: String,
+    objects: Arc<dyn ObjectStore>,
+    cache: Arc<BlockCache>,
+    footer: Footer,
+    top: Vec<TopRow>,
+}
+
+/// Index entries of one block, decompressed.
+struct Rows(Arc<Vec<u8>>);
+
+impl Rows {
+    fn count(&self) -> usize {
+        self.0.len() / ENTRY_BYTES
+    }
+
+    fn get(&self, row: usize) -> Option<Entry> {
+        let from = row.checked_mul(ENTRY_BYTES)?;
+        Entry::decode(self.0.get(from..from.checked_add(ENTRY_BYTES)?)?)
+    }
+
+    /// Number of entries for which `before` holds; they come first.
+    fn partition(&self, before: impl Fn(&Entry) -> bool) -> Option<usize> {
+        let (mut low, mut high) = (0, self.count());
+        while low < high {
+            let middle = (low + high) / 2;
+            if before(&self.get(middle)?) { low = middle + 1 } else { high = middle }
+        }
+        Some(low)
+    }
+}
+
+impl Layer {
+    /// Opens layer `id`: reads its footer and top index.
+    pub(crate) fn open(id: u64, objects: Arc<dyn ObjectStore>, cache: Arc<BlockCache>) -> Result<Self> {
+        let name = object_name(id);
+        let len =
+            objects.len(&name)?.ok_or_else(|| StoreError::corrupt(&*name, 0, "the layer is missing"))?;
+        let footer_at = len
+            .checked_sub(Footer::BYTES as u64)
+            .ok_or_else(|| StoreError::corrupt(&*name, 0, "shorter than a footer"))?;
+        let footer = Footer::decode(&name, len, &objects.get_range(&name, footer_at, Footer::BYTES)?)?;
+        let mut layer = Self { id, name, objects, cache, footer, top: Vec::new() };
+        let raw = layer.section(footer.top_at, footer.waypoints_at)?;
+        if raw.len() % TOP_BYTES != 0 {
+            return Err(layer.corrupt(footer.top_at, "top index of a wrong length"));
+        }
+        let row = |row: &[u8]| {
+            Some(TopRow {
+                key: *row.first_chunk()?,
+                lsn: Lsn::from_raw(wide(row, 18)?)?,
+                at: wide(row, 26)?,
+                len: word(row, 34)?,
+            })
+        };
+        layer.top = raw
+            .chunks_exact(TOP_BYTES)
+            .map(row)
+            .collect::<Option<_>>()
+            .ok_or_else(|| layer.corrupt(footer.top_at, "bad top index"))?;
+        Ok(layer)
+    }
+
+    fn corrupt(&self, at: u64, reason: &str) -> StoreError {
+        StoreError::corrupt(&*self.name, at, reason)
+    }
+
+    fn section(&self, from: u64, to: u64) -> Result<Vec<u8>> {
+        let len = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
+        unframe(&self.name, from, &self.objects.get_range(&self.name, from, len)?)
+    }
+
+    /// The states stored with the layer, oldest first.
+    pub(crate) fn waypoints(&self) -> Result<Vec<ClusterState>> {
+        let end = self.objects.len(&self.name)?.unwrap_or(0).saturating_sub(Footer::BYTES as u64);
+        let raw = self.section(self.footer.waypoints_at, end)?;
+        let states: Option<Vec<_>> = raw.chunks(WAYPOINT_BYTES).map(waypoint::decode).collect();
+        states.ok_or_else(|| self.corrupt(self.footer.waypoints_at, "bad waypoint"))
+    }
+
+    fn block(&self, at: u64, len: u32) -> Result<Arc<Vec<u8>>> {
+        if let Some(block) = self.cache.cache.get(&(self.id, at)) {
+            return Ok(block);
+        }
+        let bytes = self.objects.get_range(&self.name, at, len as usize)?;
+        let block = Arc::new(unframe(&self.name, at, &bytes)?);
+        self.cache.cache.insert((self.id, at), block.clone());
+        Ok(block)
+    }
+
+    fn rows(&self, index: usize) -> Result<Option<Rows>> {
+        let Some(row) = self.top.get(index) else { return Ok(None) };
+        let block = self.block(row.at, row.len)?;
+        if block.len() % ENTRY_BYTES != 0 {
+            return Err(self.corrupt(row.at, "index block of a wrong length"));
+        }
+        Ok(Some(Rows(block)))
+    }
+
+    fn version(&self, key: Key, entry: &Entry) -> Result<Version> {
+        let bytes = if entry.len == 0 {
+            Slice::copy(&[])
+        } else {
+            let block = self.block(entry.block_at, entry.block_len)?;
+            Slice::new(block, entry.offset as usize, entry.len as usize)
+                .ok_or_else(|| self.corrupt(entry.block_at, "a value reaches beyond its block"))?
+        };
+        Ok(Version { key, lsn: entry.lsn, kind: entry.kind, aux: entry.aux, bytes })
+    }
+
+    /// Adds to each lookup, which are sorted by key, what this layer has for it.
+    pub(crate) fn lookup(&self, lookups: &mut [Lookup]) -> Result<()> {
+        for lookup in lookups.iter_mut().filter(|lookup| !lookup.done) {
+            let key = lookup.key.to_bytes();
+            let below = lookup.cap.raw() < self.footer.lsn_first;
+            if below || self.footer.entries == 0 || key > self.footer.key_last {
+                continue;
+            }
+            self.lookup_one(&key, lookup)?;
+        }
+        Ok(())
+    }
+
+    /// Walks backwards from the last entry at or below (key, cap).
+    fn lookup_one(&self, key: &KeyBytes, lookup: &mut Lookup) -> Result<()> {
+        let wanted = (*key, lookup.cap);
+        let mut index = self.top.partition_point(|row| (row.key, row.lsn) <= wanted);
+        let mut first = true;
+        while let Some(previous) = index.checked_sub(1) {
+            index = previous;
+            let Some(rows) = self.rows(index)? else { return Ok(()) };
+            let bad = || self.corrupt(0, "bad index entry");
+            let mut row = if first {
+                rows.partition(|entry| (entry.key, entry.lsn) <= wanted).ok_or_else(bad)?
+            } else {
+                rows.count()
+            };
+            first = false;
+            while let Some(previous) = row.checked_sub(1) {
+                row = previous;
+                let entry = rows.get(row).ok_or_else(bad)?;
+                if entry.key != *key || lookup.stops_at(entry.lsn) {
+                    return Ok(());
+                }
+                lookup.push(self.version(lookup.key, &entry)?);
+                if lookup.done {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the newest version at or below `cap` of every key in `from..=to` that `newest` does not have.
+    pub(crate) fn scan(&self, from: &Key, to: &Key, cap: Lsn, newest: &mut Newest) -> Result<()> {
+        let (low, high) = (from.to_bytes(), to.to_bytes());
+        if self.footer.entries == 0 || low > self.footer.key_last || cap.raw() < self.footer.lsn_first {
+            return Ok(());
+        }
+        let mut index = self.top.partition_point(|row| row.key < low).saturating_sub(1);
+        let mut latest: Option<Entry> = None;
+        'blocks: while let Some(rows) = self.rows(index)? {
+            for row in 0..rows.count() {
+                let entry = rows.get(row).ok_or_else(|| self.corrupt(0, "bad index entry"))?;
+                if entry.key > high {
+                    break 'blocks;
+                }
+                if entry.key < low || entry.lsn > cap {
+                    continue;
+                }
+                if let Some(entry) = latest.filter(|latest| latest.key != entry.key) {
+                    self.offer(&entry, newest)?;
+                }
+                latest = Some(entry);
+            }
+            index += 1;
+        }
+        latest.map_or(Ok(()), |entry| self.offer(&entry, newest))
+    }
+
+    fn offer(&self, entry: &Entry, newest: &mut Newest) -> Result<()> {
+        let key = Key::from_bytes(&entry.key).ok_or_else(|| self.corrupt(0, "bad key"))?;
+        if let std::collections::btree_map::Entry::Vacant(slot) = newest.entry(key) {
+            slot.insert(self.version(key, entry)?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! Writes a layer file in one pass, holding one data block and one index block.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use types::{ClusterState, Key, KeyBytes, Lsn};
+
+use super::format::{BLOCK_BYTES, ENTRY_BYTES, Entry, Footer, TOP_BYTES, frame};
+use crate::error::{Result, StoreError};
+use crate::value::Kind;
+use crate::waypoint;
+
+/// Entries of one index block.
+const INDEX_ENTRIES: usize = BLOCK_BYTES / ENTRY_BYTES;
+
+/// Where a value was put in the file being written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    block: usize,
+    offset: u32,
+    len: u32,
+}
+
+struct Pending {
+    key: KeyBytes,
+    lsn: Lsn,
+    kind: Kind,
+    aux: u8,
+    place: Option<Place>,
+}
+
+/// A layer file being written. Removed when dropped unfinished.
+pub(crate) struct LayerWriter {
+    file: BufWriter<File>,
+    path: PathBuf,
+    at: u64,
+    data: Vec<u8>,
+    blocks: Vec<(u64, u32)>,
+    pending: Vec<Pending>,
+    top: Vec<u8>,
+    entries: u64,
+    lsns: Option<(Lsn, Lsn)>,
+    last: Option<(KeyBytes, Lsn)>,
+    finished: bool,
+}
+
+impl LayerWriter {
+    /// Begins a layer in the file `path`.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(StoreError::io(parent))?;
+        }
+        let file = File::create(path).map_err(StoreError::io(path))?;
+        Ok(Self {
+            file: BufWriter::with_capacity(1 << 20, file),
+            path: path.to_owned(),
+            at: 0,
+            data: Vec::with_capacity(2 * BLOCK_BYTES),
+            blocks: Vec::new(),
+            pending: Vec::with_capacity(INDEX_ENTRIES),
+            top: Vec::new(),
+            entries: 0,
+            lsns: None,
+            last: None,
+            finished: false,
+        })
+    }
+
+    /// Stores the bytes of a value. Entries of several keys may refer to one place.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<Place> {
+        if self.data.len() >= BLOCK_BYTES {
+            self.close_data()?;
+        }
+        let narrow = |len: usize| {
+            u32::try_from(len)
+                .map_err(|_| StoreError::corrupt("a layer being written", self.at, "value over 4 GiB"))
+        };
+        let place =
+            Place { block: self.blocks.len(), offset: narrow(self.data.len())?, len: narrow(bytes.len())? };
+        self.data.extend(bytes);
+        Ok(place)
+    }
+
+    /// Adds a version. Keys must come in order, versions of one key by LSN.
+    pub(crate) fn add(&mut self, key: &Key, lsn: Lsn, kind: (Kind, u8), place: Option<Place>) -> Result<()> {
+        let bytes = key.to_bytes();
+        assert!(self.last <= Some((bytes, lsn)), "the caller sorts by key and LSN, {key:?} at {lsn} did not");
+        self.last = Some((bytes, lsn));
+        let (first, last) = self.lsns.unwrap_or((lsn, lsn));
+        self.lsns = Some((first.min(lsn), last.max(lsn)));
+        self.entries += 1;
+        self.pending.push(Pending { key: bytes, lsn, kind: kind.0, aux: kind.1, place });
+        if self.pending.len() >= INDEX_ENTRIES {
+            self.close_index()?;
+        }
+        Ok(())
+    }
+
+    fn write_frame(&mut self, raw: &[u8]) -> Result<(u64, u32)> {
+        let at = self.at;
+        let bytes = frame(at, raw)?;
+        self.file.write_all(&bytes).map_err(StoreError::io(&self.path))?;
+        self.at += bytes.len() as u64;
+        let len = u32::try_from(bytes.len())
+            .map_err(|_| StoreError::corrupt("a layer being written", at, "block over 4 GiB"))?;
+        Ok((at, len))
+    }
+
+    fn close_data(&mut self) -> Result<()> {
+        if self.data.is_empty() {
+            return Ok(());
+        }
+        let data = std::mem::take(&mut self.data);
+        let place = self.write_frame(&data)?;
+        self.blocks.push(place);
+        self.data = data;
+        self.data.clear();
+        Ok(())
+    }
+
+    fn close_index(&mut self) -> Result<()> {
+        self.close_data()?;
+        let Some(first) = self.pending.first() else { return Ok(()) };
+        let (key, lsn) = (first.key, first.lsn);
+        let mut raw = Vec::with_capacity(self.pending.len() * ENTRY_BYTES);
+        for pending in self.pending.drain(..) {
+            // A value of no bytes may lie in a block that was never written; it has no place.
+            let found = pending.place.and_then(|place| Some((place, *self.blocks.get(place.block)?)));
+            let (block_at, block_len, offset, len) =
+                found.map_or((0, 0, 0, 0), |(place, (at, len))| (at, len, place.offset, place.len));
+            let Pending { key, lsn, kind, aux, .. } = pending;
+            Entry { key, lsn, kind, aux, block_at, block_len, offset, len }.encode(&mut raw);
+        }
+        let (at, len) = self.write_frame(&raw)?;
+        self.top.extend(key);
+        self.top.extend(lsn.raw().to_le_bytes());
+        self.top.extend(at.to_le_bytes());
+        self.top.extend(len.to_le_bytes());
+        debug_assert_eq!(self.top.len() % TOP_BYTES, 0, "rows are of one size");
+        Ok(())
+    }
+
+    /// Writes what is left and makes the file durable. The file stays; gives its path.
+    pub(crate) fn finish(mut self, waypoints: &[ClusterState]) -> Result<PathBuf> {
+        self.close_index()?;
+        let top_at = self.at;
+        let top = std::mem::take(&mut self.top);
+        self.write_frame(&top)?;
+        let waypoints_at = self.at;
+        let states: Vec<u8> = waypoints.iter().flat_map(waypoint::encode).collect();
+        self.write_frame(&states)?;
+        let footer = Footer {
+            top_at,
+            waypoints_at,
+            entries: self.entries,
+            lsn_first: self.lsns.map_or(0, |(first, _)| first.raw()),
+            lsn_last: self.lsns.map_or(0, |(_, last)| last.raw()),
+            key_last: self.last.map_or([0; Key::ENCODED_LEN], |(key, _)| key),
+        };
+        let bytes = footer.encode(self.at + Footer::BYTES as u64);
+        let sync = |file: &mut BufWriter<File>| {
+            file.write_all(&bytes)?;
+            file.flush()?;
+            file.get_ref().sync_all()
+        };
+        sync(&mut self.file).map_err(StoreError::io(&self.path))?;
+        self.finished = true;
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for LayerWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Nothing refers to it; if it stays, the next open removes it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Versions in memory, newest part of a branch; written as one layer when full.
+//!
+//! Invariants
+//! - Versions of a key are added in order of LSN; those of one LSN in the order they apply.
+//! - A record's bytes are held once, however many keys it touches.
+//! - Everything here is also in the branch's WAL: a memtable may be lost at any time.
+//!
+//! Pages of relations are in a hash table, all other keys in a sorted map, because only those are scanned.
+
+use std::collections::{BTreeMap, HashMap};
+
+use types::{BLOCK_SIZE, ClusterState, Key, Lsn};
+
+use crate::error::{Result, StoreError};
+use crate::layer::{LayerWriter, Place};
+use crate::value::{Kind, Lookup, Newest, Slice, Version};
+
+const CHUNK_BYTES: usize = 1 << 20;
+/// What an entry and its share of the tables cost, roughly.
+const ENTRY_COST: usize = 48;
+const KEY_COST: usize = 96;
+
+/// Where bytes lie in the arena.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct ArenaRef {
+    chunk: u32,
+    offset: u32,
+    len: u32,
+}
+
+impl ArenaRef {
+    /// No bytes.
+    pub(crate) const NONE: Self = Self { chunk: 0, offset: 0, len: 0 };
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    lsn: Lsn,
+    kind: Kind,
+    aux: u8,
+    at: ArenaRef,
+}
+
+/// Versions in memory.
+#[derive(Default)]
+pub(crate) struct Memtable {
+    pages: HashMap<Key, Vec<Entry>>,
+    others: BTreeMap<Key, Vec<Entry>>,
+    chunks: Vec<Vec<u8>>,
+    bytes: usize,
+    /// States at boundaries within this memtable; the last, once frozen, is its end.
+    pub(crate) waypoints: Vec<ClusterState>,
+}
+
+impl Memtable {
+    /// Memory held, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// True if nothing was ever added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pages.is_empty() && self.others.is_empty() && self.waypoints.is_empty()
+    }
+
+    /// Keeps bytes that entries can refer to.
+    pub(crate) fn store(&mut self, parts: &[&[u8]]) -> ArenaRef {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let fits = self.chunks.last().is_some_and(|chunk| chunk.len() + len <= chunk.capacity());
+        if !fits {
+            let chunk = Vec::with_capacity(len.max(CHUNK_BYTES));
+            self.bytes += chunk.capacity();
+            self.chunks.push(chunk);
+        }
+        let number = self.chunks.len() - 1;
+        let chunk = self.chunks.last_mut().expect("a chunk was just added if there was none");
+        let offset = chunk.len();
+        parts.iter().for_each(|part| chunk.extend_from_slice(part));
+        // A record is below 1 GiB and a memtable below 4 Gi chunks, so nothing is cut off.
+        ArenaRef { chunk: number as u32, offset: offset as u32, len: len as u32 }
+    }
+
+    fn arena(&self, at: ArenaRef) -> &[u8] {
+        let (from, len) = (at.offset as usize, at.len as usize);
+        self.chunks.get(at.chunk as usize).and_then(|chunk| chunk.get(from..from + len)).unwrap_or(&[])
+    }
+
+    /// Files a version of `key`.
+    pub(crate) fn add(&mut self, key: Key, lsn: Lsn, kind: (Kind, u8), at: ArenaRef) {
+        let entries = match key {
+            Key::RelBlock(..) => self.pages.entry(key).or_default(),
+            _ => self.others.entry(key).or_default(),
+        };
+        self.bytes += ENTRY_COST + if entries.is_empty() { KEY_COST } else { 0 };
+        debug_assert!(entries.last().is_none_or(|last| last.lsn <= lsn), "versions come in order");
+        entries.push(Entry { lsn, kind: kind.0, aux: kind.1, at });
+    }
+
+    /// Files a page; kept compressed, because most of it is never read.
+    pub(crate) fn add_image(&mut self, key: Key, lsn: Lsn, page: &[u8; BLOCK_SIZE]) {
+        let packed = lz4_flex::block::compress(page);
+        let at = self.store(&[&packed]);
+        self.add(key, lsn, (Kind::Image, 0), at);
+    }
+
+    fn bytes_of(&self, entry: &Entry) -> Result<Slice> {
+        if entry.kind != Kind::Image {
+            return Ok(Slice::copy(self.arena(entry.at)));
+        }
+        let page = lz4_flex::block::decompress(self.arena(entry.at), BLOCK_SIZE)
+            .map_err(|error| StoreError::corrupt("a page in memory", 0, error.to_string()))?;
+        Ok(Slice::copy(&page))
+    }
+
+    fn version(&self, key: Key, entry: &Entry) -> Result<Version> {
+        let bytes = self.bytes_of(entry)?;
+        Ok(Version { key, lsn: entry.lsn, kind: entry.kind, aux: entry.aux, bytes })
+    }
+
+    /// Adds to each lookup what this memtable has for it.
+    pub(crate) fn lookup(&self, lookups: &mut [Lookup]) -> Result<()> {
+        for lookup in lookups.iter_mut().filter(|lookup| !lookup.done) {
+            let entries = match lookup.key {
+                Key::RelBlock(..) => self.pages.get(&lookup.key),
+                _ => self.others.get(&lookup.key),
+            };
+            let Some(entries) = entries else { continue };
+            let cap = lookup.cap;
+            for entry in entries.iter().rev().skip_while(|entry| entry.lsn > cap) {
+                if lookup.stops_at(entry.lsn) {
+                    break;
+                }
+                lookup.push(self.version(lookup.key, entry)?);
+                if lookup.done {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the newest version at or below `cap` of every key in `from..=to` that `newest` does not have. Relation
+    /// pages are not scanned.
+    pub(crate) fn scan(&self, from: &Key, to: &Key, cap: Lsn, newest: &mut Newest) -> Result<()> {
+        for (key, entries) in self.others.range(*from..=*to) {
+            let Some(entry) = entries.iter().rev().find(|entry| entry.lsn <= cap) else { continue };
+            if let std::collections::btree_map::Entry::Vacant(slot) = newest.entry(*key) {
+                slot.insert(self.version(*key, entry)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes every version to a layer, in order.
+    pub(crate) fn write(&self, layer: &mut LayerWriter) -> Result<()> {
+        let mut placed: HashMap<ArenaRef, Place> = HashMap::new();
+        let mut pages: Vec<&Key> = self.pages.keys().collect();
+        pages.sort_unstable();
+        // `RelBlock` is the last key of all.
+        let others = self.others.iter();
+        let pages = pages.into_iter().filter_map(|key| self.pages.get_key_value(key));
+        for (key, entries) in others.chain(pages) {
+            for entry in entries {
+                let place = self.place(entry, &mut placed, layer)?;
+                layer.add(key, entry.lsn, (entry.kind, entry.aux), place)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn place(
+        &self,
+        entry: &Entry,
+        placed: &mut HashMap<ArenaRef, Place>,
+        layer: &mut LayerWriter,
+    ) -> Result<Option<Place>> {
+        if entry.at.len == 0 {
+            return Ok(None);
+        }
+        if !matches!(entry.kind, Kind::Modify | Kind::Rebuild) {
+            return Ok(Some(layer.put(&self.bytes_of(entry)?)?));
+        }
+        if let Some(place) = placed.get(&entry.at) {
+            return Ok(Some(*place));
+        }
+        let place = layer.put(self.arena(entry.at))?;
+        placed.insert(entry.at, place);
+        Ok(Some(place))
+    }
+}

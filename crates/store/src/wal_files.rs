@@ -1,0 +1,255 @@
+//! Raw WAL of branches in segment files named as Postgres names them: `wal/<branch>/<timeline>/<segment>`.
+//!
+//! Invariants
+//! - A file's length says how much is held: bytes are written at their offset, then synced, and a failed write is
+//!   cut off again. What lies before the first byte of a timeline in its first segment is a hole.
+//! - Bytes between the end of what is held and a later segment read as zeros (padding after a segment switch).
+//!
+//! Not here: which timeline owns which bytes (`branch`), what they mean (`ingest`).
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use types::{BranchId, Lsn, TimelineId};
+
+use crate::error::{Result, StoreError};
+use crate::object::sync_dir;
+
+/// The WAL directory of a project.
+pub(crate) struct WalFiles {
+    root: PathBuf,
+    segment_bytes: u64,
+}
+
+impl WalFiles {
+    /// WAL below `project`, in segments of that size.
+    pub(crate) fn new(project: &Path, segment_bytes: u64) -> Self {
+        Self { root: project.join("wal"), segment_bytes }
+    }
+
+    /// The directory of a branch's WAL; may not exist.
+    pub(crate) fn branch_dir(&self, branch: &BranchId) -> PathBuf {
+        self.root.join(branch.as_str())
+    }
+
+    fn timeline_dir(&self, branch: &BranchId, timeline: TimelineId) -> PathBuf {
+        self.branch_dir(branch).join(format!("{:08X}", timeline.get()))
+    }
+
+    fn segment_path(&self, branch: &BranchId, timeline: TimelineId, segment: u64) -> PathBuf {
+        self.timeline_dir(branch, timeline).join(segment_name(timeline, segment, self.segment_bytes))
+    }
+
+    /// Writes `bytes` at `at` and makes them durable. On an error nothing from `at` on is held.
+    pub(crate) fn write(&self, branch: &BranchId, timeline: TimelineId, at: Lsn, bytes: &[u8]) -> Result<()> {
+        let outcome = self.write_pieces(branch, timeline, at, bytes);
+        if outcome.is_err() {
+            // If this fails too, the bytes stay unacknowledged and are sent and written again.
+            let _ = self.truncate(branch, timeline, at);
+        }
+        outcome
+    }
+
+    fn write_pieces(
+        &self,
+        branch: &BranchId,
+        timeline: TimelineId,
+        mut at: Lsn,
+        mut bytes: &[u8],
+    ) -> Result<()> {
+        while !bytes.is_empty() {
+            let offset = at.offset_in_segment(self.segment_bytes);
+            let room = usize::try_from(self.segment_bytes - offset).unwrap_or(usize::MAX);
+            let (piece, rest) = bytes.split_at(room.min(bytes.len()));
+            let path = self.segment_path(branch, timeline, at.segment(self.segment_bytes));
+            let file = self.open_for_write(&path)?;
+            file.write_all_at(piece, offset)
+                .and_then(|()| file.sync_data())
+                .map_err(StoreError::io(&path))?;
+            at = at.advanced(piece.len() as u64);
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    fn open_for_write(&self, path: &Path) -> Result<File> {
+        match OpenOptions::new().write(true).open(path) {
+            Ok(file) => return Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StoreError::io(path)(error)),
+        }
+        let dir = path.parent().unwrap_or(&self.root);
+        if !dir.is_dir() {
+            fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
+            let project = self.root.parent().unwrap_or(&self.root);
+            for dir in dir.ancestors().take_while(|dir| dir.starts_with(project)) {
+                sync_dir(dir)?;
+            }
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(StoreError::io(path))?;
+        sync_dir(dir)?;
+        Ok(file)
+    }
+
+    /// Fills `out` with the bytes at `at`; what is not held is zeros.
+    pub(crate) fn read(
+        &self,
+        branch: &BranchId,
+        timeline: TimelineId,
+        mut at: Lsn,
+        mut out: &mut [u8],
+    ) -> Result<()> {
+        while !out.is_empty() {
+            let offset = at.offset_in_segment(self.segment_bytes);
+            let room = usize::try_from(self.segment_bytes - offset).unwrap_or(usize::MAX);
+            let (piece, rest) = out.split_at_mut(room.min(out.len()));
+            let path = self.segment_path(branch, timeline, at.segment(self.segment_bytes));
+            read_or_zeros(&path, offset, piece)?;
+            at = at.advanced(piece.len() as u64);
+            out = rest;
+        }
+        Ok(())
+    }
+
+    /// Segments of a timeline that exist, sorted.
+    fn segments(&self, branch: &BranchId, timeline: TimelineId) -> Result<Vec<u64>> {
+        let dir = self.timeline_dir(branch, timeline);
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(StoreError::io(&dir)(error)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(StoreError::io(&dir))?.file_name();
+            found.extend(name.to_str().and_then(|name| segment_number(name, self.segment_bytes)));
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// End of what is held of a timeline; `None` if nothing is.
+    pub(crate) fn extent(&self, branch: &BranchId, timeline: TimelineId) -> Result<Option<Lsn>> {
+        let Some(&last) = self.segments(branch, timeline)?.last() else { return Ok(None) };
+        let path = self.segment_path(branch, timeline, last);
+        let len = fs::metadata(&path).map_err(StoreError::io(&path))?.len();
+        Ok(Lsn::from_raw(last.saturating_mul(self.segment_bytes).saturating_add(len)))
+    }
+
+    /// Forgets everything of a timeline from `upto` on.
+    pub(crate) fn truncate(&self, branch: &BranchId, timeline: TimelineId, upto: Lsn) -> Result<()> {
+        let (segment, keep) = (upto.segment(self.segment_bytes), upto.offset_in_segment(self.segment_bytes));
+        for found in self.segments(branch, timeline)?.into_iter().filter(|&found| found >= segment).rev() {
+            let path = self.segment_path(branch, timeline, found);
+            if found > segment || keep == 0 {
+                fs::remove_file(&path).map_err(StoreError::io(&path))?;
+                continue;
+            }
+            let cut = || -> io::Result<()> {
+                let file = OpenOptions::new().write(true).open(&path)?;
+                if file.metadata()?.len() > keep {
+                    file.set_len(keep)?;
+                    file.sync_all()?;
+                }
+                Ok(())
+            };
+            cut().map_err(StoreError::io(&path))?;
+        }
+        Ok(())
+    }
+}
+
+fn read_or_zeros(path: &Path, offset: u64, out: &mut [u8]) -> Result<()> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            out.fill(0);
+            return Ok(());
+        }
+        Err(error) => return Err(StoreError::io(path)(error)),
+    };
+    let mut done = 0;
+    while let Some(left) = out.get_mut(done..).filter(|left| !left.is_empty()) {
+        match file.read_at(left, offset + done as u64).map_err(StoreError::io(path))? {
+            0 => {
+                left.fill(0);
+                return Ok(());
+            }
+            read => done += read,
+        }
+    }
+    Ok(())
+}
+
+/// Postgres's name of a segment file (`XLogFileName`).
+pub(crate) fn segment_name(timeline: TimelineId, segment: u64, segment_bytes: u64) -> String {
+    let per_log = (1u64 << 32) / segment_bytes.max(1);
+    let per_log = per_log.max(1);
+    format!("{:08X}{:08X}{:08X}", timeline.get(), segment / per_log, segment % per_log)
+}
+
+/// The segment's number, of a name that `segment_name` makes.
+fn segment_number(name: &str, segment_bytes: u64) -> Option<u64> {
+    let per_log = ((1u64 << 32) / segment_bytes.max(1)).max(1);
+    if name.len() != 24 {
+        return None;
+    }
+    let high = u64::from_str_radix(name.get(8..16)?, 16).ok()?;
+    let low = u64::from_str_radix(name.get(16..24)?, 16).ok()?;
+    high.checked_mul(per_log)?.checked_add(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT: u64 = 1 << 20;
+
+    fn at(raw: u64) -> Lsn {
+        Lsn::from_raw(raw).unwrap()
+    }
+
+    #[test]
+    fn names_are_those_of_postgres() {
+        let timeline = TimelineId::new(0x1A);
+        let name = segment_name(timeline, 0x1_2345_6789 / (16 << 20), 16 << 20);
+        assert_eq!(name, "0000001A0000000100000023");
+        assert_eq!(segment_number(&name, 16 << 20), Some(0x123));
+        assert_eq!(segment_number("0000001A.history", 16 << 20), None);
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_the_rest_is_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = WalFiles::new(dir.path(), SEGMENT);
+        let (branch, timeline) = ("b".parse().unwrap(), TimelineId::new(1));
+        assert_eq!(files.extent(&branch, timeline).unwrap(), None);
+        let begin = at(5 * SEGMENT - 10);
+        files.write(&branch, timeline, begin, &[7; 25]).unwrap();
+        assert_eq!(files.extent(&branch, timeline).unwrap(), Some(at(5 * SEGMENT + 15)));
+        let mut out = [1; 40];
+        files.read(&branch, timeline, at(5 * SEGMENT - 15), &mut out).unwrap();
+        assert_eq!(out[..5], [0; 5]);
+        assert_eq!(out[5..30], [7; 25]);
+        assert_eq!(out[30..], [0; 10]);
+    }
+
+    #[test]
+    fn truncation_forgets_everything_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = WalFiles::new(dir.path(), SEGMENT);
+        let (branch, timeline) = ("b".parse().unwrap(), TimelineId::new(1));
+        files.write(&branch, timeline, at(5 * SEGMENT), &[7; 3 << 20]).unwrap();
+        files.truncate(&branch, timeline, at(6 * SEGMENT + 9)).unwrap();
+        assert_eq!(files.extent(&branch, timeline).unwrap(), Some(at(6 * SEGMENT + 9)));
+        files.truncate(&branch, timeline, at(6 * SEGMENT)).unwrap();
+        assert_eq!(files.extent(&branch, timeline).unwrap(), Some(at(6 * SEGMENT)));
+    }
+}
