@@ -5,11 +5,14 @@ use utoipa::openapi::path::{HttpMethod, OperationBuilder, Parameter, ParameterBu
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ComponentsBuilder, Content, OpenApi, PathItem, PathsBuilder, Ref, Required, ResponseBuilder, path::Operation,
+    ComponentsBuilder, Content, OpenApi, PathItem, PathsBuilder, Ref, Required, ResponseBuilder,
+    path::Operation,
 };
 
 use crate::routes::{Method, ROUTES, Route};
-use crate::{PREFIX, account, branch, connection, database, endpoint, error, operation, project, role, status};
+use crate::{
+    PREFIX, account, branch, connection, database, endpoint, error, operation, project, role, status,
+};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -93,7 +96,8 @@ pub fn openapi() -> OpenApi {
     document.paths = paths.build();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     let components = document.components.take().map_or_else(ComponentsBuilder::new, Into::into);
-    document.components = Some(components.security_scheme("BearerAuth", SecurityScheme::Http(bearer)).build());
+    document.components =
+        Some(components.security_scheme("BearerAuth", SecurityScheme::Http(bearer)).build());
     document.security = Some(vec![SecurityRequirement::new("BearerAuth", [""; 0])]);
     document
 }
@@ -101,9 +105,13 @@ pub fn openapi() -> OpenApi {
 fn operation_of(route: &Route) -> Operation {
     let (status, schema) = route.response;
     let success = ResponseBuilder::new().description("Done.").content("application/json", json(schema));
-    let failure = ResponseBuilder::new().description("Not done.").content("application/json", json("ErrorBody"));
+    let failure =
+        ResponseBuilder::new().description("Not done.").content("application/json", json("ErrorBody"));
     let body = route.request.map(|schema| {
-        RequestBodyBuilder::new().content("application/json", json(schema)).required(Some(Required::True)).build()
+        RequestBodyBuilder::new()
+            .content("application/json", json(schema))
+            .required(Some(Required::True))
+            .build()
     });
     let in_path = route
         .path

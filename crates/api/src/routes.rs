@@ -71,7 +71,8 @@ pub const ROUTES: &[Route] = &[
         .creates_from("ProjectCreateRequest"),
     get("/projects/shared", "listSharedProjects", "Lists nothing; nothing is shared.", "ProjectList"),
     get(PROJECT, "getProject", "Shows a project.", "ProjectResponse"),
-    get(PROJECT, "updateProject", "Changes a project.", "ProjectOperations").patches_with("ProjectUpdateRequest"),
+    get(PROJECT, "updateProject", "Changes a project.", "ProjectOperations")
+        .patches_with("ProjectUpdateRequest"),
     delete(PROJECT, "deleteProject", "Deletes a project with all it holds.", "ProjectResponse"),
     get(BRANCHES, "listProjectBranches", "Lists branches, oldest first.", "BranchList")
         .with_query(&["search", "limit", "cursor"]),

@@ -1,1 +1,38 @@
-//! scion server.
+//! `scion serve`: the HTTP API, the control plane, and the page service over the stores.
+//!
+//! ```text
+//!   http  --> projects, branches, endpoints --> metadata (SQLite)     what should be
+//!                     |            |
+//!                     v            v
+//!                  store        scion compute, one process an endpoint
+//!                     ^            |
+//!                     +-- page_service (DIR/serve.sock)
+//!   reconcile: looks every second, starts what died, removes what should be gone
+//! ```
+//!
+//! What must hold
+//! - Whatever is killed, whenever: the next start finishes or undoes it (`recover`), and running endpoints go on.
+//! - A client that saw its COMMIT return finds that row in a branch it creates next.
+//! - A request that fails leaves nothing behind.
+//!
+//! Not here: what a page held (`store`), how an endpoint runs (`compute`), the wire shapes (`api`).
+
+mod branches;
+mod clock;
+mod data_dir;
+mod endpoints;
+mod error;
+mod http;
+mod metadata;
+mod names;
+mod page_service;
+mod plan;
+mod postgres;
+mod process;
+mod projects;
+mod reconcile;
+mod recover;
+mod serve;
+mod state;
+
+pub use serve::{ServeError, ServeOptions, serve};

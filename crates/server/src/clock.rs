@@ -1,0 +1,53 @@
+//! Times: microseconds in the metadata, RFC 3339 on the wire.
+
+use jiff::Timestamp;
+use types::PgTime;
+
+use crate::error::{Error, Result};
+
+/// Microseconds since 1970-01-01 UTC, now.
+pub fn now_us() -> i64 {
+    Timestamp::now().as_microsecond()
+}
+
+/// RFC 3339 in UTC with as many digits as needed.
+pub fn show(unix_us: i64) -> String {
+    Timestamp::from_microsecond(unix_us).map_or_else(|_| format!("{unix_us} us"), |time| time.to_string())
+}
+
+/// As [`show`], for a time out of the log.
+pub fn show_pg(time: PgTime) -> String {
+    show(time.unix_us())
+}
+
+/// A time as a client sends it: RFC 3339 with `Z` or an offset.
+///
+/// # Errors
+/// 400 for anything else.
+pub fn parse(text: &str) -> Result<i64> {
+    let wrong = |_| {
+        let hint = "hint: write it as RFC 3339, like 2026-03-01T14:03:07.512Z";
+        Error::malformed(format!("{text:?} is not a time\n{hint}"))
+    };
+    // A space for the `T` is what Postgres prints.
+    text.trim().parse::<Timestamp>().map(Timestamp::as_microsecond).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_with_offsets_mean_the_same_moment() {
+        let utc = parse("2026-03-01T14:03:07.512Z").unwrap();
+        assert_eq!(parse("2026-03-01T16:03:07.512+02:00").unwrap(), utc);
+        assert_eq!(show(utc), "2026-03-01T14:03:07.512Z");
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_refused() {
+        for text in ["", "yesterday", "2026-03-01", "2026-03-01T14:03:07", "14:03:07Z", "1700000000"] {
+            assert_eq!(parse(text).unwrap_err().status, 400, "{text}");
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! Endpoints as processes: start, stop, look, adopt.
+//!
+//! ```text
+//!   row says active --start--> spec.json, `scion compute --spec ...` in a session of its own, wait until ready
+//!   row says idle   --stop---> asked over control.sock, ended when the store holds everything
+//! ```
+//!
+//! What must hold
+//! - One at a time: whoever starts or stops an endpoint holds its `turn`.
+//! - A compute outlives this server. After a restart it is found by its control socket and left alone.
+//! - An endpoint that died unclean may hold commits that the store has not seen: before it counts as stopped it is
+//!   started once more, which ships them.
+//!
+//! Not here: what should run (`metadata`), what to do next (`plan`), when (`reconcile`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use api::endpoint::{EndpointOptions, EndpointState};
+use compute::control::{self, Answer, State, Status};
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use types::Lsn;
+
+use crate::clock;
+use crate::data_dir::write_whole;
+use crate::error::{Error, Result};
+use crate::metadata::endpoint::{self, Desired, EndpointRow};
+use crate::metadata::operation::{self, Action, OperationRow};
+use crate::names;
+use crate::plan::Seen;
+use crate::postgres::SUPERUSER;
+use crate::process::clear_leftovers;
+use crate::state::Server;
+
+/// How long a request waits for another one that starts or stops the same endpoint.
+const TURN_WITHIN: Duration = Duration::from_secs(45);
+/// How long an endpoint may take to accept connections; after an unclean stop it ships WAL first.
+const READY_WITHIN: Duration = Duration::from_secs(300);
+/// How long a clean stop may take.
+const STOPPED_WITHIN: Duration = Duration::from_secs(300);
+/// How long a look may take.
+const LOOK_WITHIN: Duration = Duration::from_secs(3);
+/// How long the flush position of an endpoint that is restarting is waited for.
+const FLUSH_WITHIN: Duration = Duration::from_secs(20);
+/// Where ports are taken from: below those that the system gives to clients.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// What is known of every endpoint's process.
+#[derive(Default)]
+pub struct Endpoints {
+    known: Mutex<HashMap<String, Arc<Runtime>>>,
+}
+
+/// What is known of one endpoint's process.
+#[derive(Default)]
+pub struct Runtime {
+    /// Held by whoever starts or stops it.
+    pub turn: Mutex<()>,
+    /// True while the reconciler has it in hand.
+    pub in_hand: AtomicBool,
+    observed: Mutex<Observed>,
+    child: Mutex<Option<Child>>,
+}
+
+/// How an endpoint was when last looked at.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Where it is in its life.
+    pub state: EndpointState,
+    /// Why, if that is not what was wanted.
+    pub reason: Option<String>,
+    /// What its last start spent its time on.
+    pub phases_ms: BTreeMap<String, f64>,
+    /// Failed starts in a row.
+    pub failures: u32,
+    /// Not to be started before this.
+    pub retry_at: Option<Instant>,
+    /// Whether anything was seen or done since this server runs.
+    pub known: bool,
+}
+
+impl Default for Observed {
+    fn default() -> Self {
+        Self {
+            state: EndpointState::Idle,
+            reason: None,
+            phases_ms: BTreeMap::new(),
+            failures: 0,
+            retry_at: None,
+            known: false,
+        }
+    }
+}
+
+impl Endpoints {
+    /// What is known of endpoint `id`.
+    pub fn of(&self, id: &str) -> Arc<Runtime> {
+        Arc::clone(self.known.lock().entry(id.to_owned()).or_default())
+    }
+
+    /// Forgets an endpoint that was removed.
+    pub fn forget(&self, id: &str) {
+        self.known.lock().remove(id);
+    }
+}
+
+impl Runtime {
+    /// How it was when last looked at.
+    pub fn observed(&self) -> Observed {
+        self.observed.lock().clone()
+    }
+
+    /// Notes what was seen.
+    fn note(&self, state: EndpointState, reason: Option<String>) {
+        let mut observed = self.observed.lock();
+        observed.state = state;
+        observed.reason = reason;
+        observed.known = true;
+    }
+
+    /// Notes a start that failed, so that the next attempt waits longer.
+    fn note_failure(&self, error: &Error) {
+        self.note(EndpointState::Idle, Some(error.message.clone()));
+        let mut observed = self.observed.lock();
+        let wait_s = 1_u64 << observed.failures.min(5);
+        observed.failures = observed.failures.saturating_add(1);
+        observed.retry_at = Some(Instant::now() + Duration::from_secs(wait_s));
+    }
+
+    /// Notes what its process says of itself.
+    pub fn note_status(&self, status: &Status) {
+        let state = match status.state {
+            State::Running => EndpointState::Active,
+            State::Starting | State::Stopping => EndpointState::Init,
+            State::Stopped | State::Failed => EndpointState::Idle,
+        };
+        self.note(state, status.reason.clone());
+        if status.state == State::Running {
+            let mut observed = self.observed.lock();
+            observed.failures = 0;
+            observed.retry_at = None;
+            observed.phases_ms.extend(phases(status));
+        }
+    }
+
+    /// True once the process that this server started has ended, or if it started none.
+    fn child_ended(&self) -> bool {
+        let mut child = self.child.lock();
+        let ended = child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
+        if ended {
+            *child = None;
+        }
+        ended
+    }
+
+    fn reap(&self, within: Duration) {
+        let deadline = Instant::now() + within;
+        while !self.child_ended() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+fn phases(status: &Status) -> BTreeMap<String, f64> {
+    let value = serde_json::to_value(status.phases).unwrap_or_default();
+    serde_json::from_value(value).unwrap_or_default()
+}
+
+/// A port for a new endpoint that no row and no process has.
+///
+/// # Errors
+/// 503 if none is found.
+pub fn reserve_port(connection: &Connection) -> Result<u16> {
+    let taken: Vec<u16> = endpoint::all(connection)?.into_iter().map(|row| row.port).collect();
+    let width = PORTS.end - PORTS.start;
+    let offset = u16::from_le_bytes(names::random()?) % width;
+    (0..width)
+        .map(|step| PORTS.start + (u32::from(offset) + u32::from(step)) as u16 % width)
+        .find(|port| !taken.contains(port) && is_free(*port))
+        .ok_or_else(|| Error::unavailable(format!("every port of {PORTS:?} is in use")))
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+impl Server {
+    /// Looks at an endpoint's process and notes what it says.
+    pub fn look(&self, id: &str) -> (Seen, Option<Status>) {
+        let runtime = self.endpoints.of(id);
+        let socket = compute::control_socket(&self.dir.endpoint(id));
+        match control::ask(&socket, control::Command::Status, LOOK_WITHIN) {
+            Ok(Answer::Status(status)) => {
+                runtime.note_status(&status);
+                let alive = matches!(status.state, State::Starting | State::Running);
+                (if alive { Seen::Alive } else { Seen::Ending }, Some(status))
+            }
+            Ok(_) => (Seen::Silent, None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                (Seen::Silent, None)
+            }
+            Err(_) if runtime.observed.lock().known => {
+                let _ = runtime.child_ended();
+                (Seen::Dead, None)
+            }
+            Err(_) => (Seen::Unknown, None),
+        }
+    }
+
+    /// Starts an endpoint, waits until it accepts connections, and keeps a record of it. Nothing if it runs.
+    ///
+    /// # Errors
+    /// 423 if another request has it in hand for too long, 503 if it does not start.
+    pub fn start_endpoint(&self, row: &EndpointRow) -> Result<OperationRow> {
+        let now_us = clock::now_us();
+        let begun = OperationRow::begun(Action::StartCompute, &row.project_id, &row.branch_id, now_us)?;
+        let result = self.start_unrecorded(row);
+        let ended = begun.about_endpoint(&row.id).ended(result.as_ref().err());
+        self.metadata.write(|change| {
+            if result.is_ok() {
+                endpoint::set_started(change, &row.id, ended.updated_us)?;
+            }
+            operation::put(change, &ended)
+        })?;
+        result.map(|()| ended)
+    }
+
+    fn start_unrecorded(&self, row: &EndpointRow) -> Result<()> {
+        let runtime = self.endpoints.of(&row.id);
+        let _turn = runtime.turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
+        if self.closing.load(Ordering::Acquire) {
+            return Err(Error::unavailable("the server is being stopped"));
+        }
+        let started = match self.look(&row.id).0 {
+            Seen::Alive => self.wait_ready(&row.id, &runtime, Instant::now()),
+            Seen::Ending => {
+                self.wait_gone(&row.id, &runtime);
+                self.launch(row, &runtime)
+            }
+            Seen::Silent => Err(busy(&row.id)),
+            Seen::Dead | Seen::Unknown => self.launch(row, &runtime),
+        };
+        started.inspect_err(|error| runtime.note_failure(error))
+    }
+
+    fn wait_gone(&self, id: &str, runtime: &Runtime) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline && !matches!(self.look(id).0, Seen::Dead | Seen::Unknown) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        runtime.reap(Duration::from_secs(5));
+    }
+
+    /// Clears what an earlier run left, starts the process and waits until it is ready.
+    fn launch(&self, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
+        let began = Instant::now();
+        runtime.note(EndpointState::Init, None);
+        let dir = self.dir.endpoint(&row.id);
+        clear_leftovers(&dir);
+        let _ = fs::remove_file(compute::control_socket(&dir));
+        let make = fs::create_dir_all(&dir)
+            .and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o711)));
+        make.map_err(Error::io(format!("create {}", dir.display())))?;
+        let spec = self.write_spec(row, &dir)?;
+        let child = spawn(&self.compute_exe, &spec, &dir).map_err(Error::io("start scion compute"))?;
+        tracing::info!(endpoint = row.id, pid = child.id(), "started");
+        *runtime.child.lock() = Some(child);
+        self.wait_ready(&row.id, runtime, began)
+    }
+
+    fn write_spec(&self, row: &EndpointRow, dir: &Path) -> Result<std::path::PathBuf> {
+        let mut port = row.port;
+        if !is_free(port) {
+            port = self.metadata.write(|change| {
+                let other = reserve_port(change)?;
+                endpoint::set_port(change, &row.id, other).map(|()| other)
+            })?;
+            tracing::warn!(endpoint = row.id, old = row.port, new = port, "port is taken, using another");
+        }
+        let spec = compute::EndpointSpec {
+            project: row.project_id.clone(),
+            branch: row.branch_id.clone(),
+            endpoint: row.id.clone(),
+            dir: dir.to_owned(),
+            serve_socket: self.dir.serve_socket(),
+            pg_bin: self.postgres.bin.clone(),
+            port,
+            run_as: self.postgres.run_as,
+            superuser: SUPERUSER.to_owned(),
+            settings: pg_settings(&row.options),
+        };
+        let text = serde_json::to_vec_pretty(&spec).map_err(|error| Error::internal(error.to_string()))?;
+        let path = dir.join("spec.json");
+        write_whole(&path, &text, 0o600)?;
+        Ok(path)
+    }
+
+    fn wait_ready(&self, id: &str, runtime: &Runtime, began: Instant) -> Result<()> {
+        let socket = compute::control_socket(&self.dir.endpoint(id));
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            match control::ask(&socket, control::Command::WaitReady, READY_WITHIN) {
+                Ok(Answer::Status(status)) => {
+                    runtime.note_status(&status);
+                    if status.state == State::Running {
+                        let ms = began.elapsed().as_secs_f64() * 1000.0;
+                        runtime.observed.lock().phases_ms.insert("process".to_owned(), ms);
+                        return Ok(());
+                    }
+                    let reason = status.reason.unwrap_or_else(|| format!("it is {:?}", status.state));
+                    runtime.reap(Duration::from_secs(10));
+                    return Err(self.not_started(id, &reason));
+                }
+                Ok(answer) => return Err(self.not_started(id, &format!("{answer:?}"))),
+                Err(error) if runtime.child_ended() => {
+                    return Err(self.not_started(id, &format!("its process ended ({error})")));
+                }
+                Err(error) if Instant::now() > deadline => {
+                    return Err(self.not_started(id, &error.to_string()));
+                }
+                // Not listening yet.
+                Err(_) => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
+    fn not_started(&self, id: &str, reason: &str) -> Error {
+        let log = self.dir.endpoint(id).join("compute.log");
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        tracing::warn!(endpoint = id, reason, last, "did not start");
+        let hint = format!("hint: {} and postgres.log beside it say more", log.display());
+        if format!("{reason}{last}").contains("No space left on device") {
+            return Error::disk_full(format!("endpoint {id} did not start: {reason}"));
+        }
+        Error::unavailable(format!("endpoint {id} did not start: {reason}\n{hint}"))
+    }
+
+    /// Stops an endpoint cleanly and keeps a record of it.
+    ///
+    /// # Errors
+    /// 423 if another request has it in hand for too long, 503 if what it holds could not be brought to the store.
+    pub fn suspend_endpoint(&self, row: &EndpointRow) -> Result<OperationRow> {
+        let now_us = clock::now_us();
+        let begun = OperationRow::begun(Action::SuspendCompute, &row.project_id, &row.branch_id, now_us)?;
+        let result = self.stop_endpoint(row);
+        let ended = begun.about_endpoint(&row.id).ended(result.as_ref().err());
+        self.metadata.write(|change| {
+            if result.is_ok() {
+                endpoint::set_suspended(change, &row.id, ended.updated_us)?;
+            }
+            operation::put(change, &ended)
+        })?;
+        result.map(|()| ended)
+    }
+
+    /// Stops an endpoint cleanly; `row` is as it was before it was to stop.
+    ///
+    /// # Errors
+    /// As `suspend_endpoint`.
+    pub fn stop_endpoint(&self, row: &EndpointRow) -> Result<()> {
+        let runtime = self.endpoints.of(&row.id);
+        let _turn = runtime.turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
+        let dead = matches!(self.look(&row.id).0, Seen::Dead | Seen::Unknown);
+        let was_running = row.desired == Desired::Active;
+        if (!dead && self.ask_to_stop(row, &runtime)) || (dead && !was_running) {
+            runtime.note(EndpointState::Idle, None);
+            return Ok(());
+        }
+        tracing::warn!(endpoint = row.id, "died unclean, starting it once more to ship what it wrote");
+        let stopped = self.launch(row, &runtime).and_then(|()| {
+            let text = format!("endpoint {} did not stop cleanly", row.id);
+            self.ask_to_stop(row, &runtime).then_some(()).ok_or_else(|| Error::unavailable(text))
+        });
+        stopped.inspect_err(|error| runtime.note_failure(error))?;
+        runtime.note(EndpointState::Idle, None);
+        Ok(())
+    }
+
+    /// True once it said that it has stopped cleanly and is gone.
+    fn ask_to_stop(&self, row: &EndpointRow, runtime: &Runtime) -> bool {
+        runtime.note(EndpointState::Init, None);
+        let dir = self.dir.endpoint(&row.id);
+        let socket = compute::control_socket(&dir);
+        let answer = control::ask(&socket, control::Command::Stop, STOPPED_WITHIN);
+        let clean = matches!(&answer, Ok(Answer::Status(status)) if status.state == State::Stopped);
+        if !clean {
+            tracing::warn!(endpoint = row.id, ?answer, "did not stop cleanly");
+        }
+        self.wait_gone(&row.id, runtime);
+        clear_leftovers(&dir);
+        runtime.reap(Duration::from_secs(5));
+        clean
+    }
+
+    /// Ends an endpoint at once and removes its files and its row. Nothing it wrote is kept beyond what the store has.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn remove_endpoint(&self, id: &str) -> Result<()> {
+        let runtime = self.endpoints.of(id);
+        let _turn = runtime.turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(id))?;
+        self.remove_endpoint_files(id)?;
+        runtime.reap(Duration::from_secs(5));
+        self.metadata.write(|change| endpoint::remove(change, id))?;
+        self.endpoints.forget(id);
+        Ok(())
+    }
+
+    /// Ends what runs in an endpoint's directory and removes it.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn remove_endpoint_files(&self, id: &str) -> Result<()> {
+        let dir = self.dir.endpoint(id);
+        clear_leftovers(&dir);
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(format!("remove {}", dir.display()))(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Up to where the Postgres of a branch has flushed its WAL: every commit that a client saw return is below.
+    /// `None` if nothing runs on the branch.
+    ///
+    /// # Errors
+    /// 503 if an endpoint should run and does not answer: the store may lack what it committed last.
+    pub fn flushed_lsn(&self, branch: &str) -> Result<Option<Lsn>> {
+        let rows = self.metadata.read(|connection| endpoint::of_branch(connection, branch))?;
+        let Some(row) = rows.iter().find(|row| row.desired == Desired::Active) else { return Ok(None) };
+        let socket = compute::control_socket(&self.dir.endpoint(&row.id));
+        let deadline = Instant::now() + FLUSH_WITHIN;
+        loop {
+            let reason = match control::ask(&socket, control::Command::FlushLsn, FLUSH_WITHIN) {
+                Ok(Answer::FlushLsn(text)) => {
+                    let lsn = text.parse().map_err(|error| Error::internal(format!("{error}")))?;
+                    return Ok(Some(lsn));
+                }
+                Ok(answer) => format!("{answer:?}"),
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() > deadline {
+                let hint = "hint: its last commits may not be in the store yet; try again when it runs";
+                let text =
+                    format!("endpoint {} of branch {branch} does not answer: {reason}\n{hint}", row.id);
+                return Err(Error::unavailable(text));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn busy(id: &str) -> Error {
+    Error::busy(format!("endpoint {id} is in some transitive state; try again"))
+}
+
+/// Starts the process in a session of its own, so that no signal to this server's terminal reaches it.
+fn spawn(exe: &Path, spec: &Path, dir: &Path) -> io::Result<Child> {
+    let log = File::options().create(true).append(true).mode(0o600).open(dir.join("compute.log"))?;
+    let mut command = Command::new(exe);
+    command.arg("compute").arg("--spec").arg(spec);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir("/");
+    // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
+/// `settings.pg_settings` of an endpoint's options, as text.
+fn pg_settings(options: &str) -> BTreeMap<String, String> {
+    let options: EndpointOptions = serde_json::from_str(options).unwrap_or_default();
+    let settings = options.settings.unwrap_or_default();
+    let Some(settings) = settings.get("pg_settings").and_then(serde_json::Value::as_object) else {
+        return BTreeMap::new();
+    };
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    settings.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_reach_postgres_as_text() {
+        let options =
+            r#"{"settings": {"pg_settings": {"work_mem": "8MB", "max_connections": 50, "fsync": true}}}"#;
+        let settings = pg_settings(options);
+        assert_eq!(settings.get("work_mem").unwrap(), "8MB");
+        assert_eq!(settings.get("max_connections").unwrap(), "50");
+        assert_eq!(settings.get("fsync").unwrap(), "true");
+        assert!(pg_settings("{}").is_empty());
+    }
+
+    #[test]
+    fn a_port_in_use_is_not_free() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!is_free(listener.local_addr().unwrap().port()));
+    }
+
+    #[test]
+    fn failed_starts_wait_longer_each_time() {
+        let runtime = Runtime::default();
+        let mut last = Instant::now();
+        for _ in 0..3 {
+            runtime.note_failure(&Error::unavailable("x"));
+            let retry_at = runtime.observed().retry_at.unwrap();
+            assert!(retry_at > last);
+            last = retry_at;
+        }
+    }
+}

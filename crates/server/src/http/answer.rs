@@ -1,0 +1,70 @@
+//! From a request's bytes to work on a blocking thread, and from its result to a response.
+
+use axum::body::Bytes;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::names;
+
+/// Reads a JSON body; an empty one is an empty object.
+///
+/// # Errors
+/// 400 with what is wrong and where.
+pub fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
+    let bytes: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
+    serde_json::from_slice(bytes).map_err(|error| Error::malformed(format!("the request body: {error}")))
+}
+
+/// Does `work` on a blocking thread; its value is the body of a 200.
+pub async fn ok<T, W>(work: W) -> Response
+where
+    T: Serialize + Send + 'static,
+    W: FnOnce() -> Result<T> + Send + 'static,
+{
+    with_status(StatusCode::OK, work).await
+}
+
+/// Does `work` on a blocking thread; its value is the body of a 201.
+pub async fn created<T, W>(work: W) -> Response
+where
+    T: Serialize + Send + 'static,
+    W: FnOnce() -> Result<T> + Send + 'static,
+{
+    with_status(StatusCode::CREATED, work).await
+}
+
+async fn with_status<T, W>(status: StatusCode, work: W) -> Response
+where
+    T: Serialize + Send + 'static,
+    W: FnOnce() -> Result<T> + Send + 'static,
+{
+    // A client that hangs up does not stop what it asked for half-way.
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => json(status, &value),
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&Error::internal(format!("a bug: {error}"))),
+    }
+}
+
+/// The response to a request that was not done.
+pub fn failed(error: &Error) -> Response {
+    let request_id = names::uuid().unwrap_or_default();
+    if error.status >= 500 {
+        tracing::error!(request_id, status = error.status, message = error.message, "request failed");
+    }
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body =
+        api::error::ErrorBody { request_id, code: error.code.to_owned(), message: error.message.clone() };
+    json(status, &body)
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    let kind = HeaderValue::from_static("application/json");
+    match serde_json::to_vec(value) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, kind)], bytes).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

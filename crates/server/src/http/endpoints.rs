@@ -1,0 +1,223 @@
+//! Routes of endpoints and connection strings.
+
+use api::connection::ConnectionUri;
+use api::endpoint::{
+    BranchEndpointCreate, EndpointCreateRequest, EndpointList, EndpointOperations, EndpointResponse,
+};
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::{Context, answer, view};
+use crate::branches::{check_endpoints, insert_endpoint};
+use crate::clock::now_us;
+use crate::error::{Error, Result};
+use crate::metadata::endpoint::{self, Desired, EndpointRow};
+use crate::metadata::{branch, project, role};
+use crate::state::Server;
+
+/// The row as it is now: a start may have changed its port.
+///
+/// # Errors
+/// 404 if it is gone.
+pub fn fresh(server: &Server, row: &EndpointRow) -> Result<EndpointRow> {
+    server.metadata.read(|connection| endpoint::get(connection, &row.project_id, &row.id))
+}
+
+fn view_all(server: &Server, rows: &[EndpointRow]) -> EndpointList {
+    EndpointList { endpoints: rows.iter().map(|row| view::endpoint(server, row)).collect() }
+}
+
+/// `GET /projects/{project_id}/endpoints`.
+pub async fn list(State(context): State<Context>, Path(project): Path<String>) -> Response {
+    answer::ok(move || {
+        let rows = context.server.metadata.read(|connection| {
+            project::get(connection, &project)?;
+            endpoint::of_project(connection, &project)
+        })?;
+        Ok(view_all(&context.server, &rows))
+    })
+    .await
+}
+
+/// `GET /projects/{project_id}/branches/{branch_id}/endpoints`.
+pub async fn list_of_branch(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+) -> Response {
+    answer::ok(move || {
+        let rows = context.server.metadata.read(|connection| {
+            branch::get(connection, &project, &id)?;
+            endpoint::of_branch(connection, &id)
+        })?;
+        Ok(view_all(&context.server, &rows))
+    })
+    .await
+}
+
+/// `POST /projects/{project_id}/endpoints`.
+pub async fn create(State(context): State<Context>, Path(project): Path<String>, bytes: Bytes) -> Response {
+    answer::created(move || {
+        let server = &context.server;
+        let request: EndpointCreateRequest = answer::body(&bytes)?;
+        let wanted =
+            BranchEndpointCreate { kind: request.endpoint.kind, options: request.endpoint.options.clone() };
+        check_endpoints(std::slice::from_ref(&wanted))?;
+        let row = {
+            let _tree = server.tree.lock();
+            server.metadata.write(|change| {
+                let branch = branch::get(change, &project, &request.endpoint.branch_id)?;
+                if !endpoint::of_branch(change, &branch.id)?.is_empty() {
+                    let text = format!("branch {} already has a read_write endpoint", branch.name);
+                    return Err(Error::refused("TOO_MANY_ENDPOINTS", text));
+                }
+                insert_endpoint(change, &branch, &wanted)
+            })?
+        };
+        match server.start_endpoint(&row) {
+            Ok(operation) => show(server, &row, vec![operation]),
+            Err(error) => {
+                server.metadata.write(|c| endpoint::set_desired(c, &row.id, Desired::Gone, now_us()))?;
+                server.remove_endpoint(&row.id)?;
+                Err(error)
+            }
+        }
+    })
+    .await
+}
+
+fn show(
+    server: &Server,
+    row: &EndpointRow,
+    operations: Vec<crate::metadata::operation::OperationRow>,
+) -> Result<EndpointOperations> {
+    let row = fresh(server, row)?;
+    Ok(EndpointOperations {
+        endpoint: view::endpoint(server, &row),
+        operations: view::operations(&operations),
+    })
+}
+
+/// `GET /projects/{project_id}/endpoints/{endpoint_id}`.
+pub async fn get(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
+    answer::ok(move || {
+        let row = context.server.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
+        Ok(EndpointResponse { endpoint: view::endpoint(&context.server, &row) })
+    })
+    .await
+}
+
+/// Says what an endpoint should be; the row as it was before.
+fn wish(server: &Server, project: &str, id: &str, desired: Desired) -> Result<EndpointRow> {
+    server.metadata.write(|change| {
+        let row = endpoint::get(change, project, id)?;
+        endpoint::set_desired(change, id, desired, now_us())?;
+        Ok(row)
+    })
+}
+
+/// `POST /projects/{project_id}/endpoints/{endpoint_id}/start`.
+pub async fn start(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
+    answer::ok(move || {
+        let row = wish(&context.server, &project, &id, Desired::Active)?;
+        let operation = context.server.start_endpoint(&row)?;
+        show(&context.server, &row, vec![operation])
+    })
+    .await
+}
+
+/// `POST /projects/{project_id}/endpoints/{endpoint_id}/suspend`.
+pub async fn suspend(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+) -> Response {
+    answer::ok(move || {
+        let row = wish(&context.server, &project, &id, Desired::Idle)?;
+        let operation = context.server.suspend_endpoint(&row)?;
+        show(&context.server, &row, vec![operation])
+    })
+    .await
+}
+
+/// `DELETE /projects/{project_id}/endpoints/{endpoint_id}`.
+pub async fn delete(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
+    answer::ok(move || {
+        let server = &context.server;
+        let row = wish(server, &project, &id, Desired::Idle)?;
+        // The branch stays: what its endpoint committed must be in the store first.
+        let operation = server.suspend_endpoint(&row)?;
+        let shown = show(server, &row, vec![operation])?;
+        server.metadata.write(|change| endpoint::set_desired(change, &id, Desired::Gone, now_us()))?;
+        server.remove_endpoint(&id)?;
+        Ok(shown)
+    })
+    .await
+}
+
+/// Which connection string.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Wanted {
+    branch_id: Option<String>,
+    endpoint_id: Option<String>,
+    database_name: Option<String>,
+    role_name: Option<String>,
+}
+
+/// `GET /projects/{project_id}/connection_uri`.
+pub async fn connection_uri(
+    State(context): State<Context>,
+    Path(project): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    answer::ok(move || {
+        context.server.metadata.read(|connection| {
+            project::get(connection, &project)?;
+            let uri = find_uri(connection, &project, &wanted)?;
+            Ok(ConnectionUri { uri })
+        })
+    })
+    .await
+}
+
+fn find_uri(connection: &rusqlite::Connection, project: &str, wanted: &Wanted) -> Result<String> {
+    let row = match (&wanted.endpoint_id, &wanted.branch_id) {
+        (Some(id), _) => endpoint::get(connection, project, id)?,
+        (None, id) => {
+            let branch = match id {
+                Some(id) => branch::get(connection, project, id)?,
+                None => branch::default(connection, project)?,
+            };
+            endpoint::of_branch(connection, &branch.id)?.into_iter().next().ok_or_else(|| {
+                let hint = "hint: create an endpoint for it";
+                Error::not_found("endpoint", &format!("branch {} has none\n{hint}", branch.name))
+            })?
+        }
+    };
+    let roles = role::roles(connection, &row.branch_id)?;
+    let databases = role::databases(connection, &row.branch_id)?;
+    let role = choose("role", "role_name", wanted.role_name.as_deref(), &roles, |row| &row.name)?;
+    let database =
+        choose("database", "database_name", wanted.database_name.as_deref(), &databases, |row| &row.name)?;
+    Ok(view::uri(&row, role, &database.name))
+}
+
+/// The one named, or the only one.
+fn choose<'a, T>(
+    kind: &str,
+    parameter: &str,
+    wanted: Option<&str>,
+    rows: &'a [T],
+    name: impl Fn(&T) -> &str,
+) -> Result<&'a T> {
+    match (wanted, rows) {
+        (Some(wanted), _) => {
+            rows.iter().find(|row| name(row) == wanted).ok_or_else(|| Error::not_found(kind, wanted))
+        }
+        (None, [only]) => Ok(only),
+        (None, _) => {
+            Err(Error::malformed(format!("the branch has {} {kind}s; give {parameter}", rows.len())))
+        }
+    }
+}

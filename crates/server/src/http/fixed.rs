@@ -1,0 +1,73 @@
+//! Fixed answers about the only user, organization and region: published clients ask for them.
+
+use api::account::{AuthDetails, Organization, OrganizationList, Region, RegionList, User};
+use axum::extract::State;
+use axum::response::Response;
+
+use super::{Context, answer};
+use crate::clock::show;
+
+/// Id of the only organization.
+pub const ORGANIZATION: &str = "org-local-scion-00000000";
+/// Id of the only region.
+pub const REGION: &str = "local";
+
+/// `GET /users/me`.
+pub async fn user() -> Response {
+    answer::ok(|| {
+        Ok(User {
+            id: "00000000-0000-4000-8000-000000000000".to_owned(),
+            login: "scion".to_owned(),
+            email: "scion@localhost".to_owned(),
+            name: "scion".to_owned(),
+            last_name: String::new(),
+            image: String::new(),
+            projects_limit: 1_000_000,
+            branches_limit: 1_000_000,
+            max_autoscaling_limit: 64.0,
+            auth_accounts: Vec::new(),
+            plan: "scion".to_owned(),
+        })
+    })
+    .await
+}
+
+/// `GET /users/me/organizations`.
+pub async fn organizations(State(context): State<Context>) -> Response {
+    answer::ok(move || {
+        let organization = Organization {
+            id: ORGANIZATION.to_owned(),
+            name: "scion".to_owned(),
+            handle: "scion".to_owned(),
+            plan: "scion".to_owned(),
+            managed_by: "console".to_owned(),
+            created_at: show(context.server.started_us),
+            updated_at: show(context.server.started_us),
+        };
+        Ok(OrganizationList { organizations: vec![organization] })
+    })
+    .await
+}
+
+/// `GET /regions`.
+pub async fn regions() -> Response {
+    answer::ok(|| {
+        let region = Region {
+            region_id: REGION.to_owned(),
+            name: "this machine".to_owned(),
+            default: true,
+            geo_lat: String::new(),
+            geo_long: String::new(),
+        };
+        Ok(RegionList { regions: vec![region] })
+    })
+    .await
+}
+
+/// `GET /auth`.
+pub async fn auth() -> Response {
+    answer::ok(|| {
+        Ok(AuthDetails { account_id: ORGANIZATION.to_owned(), auth_method: "api_key_user".to_owned() })
+    })
+    .await
+}

@@ -1,0 +1,102 @@
+//! The HTTP side: routes, the key, errors as JSON.
+//!
+//! Every handler hands its work to a blocking thread: stores and SQLite are synchronous. No handler decides anything;
+//! it reads the request, calls the server, and shapes the answer.
+
+mod answer;
+mod branches;
+mod endpoints;
+mod fixed;
+mod projects;
+mod status;
+mod view;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+
+use crate::error::Error;
+use crate::state::Server;
+
+/// What every handler gets.
+#[derive(Clone)]
+pub struct Context {
+    /// The server.
+    pub server: Arc<Server>,
+    /// Told when the process is to end.
+    pub shutdown: Arc<Notify>,
+    key: KeyHash,
+}
+
+/// The hash of the one API key; the key itself is not kept in memory.
+type KeyHash = [u8; 32];
+
+impl Context {
+    /// A context for the server that answers to `key`.
+    pub fn new(server: Arc<Server>, shutdown: Arc<Notify>, key: &str) -> Self {
+        Self { server, shutdown, key: Sha256::digest(key).into() }
+    }
+}
+
+/// The whole interface.
+pub fn router(context: Context) -> Router {
+    let routes = Router::new()
+        .route("/projects", get(projects::list).post(projects::create))
+        .route("/projects/shared", get(projects::shared))
+        .route("/projects/{project}", get(projects::get).patch(projects::update).delete(projects::delete))
+        .route("/projects/{project}/branches", get(branches::list).post(branches::create))
+        .route(
+            "/projects/{project}/branches/{branch}",
+            get(branches::get).patch(branches::update).delete(branches::delete),
+        )
+        .route("/projects/{project}/branches/{branch}/endpoints", get(endpoints::list_of_branch))
+        .route("/projects/{project}/branches/{branch}/roles", get(branches::roles))
+        .route(
+            "/projects/{project}/branches/{branch}/roles/{role}/reveal_password",
+            get(branches::reveal_password),
+        )
+        .route("/projects/{project}/branches/{branch}/databases", get(branches::databases))
+        .route("/projects/{project}/endpoints", get(endpoints::list).post(endpoints::create))
+        .route("/projects/{project}/endpoints/{endpoint}", get(endpoints::get).delete(endpoints::delete))
+        .route("/projects/{project}/endpoints/{endpoint}/start", post(endpoints::start))
+        .route("/projects/{project}/endpoints/{endpoint}/suspend", post(endpoints::suspend))
+        .route("/projects/{project}/operations", get(projects::operations))
+        .route("/projects/{project}/operations/{operation}", get(projects::operation))
+        .route("/projects/{project}/connection_uri", get(endpoints::connection_uri))
+        .route("/users/me", get(fixed::user))
+        .route("/users/me/organizations", get(fixed::organizations))
+        .route("/regions", get(fixed::regions))
+        .route("/auth", get(fixed::auth))
+        .route("/status", get(status::status))
+        .route("/shutdown", post(status::shutdown))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_route)
+        .layer(middleware::from_fn_with_state(context.clone(), check_key))
+        .with_state(context);
+    Router::new().nest(api::PREFIX, routes).fallback(unknown_route)
+}
+
+async fn unknown_route(request: Request) -> Response {
+    answer::failed(&Error::not_found("route", &format!("{} {}", request.method(), request.uri().path())))
+}
+
+async fn check_key(State(context): State<Context>, request: Request, next: Next) -> Response {
+    let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let key = sent.and_then(|text| text.strip_prefix("Bearer ")).map(str::trim).unwrap_or_default();
+    // Comparing hashes tells a guesser nothing by the time it takes.
+    if <KeyHash>::from(Sha256::digest(key)) == context.key {
+        next.run(request).await
+    } else {
+        answer::failed(&Error::unauthorized())
+    }
+}
+
+#[cfg(test)]
+mod tests;

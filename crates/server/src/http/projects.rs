@@ -1,0 +1,137 @@
+//! Routes of projects and operations.
+
+use api::operation::{OperationList, OperationResponse};
+use api::project::{
+    CursorPagination, ProjectCreateRequest, ProjectCreated, ProjectList, ProjectOperations, ProjectResponse,
+    ProjectUpdateRequest,
+};
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::{Context, answer, view};
+use crate::metadata::{operation, project, role};
+use crate::state::Server;
+
+/// Which page of a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Page {
+    limit: Option<usize>,
+    cursor: String,
+    search: String,
+}
+
+impl Page {
+    fn limit(&self, usual: usize, max: usize) -> usize {
+        self.limit.unwrap_or(usual).clamp(1, max)
+    }
+}
+
+/// `GET /projects`.
+pub async fn list(State(context): State<Context>, Query(page): Query<Page>) -> Response {
+    answer::ok(move || {
+        let limit = page.limit(10, 400);
+        let rows = context.server.metadata.read(|c| project::page(c, &page.cursor, limit, &page.search))?;
+        let pagination = rows.last().map(|row| CursorPagination { cursor: row.id.clone() });
+        let projects = rows.iter().map(|row| view::project(row, None)).collect();
+        Ok(ProjectList { projects, pagination })
+    })
+    .await
+}
+
+/// `GET /projects/shared`.
+pub async fn shared() -> Response {
+    answer::ok(|| Ok(ProjectList { projects: Vec::new(), pagination: None })).await
+}
+
+/// `POST /projects`.
+pub async fn create(State(context): State<Context>, bytes: Bytes) -> Response {
+    answer::created(move || {
+        let server = &context.server;
+        let request: ProjectCreateRequest = answer::body(&bytes)?;
+        let made = server.create_project(&request.project)?;
+        let (roles, databases) = server.metadata.read(|connection| {
+            Ok((role::roles(connection, &made.branch.id)?, role::databases(connection, &made.branch.id)?))
+        })?;
+        // The port may have changed since the row was written.
+        let endpoint = super::endpoints::fresh(server, &made.endpoint)?;
+        let infos = view::store_infos(server, &made.project.id)?;
+        Ok(ProjectCreated {
+            project: view::project(&made.project, None),
+            branch: view::branch(&made.branch, infos.get(&made.branch.id)),
+            connection_uris: view::connections(std::slice::from_ref(&endpoint), &roles, &databases),
+            endpoints: vec![view::endpoint(server, &endpoint)],
+            roles: roles.iter().map(|row| view::role(row, true)).collect(),
+            databases: databases.iter().map(view::database).collect(),
+            operations: view::operations(&made.operations),
+        })
+    })
+    .await
+}
+
+fn disk_bytes(server: &Server, project: &str) -> Option<u64> {
+    let infos = view::store_infos(server, project).ok()?;
+    Some(infos.values().map(|info| info.own_bytes).sum())
+}
+
+/// `GET /projects/{project_id}`.
+pub async fn get(State(context): State<Context>, Path(id): Path<String>) -> Response {
+    answer::ok(move || {
+        let row = context.server.metadata.read(|connection| project::get(connection, &id))?;
+        Ok(ProjectResponse { project: view::project(&row, disk_bytes(&context.server, &id)) })
+    })
+    .await
+}
+
+/// `PATCH /projects/{project_id}`.
+pub async fn update(State(context): State<Context>, Path(id): Path<String>, bytes: Bytes) -> Response {
+    answer::ok(move || {
+        let request: ProjectUpdateRequest = answer::body(&bytes)?;
+        let row = context.server.update_project(&id, &request.project)?;
+        Ok(ProjectOperations { project: view::project(&row, None), operations: Vec::new() })
+    })
+    .await
+}
+
+/// `DELETE /projects/{project_id}`.
+pub async fn delete(State(context): State<Context>, Path(id): Path<String>) -> Response {
+    answer::ok(move || {
+        let row = context.server.delete_project(&id)?;
+        Ok(ProjectResponse { project: view::project(&row, None) })
+    })
+    .await
+}
+
+/// `GET /projects/{project_id}/operations`.
+pub async fn operations(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    Query(page): Query<Page>,
+) -> Response {
+    answer::ok(move || {
+        let rows = context.server.metadata.read(|connection| {
+            project::get(connection, &id)?;
+            operation::page(connection, &id, &page.cursor, page.limit(1000, 1000))
+        })?;
+        let pagination = rows.last().map(|row| CursorPagination { cursor: row.id.clone() });
+        Ok(OperationList { operations: view::operations(&rows), pagination })
+    })
+    .await
+}
+
+/// `GET /projects/{project_id}/operations/{operation_id}`.
+pub async fn operation(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+) -> Response {
+    answer::ok(move || {
+        let row = context.server.metadata.read(|connection| {
+            project::get(connection, &project)?;
+            operation::get(connection, &project, &id)
+        })?;
+        Ok(OperationResponse { operation: view::operation(&row) })
+    })
+    .await
+}

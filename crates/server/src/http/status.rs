@@ -1,0 +1,119 @@
+//! Ours: is it well, and stop.
+
+use std::sync::atomic::Ordering;
+
+use api::status::{BranchStatus, EndpointStatus, Status};
+use axum::extract::State;
+use axum::response::Response;
+use types::Lsn;
+
+use super::{Context, answer, view};
+use crate::clock::show;
+use crate::error::Result;
+use crate::metadata::endpoint::{self, Desired};
+use crate::metadata::{branch, project};
+use crate::state::Server;
+
+/// `GET /status`.
+pub async fn status(State(context): State<Context>) -> Response {
+    answer::ok(move || collect(&context.server)).await
+}
+
+/// `POST /shutdown`: every endpoint is stopped cleanly before the answer, the process ends after it.
+pub async fn shutdown(State(context): State<Context>) -> Response {
+    let server = context.server.clone();
+    let response = answer::ok(move || {
+        server.closing.store(true, Ordering::Release);
+        stop_all(&server)?;
+        collect(&server)
+    })
+    .await;
+    if response.status().is_success() {
+        context.shutdown.notify_one();
+    } else {
+        context.server.closing.store(false, Ordering::Release);
+    }
+    response
+}
+
+/// Stops what runs, all at once. What was wanted stays as it is: the next server starts it again.
+fn stop_all(server: &Server) -> Result<()> {
+    let rows = server.metadata.read(endpoint::all)?;
+    std::thread::scope(|scope| {
+        let stops: Vec<_> = rows
+            .iter()
+            .filter(|row| row.desired != Desired::Gone)
+            .map(|row| scope.spawn(|| server.stop_endpoint(row)))
+            .collect();
+        stops.into_iter().try_for_each(|stop| {
+            stop.join().unwrap_or_else(|_| Err(crate::error::Error::internal("a stop panicked")))
+        })
+    })
+}
+
+fn collect(server: &Server) -> Result<Status> {
+    let projects = server.metadata.read(project::all)?;
+    let mut branches = Vec::new();
+    for project in projects.iter().filter(|row| row.state == project::READY) {
+        let infos = view::store_infos(server, &project.id)?;
+        let rows = server.metadata.read(|connection| branch::all(connection, &project.id))?;
+        branches.extend(rows.into_iter().filter_map(|row| {
+            let info = infos.get(&row.id)?;
+            Some(BranchStatus {
+                project_id: row.project_id,
+                id: row.id,
+                name: row.name,
+                head_lsn: info.head.to_string(),
+                start_lsn: info.start.to_string(),
+                own_data_bytes: i64::try_from(info.own_bytes).unwrap_or(i64::MAX),
+            })
+        }));
+    }
+    let rows = server.metadata.read(endpoint::all)?;
+    let endpoints = rows.iter().filter(|row| row.desired != Desired::Gone).map(|row| {
+        let observed = server.endpoints.of(&row.id).observed();
+        EndpointStatus {
+            project_id: row.project_id.clone(),
+            branch_id: row.branch_id.clone(),
+            id: row.id.clone(),
+            current_state: observed.state,
+            state_reason: observed.reason,
+            lag_bytes: lag_bytes(server, &row.id),
+        }
+    });
+    let disk = rustix::fs::statvfs(server.dir.path());
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at: show(server.started_us),
+        data_dir: server.dir.path().to_string_lossy().into_owned(),
+        memory_bytes: memory_bytes().unwrap_or(0),
+        disk_bytes: branches.iter().map(|branch| u64::try_from(branch.own_data_bytes).unwrap_or(0)).sum(),
+        disk_free_bytes: disk.map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
+        projects: projects.len() as u64,
+        endpoints: endpoints.collect(),
+        branches,
+    })
+}
+
+/// Flush position of its Postgres less what the store has acknowledged; `None` if it does not run.
+fn lag_bytes(server: &Server, id: &str) -> Option<u64> {
+    let (_, status) = server.look(id);
+    let shipped: Lsn = status?.shipped_lsn?.parse().ok()?;
+    let socket = compute::control_socket(&server.dir.endpoint(id));
+    let limit = std::time::Duration::from_secs(1);
+    match compute::control::ask(&socket, compute::control::Command::FlushLsn, limit).ok()? {
+        compute::control::Answer::FlushLsn(text) => {
+            Some(text.parse::<Lsn>().ok()?.bytes_since(shipped).unwrap_or(0))
+        }
+        _ => None,
+    }
+}
+
+/// Resident memory of this process.
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}

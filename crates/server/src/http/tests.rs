@@ -1,0 +1,207 @@
+//! The interface over a real socket, without a Postgres: keys, errors, lists, and that every documented route is there.
+
+use super::*;
+use std::path::PathBuf;
+
+use api::routes::{Method, ROUTES};
+use serde_json::Value;
+
+use crate::data_dir::DataDir;
+use crate::metadata::{Metadata, branch, project};
+use crate::postgres::Postgres;
+
+const KEY: &str = "scion_test";
+
+struct Served {
+    url: String,
+    server: Arc<Server>,
+    runtime: Option<tokio::runtime::Runtime>,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn served() -> Served {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(temp.path()).unwrap();
+    let metadata = Metadata::open(&dir.metadata()).unwrap();
+    let postgres = Postgres { bin: PathBuf::from("/nonexistent"), run_as: None };
+    let server = Arc::new(Server::new(dir, metadata, postgres, PathBuf::from("/nonexistent")));
+    let app = router(Context::new(Arc::clone(&server), Arc::new(Notify::new()), KEY));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let url = format!("http://{}{}", listener.local_addr().unwrap(), api::PREFIX);
+    runtime.spawn(async move { axum::serve(listener, app).await });
+    Served { url, server, runtime: Some(runtime), _dir: temp }
+}
+
+impl Served {
+    fn ask(&self, method: &str, path: &str, key: &str, body: &str) -> (u16, Value) {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("Authorization", format!("Bearer {key}"))
+            .body(body.to_owned())
+            .unwrap();
+        let config =
+            ureq::Agent::config_builder().http_status_as_error(false).allow_non_standard_methods(true);
+        let agent: ureq::Agent = config.build().into();
+        let mut response = agent.run(request).unwrap();
+        let text = response.body_mut().read_to_string().unwrap();
+        (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    fn get(&self, path: &str) -> (u16, Value) {
+        self.ask("GET", path, KEY, "")
+    }
+
+    fn add_project(&self, id: &str) {
+        let row = project::ProjectRow {
+            id: id.to_owned(),
+            name: "x".to_owned(),
+            state: project::READY.to_owned(),
+            pg_version: 15,
+            history_retention_s: 1,
+            settings: "{}".to_owned(),
+            default_endpoint_settings: "{}".to_owned(),
+            created_us: 1,
+            updated_us: 1,
+        };
+        self.server.metadata.write(|change| project::put(change, &row)).unwrap();
+    }
+}
+
+#[test]
+fn without_the_key_nothing_is_told() {
+    let served = served();
+    for path in ["/projects", "/users/me", "/nothing", "/status"] {
+        let (status, body) = served.ask("GET", path, "scion_wrong", "");
+        assert_eq!(status, 401, "{path}");
+        assert_eq!(body["code"], "UNAUTHORIZED");
+    }
+    assert_eq!(served.ask("GET", "/projects", "", "").0, 401);
+}
+
+#[test]
+fn every_documented_route_is_served() {
+    let served = served();
+    for route in ROUTES.iter().filter(|route| route.path != "/shutdown") {
+        let method = match route.method {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+        };
+        let mut path = route.path.to_owned();
+        for name in ["project", "branch", "endpoint", "operation"] {
+            path = path.replace(&format!("{{{name}_id}}"), "none");
+        }
+        // A body that cannot be read stops requests that would create something.
+        let (_, body) = served.ask(method, &path.replace("{role_name}", "r"), KEY, "[");
+        let message = body["message"].as_str().unwrap_or_default();
+        assert!(!message.starts_with("route not found"), "{method} {path}: {body}");
+    }
+    let (status, body) = served.get("/nothing");
+    assert_eq!(status, 404);
+    assert!(body["message"].as_str().unwrap().starts_with("route not found"));
+    assert_eq!(served.ask("PUT", "/projects", KEY, "").0, 404);
+}
+
+#[test]
+fn an_error_has_the_shape_that_clients_print() {
+    let served = served();
+    let (status, body) = served.get("/projects/calm-river-00000000");
+    assert_eq!(status, 404);
+    assert_eq!(body["code"], "PROJECT_NOT_FOUND");
+    assert_eq!(body["message"], "project not found: calm-river-00000000");
+    assert_eq!(body["request_id"].as_str().unwrap().len(), 36);
+}
+
+#[test]
+fn a_malformed_request_is_400_and_says_where() {
+    let served = served();
+    let (status, body) = served.ask("POST", "/projects", KEY, "{\"project\": 7}");
+    assert_eq!(status, 400);
+    assert!(body["message"].as_str().unwrap().contains("line 1 column"), "{body}");
+    let (status, _) = served.ask("POST", "/projects", KEY, r#"{"project": {"name": ""}}"#);
+    assert_eq!(status, 400);
+}
+
+#[test]
+fn a_failed_creation_leaves_no_project() {
+    let served = served();
+    let (status, body) = served.ask("POST", "/projects", KEY, "");
+    assert_eq!(status, 503, "{body}");
+    assert_eq!(served.get("/projects").1["projects"], serde_json::json!([]));
+    for kind in ["projects", "bootstrap", "endpoints"] {
+        assert_eq!(served.server.dir.names_in(kind).unwrap(), Vec::<String>::new(), "{kind}");
+    }
+}
+
+#[test]
+fn lists_of_projects_end_for_clients_that_follow_the_cursor() {
+    let served = served();
+    for i in 0..7 {
+        served.add_project(&format!("p{i}"));
+    }
+    let (mut cursor, mut seen) = (String::new(), 0);
+    loop {
+        let (_, body) = served.get(&format!("/projects?limit=3&cursor={cursor}"));
+        let page = body["projects"].as_array().unwrap().len();
+        seen += page;
+        if page == 0 {
+            assert!(body["pagination"].is_null());
+            break;
+        }
+        cursor = body["pagination"]["cursor"].as_str().unwrap().to_owned();
+    }
+    assert_eq!(seen, 7);
+}
+
+#[test]
+fn a_project_can_be_renamed() {
+    let served = served();
+    served.add_project("p");
+    let sent =
+        r#"{"project": {"name": "new", "default_endpoint_settings": {"autoscaling_limit_max_cu": 1}}}"#;
+    let (status, body) = served.ask("PATCH", "/projects/p", KEY, sent);
+    assert_eq!((status, &body["project"]["name"]), (200, &Value::from("new")));
+    assert_eq!(
+        served.get("/projects/p").1["project"]["default_endpoint_settings"]["autoscaling_limit_max_cu"],
+        1
+    );
+}
+
+#[test]
+fn what_a_branch_cannot_be_is_refused_before_anything_is_done() {
+    let served = served();
+    served.add_project("p");
+    let root =
+        branch::BranchRow { is_default: true, ..crate::metadata::tests::branch_row("br-a-a-a", "main") };
+    served.server.metadata.write(|change| branch::insert(change, &root)).unwrap();
+    let create = |body: &str| served.ask("POST", "/projects/p/branches", KEY, body);
+    assert_eq!(create(r#"{"branch": {"name": "main"}}"#).0, 409);
+    assert_eq!(create(r#"{"branch": {"parent_id": "br-x-y-z"}}"#).0, 404);
+    assert_eq!(create(r#"{"branch": {"parent_lsn": "rubbish"}}"#).0, 400);
+    assert_eq!(create(r#"{"branch": {"parent_timestamp": "rubbish"}}"#).0, 400);
+    assert_eq!(create(r#"{"branch": {"name": "br-calm-river-12345678"}}"#).0, 400);
+    assert_eq!(create(r#"{"endpoints": [{"type": "read_only"}]}"#).0, 422);
+    assert_eq!(create(r#"{"branch": {}}"#).0, 503, "a project whose store is gone");
+    assert_eq!(served.ask("DELETE", "/projects/p/branches/br-a-a-a", KEY, "").0, 422);
+}
+
+#[test]
+fn the_clients_find_one_user_with_one_organization() {
+    let served = served();
+    assert!(served.get("/users/me").1["projects_limit"].is_number());
+    let (_, body) = served.get("/users/me/organizations");
+    assert_eq!(body["organizations"].as_array().unwrap().len(), 1);
+    assert_eq!(served.get("/projects/shared").1["projects"], serde_json::json!([]));
+    assert_eq!(served.get("/status").1["projects"], 0);
+}

@@ -1,0 +1,267 @@
+//! Rows and what the store and the processes say, as the shapes of the API.
+
+use std::collections::HashMap;
+
+use api::branch::{Annotation, AnnotationObject, Branch};
+use api::connection::{ConnectionDetails, ConnectionParameters};
+use api::database::Database;
+use api::endpoint::{Endpoint, EndpointOptions, EndpointState, EndpointType};
+use api::operation::{Operation, OperationStatus};
+use api::project::Project;
+use api::role::Role;
+use store::BranchInfo;
+
+use crate::clock::{now_us, show};
+use crate::error::Result;
+use crate::metadata::branch::BranchRow;
+use crate::metadata::endpoint::{Desired, EndpointRow};
+use crate::metadata::operation::{self, OperationRow};
+use crate::metadata::project::ProjectRow;
+use crate::metadata::role::{DatabaseRow, RoleRow};
+use crate::state::Server;
+
+const HOST: &str = "127.0.0.1";
+/// What is said of who made things.
+const SOURCE: &str = "console";
+
+/// A project.
+pub fn project(row: &ProjectRow, disk_bytes: Option<u64>) -> Project {
+    let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
+    let mut defaults = serde_json::json!({
+        "autoscaling_limit_min_cu": 1, "autoscaling_limit_max_cu": 1, "suspend_timeout_seconds": 0
+    });
+    let sent: serde_json::Map<String, serde_json::Value> = json(&row.default_endpoint_settings);
+    if let Some(defaults) = defaults.as_object_mut() {
+        defaults.extend(sent);
+    }
+    Project {
+        id: row.id.clone(),
+        name: row.name.clone(),
+        region_id: super::fixed::REGION.to_owned(),
+        platform_id: "scion".to_owned(),
+        pg_version: row.pg_version,
+        provisioner: "scion".to_owned(),
+        proxy_host: HOST.to_owned(),
+        history_retention_seconds: row.history_retention_s,
+        store_passwords: true,
+        default_endpoint_settings: defaults,
+        settings: serde_json::Value::Object(json(&row.settings)),
+        org_id: super::fixed::ORGANIZATION.to_owned(),
+        owner_id: super::fixed::ORGANIZATION.to_owned(),
+        creation_source: SOURCE.to_owned(),
+        written_data_bytes: 0,
+        data_transfer_bytes: 0,
+        compute_time_seconds: 0,
+        active_time_seconds: 0,
+        cpu_used_sec: 0,
+        branch_logical_size_limit: 0,
+        branch_logical_size_limit_bytes: 0,
+        synthetic_storage_size: disk_bytes.map(clamp),
+        consumption_period_start: show(row.created_us),
+        consumption_period_end: "9999-12-31T23:59:59Z".to_owned(),
+        created_at: show(row.created_us),
+        updated_at: show(row.updated_us),
+    }
+}
+
+fn clamp(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// What the store of a project says of its branches, by id.
+///
+/// # Errors
+/// Those of the store.
+pub fn store_infos(server: &Server, project: &str) -> Result<HashMap<String, BranchInfo>> {
+    let infos = server.store(project)?.branches()?;
+    Ok(infos.into_iter().map(|info| (info.id.to_string(), info)).collect())
+}
+
+/// A branch; `info` is what the store says of it.
+pub fn branch(row: &BranchRow, info: Option<&BranchInfo>) -> Branch {
+    let written = info.and_then(|info| info.head.bytes_since(info.start)).unwrap_or(0);
+    Branch {
+        id: row.id.clone(),
+        project_id: row.project_id.clone(),
+        name: row.name.clone(),
+        parent_id: row.parent_id.clone(),
+        parent_lsn: row.parent_lsn.clone(),
+        parent_timestamp: row.parent_time_us.map(show),
+        requested_lsn: row.requested_lsn.clone(),
+        head_lsn: info.map(|info| info.head.to_string()).or_else(|| row.parent_lsn.clone()),
+        own_data_bytes: info.map(|info| clamp(info.own_bytes)),
+        current_state: "ready".to_owned(),
+        pending_state: None,
+        state_changed_at: show(row.created_us),
+        creation_source: SOURCE.to_owned(),
+        primary: row.is_default,
+        default: row.is_default,
+        protected: row.protected,
+        init_source: "parent-data".to_owned(),
+        cpu_used_sec: 0,
+        compute_time_seconds: 0,
+        active_time_seconds: 0,
+        written_data_bytes: clamp(written),
+        data_transfer_bytes: 0,
+        created_at: show(row.created_us),
+        updated_at: show(row.updated_us),
+    }
+}
+
+/// The free JSON a branch was made with.
+pub fn annotation(row: &BranchRow) -> Option<Annotation> {
+    let value = serde_json::from_str(row.annotation.as_deref()?).ok()?;
+    let object = AnnotationObject { kind: "console/branch".to_owned(), id: row.id.clone() };
+    Some(Annotation { object, value })
+}
+
+/// Host and port of an endpoint.
+pub fn host(row: &EndpointRow) -> String {
+    format!("{HOST}:{}", row.port)
+}
+
+/// An endpoint, with what is known of its process.
+pub fn endpoint(server: &Server, row: &EndpointRow) -> Endpoint {
+    let observed = server.endpoints.of(&row.id).observed();
+    let options: EndpointOptions = serde_json::from_str(&row.options).unwrap_or_default();
+    let wanted = if row.desired == Desired::Active { EndpointState::Active } else { EndpointState::Idle };
+    let settings = options.settings.unwrap_or_else(|| serde_json::json!({ "pg_settings": {} }));
+    let min_cu = options.autoscaling_limit_min_cu.unwrap_or(1.0);
+    let socket_dir = server.dir.endpoint(&row.id).join("sock");
+    Endpoint {
+        id: row.id.clone(),
+        host: host(row),
+        proxy_host: HOST.to_owned(),
+        name: options.name,
+        project_id: row.project_id.clone(),
+        branch_id: row.branch_id.clone(),
+        autoscaling_limit_min_cu: min_cu,
+        autoscaling_limit_max_cu: options.autoscaling_limit_max_cu.unwrap_or(min_cu),
+        region_id: super::fixed::REGION.to_owned(),
+        kind: EndpointType::ReadWrite,
+        current_state: observed.state,
+        pending_state: (observed.state != wanted).then_some(wanted),
+        state_reason: observed.reason,
+        start_phases_ms: observed.phases_ms,
+        socket_dir: Some(socket_dir.to_string_lossy().into_owned()),
+        settings,
+        pooler_enabled: false,
+        pooler_mode: "transaction".to_owned(),
+        disabled: false,
+        passwordless_access: false,
+        suspend_timeout_seconds: options.suspend_timeout_seconds.unwrap_or(0),
+        provisioner: "scion".to_owned(),
+        creation_source: SOURCE.to_owned(),
+        last_active: if observed.state == EndpointState::Active {
+            Some(show(now_us()))
+        } else {
+            row.suspended_us.map(show)
+        },
+        started_at: row.started_us.map(show),
+        suspended_at: row.suspended_us.map(show),
+        created_at: show(row.created_us),
+        updated_at: show(row.updated_us),
+    }
+}
+
+/// An operation.
+pub fn operation(row: &OperationRow) -> Operation {
+    let status = match row.status.as_str() {
+        operation::FINISHED => OperationStatus::Finished,
+        operation::FAILED => OperationStatus::Failed,
+        _ => OperationStatus::Running,
+    };
+    Operation {
+        id: row.id.clone(),
+        project_id: row.project_id.clone(),
+        branch_id: row.branch_id.clone(),
+        endpoint_id: row.endpoint_id.clone(),
+        action: row.action.clone(),
+        status,
+        error: row.error.clone(),
+        failures_count: i32::from(status == OperationStatus::Failed),
+        created_at: show(row.created_us),
+        updated_at: show(row.updated_us),
+        total_duration_ms: (row.updated_us - row.created_us).max(0) / 1000,
+    }
+}
+
+/// Operations.
+pub fn operations(rows: &[OperationRow]) -> Vec<Operation> {
+    rows.iter().map(operation).collect()
+}
+
+/// A role; with its password only where something is created.
+pub fn role(row: &RoleRow, with_password: bool) -> Role {
+    Role {
+        branch_id: row.branch_id.clone(),
+        name: row.name.clone(),
+        password: with_password.then(|| row.password.clone()),
+        protected: false,
+        authentication_method: "password".to_owned(),
+        created_at: show(row.created_us),
+        updated_at: show(row.updated_us),
+    }
+}
+
+/// A database.
+pub fn database(row: &DatabaseRow) -> Database {
+    Database {
+        id: row.id,
+        branch_id: row.branch_id.clone(),
+        name: row.name.clone(),
+        owner_name: row.owner_name.clone(),
+        created_at: show(row.created_us),
+        updated_at: show(row.updated_us),
+    }
+}
+
+/// A connection string.
+pub fn uri(endpoint: &EndpointRow, role: &RoleRow, database: &str) -> String {
+    let (name, password) = (escape(&role.name), escape(&role.password));
+    format!("postgresql://{name}:{password}@{}/{}", host(endpoint), escape(database))
+}
+
+/// How to connect; nothing unless it is clear to which endpoint and database and as whom.
+pub fn connections(
+    endpoints: &[EndpointRow],
+    roles: &[RoleRow],
+    databases: &[DatabaseRow],
+) -> Vec<ConnectionDetails> {
+    let (Some(endpoint), [role], [database]) = (endpoints.first(), roles, databases) else {
+        return Vec::new();
+    };
+    let parameters = ConnectionParameters {
+        database: database.name.clone(),
+        role: role.name.clone(),
+        password: role.password.clone(),
+        host: host(endpoint),
+        pooler_host: host(endpoint),
+    };
+    let connection_uri = uri(endpoint, role, &database.name);
+    vec![ConnectionDetails { connection_uri, connection_parameters: parameters }]
+}
+
+/// Percent-encodes everything that could mean something in a URI.
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_a_connection_string_are_escaped() {
+        assert_eq!(escape("neondb_owner"), "neondb_owner");
+        assert_eq!(escape("a b/@:"), "a%20b%2F%40%3A");
+    }
+}

@@ -1,0 +1,189 @@
+//! Rows of endpoints: what should be, not what is.
+
+use rusqlite::{Connection, Row, named_params};
+
+use super::{many, one, run};
+use crate::error::{Error, Result};
+
+/// What an endpoint should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Desired {
+    /// Running.
+    Active,
+    /// Stopped.
+    Idle,
+    /// Deleted; hidden from clients, a crash finishes that.
+    Gone,
+}
+
+impl Desired {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Idle => "idle",
+            Self::Gone => "gone",
+        }
+    }
+
+    fn from_text(text: &str) -> Self {
+        match text {
+            "active" => Self::Active,
+            "gone" => Self::Gone,
+            _ => Self::Idle,
+        }
+    }
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointRow {
+    /// Its id.
+    pub id: String,
+    /// Its project.
+    pub project_id: String,
+    /// Its branch.
+    pub branch_id: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// What it should be.
+    pub desired: Desired,
+    /// `api::endpoint::EndpointOptions` as JSON.
+    pub options: String,
+    /// When it was last started.
+    pub started_us: Option<i64>,
+    /// When it was last stopped.
+    pub suspended_us: Option<i64>,
+    /// When it was made.
+    pub created_us: i64,
+    /// When it was last changed.
+    pub updated_us: i64,
+}
+
+const COLUMNS: &str = "id, project_id, branch_id, port, desired, options, started_us, suspended_us, created_us, \
+                       updated_us";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<EndpointRow> {
+    Ok(EndpointRow {
+        id: row.get(0)?,
+        project_id: row.get(1)?,
+        branch_id: row.get(2)?,
+        port: row.get(3)?,
+        desired: Desired::from_text(&row.get::<_, String>(4)?),
+        options: row.get(5)?,
+        started_us: row.get(6)?,
+        suspended_us: row.get(7)?,
+        created_us: row.get(8)?,
+        updated_us: row.get(9)?,
+    })
+}
+
+/// Writes a new row.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn insert(connection: &Connection, row: &EndpointRow) -> Result<()> {
+    let sql = format!(
+        "INSERT INTO endpoint ({COLUMNS}) VALUES (:id, :project_id, :branch_id, :port, :desired, :options, \
+         :started_us, :suspended_us, :created_us, :updated_us)"
+    );
+    let values = named_params! {
+        ":id": row.id,
+        ":project_id": row.project_id,
+        ":branch_id": row.branch_id,
+        ":port": row.port,
+        ":desired": row.desired.as_str(),
+        ":options": row.options,
+        ":started_us": row.started_us,
+        ":suspended_us": row.suspended_us,
+        ":created_us": row.created_us,
+        ":updated_us": row.updated_us,
+    };
+    run(connection, &sql, values).map(|_| ())
+}
+
+/// An endpoint that exists for clients.
+///
+/// # Errors
+/// 404 if it does not.
+pub fn get(connection: &Connection, project: &str, id: &str) -> Result<EndpointRow> {
+    find(connection, id)?
+        .filter(|row| row.project_id == project && row.desired != Desired::Gone)
+        .ok_or_else(|| Error::not_found("endpoint", id))
+}
+
+/// A row, whatever its state.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn find(connection: &Connection, id: &str) -> Result<Option<EndpointRow>> {
+    one(connection, &format!("SELECT {COLUMNS} FROM endpoint WHERE id = ?"), [id], read)
+}
+
+/// Every row of all projects, whatever its state, oldest first.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn all(connection: &Connection) -> Result<Vec<EndpointRow>> {
+    many(connection, &format!("SELECT {COLUMNS} FROM endpoint ORDER BY rowid"), [], read)
+}
+
+/// Endpoints of a project that exist for clients, oldest first.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn of_project(connection: &Connection, project: &str) -> Result<Vec<EndpointRow>> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM endpoint WHERE project_id = ? AND desired <> 'gone' ORDER BY rowid");
+    many(connection, &sql, [project], read)
+}
+
+/// Endpoints of a branch that exist for clients, oldest first.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn of_branch(connection: &Connection, branch: &str) -> Result<Vec<EndpointRow>> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM endpoint WHERE branch_id = ? AND desired <> 'gone' ORDER BY rowid");
+    many(connection, &sql, [branch], read)
+}
+
+/// Says what an endpoint should be from now on.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn set_desired(connection: &Connection, id: &str, desired: Desired, now_us: i64) -> Result<()> {
+    let sql = "UPDATE endpoint SET desired = ?2, updated_us = ?3 WHERE id = ?1 AND desired <> 'gone'";
+    run(connection, sql, (id, desired.as_str(), now_us)).map(|_| ())
+}
+
+/// Notes a start.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn set_started(connection: &Connection, id: &str, now_us: i64) -> Result<()> {
+    run(connection, "UPDATE endpoint SET started_us = ?2 WHERE id = ?1", (id, now_us)).map(|_| ())
+}
+
+/// Notes a stop.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn set_suspended(connection: &Connection, id: &str, now_us: i64) -> Result<()> {
+    run(connection, "UPDATE endpoint SET suspended_us = ?2 WHERE id = ?1", (id, now_us)).map(|_| ())
+}
+
+/// Gives an endpoint another port.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn set_port(connection: &Connection, id: &str, port: u16) -> Result<()> {
+    run(connection, "UPDATE endpoint SET port = ?2 WHERE id = ?1", (id, port)).map(|_| ())
+}
+
+/// Removes the row.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn remove(connection: &Connection, id: &str) -> Result<()> {
+    run(connection, "DELETE FROM endpoint WHERE id = ?", [id]).map(|_| ())
+}

@@ -1,0 +1,183 @@
+//! What the server knows beside the stores: names, wishes, passwords, what was done. SQLite.
+//!
+//! What must hold
+//! - A row is written after the thing it names exists, or says that it does not exist yet (`creating`, `gone`).
+//!   After a crash between the two, `recover` finishes or undoes.
+//! - One transaction per request on the path of creating a branch: one flush to disk.
+//! - The file holds passwords: 0600.
+//!
+//! Not here: positions and sizes, which the store knows better; whether an endpoint runs, which its process knows.
+
+pub mod branch;
+pub mod endpoint;
+pub mod operation;
+pub mod project;
+pub mod role;
+
+use std::path::Path;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, Transaction};
+
+use crate::error::{Error, Result};
+
+/// Every change of the schema, oldest first; `user_version` counts those applied.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE project (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        state TEXT NOT NULL,
+        pg_version INTEGER NOT NULL,
+        history_retention_s INTEGER NOT NULL,
+        settings TEXT NOT NULL,
+        default_endpoint_settings TEXT NOT NULL,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE branch (
+        id TEXT PRIMARY KEY,
+        project_id TEXT NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        parent_id TEXT REFERENCES branch (id),
+        parent_lsn TEXT,
+        parent_time_us INTEGER,
+        requested_lsn TEXT,
+        is_default INTEGER NOT NULL,
+        protected INTEGER NOT NULL,
+        deleting INTEGER NOT NULL,
+        annotation TEXT,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL,
+        UNIQUE (project_id, name)
+    ) STRICT;
+    CREATE INDEX branch_parent ON branch (parent_id);
+    CREATE TABLE endpoint (
+        id TEXT PRIMARY KEY,
+        project_id TEXT NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        branch_id TEXT NOT NULL REFERENCES branch (id) ON DELETE CASCADE,
+        port INTEGER NOT NULL UNIQUE,
+        desired TEXT NOT NULL,
+        options TEXT NOT NULL,
+        started_us INTEGER,
+        suspended_us INTEGER,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX endpoint_branch ON endpoint (branch_id);
+    CREATE TABLE role (
+        branch_id TEXT NOT NULL REFERENCES branch (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        password TEXT NOT NULL,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL,
+        PRIMARY KEY (branch_id, name)
+    ) STRICT;
+    CREATE TABLE database (
+        id INTEGER PRIMARY KEY,
+        branch_id TEXT NOT NULL REFERENCES branch (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        owner_name TEXT NOT NULL,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL,
+        UNIQUE (branch_id, name)
+    ) STRICT;
+    CREATE TABLE operation (
+        sequence INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        project_id TEXT NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        branch_id TEXT,
+        endpoint_id TEXT,
+        action TEXT NOT NULL,
+        status TEXT NOT NULL,
+        error TEXT,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX operation_project ON operation (project_id, sequence);
+"];
+
+/// The open metadata file.
+pub struct Metadata {
+    connection: Mutex<Connection>,
+}
+
+impl Metadata {
+    /// Opens the file, makes it if it is missing, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// Those of SQLite; 500 for a file of a newer version.
+    pub fn open(path: &Path) -> Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let file = std::fs::File::options().create(true).append(true).mode(0o600).open(path);
+        drop(file.map_err(Error::io(format!("open {}", path.display())))?);
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        let applied: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if applied as usize > MIGRATIONS.len() {
+            let text = format!("{} was written by a newer version of scion", path.display());
+            return Err(Error::internal(text));
+        }
+        for (version, migration) in (1_u32..).zip(MIGRATIONS).skip(applied as usize) {
+            let change = connection.transaction()?;
+            change.execute_batch(migration)?;
+            change.pragma_update(None, "user_version", version)?;
+            change.commit()?;
+        }
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    /// Reads.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        work(&self.connection.lock())
+    }
+
+    /// Changes, all or nothing, durable on return.
+    ///
+    /// # Errors
+    /// Those of `work`, and of SQLite.
+    pub fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let mut connection = self.connection.lock();
+        let change = connection.transaction()?;
+        let value = work(&change)?;
+        change.commit()?;
+        Ok(value)
+    }
+}
+
+/// At most one row.
+fn one<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+    read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>> {
+    use rusqlite::OptionalExtension;
+    Ok(connection.prepare_cached(sql)?.query_row(parameters, read).optional()?)
+}
+
+/// All rows.
+fn many<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(parameters, read)?;
+    Ok(rows.collect::<rusqlite::Result<Vec<T>>>()?)
+}
+
+/// Runs a statement; how many rows it changed.
+fn run(connection: &Connection, sql: &str, parameters: impl rusqlite::Params) -> Result<usize> {
+    Ok(connection.prepare_cached(sql)?.execute(parameters)?)
+}
+
+#[cfg(test)]
+pub mod tests;

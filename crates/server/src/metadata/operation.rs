@@ -1,0 +1,161 @@
+//! Rows of operations: what was done, when, and how it ended.
+
+use rusqlite::{Connection, Row, named_params};
+
+use super::{many, one, run};
+use crate::error::{Error, Result};
+use crate::names;
+
+/// Under way; rows are written when an operation has ended, so that it costs one flush to disk.
+pub const RUNNING: &str = "running";
+/// Done.
+pub const FINISHED: &str = "finished";
+/// Not done.
+pub const FAILED: &str = "failed";
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A project's root branch was made.
+    CreateTimeline,
+    /// A branch was made.
+    CreateBranch,
+    /// An endpoint was started.
+    StartCompute,
+    /// An endpoint was stopped.
+    SuspendCompute,
+    /// A branch was deleted.
+    DeleteTimeline,
+}
+
+impl Action {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateTimeline => "create_timeline",
+            Self::CreateBranch => "create_branch",
+            Self::StartCompute => "start_compute",
+            Self::SuspendCompute => "suspend_compute",
+            Self::DeleteTimeline => "delete_timeline",
+        }
+    }
+}
+
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationRow {
+    /// Its id, a UUID.
+    pub id: String,
+    /// Its project.
+    pub project_id: String,
+    /// The branch it was about.
+    pub branch_id: Option<String>,
+    /// The endpoint it was about.
+    pub endpoint_id: Option<String>,
+    /// What was done, in Neon's words.
+    pub action: String,
+    /// `RUNNING`, `FINISHED` or `FAILED`.
+    pub status: String,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it began.
+    pub created_us: i64,
+    /// When it last changed.
+    pub updated_us: i64,
+}
+
+impl OperationRow {
+    /// An operation that began at `began_us` and is under way.
+    ///
+    /// # Errors
+    /// 500 without random numbers.
+    pub fn begun(action: Action, project: &str, branch: &str, began_us: i64) -> Result<Self> {
+        Ok(Self {
+            id: names::uuid()?,
+            project_id: project.to_owned(),
+            branch_id: Some(branch.to_owned()),
+            endpoint_id: None,
+            action: action.as_str().to_owned(),
+            status: RUNNING.to_owned(),
+            error: None,
+            created_us: began_us,
+            updated_us: began_us,
+        })
+    }
+
+    /// The same, about an endpoint.
+    pub fn about_endpoint(mut self, endpoint: &str) -> Self {
+        self.endpoint_id = Some(endpoint.to_owned());
+        self
+    }
+
+    /// The same, ended now, well or not.
+    pub fn ended(mut self, failure: Option<&Error>) -> Self {
+        self.status = if failure.is_some() { FAILED } else { FINISHED }.to_owned();
+        self.error = failure.map(ToString::to_string);
+        self.updated_us = crate::clock::now_us();
+        self
+    }
+}
+
+const COLUMNS: &str = "id, project_id, branch_id, endpoint_id, action, status, error, created_us, updated_us";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<OperationRow> {
+    Ok(OperationRow {
+        id: row.get(0)?,
+        project_id: row.get(1)?,
+        branch_id: row.get(2)?,
+        endpoint_id: row.get(3)?,
+        action: row.get(4)?,
+        status: row.get(5)?,
+        error: row.get(6)?,
+        created_us: row.get(7)?,
+        updated_us: row.get(8)?,
+    })
+}
+
+/// Writes a row, over an older one of the same id.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn put(connection: &Connection, row: &OperationRow) -> Result<()> {
+    let sql = format!(
+        "INSERT INTO operation ({COLUMNS}) VALUES (:id, :project_id, :branch_id, :endpoint_id, :action, :status, \
+         :error, :created_us, :updated_us) ON CONFLICT (id) DO UPDATE SET status = excluded.status, \
+         error = excluded.error, updated_us = excluded.updated_us"
+    );
+    let values = named_params! {
+        ":id": row.id,
+        ":project_id": row.project_id,
+        ":branch_id": row.branch_id,
+        ":endpoint_id": row.endpoint_id,
+        ":action": row.action,
+        ":status": row.status,
+        ":error": row.error,
+        ":created_us": row.created_us,
+        ":updated_us": row.updated_us,
+    };
+    run(connection, &sql, values).map(|_| ())
+}
+
+/// One operation of a project.
+///
+/// # Errors
+/// 404 if there is none.
+pub fn get(connection: &Connection, project: &str, id: &str) -> Result<OperationRow> {
+    let sql = format!("SELECT {COLUMNS} FROM operation WHERE project_id = ? AND id = ?");
+    one(connection, &sql, [project, id], read)?.ok_or_else(|| Error::not_found("operation", id))
+}
+
+/// At most `limit` operations of a project, newest first, after the one with id `cursor`.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn page(connection: &Connection, project: &str, cursor: &str, limit: usize) -> Result<Vec<OperationRow>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM operation WHERE project_id = :project \
+         AND (:cursor = '' OR sequence < (SELECT sequence FROM operation WHERE id = :cursor)) \
+         ORDER BY sequence DESC LIMIT :limit"
+    );
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    many(connection, &sql, named_params! { ":project": project, ":cursor": cursor, ":limit": limit }, read)
+}

@@ -1,0 +1,215 @@
+//! Rows are kept over a restart, names are unique, pages end, and what is removed takes its own along.
+
+use super::branch::BranchRow;
+use super::endpoint::{Desired, EndpointRow};
+use super::operation::{Action, OperationRow};
+use super::project::ProjectRow;
+use super::*;
+
+/// A branch row with nothing special in it.
+pub fn branch_row(id: &str, name: &str) -> BranchRow {
+    BranchRow {
+        id: id.to_owned(),
+        project_id: "p".to_owned(),
+        name: name.to_owned(),
+        parent_id: None,
+        parent_lsn: None,
+        parent_time_us: None,
+        requested_lsn: None,
+        is_default: false,
+        protected: false,
+        deleting: false,
+        annotation: None,
+        created_us: 1,
+        updated_us: 1,
+    }
+}
+
+fn project_row(id: &str, state: &str) -> ProjectRow {
+    ProjectRow {
+        id: id.to_owned(),
+        name: format!("Project {id}"),
+        state: state.to_owned(),
+        pg_version: 15,
+        history_retention_s: 1,
+        settings: "{}".to_owned(),
+        default_endpoint_settings: "{}".to_owned(),
+        created_us: 1,
+        updated_us: 1,
+    }
+}
+
+fn endpoint_row(id: &str, branch: &str, port: u16) -> EndpointRow {
+    EndpointRow {
+        id: id.to_owned(),
+        project_id: "p".to_owned(),
+        branch_id: branch.to_owned(),
+        port,
+        desired: Desired::Active,
+        options: "{}".to_owned(),
+        started_us: None,
+        suspended_us: None,
+        created_us: 1,
+        updated_us: 1,
+    }
+}
+
+fn with_project(dir: &tempfile::TempDir) -> Metadata {
+    let metadata = Metadata::open(&dir.path().join("m.sqlite")).unwrap();
+    metadata
+        .write(|change| {
+            project::put(change, &project_row("p", project::READY))?;
+            let root = BranchRow { is_default: true, ..branch_row("br-a-a-a", "main") };
+            branch::insert(change, &root)?;
+            role::insert_role(change, &root.id, "owner", "npg_x", 1)?;
+            role::insert_database(change, &root.id, "db", "owner", 1)
+        })
+        .unwrap();
+    metadata
+}
+
+fn temp() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[test]
+fn rows_are_there_after_a_restart_and_the_file_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = temp();
+    drop(with_project(&dir));
+    let metadata = Metadata::open(&dir.path().join("m.sqlite")).unwrap();
+    let row = metadata.read(|connection| branch::default(connection, "p")).unwrap();
+    assert_eq!(row.name, "main");
+    let mode = std::fs::metadata(dir.path().join("m.sqlite")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_refused() {
+    let dir = temp();
+    let metadata = with_project(&dir);
+    metadata.write(|change| Ok(change.pragma_update(None, "user_version", 99)?)).unwrap();
+    drop(metadata);
+    assert!(Metadata::open(&dir.path().join("m.sqlite")).is_err());
+}
+
+#[test]
+fn a_branch_name_is_taken_once_per_project() {
+    let metadata = with_project(&temp());
+    let second = metadata.write(|change| branch::insert(change, &branch_row("br-b-b-b", "main")));
+    let error = second.unwrap_err();
+    assert_eq!(error.status, 409);
+    assert_eq!(error.message, "branch with the provided name \"main\" already exists");
+}
+
+#[test]
+fn a_failed_write_leaves_nothing() {
+    let metadata = with_project(&temp());
+    let result = metadata.write(|change| {
+        branch::insert(change, &branch_row("br-b-b-b", "dev"))?;
+        branch::insert(change, &branch_row("br-c-c-c", "main"))
+    });
+    assert!(result.is_err());
+    assert_eq!(metadata.read(|connection| branch::all(connection, "p")).unwrap().len(), 1);
+}
+
+#[test]
+fn a_child_inherits_roles_with_their_passwords_and_databases() {
+    let metadata = with_project(&temp());
+    metadata
+        .write(|change| {
+            let child = BranchRow { parent_id: Some("br-a-a-a".to_owned()), ..branch_row("br-b-b-b", "dev") };
+            branch::insert(change, &child)?;
+            role::inherit(change, "br-a-a-a", "br-b-b-b")
+        })
+        .unwrap();
+    let roles = metadata.read(|connection| role::roles(connection, "br-b-b-b")).unwrap();
+    assert_eq!(roles.first().unwrap().password, "npg_x");
+    let databases = metadata.read(|connection| role::databases(connection, "br-b-b-b")).unwrap();
+    assert_eq!(databases.first().unwrap().owner_name, "owner");
+    let children = metadata.read(|connection| branch::children(connection, "br-a-a-a")).unwrap();
+    assert_eq!(children, ["dev"]);
+}
+
+#[test]
+fn what_is_being_made_or_deleted_is_not_found() {
+    let metadata = with_project(&temp());
+    metadata
+        .write(|change| {
+            project::put(change, &project_row("q", project::CREATING))?;
+            endpoint::insert(change, &endpoint_row("ep-1", "br-a-a-a", 20_000))?;
+            endpoint::set_desired(change, "ep-1", Desired::Gone, 2)?;
+            branch::insert(change, &branch_row("br-b-b-b", "dev"))?;
+            branch::set_deleting(change, "br-b-b-b")
+        })
+        .unwrap();
+    metadata
+        .read(|connection| {
+            assert_eq!(project::get(connection, "q").unwrap_err().status, 404);
+            assert_eq!(endpoint::get(connection, "p", "ep-1").unwrap_err().status, 404);
+            assert_eq!(branch::get(connection, "p", "br-b-b-b").unwrap_err().status, 404);
+            assert_eq!(endpoint::all(connection).unwrap().len(), 1);
+            Ok(())
+        })
+        .unwrap();
+    // A wish that comes too late does not bring it back.
+    metadata.write(|change| endpoint::set_desired(change, "ep-1", Desired::Active, 3)).unwrap();
+    let row = metadata.read(|connection| endpoint::find(connection, "ep-1")).unwrap().unwrap();
+    assert_eq!(row.desired, Desired::Gone);
+}
+
+#[test]
+fn removing_a_project_removes_all_that_is_in_it() {
+    let metadata = with_project(&temp());
+    metadata
+        .write(|change| {
+            let child = BranchRow { parent_id: Some("br-a-a-a".to_owned()), ..branch_row("br-b-b-b", "dev") };
+            branch::insert(change, &child)?;
+            endpoint::insert(change, &endpoint_row("ep-1", "br-b-b-b", 20_000))?;
+            operation::put(change, &OperationRow::begun(Action::CreateBranch, "p", "br-b-b-b", 1)?)?;
+            project::remove(change, "p")
+        })
+        .unwrap();
+    let left: i64 = metadata
+        .read(|connection| {
+            let sql = "SELECT (SELECT count(*) FROM branch) + (SELECT count(*) FROM endpoint) + \
+                       (SELECT count(*) FROM role) + (SELECT count(*) FROM operation)";
+            Ok(connection.query_row(sql, [], |row| row.get(0))?)
+        })
+        .unwrap();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn pages_of_projects_end() {
+    let metadata = with_project(&temp());
+    metadata
+        .write(|change| {
+            (0..25).try_for_each(|i| project::put(change, &project_row(&format!("p{i}"), project::READY)))
+        })
+        .unwrap();
+    let (mut cursor, mut seen) = (String::new(), 0);
+    loop {
+        let page = metadata.read(|connection| project::page(connection, &cursor, 10, "")).unwrap();
+        let Some(last) = page.last() else { break };
+        cursor.clone_from(&last.id);
+        seen += page.len();
+    }
+    assert_eq!(seen, 26);
+    let found = metadata.read(|connection| project::page(connection, "", 10, "project P7")).unwrap();
+    assert_eq!(found.len(), 1);
+}
+
+#[test]
+fn operations_say_how_they_ended() {
+    let metadata = with_project(&temp());
+    let begun = OperationRow::begun(Action::StartCompute, "p", "br-a-a-a", 1).unwrap();
+    let failed = begun.clone().about_endpoint("ep-1").ended(Some(&Error::unavailable("no luck")));
+    metadata
+        .write(|change| operation::put(change, &begun).and_then(|()| operation::put(change, &failed)))
+        .unwrap();
+    let row = metadata.read(|connection| operation::get(connection, "p", &begun.id)).unwrap();
+    assert_eq!((row.status.as_str(), row.error.as_deref()), (operation::FAILED, Some("no luck")));
+    let page = metadata.read(|connection| operation::page(connection, "p", "", 10)).unwrap();
+    assert_eq!(page.len(), 1);
+}

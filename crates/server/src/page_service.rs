@@ -1,0 +1,206 @@
+//! The server's end of `compute::protocol`: each endpoint's requests, answered by its project's store.
+//!
+//! One thread a connection. A connection speaks of one branch; the endpoint that names itself must be that branch's.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+
+use compute::protocol::{
+    BranchService, Failure, FailureKind, Hello, NewTimeline, PageService, StateAt, TailProgress,
+    serve_connection,
+};
+use store::StoreError;
+use types::{BlockNumber, BranchId, Lsn, RelFork, TimelineId};
+
+use crate::error::{Error, Result, chain};
+use crate::metadata::endpoint;
+use crate::state::Server;
+
+/// Listens on the page service's socket; the old one of a server that was killed is replaced.
+///
+/// # Errors
+/// Those of the socket.
+pub fn listen(path: &Path) -> Result<UnixListener> {
+    let _ = std::fs::remove_file(path);
+    let bind = || -> io::Result<UnixListener> {
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    };
+    bind().map_err(Error::io(format!("listen on {}", path.display())))
+}
+
+/// Accepts connections for as long as the process lives.
+pub fn run(listener: &UnixListener, server: &Arc<Server>) {
+    for stream in listener.incoming() {
+        match stream {
+            Ok(stream) => {
+                let server = Arc::clone(server);
+                std::thread::spawn(move || serve(stream, server));
+            }
+            Err(error) => {
+                tracing::error!(%error, "page service cannot accept");
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+fn serve(stream: UnixStream, server: Arc<Server>) {
+    let service = Service { server };
+    match serve_connection(stream, &service) {
+        Ok(()) => {}
+        // An endpoint that was killed.
+        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+        Err(error) => tracing::warn!(%error, "page service connection ended"),
+    }
+}
+
+struct Service {
+    server: Arc<Server>,
+}
+
+impl PageService for Service {
+    fn hello(&self, hello: &Hello) -> std::result::Result<Arc<dyn BranchService>, Failure> {
+        let unknown = |error: Error| {
+            let kind = if error.status == 404 { FailureKind::NotFound } else { FailureKind::Unavailable };
+            Failure::new(kind, error.message)
+        };
+        let row = self
+            .server
+            .metadata
+            .read(|connection| endpoint::get(connection, &hello.project, &hello.endpoint))
+            .map_err(unknown)?;
+        if row.branch_id != hello.branch {
+            let text = format!("endpoint {} is not of branch {}", hello.endpoint, hello.branch);
+            return Err(Failure::new(FailureKind::NotFound, text));
+        }
+        let store = self.server.store(&hello.project).map_err(unknown)?;
+        let branch = crate::state::branch_id(&hello.branch).map_err(unknown)?;
+        Ok(Arc::new(Branch { store, branch }))
+    }
+}
+
+struct Branch {
+    store: Arc<store::Project>,
+    branch: BranchId,
+}
+
+impl BranchService for Branch {
+    fn head(&self) -> std::result::Result<Lsn, Failure> {
+        self.store.head(&self.branch).map_err(failure)
+    }
+
+    fn begin_timeline(&self) -> std::result::Result<NewTimeline, Failure> {
+        let begun = self.store.begin_timeline(&self.branch).map_err(failure)?;
+        let format = self.store.format();
+        let template = self.store.control_template();
+        Ok(NewTimeline {
+            timeline: begun.timeline,
+            start: begun.start,
+            segment_bytes: format.segment_bytes,
+            system_id: format.system_id,
+            catalog_version: catalog_version(template)?,
+            control_template: template.to_vec(),
+            history: begun.history,
+            state: on_the_wire(begun.state),
+        })
+    }
+
+    fn append_wal(&self, timeline: TimelineId, at: Lsn, bytes: &[u8]) -> std::result::Result<Lsn, Failure> {
+        self.store.append_wal(&self.branch, timeline, at, bytes).map_err(failure)
+    }
+
+    fn append_tail(
+        &self,
+        timeline: TimelineId,
+        at: Lsn,
+        bytes: &[u8],
+    ) -> std::result::Result<TailProgress, Failure> {
+        let progress = self.store.append_tail(&self.branch, timeline, at, bytes).map_err(failure)?;
+        Ok(TailProgress { head: progress.head, ended: progress.ended })
+    }
+
+    fn read_pages(
+        &self,
+        lsn: Lsn,
+        rel: RelFork,
+        first: BlockNumber,
+        out: &mut [u8],
+    ) -> std::result::Result<(), Failure> {
+        self.store.read_pages(&self.branch, lsn, rel, first, out).map_err(failure)
+    }
+
+    fn state_at(&self, lsn: Lsn) -> std::result::Result<StateAt, Failure> {
+        self.store.state_at(&self.branch, lsn).map(on_the_wire).map_err(failure)
+    }
+
+    fn segment_prefix(&self, lsn: Lsn) -> std::result::Result<Vec<u8>, Failure> {
+        self.store.wal_segment_prefix(&self.branch, lsn).map_err(failure)
+    }
+}
+
+/// `catalog_version_no`, the fourth four bytes of `pg_control` (`ControlFileData` in `catalog/pg_control.h`).
+fn catalog_version(control: &[u8]) -> std::result::Result<u32, Failure> {
+    let bytes = control.get(12..16).and_then(|bytes| bytes.try_into().ok());
+    let short = || Failure::new(FailureKind::Corrupt, "the imported pg_control is too short");
+    bytes.map(u32::from_le_bytes).ok_or_else(short)
+}
+
+fn on_the_wire(state: store::StateAt) -> StateAt {
+    StateAt {
+        cluster: state.cluster,
+        relations: state.relations,
+        databases: state.databases,
+        tablespaces: state.tablespaces,
+        relmaps: state.relmaps,
+        two_phase: state.two_phase,
+        slru: state.slru,
+    }
+}
+
+fn failure(error: StoreError) -> Failure {
+    let kind = match &error {
+        StoreError::Fenced { .. } => FailureKind::Fenced,
+        StoreError::NotFound { .. } | StoreError::NoRelation { .. } | StoreError::BeyondEnd { .. } => {
+            FailureKind::NotFound
+        }
+        StoreError::Full { .. }
+        | StoreError::Io { .. }
+        | StoreError::Timeout { .. }
+        | StoreError::Locked { .. } => FailureKind::Unavailable,
+        StoreError::Unreadable { .. } | StoreError::Redo { .. } | StoreError::Stuck { .. } => {
+            FailureKind::Unsupported
+        }
+        StoreError::Corrupt { .. } | StoreError::NoBase { .. } => FailureKind::Corrupt,
+        _ => FailureKind::Invalid,
+    };
+    if !matches!(kind, FailureKind::Fenced | FailureKind::NotFound) {
+        tracing::warn!(error = chain(&error), ?kind, "page service request failed");
+    }
+    Failure::new(kind, chain(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_makes_an_endpoint_wait_and_a_fence_makes_it_stop() {
+        let branch: BranchId = "br-a-b-c".parse().unwrap();
+        assert_eq!(failure(StoreError::Full { path: "x".into() }).kind, FailureKind::Unavailable);
+        let fenced = StoreError::Fenced { branch, timeline: TimelineId::new(2), current: None };
+        assert_eq!(failure(fenced).kind, FailureKind::Fenced);
+    }
+
+    #[test]
+    fn a_short_control_file_is_corrupt() {
+        assert_eq!(catalog_version(&[0; 10]).unwrap_err().kind, FailureKind::Corrupt);
+        let mut control = vec![0; 8192];
+        control[12..16].copy_from_slice(&202_209_061_u32.to_le_bytes());
+        assert_eq!(catalog_version(&control).unwrap(), 202_209_061);
+    }
+}

@@ -1,0 +1,98 @@
+//! Processes and mounts of one endpoint that nobody answers for any more.
+//!
+//! A `scion compute` that was killed leaves its Postgres behind, with a data directory that answers no more. Before
+//! the endpoint starts again, and when it is deleted, nothing of it may be left.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::mount::UnmountFlags;
+use rustix::process::{Pid, Signal};
+
+/// How long a killed process may take to go.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Kills what runs in the endpoint directory `dir` and takes down its mount.
+pub fn clear_leftovers(dir: &Path) {
+    let deadline = Instant::now() + GONE_WITHIN;
+    loop {
+        let left = processes_of(dir);
+        for pid in &left {
+            // Gone already is as good.
+            let _ = rustix::process::kill_process(*pid, Signal::KILL);
+        }
+        if left.is_empty() || Instant::now() > deadline {
+            break;
+        }
+        // A backend that waits for the dead mount ends only when that is gone.
+        unmount(&dir.join("mnt"));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    unmount(&dir.join("mnt"));
+}
+
+/// Processes that are this endpoint's: its compute by the spec it was started with, its Postgres by where it works.
+fn processes_of(dir: &Path) -> Vec<Pid> {
+    let own = rustix::process::getpid();
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok().and_then(Pid::from_raw))
+        .filter(|pid| *pid != own && belongs_to(*pid, dir))
+        .collect()
+}
+
+fn belongs_to(pid: Pid, dir: &Path) -> bool {
+    let proc = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+    // A zombie has no working directory and no command line: it is nobody's.
+    if fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir)) {
+        return true;
+    }
+    let line = fs::read(proc.join("cmdline")).unwrap_or_default();
+    let spec = dir.join("spec.json");
+    let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    let compute = arguments.contains(&b"compute".as_slice());
+    let postgres = arguments.contains(&dir.join("mnt").as_os_str().as_encoded_bytes());
+    (compute && arguments.contains(&spec.as_os_str().as_encoded_bytes())) || postgres
+}
+
+/// Takes down a mount, even one that answers no more; nothing if there is none.
+fn unmount(at: &Path) {
+    if !is_mounted(at) {
+        return;
+    }
+    if rustix::mount::unmount(at, UnmountFlags::DETACH).is_ok() {
+        return;
+    }
+    let tried = Command::new("fusermount3").args(["-u", "-z", "--"]).arg(at).output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        tracing::warn!(mount = %at.display(), "cannot unmount");
+    }
+}
+
+fn is_mounted(at: &Path) -> bool {
+    let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    table.lines().filter_map(|line| line.split(' ').nth(1)).any(|mounted| Path::new(mounted) == at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_processes_of_this_endpoint_are_killed() {
+        let temp = tempfile::tempdir().unwrap();
+        let (mine, other) = (temp.path().join("ep-a"), temp.path().join("ep-ab"));
+        fs::create_dir_all(mine.join("mnt")).unwrap();
+        fs::create_dir_all(other.join("mnt")).unwrap();
+        let sleep =
+            |dir: &Path| Command::new("sleep").arg("60").current_dir(dir.join("mnt")).spawn().unwrap();
+        let (mut a, mut b) = (sleep(&mine), sleep(&other));
+        clear_leftovers(&mine);
+        assert!(!a.wait().unwrap().success());
+        assert!(b.try_wait().unwrap().is_none());
+        b.kill().unwrap();
+        b.wait().unwrap();
+    }
+}

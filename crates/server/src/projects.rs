@@ -1,0 +1,293 @@
+//! Projects: create, change, delete.
+//!
+//! A project is visible once its first endpoint runs. Until then its row says `creating`, and whatever fails, or a
+//! crash, removes all of it.
+
+use std::fs;
+use std::io;
+
+use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
+use api::project::{ProjectCreate, ProjectUpdate};
+use store::ClusterImport;
+
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::metadata::branch::{self, BranchRow};
+use crate::metadata::endpoint::{self, EndpointRow};
+use crate::metadata::operation::{self, Action, OperationRow};
+use crate::metadata::project::{self, ProjectRow};
+use crate::metadata::role;
+use crate::names;
+use crate::postgres::{MAJOR, Owner};
+use crate::state::{Server, branch_id};
+
+/// The longest history that can be asked for, in seconds: 30 days.
+const HISTORY_RETENTION_MAX_S: i64 = 2_592_000;
+/// The history kept if none is asked for: one day.
+const HISTORY_RETENTION_S: i64 = 86_400;
+
+/// A project that was made.
+#[derive(Debug)]
+pub struct Created {
+    /// Its row.
+    pub project: ProjectRow,
+    /// Its root branch.
+    pub branch: BranchRow,
+    /// The endpoint of that.
+    pub endpoint: EndpointRow,
+    /// What was done.
+    pub operations: Vec<OperationRow>,
+}
+
+/// Names in a new project.
+struct First {
+    branch: String,
+    role: String,
+    database: String,
+    password: String,
+}
+
+impl Server {
+    /// Makes a project and starts its root branch.
+    ///
+    /// # Errors
+    /// 400 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
+    pub fn create_project(&self, request: &ProjectCreate) -> Result<Created> {
+        let first = check_request(request)?;
+        let row = new_row(request)?;
+        self.metadata.write(|change| project::put(change, &row))?;
+        let created = self.fill_project(row.clone(), &first);
+        created.inspect_err(|error| {
+            tracing::warn!(project = row.id, %error, "project not created");
+            if let Err(error) = self.remove_project(&row.id) {
+                tracing::error!(project = row.id, %error, "cannot undo a project; the next start will");
+            }
+        })
+    }
+
+    fn fill_project(&self, mut row: ProjectRow, first: &First) -> Result<Created> {
+        let root = names::branch_id()?;
+        let begun = OperationRow::begun(Action::CreateTimeline, &row.id, &root, row.created_us)?;
+        self.import_cluster(&row.id, &root, first)?;
+        let branch = root_row(&row, root, &first.branch);
+        let wanted = BranchEndpointCreate {
+            kind: EndpointType::ReadWrite,
+            options: default_options(&row.default_endpoint_settings),
+        };
+        let (endpoint, ended) = self.metadata.write(|change| {
+            branch::insert(change, &branch)?;
+            role::insert_role(change, &branch.id, &first.role, &first.password, branch.created_us)?;
+            role::insert_database(change, &branch.id, &first.database, &first.role, branch.created_us)?;
+            let endpoint = crate::branches::insert_endpoint(change, &branch, &wanted)?;
+            let ended = begun.ended(None);
+            operation::put(change, &ended)?;
+            Ok((endpoint, ended))
+        })?;
+        let started = self.start_endpoint(&endpoint)?;
+        row.state = project::READY.to_owned();
+        self.metadata.write(|change| project::put(change, &row))?;
+        tracing::info!(project = row.id, "project created");
+        Ok(Created { project: row, branch, endpoint, operations: vec![ended, started] })
+    }
+
+    /// Makes a cluster, takes it into a new store, and removes it.
+    fn import_cluster(&self, project: &str, root: &str, first: &First) -> Result<()> {
+        let data_dir = self.dir.bootstrap(project);
+        let owner = Owner { role: &first.role, password: &first.password, database: &first.database };
+        self.postgres.make_cluster(&data_dir, &owner)?;
+        let import = ClusterImport { data_dir: data_dir.clone(), root: branch_id(root)? };
+        let store = store::Project::create(&self.dir.project(project), &import)?;
+        self.put_store(project, store);
+        fs::remove_dir_all(&data_dir).map_err(Error::io(format!("remove {}", data_dir.display())))
+    }
+
+    /// Changes a project.
+    ///
+    /// # Errors
+    /// 404 if it does not exist.
+    pub fn update_project(&self, id: &str, update: &ProjectUpdate) -> Result<ProjectRow> {
+        if let Some(name) = &update.name {
+            names::check_name("project", name)?;
+        }
+        check_retention(update.history_retention_seconds)?;
+        self.metadata.write(|change| {
+            let mut row = project::get(change, id)?;
+            if let Some(name) = &update.name {
+                row.name.clone_from(name);
+            }
+            row.history_retention_s = update.history_retention_seconds.unwrap_or(row.history_retention_s);
+            merge(&mut row.settings, update.settings.as_ref());
+            merge(&mut row.default_endpoint_settings, update.default_endpoint_settings.as_ref());
+            row.updated_us = clock::now_us();
+            project::put(change, &row)?;
+            Ok(row)
+        })
+    }
+
+    /// Deletes a project with everything in it.
+    ///
+    /// # Errors
+    /// 404 if it does not exist, 422 while it has a protected branch.
+    pub fn delete_project(&self, id: &str) -> Result<ProjectRow> {
+        let row = self.metadata.write(|change| {
+            let row = project::get(change, id)?;
+            if let Some(branch) = branch::all(change, id)?.into_iter().find(|branch| branch.protected) {
+                let text = format!(
+                    "project {id} has the protected branch {}\nhint: unprotect it first",
+                    branch.name
+                );
+                return Err(Error::refused("BRANCH_PROTECTED", text));
+            }
+            project::set_state(change, id, project::DELETING)?;
+            Ok(row)
+        })?;
+        self.remove_project(id)?;
+        tracing::info!(project = id, "project deleted");
+        Ok(row)
+    }
+
+    /// Removes every trace of a project, whatever there is of it.
+    ///
+    /// # Errors
+    /// Those of the file system and SQLite; calling again goes on.
+    pub fn remove_project(&self, id: &str) -> Result<()> {
+        self.metadata.write(|change| project::set_state(change, id, project::DELETING))?;
+        let endpoints = self.metadata.read(endpoint::all)?;
+        for endpoint in endpoints.iter().filter(|endpoint| endpoint.project_id == id) {
+            self.metadata.write(|change| {
+                endpoint::set_desired(change, &endpoint.id, endpoint::Desired::Gone, clock::now_us())
+            })?;
+            self.remove_endpoint(&endpoint.id)?;
+        }
+        let _tree = self.tree.lock();
+        self.drop_store(id);
+        for dir in [self.dir.bootstrap(id), self.dir.project(id)] {
+            match fs::remove_dir_all(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io(format!("remove {}", dir.display()))(error));
+                }
+                _ => {}
+            }
+        }
+        self.metadata.write(|change| project::remove(change, id))
+    }
+}
+
+fn check_request(request: &ProjectCreate) -> Result<First> {
+    if let Some(name) = &request.name {
+        names::check_name("project", name)?;
+    }
+    if let Some(major) = request.pg_version.filter(|major| *major != MAJOR) {
+        let text = format!(
+            "PostgreSQL {major} is not supported yet\nhint: leave out pg_version, or ask for {MAJOR}"
+        );
+        return Err(Error::refused("PG_VERSION_NOT_SUPPORTED", text));
+    }
+    check_retention(request.history_retention_seconds)?;
+    let asked = request.branch.clone().unwrap_or_default();
+    let first = First {
+        branch: asked.name.unwrap_or_else(|| "main".to_owned()),
+        role: asked.role_name.unwrap_or_else(|| "neondb_owner".to_owned()),
+        database: asked.database_name.unwrap_or_else(|| "neondb".to_owned()),
+        password: names::password()?,
+    };
+    names::check_name("branch", &first.branch)?;
+    names::check_sql_name("role", &first.role)?;
+    names::check_sql_name("database", &first.database)?;
+    Ok(first)
+}
+
+fn check_retention(seconds: Option<i64>) -> Result<()> {
+    if seconds.is_none_or(|seconds| (0..=HISTORY_RETENTION_MAX_S).contains(&seconds)) {
+        return Ok(());
+    }
+    Err(Error::malformed(format!("history_retention_seconds is 0 to {HISTORY_RETENTION_MAX_S}")))
+}
+
+fn new_row(request: &ProjectCreate) -> Result<ProjectRow> {
+    let id = names::project_id()?;
+    let now_us = clock::now_us();
+    let text =
+        |value: &Option<serde_json::Value>| value.as_ref().map_or("{}".to_owned(), ToString::to_string);
+    Ok(ProjectRow {
+        name: request.name.clone().unwrap_or_else(|| id.clone()),
+        id,
+        state: project::CREATING.to_owned(),
+        pg_version: MAJOR,
+        history_retention_s: request.history_retention_seconds.unwrap_or(HISTORY_RETENTION_S),
+        settings: text(&request.settings),
+        default_endpoint_settings: text(&request.default_endpoint_settings),
+        created_us: now_us,
+        updated_us: now_us,
+    })
+}
+
+fn root_row(project: &ProjectRow, id: String, name: &str) -> BranchRow {
+    let now_us = clock::now_us();
+    BranchRow {
+        id,
+        project_id: project.id.clone(),
+        name: name.to_owned(),
+        parent_id: None,
+        parent_lsn: None,
+        parent_time_us: None,
+        requested_lsn: None,
+        is_default: true,
+        protected: false,
+        deleting: false,
+        annotation: None,
+        created_us: now_us,
+        updated_us: now_us,
+    }
+}
+
+/// What of a project's default endpoint settings an endpoint is made with.
+fn default_options(settings: &str) -> EndpointOptions {
+    let value: serde_json::Value = serde_json::from_str(settings).unwrap_or_default();
+    let pg_settings = value.get("pg_settings").cloned();
+    let mut options: EndpointOptions = serde_json::from_value(value).unwrap_or_default();
+    options.settings = pg_settings.map(|settings| serde_json::json!({ "pg_settings": settings }));
+    options
+}
+
+/// Lays the fields of `update` over the JSON object in `text`.
+fn merge(text: &mut String, update: Option<&serde_json::Value>) {
+    let Some(serde_json::Value::Object(update)) = update else { return };
+    let mut object: serde_json::Map<_, _> = serde_json::from_str(text).unwrap_or_default();
+    object.extend(update.clone());
+    *text = serde_json::Value::Object(object).to_string();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_has_neons_default_names() {
+        let first = check_request(&ProjectCreate::default()).unwrap();
+        assert_eq!((first.branch.as_str(), first.role.as_str()), ("main", "neondb_owner"));
+        assert_eq!(first.database, "neondb");
+    }
+
+    #[test]
+    fn a_version_that_is_not_there_is_refused_by_number() {
+        let request = ProjectCreate { pg_version: Some(17), ..ProjectCreate::default() };
+        let error = check_request(&request).err().unwrap();
+        assert_eq!(error.status, 422);
+        assert!(error.message.contains("PostgreSQL 17"));
+    }
+
+    #[test]
+    fn settings_are_changed_field_by_field() {
+        let mut text = r#"{"a":1,"b":2}"#.to_owned();
+        merge(&mut text, Some(&serde_json::json!({"b": 3})));
+        assert_eq!(text, r#"{"a":1,"b":3}"#);
+    }
+
+    #[test]
+    fn default_endpoint_settings_reach_the_endpoint() {
+        let options = default_options(r#"{"autoscaling_limit_max_cu":1,"pg_settings":{"work_mem":"8MB"}}"#);
+        assert_eq!(options.autoscaling_limit_max_cu, Some(1.0));
+        assert_eq!(options.settings.unwrap()["pg_settings"]["work_mem"], "8MB");
+    }
+}

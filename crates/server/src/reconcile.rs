@@ -1,0 +1,74 @@
+//! The loop that makes what is be what should be: a look at every endpoint, once a second.
+//!
+//! Dead computes are started again, later and later when that keeps failing; what should be gone is removed. Slow
+//! actions run on threads of their own, so that one endpoint never delays the look at another.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::endpoints::Runtime;
+use crate::metadata::endpoint::{self, EndpointRow};
+use crate::plan::{self, Action, Seen};
+use crate::state::Server;
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Runs until the server closes.
+pub fn run(server: &Arc<Server>) {
+    while !server.closing.load(Ordering::Acquire) {
+        pass(server);
+        std::thread::sleep(EVERY);
+    }
+}
+
+/// One look at every endpoint.
+pub fn pass(server: &Arc<Server>) {
+    let rows = match server.metadata.read(endpoint::all) {
+        Ok(rows) => rows,
+        Err(error) => {
+            tracing::error!(%error, "cannot list endpoints");
+            return;
+        }
+    };
+    for row in rows {
+        let runtime = server.endpoints.of(&row.id);
+        // Whoever starts or stops it will say how it is.
+        let Some(turn) = runtime.turn.try_lock() else { continue };
+        let (seen, _) = server.look(&row.id);
+        drop(turn);
+        let action = plan::next(row.desired, seen);
+        if action == Action::Nothing || !due(&runtime) || runtime.in_hand.swap(true, Ordering::AcqRel) {
+            continue;
+        }
+        let server = Arc::clone(server);
+        std::thread::spawn(move || {
+            act(&server, &row, action, seen);
+            runtime.in_hand.store(false, Ordering::Release);
+        });
+    }
+}
+
+fn due(runtime: &Runtime) -> bool {
+    runtime.observed().retry_at.is_none_or(|at| at <= Instant::now())
+}
+
+fn act(server: &Server, row: &EndpointRow, action: Action, seen: Seen) {
+    // A request may have changed its mind since the look.
+    let now = server.metadata.read(|connection| endpoint::find(connection, &row.id));
+    if server.closing.load(Ordering::Acquire)
+        || now.is_ok_and(|now| now.is_none_or(|now| now.desired != row.desired))
+    {
+        return;
+    }
+    tracing::info!(endpoint = row.id, ?action, ?seen, "reconcile");
+    let result = match action {
+        Action::Nothing => Ok(()),
+        Action::Start => server.start_endpoint(row).map(|_| ()),
+        Action::Stop => server.stop_endpoint(row),
+        Action::Remove => server.remove_endpoint(&row.id),
+    };
+    if let Err(error) = result {
+        tracing::warn!(endpoint = row.id, ?action, %error, "reconcile failed");
+    }
+}

@@ -1,0 +1,95 @@
+//! What a crash left half-made is finished or undone, once, before the server answers.
+//!
+//! | found                                   | then                        |
+//! |-----------------------------------------|-----------------------------|
+//! | project row `creating` or `deleting`    | the project is removed      |
+//! | branch row `deleting`                   | the branch is removed       |
+//! | branch in a store without a row         | it is removed from the store|
+//! | endpoint row `gone`                     | the endpoint is removed     |
+//! | directory without a row                 | it is removed               |
+
+use std::collections::HashSet;
+use std::fs;
+
+use store::StoreError;
+
+use crate::error::{Error, Result};
+use crate::metadata::endpoint::{self, Desired};
+use crate::metadata::{branch, project};
+use crate::state::Server;
+
+/// Brings directories, stores and metadata into agreement.
+///
+/// # Errors
+/// Those of SQLite. What cannot be cleaned up is logged and left for the next start.
+pub fn run(server: &Server) -> Result<()> {
+    let projects = server.metadata.read(project::all)?;
+    for row in projects.iter().filter(|row| row.state != project::READY) {
+        log("project", &row.id, server.remove_project(&row.id));
+    }
+    for row in server.metadata.read(endpoint::all)?.iter().filter(|row| row.desired == Desired::Gone) {
+        log("endpoint", &row.id, server.remove_endpoint(&row.id));
+    }
+    for row in server.metadata.read(project::all)? {
+        if let Err(error) = recover_branches(server, &row.id) {
+            tracing::error!(project = row.id, %error, "project is not usable");
+        }
+    }
+    remove_strangers(server)
+}
+
+fn recover_branches(server: &Server, project: &str) -> Result<()> {
+    let store = server.store(project)?;
+    for row in server.metadata.read(|connection| branch::all(connection, project))? {
+        if row.deleting {
+            log("branch", &row.id, server.remove_branch(&row));
+        }
+    }
+    let rows = server.metadata.read(|connection| branch::all(connection, project))?;
+    let known: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+    let mut strangers: Vec<_> = store.branches()?.into_iter().map(|info| info.id).collect();
+    strangers.retain(|id| !known.contains(id.as_str()));
+    // Children before parents, without asking who is whose.
+    while !strangers.is_empty() {
+        let before = strangers.len();
+        let mut left = Vec::new();
+        for id in strangers {
+            match store.delete_branch(&id) {
+                Err(StoreError::HasChildren { .. }) => left.push(id),
+                result => log("branch", id.as_str(), result.map_err(Error::from)),
+            }
+        }
+        if left.len() == before {
+            tracing::error!(project, ?left, "branches without a row have children with one");
+            break;
+        }
+        strangers = left;
+    }
+    Ok(())
+}
+
+fn remove_strangers(server: &Server) -> Result<()> {
+    let projects: HashSet<String> =
+        server.metadata.read(project::all)?.into_iter().map(|row| row.id).collect();
+    let endpoints: HashSet<String> =
+        server.metadata.read(endpoint::all)?.into_iter().map(|row| row.id).collect();
+    for id in server.dir.names_in("endpoints")?.iter().filter(|id| !endpoints.contains(*id)) {
+        log("endpoint directory", id, server.remove_endpoint_files(id));
+    }
+    for id in server.dir.names_in("projects")?.iter().filter(|id| !projects.contains(*id)) {
+        let path = server.dir.project(id);
+        log("project directory", id, fs::remove_dir_all(&path).map_err(Error::io("remove")));
+    }
+    for id in server.dir.names_in("bootstrap")? {
+        let path = server.dir.bootstrap(&id);
+        log("bootstrap directory", &id, fs::remove_dir_all(&path).map_err(Error::io("remove")));
+    }
+    Ok(())
+}
+
+fn log(kind: &str, id: &str, result: Result<()>) {
+    match result {
+        Ok(()) => tracing::info!(kind, id, "removed what a crash left"),
+        Err(error) => tracing::error!(kind, id, %error, "cannot remove what a crash left"),
+    }
+}

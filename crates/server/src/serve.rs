@@ -1,0 +1,153 @@
+//! From options to a running server, and its end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::data_dir::{DataDir, ServerFile};
+use crate::error::Error;
+use crate::http::{Context, router};
+use crate::metadata::Metadata;
+use crate::postgres::Postgres;
+use crate::state::Server;
+use crate::{page_service, reconcile, recover};
+
+/// How long requests may take to end when the server does.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Where HTTP is answered; port 0 takes a free one.
+    pub http: SocketAddr,
+    /// Allows an address that other machines reach. The key then travels in the clear.
+    pub allow_remote: bool,
+    /// Directory of Postgres's programs; Debian's if `None`.
+    pub pg_bin: Option<PathBuf>,
+    /// User that Postgres runs as when this process is root; `postgres` if `None`.
+    pub run_as: Option<String>,
+    /// The program that is started as `PROGRAM compute --spec FILE`.
+    pub compute_exe: PathBuf,
+}
+
+/// Why the server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The address is not a loopback address and that was not allowed.
+    #[error("{0} can be reached by other machines; listen on 127.0.0.1, or say that this is wanted")]
+    NotLoopback(SocketAddr),
+    /// It could not be set up; the text names what and why.
+    #[error("{0}")]
+    Setup(String),
+    /// The address cannot be listened on.
+    #[error("listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// HTTP ended with an error.
+    #[error("serve HTTP")]
+    Http(#[source] std::io::Error),
+}
+
+impl From<Error> for ServeError {
+    fn from(error: Error) -> Self {
+        Self::Setup(error.message)
+    }
+}
+
+/// Serves until SIGTERM, SIGINT or `POST /shutdown`. After a signal endpoints go on and are found again by the next
+/// server; after a shutdown they are stopped.
+///
+/// # Errors
+/// What kept it from starting.
+pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
+    if !options.http.ip().is_loopback() && !options.allow_remote {
+        return Err(ServeError::NotLoopback(options.http));
+    }
+    let postgres = Postgres::find(options.pg_bin.as_deref(), options.run_as.as_deref())?;
+    let dir = DataDir::open(&options.data_dir)?;
+    let key = dir.api_key()?;
+    let metadata = Metadata::open(&dir.metadata())?;
+    let server = Arc::new(Server::new(dir, metadata, postgres, options.compute_exe.clone()));
+    recover::run(&server)?;
+    let socket = page_service::listen(&server.dir.serve_socket())?;
+    let pages = Arc::clone(&server);
+    std::thread::spawn(move || page_service::run(&socket, &pages));
+    // What runs is known before the first request is answered.
+    reconcile::pass(&server);
+    let loop_server = Arc::clone(&server);
+    let reconciler = std::thread::spawn(move || reconcile::run(&loop_server));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| ServeError::Setup(format!("start threads: {error}")))?;
+    let result = runtime.block_on(serve_http(options.http, &server, &key));
+    server.dir.remove_server_file();
+    server.closing.store(true, Ordering::Release);
+    runtime.shutdown_timeout(DRAIN_WITHIN);
+    if reconciler.join().is_err() {
+        tracing::error!("the reconciler panicked");
+    }
+    result
+}
+
+async fn serve_http(address: SocketAddr, server: &Arc<Server>, key: &str) -> Result<(), ServeError> {
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
+    let local = listener.local_addr().map_err(|source| ServeError::Listen { address, source })?;
+    let shutdown = Arc::new(Notify::new());
+    let app = router(Context::new(Arc::clone(server), Arc::clone(&shutdown), key));
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Http)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Http)?;
+    let url = format!("http://{local}");
+    server.dir.write_server_file(&ServerFile { url: url.clone(), pid: std::process::id() })?;
+    tracing::info!(url, data_dir = %server.dir.path().display(), "serving");
+    let ending = Arc::new(Notify::new());
+    let told = Arc::clone(&ending);
+    let graceful = axum::serve(listener, app).with_graceful_shutdown(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: endpoints go on"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: endpoints go on"),
+            () = shutdown.notified() => tracing::info!("shutdown: endpoints are stopped"),
+        }
+        told.notify_one();
+    });
+    let drained_or_late = async {
+        ending.notified().await;
+        tokio::time::sleep(DRAIN_WITHIN).await;
+    };
+    tokio::select! {
+        result = graceful => result.map_err(ServeError::Http),
+        () = drained_or_late => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_machines_are_not_served_unasked() {
+        let options = ServeOptions {
+            data_dir: PathBuf::from("/nonexistent"),
+            http: SocketAddr::from(([0, 0, 0, 0], 0)),
+            allow_remote: false,
+            pg_bin: None,
+            run_as: None,
+            compute_exe: PathBuf::from("/nonexistent"),
+        };
+        assert!(matches!(serve(&options), Err(ServeError::NotLoopback(_))));
+    }
+}

@@ -1,0 +1,89 @@
+//! What all parts of the running server share.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::Mutex;
+use types::BranchId;
+
+use crate::data_dir::DataDir;
+use crate::endpoints::Endpoints;
+use crate::error::{Error, Result};
+use crate::metadata::Metadata;
+use crate::postgres::Postgres;
+
+/// The running server, without its HTTP side.
+pub struct Server {
+    /// The data directory.
+    pub dir: DataDir,
+    /// The metadata.
+    pub metadata: Metadata,
+    /// The Postgres that projects are made with.
+    pub postgres: Postgres,
+    /// The program that is started as `PROGRAM compute --spec FILE`.
+    pub compute_exe: PathBuf,
+    /// What is known of each endpoint's process.
+    pub endpoints: Endpoints,
+    /// Held while a branch is made or removed, so that store and metadata change together.
+    pub tree: Mutex<()>,
+    /// Set when the server is to end with its endpoints: none is started any more.
+    pub closing: AtomicBool,
+    /// When the server started, microseconds since 1970.
+    pub started_us: i64,
+    stores: Mutex<HashMap<String, Arc<store::Project>>>,
+}
+
+impl Server {
+    /// A server over an opened data directory.
+    pub fn new(dir: DataDir, metadata: Metadata, postgres: Postgres, compute_exe: PathBuf) -> Self {
+        Self {
+            dir,
+            metadata,
+            postgres,
+            compute_exe,
+            endpoints: Endpoints::default(),
+            tree: Mutex::new(()),
+            closing: AtomicBool::new(false),
+            started_us: crate::clock::now_us(),
+            stores: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The store of a project, opened if it is not.
+    ///
+    /// # Errors
+    /// Those of the store; a store that cannot be opened is 503.
+    pub fn store(&self, project: &str) -> Result<Arc<store::Project>> {
+        let mut stores = self.stores.lock();
+        if let Some(store) = stores.get(project) {
+            return Ok(Arc::clone(store));
+        }
+        let opened = store::Project::open(&self.dir.project(project)).map_err(|error| {
+            let text = crate::error::chain(&error);
+            Error::unavailable(format!("the store of project {project} cannot be opened: {text}"))
+        })?;
+        let store = Arc::new(opened);
+        stores.insert(project.to_owned(), Arc::clone(&store));
+        Ok(store)
+    }
+
+    /// Keeps a store that was just made.
+    pub fn put_store(&self, project: &str, store: store::Project) {
+        self.stores.lock().insert(project.to_owned(), Arc::new(store));
+    }
+
+    /// Forgets a store whose project is deleted.
+    pub fn drop_store(&self, project: &str) {
+        self.stores.lock().remove(project);
+    }
+}
+
+/// A branch id out of the metadata or of a generator.
+///
+/// # Errors
+/// 404 for text that cannot be one.
+pub fn branch_id(text: &str) -> Result<BranchId> {
+    text.parse().map_err(|_| Error::not_found("branch", text))
+}
