@@ -1,0 +1,166 @@
+//! Postgres is the oracle: with `wal_consistency_checking` every record carries the page as it was after it.
+//!
+//! One workload is recorded; its WAL is replayed page by page. Every result is compared with the image in its record,
+//! and at the end every page with the file that the stopped server left: visibility maps and SLRUs byte for byte, as
+//! no image covers them, the rest without their hints.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod damage;
+mod postgres;
+mod replay;
+
+use std::path::Path;
+
+use redo::page;
+use replay::{Replayed, difference, read_page, replay};
+use types::{Fork, Key, Page, RelFork};
+use wal::RmgrId;
+
+/// Record types that the workload must have verified, as resource manager and type.
+const MUST_BE_VERIFIED: [&str; 29] = [
+    "Heap 00",
+    "Heap 10",
+    "Heap 20",
+    "Heap 40",
+    "Heap 50",
+    "Heap 60",
+    "Heap 70",
+    "Heap2 10",
+    "Heap2 20",
+    "Heap2 30",
+    "Heap2 40",
+    "Heap2 40 vm",
+    "Heap2 50",
+    "Heap2 60",
+    "Btree 00",
+    "Btree 10",
+    "Btree 20",
+    "Btree 30",
+    "Btree 40",
+    "Btree 50",
+    "Btree 60",
+    "Btree 70",
+    "Btree 80",
+    "Btree 90",
+    "Btree A0",
+    "Btree B0",
+    "Btree C0",
+    "Btree E0",
+    "Sequence 00",
+];
+
+/// Effects that no image covers; the files of the stopped server do.
+const MUST_BE_APPLIED: [&str; 18] = [
+    "Heap 00 vm",
+    "Heap 10 vm",
+    "Heap 20 vm",
+    "Heap 40 vm",
+    "Heap 60 vm",
+    "Heap2 50 vm",
+    "Storage 20 vm",
+    "XLOG A0",
+    "XLOG B0",
+    "CLOG 00 pg_xact",
+    "CommitTs 00 pg_commit_ts",
+    "MultiXact 00 pg_multixact/offsets",
+    "Transaction 00 pg_xact",
+    "Transaction 20 pg_xact",
+    "Transaction 30 pg_xact",
+    "Transaction 00 pg_commit_ts",
+    "MultiXact 20 pg_multixact/offsets",
+    "MultiXact 20 pg_multixact/members",
+];
+
+#[test]
+fn replay_gives_the_pages_that_postgres_wrote() {
+    let recorded = postgres::record_workload();
+    let replayed = replay(&recorded.base, &recorded.after, &mut |_, _, _| {});
+    print_counts(&replayed);
+    assert!(
+        replayed.mismatches.is_empty(),
+        "{:#?}",
+        &replayed.mismatches[..replayed.mismatches.len().min(10)]
+    );
+    the_stopped_server_has_the_same_pages(&recorded.after, &replayed);
+    a_single_wrong_bit_is_noticed(&recorded.base, &recorded.after);
+    the_workload_reaches_every_routine(&replayed);
+    damage::damaged_records_and_pages_do_not_panic(&replayed.samples);
+}
+
+fn print_counts(replayed: &Replayed) {
+    println!("{} records, {} pages", replayed.records, replayed.pages.len());
+    for (name, count) in &replayed.counts {
+        println!("{name:<40} applied {:>8}  verified {:>8}", count.applied, count.verified);
+    }
+}
+
+fn the_workload_reaches_every_routine(replayed: &Replayed) {
+    let count = |name: &str| replayed.counts.get(name).copied().unwrap_or_default();
+    let unverified: Vec<_> = MUST_BE_VERIFIED.iter().filter(|name| count(name).verified == 0).collect();
+    let unapplied: Vec<_> = MUST_BE_APPLIED.iter().filter(|name| count(name).applied == 0).collect();
+    assert!(unverified.is_empty() && unapplied.is_empty(), "not reached: {unverified:?} {unapplied:?}");
+}
+
+fn the_stopped_server_has_the_same_pages(after: &Path, replayed: &Replayed) {
+    let (mut maps, mut slrus, mut others) = (0, 0, 0);
+    for (key, ours) in &replayed.pages {
+        match *key {
+            Key::RelBlock(RelFork { fork: Fork::Visibility, .. }, block) => {
+                let Some(theirs) = read_page(after, key) else { continue };
+                let mut ours = ours.clone();
+                redo::set_checksum(&mut ours, block);
+                assert_eq!(first_difference(&ours, &theirs), None, "{key:?}");
+                maps += 1;
+            }
+            Key::SlruBlock(..) => {
+                let theirs = read_page(after, key).expect("SLRU pages stay");
+                assert_eq!(first_difference(ours, &theirs), None, "{key:?}");
+                slrus += 1;
+            }
+            Key::RelBlock(_, block) => {
+                let Some(theirs) = read_page(after, key) else { continue };
+                let kind = kind_of(&theirs);
+                if kind != RmgrId::SEQ {
+                    // A sequence's record is up to 32 values ahead of its page, on purpose.
+                    assert_eq!(difference(ours, &theirs, kind, block), None, "{key:?}");
+                }
+                if !page::is_new(&theirs) {
+                    assert_eq!(redo::checksum(&theirs, block), page::stored_checksum(&theirs), "{key:?}");
+                }
+                others += 1;
+            }
+            _ => {}
+        }
+    }
+    println!("equal to the stopped server's files: {maps} maps, {slrus} SLRU pages, {others} others");
+    assert!(maps > 10 && slrus > 5 && others > 1000, "{maps} maps, {slrus} SLRU pages, {others} others");
+}
+
+fn first_difference(ours: &Page, theirs: &Page) -> Option<usize> {
+    ours.iter().zip(theirs.iter()).position(|(a, b)| a != b)
+}
+
+/// Whose page it is, by the size of its special area.
+fn kind_of(page: &Page) -> RmgrId {
+    match page::special(page) {
+        8176 => RmgrId::BTREE,
+        8184 => RmgrId::SEQ,
+        _ => RmgrId::HEAP,
+    }
+}
+
+fn a_single_wrong_bit_is_noticed(base: &Path, after: &Path) {
+    let mut flipped = false;
+    let mut flip = |record: &wal::Record<'_>, key: &Key, page: &mut Page| {
+        let is_insert = record.rmgr == RmgrId::HEAP && record.op() == 0x00;
+        let to_flip = is_insert && matches!(key, Key::RelBlock(RelFork { fork: Fork::Main, .. }, _));
+        if to_flip && !flipped {
+            let at = page::upper(page) + 22; // the new tuple's hoff
+            page[at] ^= 1;
+            flipped = true;
+        }
+    };
+    let replayed = replay(base, after, &mut flip);
+    assert_eq!(replayed.mismatches.len(), 1, "{:?}", replayed.mismatches);
+}

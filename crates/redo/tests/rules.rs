@@ -1,0 +1,197 @@
+//! The rules every record follows, and that no bytes at all make redo panic.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod build;
+
+use build::{Block, record};
+use proptest::prelude::*;
+use redo::{RedoContext, RedoError, apply, page};
+use types::{BLOCK_SIZE, BlockNumber, Fork, Key, Lsn, Page, RelFork, RelTag, SlruKind};
+use wal::Record;
+
+const CX: RedoContext = RedoContext { checksums: true };
+const HEAP: u8 = 10;
+const HEAP2: u8 = 9;
+const HASH: u8 = 12;
+const INSERT: u8 = 0x00;
+const INSERT_INIT: u8 = 0x80;
+
+fn lsn(raw: u64) -> Lsn {
+    Lsn::from_raw(raw).unwrap()
+}
+
+fn key(fork: Fork, block: u32) -> Key {
+    let rel = RelTag { tablespace: 1663, database: 5, relation: 16384 };
+    Key::RelBlock(RelFork { rel, fork }, BlockNumber::new(block))
+}
+
+fn block<'a>(id: u8, block: u32, data: &'a [u8]) -> Block<'a> {
+    Block { id, fork: 0, will_init: false, image: None, block, data }
+}
+
+fn run(bytes: &[u8], key: Key, page: &mut Page, end: u64) -> Result<(), RedoError> {
+    apply(&CX, &key, page, &Record::decode(lsn(8), bytes).unwrap(), lsn(end))
+}
+
+/// An insertion of a tuple of 8 data bytes as item `item`; the tuple's data begin at 24.
+fn insert(info: u8, item: u16, flags: u8) -> Vec<u8> {
+    let [low, high] = item.to_le_bytes();
+    let mut target = block(0, 3, &[1, 0, 0, 0, 24, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    target.will_init = info == INSERT_INIT;
+    record(HEAP, info, &[target], &[low, high, flags])
+}
+
+fn one_tuple() -> Page {
+    let mut page = Page::zeroed();
+    run(&insert(INSERT_INIT, 1, 0), key(Fork::Main, 3), &mut page, 100).unwrap();
+    page
+}
+
+#[test]
+fn a_record_moves_the_page_to_its_end() {
+    let mut page = one_tuple();
+    assert_eq!(page::lsn(&page), Some(lsn(100)));
+    run(&insert(INSERT, 2, 0), key(Fork::Main, 3), &mut page, 200).unwrap();
+    assert_eq!((page::lsn(&page), page::max_offset(&page)), (Some(lsn(200)), 2));
+}
+
+#[test]
+fn a_record_that_the_page_already_has_changes_nothing() {
+    let before = one_tuple();
+    for end in [99, 100] {
+        let mut page = before.clone();
+        run(&insert(INSERT, 2, 0), key(Fork::Main, 3), &mut page, end).unwrap();
+        assert_eq!(page, before);
+    }
+}
+
+#[test]
+fn a_record_that_begins_a_page_ignores_what_was_there() {
+    let mut page = Page::from_slice(&[0xFF; BLOCK_SIZE]).unwrap();
+    run(&insert(INSERT_INIT, 1, 0), key(Fork::Main, 3), &mut page, 100).unwrap();
+    assert_eq!(page, one_tuple());
+}
+
+#[test]
+fn a_page_that_was_never_made_cannot_be_changed() {
+    let error = run(&insert(INSERT, 1, 0), key(Fork::Main, 3), &mut Page::zeroed(), 100).unwrap_err();
+    assert!(matches!(error, RedoError::Malformed { .. }), "{error}");
+}
+
+#[test]
+fn an_image_is_restored_for_any_resource_manager_and_gets_the_records_end() {
+    let image = one_tuple();
+    let target = Block { image: Some(&image[..]), ..block(0, 3, &[]) };
+    let bytes = record(HASH, 0x10, &[target], &[]);
+    let mut page = Page::from_slice(&[0xFF; BLOCK_SIZE]).unwrap();
+    run(&bytes, key(Fork::Main, 3), &mut page, 50).unwrap();
+    assert_eq!(page::lsn(&page), Some(lsn(50)));
+    assert_eq!(page[8..], image[8..]);
+}
+
+#[test]
+fn an_image_of_a_new_page_keeps_its_zero_lsn() {
+    let target = Block { image: Some(&[0; BLOCK_SIZE]), ..block(0, 3, &[]) };
+    let mut page = one_tuple();
+    run(&record(0, 0xB0, &[target], &[]), key(Fork::Main, 3), &mut page, 500).unwrap();
+    assert_eq!(page, Page::zeroed());
+}
+
+#[test]
+fn a_type_without_replay_is_an_error_that_names_record_and_page() {
+    let bytes = record(HASH, 0x20, &[block(0, 3, &[1])], &[]);
+    let error = run(&bytes, key(Fork::Main, 3), &mut one_tuple(), 500).unwrap_err();
+    assert!(matches!(error, RedoError::Unsupported { .. }));
+    assert_eq!(
+        error.to_string(),
+        "cannot replay Hash record 0x20 at 0/8 on block 3 of 1663/5/16384: record type not supported"
+    );
+}
+
+#[test]
+fn a_page_that_the_record_does_not_touch_is_an_error() {
+    for other in [key(Fork::Main, 4), key(Fork::Visibility, 0), Key::SlruBlock(SlruKind::Clog, 0)] {
+        let error = run(&insert(INSERT, 2, 0), other, &mut one_tuple(), 500).unwrap_err();
+        assert!(matches!(error, RedoError::Untouched { .. }), "{error}");
+    }
+}
+
+#[test]
+fn visibility_bits_are_cleared_whatever_the_maps_lsn_and_leave_it() {
+    let map = key(Fork::Visibility, 0);
+    let set = Block { fork: 2, ..block(0, 0, &[]) };
+    let set = record(HEAP2, 0x40, &[set, block(1, 3, &[])], &[0, 0, 0, 0, 3]);
+    let mut page = Page::zeroed();
+    run(&set, map, &mut page, 900).unwrap();
+    assert_eq!((page[24], page::lsn(&page)), (0b1100_0000, Some(lsn(900))));
+    run(&insert(INSERT, 2, 1), map, &mut page, 200).unwrap();
+    assert_eq!((page[24], page::lsn(&page)), (0, Some(lsn(900))));
+    run(&set, map, &mut page, 900).unwrap();
+    assert_eq!(page[24], 0, "setting bits is guarded by the LSN");
+}
+
+#[test]
+fn without_checksums_an_all_visible_heap_page_keeps_its_lsn() {
+    let set = Block { fork: 2, ..block(0, 0, &[]) };
+    let bytes = record(HEAP2, 0x40, &[set, block(1, 3, &[])], &[0, 0, 0, 0, 3]);
+    let visible = Record::decode(lsn(8), &bytes).unwrap();
+    for (checksums, expected) in [(true, 900), (false, 100)] {
+        let mut page = one_tuple();
+        apply(&RedoContext { checksums }, &key(Fork::Main, 3), &mut page, &visible, lsn(900)).unwrap();
+        assert_eq!((page::flags(&page), page::lsn(&page)), (4, Some(lsn(expected))));
+    }
+}
+
+fn any_page() -> impl Strategy<Value = Page> {
+    let noise = prop::collection::vec(any::<u8>(), BLOCK_SIZE);
+    let header = (24u16..400, 400u16..8176, prop::sample::select(vec![8176u16, 8184, 8192, 8191, 9000]));
+    (noise, header, any::<bool>()).prop_map(|(mut bytes, (lower, upper, special), keep_noise)| {
+        bytes[..8].fill(0);
+        if !keep_noise {
+            bytes[12..14].copy_from_slice(&lower.to_le_bytes());
+            bytes[14..16].copy_from_slice(&upper.to_le_bytes());
+            bytes[16..18].copy_from_slice(&special.to_le_bytes());
+        }
+        Page::from_slice(&bytes).unwrap()
+    })
+}
+
+/// Small numbers are likelier to be item numbers and counts that exist.
+fn any_data() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(prop_oneof![Just(0u8), 0u8..40, any::<u8>()], 0..200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_record_and_page_make_redo_panic(
+        rmgr in prop_oneof![Just(1u8), Just(2), Just(3), Just(6), Just(9), Just(10), Just(11), Just(15), Just(18), any::<u8>()],
+        info in any::<u8>(),
+        ids in prop::collection::vec((0u8..5, any::<bool>(), any_data()), 0..4),
+        main in any_data(),
+        page in any_page(),
+        fork in 0u8..4,
+        slru in 0u8..4,
+    ) {
+        let blocks: Vec<_> = ids
+            .iter()
+            .enumerate()
+            .map(|(n, (id, will_init, data))| {
+                Block { id: *id, fork: if n == 0 { fork } else { 0 }, will_init: *will_init, image: None, block: n as u32, data }
+            })
+            .collect();
+        let bytes = record(rmgr, info, &blocks, &main);
+        let mut keys = vec![Key::SlruBlock(SlruKind::from_raw(slru).unwrap(), u32::from(info) % 2)];
+        keys.extend([key(Fork::Visibility, 0), key(Fork::from_raw(fork).unwrap(), 0), key(Fork::Main, 1), key(Fork::Main, 2)]);
+        for key in keys {
+            let _ = run(&bytes, key, &mut page.clone(), 1 << 40);
+        }
+    }
+
+    #[test]
+    fn no_page_makes_masking_panic(mut page in any_page(), rmgr in 8u8..18) {
+        redo::mask::mask(&mut page, wal::RmgrId(rmgr), BlockNumber::new(1));
+    }
+}
