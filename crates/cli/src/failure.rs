@@ -57,7 +57,7 @@ pub fn io(what: impl std::fmt::Display, error: &std::io::Error) -> Failure {
     Failure::new(Kind::Failed, format!("could not {what}: {reason}"))
 }
 
-/// The failure an HTTP answer stands for. A second line of `message` that begins with `hint:` is the way out.
+/// The failure an HTTP answer stands for; `message` is as [`from_words`] takes it.
 pub fn from_http(status: u16, message: &str) -> Failure {
     let kind = match status {
         400 => Kind::Usage,
@@ -66,13 +66,20 @@ pub fn from_http(status: u16, message: &str) -> Failure {
         409 | 423 => Kind::Conflict,
         _ => Kind::Failed,
     };
-    let (message, hint) = match message.split_once("\nhint:") {
-        Some((message, hint)) => (message, Some(hint.trim())),
-        None => (message, hint_for(status)),
-    };
-    let message =
-        if message.is_empty() { format!("the server answered HTTP {status}") } else { message.to_owned() };
-    Failure { kind, message, hint: hint.map(str::to_owned) }
+    if message.is_empty() {
+        return from_words(kind, &format!("the server answered HTTP {status}"));
+    }
+    let failure = from_words(kind, message);
+    let hint = failure.hint.or_else(|| hint_for(status).map(str::to_owned));
+    Failure { hint, ..failure }
+}
+
+/// A failure whose words may have a second line that begins with `hint:` and says the way out.
+pub fn from_words(kind: Kind, words: &str) -> Failure {
+    match words.split_once("\nhint:") {
+        Some((message, hint)) => Failure::new(kind, message).hint(hint.trim()),
+        None => Failure::new(kind, words),
+    }
 }
 
 fn hint_for(status: u16) -> Option<&'static str> {

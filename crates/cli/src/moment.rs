@@ -42,7 +42,9 @@ pub fn parse(text: &str, now: &Zoned) -> Result<Moment, Failure> {
     } else {
         None
     };
-    time.map(Moment::Time).ok_or_else(|| {
+    // Commit times have microseconds; what is finer would only make the request unreadable.
+    let whole = |time: Timestamp| Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time);
+    time.map(|time| Moment::Time(whole(time))).ok_or_else(|| {
         Failure::new(Kind::Usage, format!("{text:?} is neither a log position nor a time")).hint(
             "write it like 0/5A3C1E8, 14:03:07, \"2026-03-01 14:03:07\", 2026-03-01T14:03:07Z or \"5 minutes ago\"",
         )

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use server::{ServeError, ServeOptions};
 
 use crate::args::Global;
-use crate::failure::{Failure, Kind};
+use crate::failure::{self, Failure, Kind};
 use crate::place;
 
 /// Where Debian puts the programs of PostgreSQL 15.
@@ -16,20 +17,58 @@ pub const PG_BIN: &str = "/usr/lib/postgresql/15/bin";
 /// Run the server: API, page store and one compute process for each running endpoint.
 #[derive(Args)]
 pub struct Serve {
-    /// Address of the HTTP API.
+    /// Address of the HTTP API; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:7080", value_name = "ADDRESS")]
     http: SocketAddr,
     /// Directory with the programs of PostgreSQL 15.
     #[arg(long, env = "SCION_PG_BIN", default_value = PG_BIN, value_name = "DIR")]
     pg_bin: PathBuf,
+    /// When run as root: the user PostgreSQL runs as [default: postgres].
+    #[arg(long, value_name = "USER")]
+    run_as: Option<String>,
+    /// Listen on an address other machines can reach, although the key travels in the clear.
+    #[arg(long)]
+    allow_remote: bool,
 }
 
 impl Serve {
     /// Runs the verb.
     pub fn run(&self, global: &Global) -> Result<ExitCode, Failure> {
-        let _data_dir = place::data_dir(global)?;
-        let _options = (self.http, &self.pg_bin);
-        Err(Failure::new(Kind::Failed, "this build has no server"))
+        log_to_stderr();
+        let compute_exe =
+            std::env::current_exe().map_err(|error| failure::io("find the program scion itself", &error))?;
+        let options = ServeOptions {
+            data_dir: place::data_dir(global)?,
+            http: self.http,
+            allow_remote: self.allow_remote,
+            pg_bin: Some(self.pg_bin.clone()),
+            run_as: self.run_as.clone(),
+            compute_exe,
+        };
+        server::serve(&options).map(|()| ExitCode::SUCCESS).map_err(|error| explained(&error))
+    }
+}
+
+fn explained(error: &ServeError) -> Failure {
+    match error {
+        ServeError::NotLoopback(_) => Failure::new(Kind::Refused, error.to_string())
+            .hint("add --allow-remote if that is what you want; an ssh tunnel is safer"),
+        ServeError::Listen { address, source } => {
+            let failure = failure::io(format!("listen on {address}"), source);
+            if source.kind() == std::io::ErrorKind::AddrInUse {
+                return Failure { kind: Kind::Conflict, ..failure }
+                    .hint("another program listens there; name another address with --http");
+            }
+            failure.hint("name another address with --http")
+        }
+        ServeError::Http(source) => failure::io("serve HTTP", source),
+        error => {
+            let failure = failure::from_words(Kind::Failed, &error.to_string());
+            if failure.hint.is_some() {
+                return failure;
+            }
+            failure.hint("`scion doctor` says what this machine lacks")
+        }
     }
 }
 

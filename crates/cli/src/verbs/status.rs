@@ -46,7 +46,7 @@ fn server(client: &Client, status: &Value) {
     let started = output::age(wire::text(status, "started_at"), Timestamp::now());
     let pid = wire::number(status, "pid").unwrap_or_default();
     let rows = [
-        ("server", format!("{} version {}, process {pid}", client.url(), wire::text(status, "version"))),
+        ("address", format!("{}, version {}, process {pid}", client.url(), wire::text(status, "version"))),
         ("started", started),
         ("memory", size("memory_bytes")),
         ("data", wire::text(status, "data_dir").to_owned()),

@@ -28,52 +28,49 @@ pub struct Stop {
 impl Stop {
     /// Runs the verb.
     pub fn run(&self, global: &Global) -> Result<(), Failure> {
+        if global.api.is_some() {
+            return self.run_remote(global);
+        }
         let dir = place::data_dir(global)?;
         let pid = place::server_json(&dir)?
             .and_then(|json| wire::number(&json, "pid"))
             .filter(|pid| is_scion(*pid));
-        if pid.is_none() && global.api.is_some() {
-            return Err(Failure::new(Kind::Usage, "a server can be stopped on its own machine only")
-                .hint("run `scion stop --data-dir DIR` there"));
+        let Some(pid) = pid else {
+            let stopped = if self.keep_endpoints { 0 } else { stop_orphans(&dir.join("endpoints"))? };
+            output::words(&format!("no server runs on {}; stopped {stopped} endpoints", dir.display()));
+            return Ok(());
+        };
+        if self.keep_endpoints {
+            terminate(pid)?;
+            wait_for_end(pid)?;
+            output::words(&format!("stopped the server (process {pid}); its endpoints go on"));
+            return Ok(());
         }
-        let mut stopped = 0;
-        if !self.keep_endpoints {
-            let _progress = progress::start("stopping endpoints: waiting for their last WAL to be stored");
-            if pid.is_some() {
-                stopped += suspend_all(&Client::new(place::server(global)?))?;
-            }
-            stopped += stop_orphans(&dir.join("endpoints"))?;
+        let stopped = shut_down(&Client::new(place::server(global)?))?;
+        wait_for_end(pid)?;
+        output::words(&format!("stopped {stopped} endpoints and the server (process {pid})"));
+        Ok(())
+    }
+
+    fn run_remote(&self, global: &Global) -> Result<(), Failure> {
+        if self.keep_endpoints {
+            return Err(Failure::new(Kind::Usage, "--keep-endpoints works on the server's own machine only")
+                .hint("run `scion stop --keep-endpoints --data-dir DIR` there"));
         }
-        match pid {
-            Some(pid) => {
-                let _progress = progress::start("stopping the server");
-                end(pid)?;
-                output::words(&format!("stopped {stopped} endpoints and the server (process {pid})"));
-            }
-            None => {
-                output::words(&format!("no server runs on {}; stopped {stopped} endpoints", dir.display()))
-            }
-        }
+        let stopped = shut_down(&Client::new(place::server(global)?))?;
+        output::words(&format!("stopped {stopped} endpoints and the server"));
         Ok(())
     }
 }
 
-/// Asks the server to stop every endpoint that is not idle; returns how many.
-fn suspend_all(client: &Client) -> Result<usize, Failure> {
-    let mut stopped = 0;
-    for project in client.list("/projects", "projects")? {
-        let id = wire::percent_encoded(wire::text(&project, "id"));
-        for endpoint in client.list(&format!("/projects/{id}/endpoints"), "endpoints")? {
-            if wire::text(&endpoint, "current_state") == "idle" {
-                continue;
-            }
-            let endpoint = wire::percent_encoded(wire::text(&endpoint, "id"));
-            let answer = client.post(&format!("/projects/{id}/endpoints/{endpoint}/suspend"), &json!({}))?;
-            client.wait(wire::text(&project, "id"), &answer)?;
-            stopped += 1;
-        }
-    }
-    Ok(stopped)
+/// Asks the server to stop its endpoints and then itself; returns how many endpoints ran.
+fn shut_down(client: &Client) -> Result<usize, Failure> {
+    let _progress = progress::start("stopping endpoints: waiting for their last WAL to be stored");
+    let status = client.get("/status")?;
+    let endpoints = wire::list(&status, "endpoints");
+    let running = endpoints.iter().filter(|endpoint| wire::text(endpoint, "current_state") != "idle").count();
+    client.post("/shutdown", &json!({}))?;
+    Ok(running)
 }
 
 /// Stops endpoints that still listen on their control sockets in `endpoints`; returns how many.
@@ -118,7 +115,7 @@ fn name_and_state(stat: &str) -> Option<(&str, char)> {
     Some((name, tail.trim_start().chars().next()?))
 }
 
-fn end(pid: u64) -> Result<(), Failure> {
+fn terminate(pid: u64) -> Result<(), Failure> {
     let Ok(raw) = libc::pid_t::try_from(pid) else {
         return Err(Failure::new(Kind::Failed, format!("{pid} in server.json is not a process id")));
     };
@@ -127,6 +124,11 @@ fn end(pid: u64) -> Result<(), Failure> {
         return Err(failure::io(format!("stop process {pid}"), &std::io::Error::last_os_error())
             .hint("run this as the user who runs `scion serve`"));
     }
+    Ok(())
+}
+
+fn wait_for_end(pid: u64) -> Result<(), Failure> {
+    let _progress = progress::start("waiting for the server to end");
     let asked = Instant::now();
     while is_scion(pid) {
         if asked.elapsed() > ENDING_LIMIT {
