@@ -12,9 +12,10 @@
 //! One thread, this one, makes all decisions; others only send it events: the file system (an overlay write failed),
 //! the watcher of the `postgres` process, the WAL stream, the control socket, signals.
 //!
-//! Not here: how a start is done (`start`), who listens on the socket (`listener`).
+//! Not here: how a start is done (`start`, `prepare`), who listens on the socket (`listener`).
 
 mod listener;
+mod prepare;
 mod start;
 
 use std::path::Path;
@@ -87,7 +88,7 @@ pub fn run(spec: EndpointSpec) -> Result<ExitCode, Error> {
     let _lock = process::lock_now(&spec.dir.join("compute.lock"))?;
     let agent = Arc::new(Agent::new(spec));
     process::become_subreaper();
-    listener::take_signals(&agent);
+    listener::take_signals(&agent)?;
     listener::listen(&agent)?;
     let last = agent.spec.dir.join("status.json");
     remove_file(&last);

@@ -246,3 +246,72 @@ impl fs::PageSource for StorePages {
         self.client.read_pages(self.lsn, rel, first, out).map_err(io::Error::other)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+    use std::sync::Arc;
+
+    fn client(socket: PathBuf) -> Arc<Client> {
+        let spec = EndpointSpec {
+            project: "p".to_owned(),
+            branch: "b".to_owned(),
+            endpoint: "e".to_owned(),
+            dir: PathBuf::from("/nonexistent"),
+            serve_socket: socket,
+            pg_bin: PathBuf::new(),
+            port: 1,
+            run_as: None,
+            superuser: "postgres".to_owned(),
+            settings: Default::default(),
+        };
+        Arc::new(Client::new(&spec))
+    }
+
+    /// Answers one connection: a welcome, then `replies`, then hangs up.
+    fn answer_once(listener: &UnixListener, replies: &[Reply]) {
+        let (mut stream, _) = listener.accept().unwrap();
+        for reply in [Reply::Welcome].iter().chain(replies) {
+            if read_frame::<Request>(&mut stream, &mut Vec::new()).unwrap().is_none() {
+                return;
+            }
+            write_frame(&mut stream, reply, &[]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_call_outlives_restarts_of_the_service() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("serve.sock");
+        let client = client(socket.clone());
+        let call = std::thread::spawn({
+            let client = Arc::clone(&client);
+            move || (client.head(), client.head())
+        });
+        let head = |raw| Reply::Durable(Lsn::from_raw(raw).unwrap());
+        std::thread::sleep(Duration::from_millis(30));
+        let listener = UnixListener::bind(&socket).unwrap();
+        answer_once(&listener, &[head(8)]);
+        drop(listener);
+        std::fs::remove_file(&socket).unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let later = Reply::Failed(Failure::new(FailureKind::Unavailable, "later"));
+        answer_once(&listener, &[later, head(16)]);
+        let (first, second) = call.join().unwrap();
+        assert_eq!((first.unwrap().raw(), second.unwrap().raw()), (8, 16));
+    }
+
+    #[test]
+    fn cancel_ends_a_call_that_waits_for_the_service() {
+        let client = client(PathBuf::from("/nonexistent/serve.sock"));
+        let call = std::thread::spawn({
+            let client = Arc::clone(&client);
+            move || client.head()
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        client.cancel();
+        assert!(matches!(call.join().unwrap(), Err(ClientError::Cancelled)));
+    }
+}

@@ -11,6 +11,9 @@ pub enum Error {
     /// The endpoint was asked to stop meanwhile; not a failure.
     #[error("stopped while starting")]
     Cancelled,
+    /// Asked to stop before the WAL of an earlier run was shipped.
+    #[error("stopped before the WAL left in {0} was in the store; the next start ships it")]
+    Unshipped(std::path::PathBuf),
     /// The spec cannot be run.
     #[error("{0}")]
     Spec(String),

@@ -203,9 +203,6 @@ fn prepare_child(parent: u32, lock_fd: i32) -> io::Result<()> {
     // SAFETY: plain system calls on values of our own; async-signal-safe all of them.
     unsafe {
         libc::setsid();
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         // Changing the user clears this, so it stands here and not before.
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGQUIT) != 0
             || libc::fcntl(lock_fd, libc::F_SETFD, 0) != 0

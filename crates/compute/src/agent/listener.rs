@@ -1,8 +1,10 @@
 //! What reaches an endpoint from outside: commands on its control socket, and signals.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::IntoRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::control::{Answer, Command, State, write_line};
 use crate::error::{Error, While};
@@ -54,26 +56,35 @@ fn answer(agent: &Agent, command: Command) -> Answer {
     }
 }
 
-/// Makes SIGTERM and SIGINT mean "stop". Must run before other threads start: they inherit the blocked signals.
-pub(super) fn take_signals(agent: &Arc<Agent>) {
-    // SAFETY: a zeroed sigset_t is filled by sigemptyset before use; the mask of this thread alone is changed.
-    let signals = unsafe {
-        let mut signals: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut signals);
-        libc::sigaddset(&raw mut signals, libc::SIGTERM);
-        libc::sigaddset(&raw mut signals, libc::SIGINT);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signals, std::ptr::null_mut());
-        signals
-    };
+/// Write end of the pipe that `on_signal` writes to; 0 while there is none.
+static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn on_signal(_: libc::c_int) {
+    let pipe = SIGNAL_PIPE.load(Ordering::SeqCst);
+    // SAFETY: write is async-signal-safe; the byte is a static; the pipe is never closed.
+    unsafe { libc::write(pipe, c"s".as_ptr().cast(), 1) };
+}
+
+/// Makes SIGTERM and SIGINT mean "stop".
+pub(super) fn take_signals(agent: &Arc<Agent>) -> Result<(), Error> {
+    let (mut reader, writer) = io::pipe().while_(|| "make a pipe".to_owned())?;
+    SIGNAL_PIPE.store(writer.into_raw_fd(), Ordering::SeqCst);
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        // SAFETY: a zeroed sigaction has an empty mask and no flags; the handler only does what handlers may.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_signal as *const () as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+    }
     let agent = Arc::clone(agent);
     std::thread::spawn(move || {
-        loop {
-            let mut signal = 0;
-            // SAFETY: both pointers are to initialised locals.
-            if unsafe { libc::sigwait(&raw const signals, &raw mut signal) } == 0 {
-                tracing::info!("signal {signal}: stopping");
-                agent.request_stop();
-            }
+        let mut byte = [0];
+        while reader.read_exact(&mut byte).is_ok() {
+            tracing::info!("stopping on a signal");
+            agent.request_stop();
         }
     });
+    Ok(())
 }

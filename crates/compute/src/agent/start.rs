@@ -1,33 +1,31 @@
 //! One start of an endpoint: from "the store has a branch" to "Postgres accepts connections and its WAL is shipped".
+//!
+//! Not here: what is put on disk and into the file system for it (`prepare`).
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use fs::{FailureKind, FileSystem, Mounted};
 use parking_lot::Mutex;
 use rustix::process::Signal;
 
-use crate::checkpoint::Checkpoint;
-use crate::client::{Client, StorePages};
+use crate::client::Client;
+use crate::config;
 use crate::control::{Phases, State};
 use crate::error::{Error, While};
 use crate::pg_client::{PgClient, PgError};
 use crate::process::{self, Server};
-use crate::protocol::NewTimeline;
 use crate::spec::EndpointSpec;
 use crate::tail::{self, Tail};
-use crate::wal_segment::{self, WalShape};
 use crate::wal_stream::WalStream;
-use crate::{config, control_file, datadir};
 
-use super::{Agent, Event};
+use super::{Agent, Event, prepare};
 
 /// Pause between two tries to connect to a server that starts.
 const CONNECT_PAUSE: Duration = Duration::from_millis(2);
@@ -71,10 +69,11 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     *agent.events.lock() = Some(events.clone());
     agent.update(|status| status.state = State::Starting);
     if agent.stop.load(Ordering::SeqCst) {
-        return Err(Error::Cancelled);
+        client.cancel();
     }
 
     let lock = process::lock_when_free(&spec.dir.join("postgres.lock"))?;
+    detach_dead_mount(&spec.mount_dir())?;
     settle_tail(&client, spec)?;
     phases.tail = watch.lap();
     let new = client.begin_timeline()?;
@@ -86,7 +85,8 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     phases.state = watch.lap();
 
     let pages = Arc::new(Client::new(spec));
-    let file_system = Arc::new(data_directory(spec, &new, &client, &pages)?);
+    let (file_system, durable) = prepare::data_directory(spec, &new, &client, &pages)?;
+    let file_system = Arc::new(file_system);
     *agent.file_system.lock() = Some(Arc::clone(&file_system));
     let server_handle = Arc::new(Mutex::new(None));
     report_failures(&file_system, &server_handle, events.clone());
@@ -116,6 +116,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         .create_slot(&mut pg)
         .map_err(|error| Error::Postgres(format!("create the replication slot: {error}")))?;
     *agent.flush_connection.lock() = Some(pg);
+    durable.join().unwrap_or_else(|_| Err(io::Error::other("panic"))).while_(|| "sync pg_wal".to_owned())?;
     phases.postgres_start = watch.lap();
     phases.total = begun.elapsed().as_secs_f64() * 1000.0;
     let stream = Some(spawn_stream(stream, Arc::clone(&alive), events));
@@ -139,7 +140,11 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
 /// Ships and removes what an earlier run left in `pg_wal`.
 fn settle_tail(client: &Client, spec: &EndpointSpec) -> Result<(), Error> {
     let wal_dir = spec.wal_dir();
-    match tail::ship(client, &wal_dir)? {
+    let tail = match tail::ship(client, &wal_dir) {
+        Err(Error::Cancelled) => return Err(Error::Unshipped(wal_dir)),
+        other => other?,
+    };
+    match tail {
         Tail::Shipped(head) => tracing::info!("shipped the tail of an earlier run, up to {head}"),
         Tail::Absent => {}
         Tail::Superseded => {
@@ -152,123 +157,26 @@ fn settle_tail(client: &Client, spec: &EndpointSpec) -> Result<(), Error> {
     remove_dir(&wal_dir)
 }
 
+/// Detaches what a killed process left mounted, so that a start that fails leaves an ordinary directory.
+fn detach_dead_mount(mount_dir: &Path) -> Result<(), Error> {
+    let dead = |path: &Path| {
+        std::fs::metadata(path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
+    };
+    if !dead(mount_dir) {
+        return Ok(());
+    }
+    if rustix::mount::unmount(mount_dir, rustix::mount::UnmountFlags::DETACH).is_ok() {
+        return Ok(());
+    }
+    let ran = Command::new("fusermount3").arg("-uz").arg(mount_dir).status(); // without privileges
+    ran.map(|_| ()).while_(|| format!("run fusermount3 -uz {}", mount_dir.display()))
+}
+
 fn remove_dir(path: &Path) -> Result<(), Error> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.while_(|| format!("remove {}", path.display())),
     }
-}
-
-/// Makes everything Postgres will find: the file system's content, `pg_wal`, the socket's directory.
-fn data_directory(
-    spec: &EndpointSpec,
-    new: &NewTimeline,
-    client: &Client,
-    pages: &Arc<Client>,
-) -> Result<FileSystem, Error> {
-    let state = &new.state;
-    if state.cluster.lsn != new.start {
-        let text = format!("state of {} for a timeline that begins at {}", state.cluster.lsn, new.start);
-        return Err(Error::Answer(text));
-    }
-    let major = control_file::major_of(&new.control_template)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let checkpoint = Checkpoint {
-        state: &state.cluster,
-        timeline: new.timeline,
-        at: new.start.record_start(new.segment_bytes),
-        time: now.try_into().unwrap_or(i64::MAX),
-    };
-    let (uid, gid) = owner(spec);
-    let options = fs::Options {
-        overlay_dir: spec.dir.clone(),
-        uid,
-        gid,
-        version_dir: datadir::version_directory(major, new.catalog_version),
-    };
-    let source = StorePages { client: Arc::clone(pages), lsn: new.start };
-    let file_system = FileSystem::new(options, Arc::new(source)).while_(|| "make the overlay".to_owned())?;
-    datadir::fill(&file_system, state, major, new.catalog_version)?;
-    let control = control_file::encode(&new.control_template, &checkpoint)?;
-    datadir::write(&file_system, "global/pg_control", &control)?;
-    datadir::write(&file_system, "postgresql.conf", config::postgresql_conf(spec).as_bytes())?;
-    datadir::write(&file_system, "postgresql.auto.conf", b"")?;
-    datadir::write(&file_system, "pg_hba.conf", config::pg_hba_conf(spec).as_bytes())?;
-    datadir::write(&file_system, "pg_ident.conf", b"")?;
-    file_system.symlink("pg_wal", &spec.wal_dir()).while_(|| "link pg_wal".to_owned())?;
-
-    let shape =
-        WalShape { magic: major.wal_magic, system_id: new.system_id, segment_bytes: new.segment_bytes };
-    let prefix = client.segment_prefix(new.start)?;
-    let wal = wal_segment::first_wal(&shape, new.timeline, new.start, prefix, &checkpoint.record())?;
-    for (directory, mode) in [(spec.socket_dir(), 0o700), (spec.wal_dir(), 0o700), (spec.mount_dir(), 0o700)]
-    {
-        make_dir(&directory, mode, spec)?;
-    }
-    make_dir(&spec.wal_dir().join("archive_status"), 0o700, spec)?;
-    set_mode(&spec.dir, 0o711)?; // the server's user must get through
-    write_wal(spec, new, &wal)?;
-    Ok(file_system)
-}
-
-/// Writes the first segment files and the history file of the new timeline, durably.
-fn write_wal(spec: &EndpointSpec, new: &NewTimeline, wal: &wal_segment::FirstWal) -> Result<(), Error> {
-    let directory = spec.wal_dir();
-    for (segment, bytes) in &wal.segments {
-        let name = wal_segment::segment_name(new.timeline, *segment, new.segment_bytes);
-        write_durably(&directory.join(name), bytes, new.segment_bytes, spec)?;
-    }
-    let history = wal_segment::history_file(&new.history);
-    let name = format!("{:08X}.history", new.timeline.get());
-    write_durably(&directory.join(name), history.as_bytes(), history.len() as u64, spec)?;
-    for directory in [&directory, &spec.dir] {
-        File::open(directory)
-            .and_then(|file| file.sync_all())
-            .while_(|| format!("sync {}", directory.display()))?;
-    }
-    Ok(())
-}
-
-fn write_durably(path: &Path, bytes: &[u8], len: u64, spec: &EndpointSpec) -> Result<(), Error> {
-    let written = File::create(path).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.set_len(len)?;
-        file.sync_all()
-    });
-    written.while_(|| format!("write {}", path.display()))?;
-    give_to_server(path, 0o600, spec)
-}
-
-fn make_dir(path: &Path, mode: u32, spec: &EndpointSpec) -> Result<(), Error> {
-    match std::fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        // A dead mount: `fs::mount` removes it; its directory was given to the server when it was made.
-        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => return Ok(()),
-        other => other.while_(|| format!("create {}", path.display()))?,
-    }
-    match give_to_server(path, mode, spec) {
-        Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOTCONN) => Ok(()),
-        other => other,
-    }
-}
-
-fn give_to_server(path: &Path, mode: u32, spec: &EndpointSpec) -> Result<(), Error> {
-    set_mode(path, mode)?;
-    if let Some((uid, gid)) = spec.run_as {
-        std::os::unix::fs::chown(path, Some(uid), Some(gid))
-            .while_(|| format!("give {} away", path.display()))?;
-    }
-    Ok(())
-}
-
-fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
-    let permissions = std::fs::Permissions::from_mode(mode);
-    std::fs::set_permissions(path, permissions).while_(|| format!("set the mode of {}", path.display()))
-}
-
-fn owner(spec: &EndpointSpec) -> (u32, u32) {
-    let own = || (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    spec.run_as.unwrap_or_else(own)
 }
 
 /// Kills Postgres at once, from the file system's own thread, when the overlay cannot take a write.

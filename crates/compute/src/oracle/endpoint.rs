@@ -1,7 +1,7 @@
 //! Whole endpoints: mounted, running a real Postgres, over the files of a stopped cluster.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Child, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -15,6 +15,8 @@ use crate::control::{Answer, Command, State, Status, ask};
 use crate::wal_segment::segment_name;
 use crate::{EndpointSpec, Error};
 
+/// Carries the spec to `endpoint_process`.
+const SPEC_VARIABLE: &str = "SCION_TEST_SPEC";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Endpoint {
@@ -25,7 +27,16 @@ struct Endpoint {
 }
 
 impl Endpoint {
+    /// An endpoint on a thread of this process.
     fn start(cluster: Cluster, port: u16) -> Self {
+        let mut endpoint = Self::new(cluster, port);
+        let run = endpoint.spec.clone();
+        endpoint.thread = Some(std::thread::spawn(move || crate::run(run)));
+        endpoint.wait_for_socket();
+        endpoint
+    }
+
+    fn new(cluster: Cluster, port: u16) -> Self {
         let switches = Arc::new(Switches::default());
         let spec = EndpointSpec {
             project: "test".to_owned(),
@@ -40,15 +51,22 @@ impl Endpoint {
             settings: [("fsync".to_owned(), "off".to_owned())].into(),
         };
         serve(&spec.serve_socket, cluster.clone(), Arc::clone(&switches));
-        let run = spec.clone();
-        let thread = Some(std::thread::spawn(move || crate::run(run)));
-        let endpoint = Self { cluster, switches, spec, thread };
-        let deadline = Instant::now() + PATIENCE;
-        while !endpoint.spec.control_socket().exists() {
-            assert!(Instant::now() < deadline, "no control socket");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        endpoint
+        Self { cluster, switches, spec, thread: None }
+    }
+
+    /// The endpoint as a process of its own: this test binary, running nothing but `endpoint_process`.
+    fn spawn(&self) -> Child {
+        let _ = std::fs::remove_file(self.spec.control_socket());
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "oracle::endpoint::endpoint_process", "--ignored", "--test-threads=1"]);
+        command.env(SPEC_VARIABLE, serde_json::to_string(&self.spec).unwrap());
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
+        self.wait_for_socket();
+        child
+    }
+
+    fn wait_for_socket(&self) {
+        until("the control socket", || self.spec.control_socket().exists());
     }
 
     fn status(&self, command: Command) -> Status {
@@ -141,7 +159,9 @@ fn an_endpoint_runs_on_the_store_and_ships_all_its_wal() {
     assert!(endpoint.switches.wal.lock()[..local.len()] == local, "shipped WAL differs");
     assert!(!digest.is_empty());
 
+    let begun = Instant::now();
     assert_eq!(endpoint.status(Command::Stop).state, State::Stopped);
+    eprintln!("stopped in {:?}", begun.elapsed());
     assert_eq!(endpoint.join(), ExitCode::SUCCESS);
     for gone in [endpoint.spec.wal_dir(), endpoint.spec.mount_dir(), endpoint.spec.socket_dir()] {
         assert!(!gone.exists(), "{} is left", gone.display());
@@ -201,4 +221,80 @@ fn wal_that_never_reached_the_store_is_shipped_after_a_crash() {
     let wal = endpoint.switches.wal.lock();
     assert!(wal.len() >= local.len() && wal[..local.len()] == local, "WAL of the tail differs");
     assert!(!endpoint.spec.wal_dir().exists(), "a shipped tail is removed");
+}
+
+/// Not a test of its own: the process that other tests start and kill.
+#[test]
+#[ignore = "run by other tests, as a process of its own"]
+fn endpoint_process() {
+    let Ok(spec) = std::env::var(SPEC_VARIABLE) else { return };
+    let code = crate::run(serde_json::from_str(&spec).unwrap()).unwrap();
+    std::process::exit(i32::from(code != ExitCode::SUCCESS));
+}
+
+fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn signal(pid: u32, signal: i32) {
+    // SAFETY: callers pass processes that they have started and not collected.
+    unsafe { libc::kill(pid as i32, signal) };
+}
+
+#[test]
+fn postgres_dies_with_its_compute_process_and_the_next_start_ships_what_it_left() {
+    let (_dir, cluster) = Cluster::stopped(5741);
+    let endpoint = Endpoint::new(cluster, 5742);
+    let mut compute = endpoint.spawn();
+    let status = endpoint.status(Command::WaitReady);
+    assert_eq!(status.state, State::Running, "{:?}", status.reason);
+    assert_eq!(status.compute_pid, compute.id());
+    until("the first WAL", || !endpoint.switches.wal.lock().is_empty());
+    endpoint.switches.away.store(true, Ordering::SeqCst);
+    endpoint.sql("create table late as select g from generate_series(1, 1000) g");
+    let flushed = endpoint.flush_lsn();
+    let local = endpoint.local_wal(flushed);
+    signal(compute.id(), libc::SIGKILL);
+    compute.wait().unwrap();
+    until("postgres has died", || !is_running(status.postgres_pid.unwrap()));
+
+    endpoint.switches.away.store(false, Ordering::SeqCst);
+    let mut compute = endpoint.spawn();
+    assert_eq!(compute.wait().unwrap().code(), Some(1), "the service of this test cannot apply WAL");
+    let wal = endpoint.switches.wal.lock();
+    assert!(wal.len() >= local.len() && wal[..local.len()] == local, "WAL of the tail differs");
+    assert!(*endpoint.switches.tail_bytes.lock() > 0);
+    assert_eq!(std::fs::read_dir(endpoint.spec.mount_dir()).unwrap().count(), 0, "the dead mount is left");
+    assert!(!endpoint.spec.wal_dir().exists(), "a shipped tail is removed");
+}
+
+#[test]
+fn sigterm_is_a_clean_stop_and_a_second_process_is_refused() {
+    let (_dir, cluster) = Cluster::stopped(5751);
+    let endpoint = Endpoint::new(cluster, 5752);
+    let mut compute = endpoint.spawn();
+    assert_eq!(endpoint.status(Command::WaitReady).state, State::Running);
+    let second = crate::run(endpoint.spec.clone()).unwrap_err();
+    assert!(second.to_string().contains("already has a process"), "{second}");
+    endpoint.sql("create table t()");
+    signal(compute.id(), libc::SIGTERM);
+    assert_eq!(compute.wait().unwrap().code(), Some(0));
+    assert!(!endpoint.spec.wal_dir().exists());
+    check_shutdown_checkpoint(&endpoint);
+}
+
+#[test]
+fn a_server_that_does_not_start_is_reported_with_its_log() {
+    let (_dir, cluster) = Cluster::stopped(5761);
+    let mut endpoint = Endpoint::new(cluster, 5762);
+    endpoint.spec.settings.insert("shared_buffers".to_owned(), "no size".to_owned());
+    let run = endpoint.spec.clone();
+    endpoint.thread = Some(std::thread::spawn(move || crate::run(run)));
+    endpoint.wait_for_socket();
+    assert_eq!(endpoint.join(), ExitCode::FAILURE);
+    let last: Status =
+        serde_json::from_slice(&std::fs::read(endpoint.spec.dir.join("status.json")).unwrap()).unwrap();
+    let reason = last.reason.unwrap();
+    assert!(last.state == State::Failed && reason.contains("shared_buffers"), "{reason}");
 }

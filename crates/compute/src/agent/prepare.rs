@@ -1,0 +1,148 @@
+//! What one start of an endpoint puts in place before Postgres runs: file system, `pg_wal`, directories.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fs::FileSystem;
+
+use crate::checkpoint::Checkpoint;
+use crate::client::{Client, StorePages};
+use crate::error::{Error, While};
+use crate::major::Major;
+use crate::protocol::NewTimeline;
+use crate::spec::EndpointSpec;
+use crate::wal_segment::{self, FirstWal, WalShape};
+use crate::{config, control_file, datadir};
+
+/// Makes everything Postgres will find: the file system's content, `pg_wal`, the socket's directory.
+///
+/// The second value ends when the new files are durable, which they must be before a commit may rely on them.
+pub(super) fn data_directory(
+    spec: &EndpointSpec,
+    new: &NewTimeline,
+    client: &Client,
+    pages: &Arc<Client>,
+) -> Result<(FileSystem, JoinHandle<io::Result<()>>), Error> {
+    if new.state.cluster.lsn != new.start {
+        let text = format!("state of {} for a timeline that begins at {}", new.state.cluster.lsn, new.start);
+        return Err(Error::Answer(text));
+    }
+    let major = control_file::major_of(&new.control_template)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let checkpoint = Checkpoint {
+        state: &new.state.cluster,
+        timeline: new.timeline,
+        at: new.start.record_start(new.segment_bytes),
+        time: now.try_into().unwrap_or(i64::MAX),
+    };
+    let record = checkpoint.record();
+    let shape =
+        WalShape { magic: major.wal_magic, system_id: new.system_id, segment_bytes: new.segment_bytes };
+    thread::scope(|scope| {
+        let wal = scope.spawn(|| {
+            let prefix = client.segment_prefix(new.start)?;
+            let wal = wal_segment::first_wal(&shape, new.timeline, new.start, prefix, &record)?;
+            make_directories(spec)?;
+            write_wal(spec, new, &wal)
+        });
+        let file_system = fill(spec, new, pages, major, &checkpoint);
+        let files = wal.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let sync = move || files.iter().try_for_each(|path| File::open(path)?.sync_all());
+        Ok((file_system?, thread::spawn(sync)))
+    })
+}
+
+/// The file system with everything in it.
+fn fill(
+    spec: &EndpointSpec,
+    new: &NewTimeline,
+    pages: &Arc<Client>,
+    major: &Major,
+    checkpoint: &Checkpoint<'_>,
+) -> Result<FileSystem, Error> {
+    let own = || (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let (uid, gid) = spec.run_as.unwrap_or_else(own);
+    let options = fs::Options {
+        overlay_dir: spec.dir.clone(),
+        uid,
+        gid,
+        version_dir: datadir::version_directory(major, new.catalog_version),
+    };
+    let source = StorePages { client: Arc::clone(pages), lsn: new.start };
+    let file_system = FileSystem::new(options, Arc::new(source)).while_(|| "make the overlay".to_owned())?;
+    datadir::fill(&file_system, &new.state, major, new.catalog_version)?;
+    let control = control_file::encode(&new.control_template, checkpoint)?;
+    datadir::write(&file_system, "global/pg_control", &control)?;
+    datadir::write(&file_system, "postgresql.conf", config::postgresql_conf(spec).as_bytes())?;
+    datadir::write(&file_system, "postgresql.auto.conf", b"")?;
+    datadir::write(&file_system, "pg_hba.conf", config::pg_hba_conf(spec).as_bytes())?;
+    datadir::write(&file_system, "pg_ident.conf", b"")?;
+    file_system.symlink("pg_wal", &spec.wal_dir()).while_(|| "link pg_wal".to_owned())?;
+    Ok(file_system)
+}
+
+fn make_directories(spec: &EndpointSpec) -> Result<(), Error> {
+    for directory in
+        [spec.socket_dir(), spec.wal_dir(), spec.mount_dir(), spec.wal_dir().join("archive_status")]
+    {
+        make_dir(&directory, spec)?;
+    }
+    set_mode(&spec.dir, 0o711) // the server's user must get through
+}
+
+/// Writes the first segment files and the history file of the new timeline; returns what must be synced.
+fn write_wal(spec: &EndpointSpec, new: &NewTimeline, wal: &FirstWal) -> Result<Vec<PathBuf>, Error> {
+    let directory = spec.wal_dir();
+    let mut written = Vec::new();
+    for (segment, bytes) in &wal.segments {
+        let path = directory.join(wal_segment::segment_name(new.timeline, *segment, new.segment_bytes));
+        write_file(&path, bytes, new.segment_bytes, spec)?;
+        written.push(path);
+    }
+    let history = wal_segment::history_file(&new.history);
+    let path = directory.join(format!("{:08X}.history", new.timeline.get()));
+    write_file(&path, history.as_bytes(), history.len() as u64, spec)?;
+    written.extend([path, directory, spec.dir.clone()]);
+    Ok(written)
+}
+
+fn write_file(path: &Path, bytes: &[u8], len: u64, spec: &EndpointSpec) -> Result<(), Error> {
+    let written = File::create(path).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.set_len(len)
+    });
+    written.while_(|| format!("write {}", path.display()))?;
+    give_to_server(path, 0o600, spec)
+}
+
+fn make_dir(path: &Path, spec: &EndpointSpec) -> Result<(), Error> {
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        // A dead mount: `fs::mount` removes it; its directory was given to the server when it was made.
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => return Ok(()),
+        other => other.while_(|| format!("create {}", path.display()))?,
+    }
+    match give_to_server(path, 0o700, spec) {
+        Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOTCONN) => Ok(()),
+        other => other,
+    }
+}
+
+fn give_to_server(path: &Path, mode: u32, spec: &EndpointSpec) -> Result<(), Error> {
+    set_mode(path, mode)?;
+    if let Some((uid, gid)) = spec.run_as {
+        std::os::unix::fs::chown(path, Some(uid), Some(gid))
+            .while_(|| format!("give {} away", path.display()))?;
+    }
+    Ok(())
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
+    let permissions = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(path, permissions).while_(|| format!("set the mode of {}", path.display()))
+}
