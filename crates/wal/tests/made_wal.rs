@@ -1,5 +1,7 @@
 //! The reader and the decoders on WAL made here: what a real server writes only by accident, and what it never does.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use proptest::prelude::*;
 use types::{BLOCK_SIZE, BlockNumber, Fork, Lsn, Page, RelFork, RelTag, SlruKind, TimelineId, Xid};
 use wal::{

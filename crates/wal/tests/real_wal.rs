@@ -3,6 +3,8 @@
 //! One server writes the WAL that all tests here look at: every kind of statement that has a record of its own, two
 //! compressions, restarts, a crash. `pg_waldump`, `pg_control` and the data files are the oracle.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod recorded;
 mod server;
 
