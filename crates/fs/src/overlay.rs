@@ -113,12 +113,9 @@ impl OverlayFile {
         }
     }
 
-    /// Starts writing dirty pages and drops the clean ones (those an earlier call started). Advice only: failing is
+    /// Drops the clean pages and starts writing the dirty ones, which the next call drops. Advice only: failing is
     /// fine, it costs memory.
     fn relieve(&self) {
-        use std::os::fd::AsRawFd;
-        // SAFETY: plain system call on a descriptor this struct owns; no memory is passed.
-        unsafe { libc::sync_file_range(self.file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
         rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed).ok();
     }
 }

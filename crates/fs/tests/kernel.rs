@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fs::{FailureKind, FileSystem, PageSource};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use support::*;
 use types::{BlockNumber, Fork, RelFork};
 
@@ -406,6 +408,10 @@ fn a_full_overlay_disk_is_reported_once_and_fails_the_fsync() {
     let _disk = SmallDisk::new(&small);
     let mount = Mount::with_overlay(dir, &small, Arc::new(Patterns), fill_relations);
     let file = File::create(mount.at.join("d/big")).unwrap();
+    let reserve = |flags| rustix::fs::fallocate(&file, flags, 0, 8 << 20);
+    assert_eq!(reserve(FallocateFlags::empty()), Err(Errno::NOSPC));
+    assert_eq!(reserve(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE), Err(Errno::OPNOTSUPP));
+    assert!(mount.failures.lock().unwrap().is_empty(), "a refused reservation loses nothing");
     let wrote = (0..64).try_for_each(|i| file.write_all_at(&[1; 1 << 16], i << 16));
     assert!(wrote.and_then(|()| file.sync_all()).is_err());
     let failures = mount.failures.lock().unwrap();
