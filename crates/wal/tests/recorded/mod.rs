@@ -183,8 +183,8 @@ fn read_wal(data: &Path, segment_bytes: u64) -> (Vec<u8>, u64, String, String) {
     let mut names: Vec<String> = file_names(&data.join("pg_wal"));
     names.retain(|name| name.len() == 24 && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let number = |name: &str| {
-        u64::from_str_radix(&name[8..16], 16).unwrap() << 32
-            | u64::from_str_radix(&name[16..], 16).unwrap() * segment_bytes
+        (u64::from_str_radix(&name[8..16], 16).unwrap() << 32)
+            + u64::from_str_radix(&name[16..], 16).unwrap() * segment_bytes
     };
     let start = number(&names[0]);
     let mut bytes = Vec::new();
