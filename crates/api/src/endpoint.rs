@@ -65,6 +65,12 @@ pub struct Endpoint {
     /// Ours: what the last start spent its time on, in milliseconds, in order of the phases' names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub start_phases_ms: BTreeMap<String, f64>,
+    /// Ours: process id of its Postgres, while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres_pid: Option<u32>,
+    /// Ours: process id of its `scion compute`, while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compute_pid: Option<u32>,
     /// Ours: directory of its unix socket, for the superuser.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket_dir: Option<String>,

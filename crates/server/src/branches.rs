@@ -3,7 +3,7 @@
 //! The path of creating one is kept short: ask the parent's Postgres how far it has flushed, wait until the store has
 //! that, one manifest write in the store, one SQLite transaction.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::branch::{BranchCreateRequest, BranchUpdate};
 use api::endpoint::{BranchEndpointCreate, EndpointType};
@@ -21,6 +21,10 @@ use crate::state::{Server, branch_id};
 
 /// How long the store may lag behind the parent's Postgres before a branch is refused.
 const DURABLE_WITHIN: Duration = Duration::from_secs(20);
+/// How often the wait for that looks whether the disk is full.
+const DURABLE_LOOK: Duration = Duration::from_secs(2);
+/// A store that lags and has less room than one WAL segment is taken to be full.
+const FULL_BELOW_BYTES: u64 = 16 << 20;
 
 /// A branch that was made.
 #[derive(Debug)]
@@ -105,7 +109,7 @@ impl Server {
         let catch_up = || -> Result<Option<Lsn>> {
             let flushed = self.flushed_lsn(&parent.id)?;
             if let Some(flushed) = flushed {
-                store.wait_durable(&id, flushed, DURABLE_WITHIN).map_err(explain)?;
+                self.wait_durable(&store, &id, flushed).map_err(|error| rename(error, parent))?;
             }
             Ok(flushed)
         };
@@ -135,10 +139,50 @@ impl Server {
                     );
                     return Err(Error::refused("TIME_IN_FUTURE", text));
                 }
+                self.check_history(project, parent, time)?;
                 catch_up()?;
                 store.resolve_time(&id, time).map_err(explain)
             }
         }
+    }
+
+    /// Waits until the store holds the parent's WAL up to `upto`. A store that cannot grow says so at once.
+    fn wait_durable(&self, store: &store::Project, id: &BranchId, upto: Lsn) -> Result<()> {
+        let deadline = Instant::now() + DURABLE_WITHIN;
+        loop {
+            match store.wait_durable(id, upto, DURABLE_LOOK) {
+                Err(StoreError::Timeout { .. }) if self.store_is_full() => {
+                    return Err(Error::disk_full(format!(
+                        "the store of branch {id} cannot take its latest WAL"
+                    )));
+                }
+                Err(StoreError::Timeout { .. }) if Instant::now() < deadline => {}
+                result => return result.map_err(Error::from),
+            }
+        }
+    }
+
+    fn store_is_full(&self) -> bool {
+        let disk = rustix::fs::statvfs(self.dir.project(""));
+        disk.is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW_BYTES)
+    }
+
+    /// Checks that `time` is not before the project, nor before the parent itself began.
+    fn check_history(&self, project: &str, parent: &BranchRow, time: PgTime) -> Result<()> {
+        let rows = self.metadata.read(|connection| branch::all(connection, project))?;
+        let first_us = rows.iter().filter(|row| row.parent_id.is_none()).map(|row| row.created_us).min();
+        let began_us = parent.parent_time_us.or(first_us).unwrap_or(parent.created_us);
+        if time.unix_us() >= began_us {
+            return Ok(());
+        }
+        let hint = match &parent.parent_id {
+            Some(id) => format!("hint: ask for a branch of its parent {id}"),
+            None => "hint: nothing older is there".to_owned(),
+        };
+        let (asked, began) = (clock::show_pg(time), clock::show(began_us));
+        let text =
+            format!("{asked} is before the history of {}, which begins at {began}\n{hint}", parent.name);
+        Err(Error::refused("TIME_BEFORE_HISTORY", text))
     }
 
     /// Makes the branch in the store and writes its rows: the two durable writes of a new branch.
@@ -376,15 +420,13 @@ fn new_row(
 
 /// The store knows branches by id, people by name.
 fn name_branch(error: StoreError, branch: &BranchRow) -> Error {
-    let id: &BranchId = match &error {
-        StoreError::Ahead { branch, .. }
-        | StoreError::BeforeStart { branch, .. }
-        | StoreError::BeforeHistory { branch, .. } => branch,
-        _ => return error.into(),
-    };
-    let text = id.to_string();
-    let mut error = Error::from(error);
-    error.message = error.message.replace(&text, &branch.name);
+    rename(error.into(), branch)
+}
+
+fn rename(mut error: Error, branch: &BranchRow) -> Error {
+    if error.status != 404 {
+        error.message = error.message.replace(&branch.id, &branch.name);
+    }
     error
 }
 

@@ -81,6 +81,10 @@ pub struct Observed {
     pub reason: Option<String>,
     /// What its last start spent its time on.
     pub phases_ms: BTreeMap<String, f64>,
+    /// Process ids of Postgres and of its compute, while there are any.
+    pub postgres_pid: Option<u32>,
+    /// See `postgres_pid`.
+    pub compute_pid: Option<u32>,
     /// Failed starts in a row.
     pub failures: u32,
     /// Not to be started before this.
@@ -95,6 +99,8 @@ impl Default for Observed {
             state: EndpointState::Idle,
             reason: None,
             phases_ms: BTreeMap::new(),
+            postgres_pid: None,
+            compute_pid: None,
             failures: 0,
             retry_at: None,
             known: false,
@@ -126,6 +132,15 @@ impl Runtime {
         observed.state = state;
         observed.reason = reason;
         observed.known = true;
+        observed.postgres_pid = None;
+        observed.compute_pid = None;
+    }
+
+    /// Notes that its process is not there, unless that is known already.
+    fn note_dead(&self) {
+        if self.observed.lock().state == EndpointState::Active {
+            self.note(EndpointState::Init, Some("its process died and is being started again".to_owned()));
+        }
     }
 
     /// Notes a start that failed, so that the next attempt waits longer.
@@ -145,8 +160,10 @@ impl Runtime {
             State::Stopped | State::Failed => EndpointState::Idle,
         };
         self.note(state, status.reason.clone());
+        let mut observed = self.observed.lock();
+        observed.postgres_pid = status.postgres_pid;
+        observed.compute_pid = Some(status.compute_pid);
         if status.state == State::Running {
-            let mut observed = self.observed.lock();
             observed.failures = 0;
             observed.retry_at = None;
             observed.phases_ms.extend(phases(status));
@@ -211,6 +228,7 @@ impl Server {
             }
             Err(_) if runtime.observed.lock().known => {
                 let _ = runtime.child_ended();
+                runtime.note_dead();
                 (Seen::Dead, None)
             }
             Err(_) => (Seen::Unknown, None),
@@ -364,7 +382,7 @@ impl Server {
         result.map(|()| ended)
     }
 
-    /// Stops an endpoint cleanly; `row` is as it was before it was to stop.
+    /// Stops an endpoint cleanly. One that died is started once more first.
     ///
     /// # Errors
     /// As `suspend_endpoint`.
@@ -372,8 +390,9 @@ impl Server {
         let runtime = self.endpoints.of(&row.id);
         let _turn = runtime.turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
         let dead = matches!(self.look(&row.id).0, Seen::Dead | Seen::Unknown);
-        let was_running = row.desired == Desired::Active;
-        if (!dead && self.ask_to_stop(row, &runtime)) || (dead && !was_running) {
+        let clean =
+            if dead { ended_clean(&self.dir.endpoint(&row.id)) } else { self.ask_to_stop(row, &runtime) };
+        if clean {
             runtime.note(EndpointState::Idle, None);
             return Ok(());
         }
@@ -385,6 +404,19 @@ impl Server {
         stopped.inspect_err(|error| runtime.note_failure(error))?;
         runtime.note(EndpointState::Idle, None);
         Ok(())
+    }
+
+    /// Stops an endpoint if it runs. One that died is left as it is: its next start ships what it wrote.
+    pub fn stop_if_running(&self, row: &EndpointRow) {
+        let runtime = self.endpoints.of(&row.id);
+        let Some(_turn) = runtime.turn.try_lock_for(TURN_WITHIN) else {
+            tracing::warn!(endpoint = row.id, "still in hand, not stopped");
+            return;
+        };
+        if matches!(self.look(&row.id).0, Seen::Dead | Seen::Unknown) || !self.ask_to_stop(row, &runtime) {
+            clear_leftovers(&self.dir.endpoint(&row.id));
+        }
+        runtime.note(EndpointState::Idle, None);
     }
 
     /// True once it said that it has stopped cleanly and is gone.
@@ -433,13 +465,20 @@ impl Server {
     }
 
     /// Up to where the Postgres of a branch has flushed its WAL: every commit that a client saw return is below.
-    /// `None` if nothing runs on the branch.
+    /// `None` if nothing runs on the branch and the store holds everything.
     ///
     /// # Errors
     /// 503 if an endpoint should run and does not answer: the store may lack what it committed last.
     pub fn flushed_lsn(&self, branch: &str) -> Result<Option<Lsn>> {
         let rows = self.metadata.read(|connection| endpoint::of_branch(connection, branch))?;
-        let Some(row) = rows.iter().find(|row| row.desired == Desired::Active) else { return Ok(None) };
+        let unfinished =
+            |row: &&EndpointRow| row.desired == Desired::Active || !ended_clean(&self.dir.endpoint(&row.id));
+        let Some(row) = rows.iter().find(unfinished) else { return Ok(None) };
+        if row.desired == Desired::Idle {
+            let text = format!("endpoint {} of branch {branch} did not end cleanly", row.id);
+            let hint = "hint: start it, which brings what it wrote last to the store";
+            return Err(Error::unavailable(format!("{text}\n{hint}")));
+        }
         let socket = compute::control_socket(&self.dir.endpoint(&row.id));
         let deadline = Instant::now() + FLUSH_WITHIN;
         loop {
@@ -460,6 +499,16 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// True if the last run of the endpoint in `dir` ended with everything in the store, or there was none.
+fn ended_clean(dir: &Path) -> bool {
+    if !dir.join("spec.json").exists() {
+        return true;
+    }
+    let last =
+        fs::read(dir.join("status.json")).ok().and_then(|text| serde_json::from_slice::<Status>(&text).ok());
+    last.is_some_and(|status| status.state == State::Stopped)
 }
 
 fn busy(id: &str) -> Error {
@@ -506,6 +555,16 @@ mod tests {
         assert_eq!(settings.get("max_connections").unwrap(), "50");
         assert_eq!(settings.get("fsync").unwrap(), "true");
         assert!(pg_settings("{}").is_empty());
+    }
+
+    #[test]
+    fn only_a_run_that_said_so_ended_clean() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(ended_clean(dir.path()), "never started");
+        fs::write(dir.path().join("spec.json"), "{}").unwrap();
+        assert!(!ended_clean(dir.path()), "killed");
+        fs::write(dir.path().join("status.json"), "{").unwrap();
+        assert!(!ended_clean(dir.path()), "half-written");
     }
 
     #[test]

@@ -95,6 +95,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         .map_err(|error| ServeError::Setup(format!("start threads: {error}")))?;
     let result = runtime.block_on(serve_http(options.http, &server, &key));
     server.dir.remove_server_file();
+    let _ = std::fs::remove_file(server.dir.serve_socket());
     server.closing.store(true, Ordering::Release);
     runtime.shutdown_timeout(DRAIN_WITHIN);
     if reconciler.join().is_err() {

@@ -103,6 +103,8 @@ fn show(
 pub async fn get(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
         let row = context.server.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
+        // What the reconciler saw may be a second old.
+        context.server.look(&id);
         Ok(EndpointResponse { endpoint: view::endpoint(&context.server, &row) })
     })
     .await

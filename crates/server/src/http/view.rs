@@ -143,6 +143,8 @@ pub fn endpoint(server: &Server, row: &EndpointRow) -> Endpoint {
         pending_state: (observed.state != wanted).then_some(wanted),
         state_reason: observed.reason,
         start_phases_ms: observed.phases_ms,
+        postgres_pid: observed.postgres_pid,
+        compute_pid: observed.compute_pid,
         socket_dir: Some(socket_dir.to_string_lossy().into_owned()),
         settings,
         pooler_enabled: false,
