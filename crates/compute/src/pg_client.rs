@@ -7,11 +7,14 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 const PROTOCOL_3_0: u32 = 196_608;
 /// Largest message taken; the server sends WAL in parts of 128 KiB.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 const READ_BYTES: usize = 256 << 10;
+/// Longest wait for an answer to a command. A server whose page reads wait for the store answers late.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +66,7 @@ impl PgClient {
     /// `Server` with code 57P03 while the server starts.
     pub fn connect(socket: &Path, user: &str) -> Result<Self, PgError> {
         let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         let mut client = Self { stream, buffer: Vec::new(), taken: 0 };
         let mut startup = PROTOCOL_3_0.to_be_bytes().to_vec();
         let parameters = [
@@ -116,7 +120,7 @@ impl PgClient {
         self.send(b'Q', &[text.as_bytes(), &[0]])?;
         loop {
             match self.message()? {
-                (b'W', _) => return Ok(()),
+                (b'W', _) => return Ok(self.stream.set_read_timeout(None)?),
                 (b'E', body) => return Err(server_error(body)),
                 (b'N' | b'S', _) => {}
                 (kind, _) => return Err(PgError::Protocol(kind as char)),

@@ -51,10 +51,15 @@ struct Watch(Instant);
 
 impl Watch {
     fn lap(&mut self) -> f64 {
-        let lap = self.0.elapsed().as_secs_f64() * 1000.0;
+        let lap = ms_since(self.0);
         self.0 = Instant::now();
         lap
     }
+}
+
+/// Milliseconds, to the microsecond.
+fn ms_since(begun: Instant) -> f64 {
+    begun.elapsed().as_micros() as f64 / 1000.0
 }
 
 /// Starts the endpoint on the head of its branch.
@@ -118,7 +123,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     *agent.flush_connection.lock() = Some(pg);
     durable.join().unwrap_or_else(|_| Err(io::Error::other("panic"))).while_(|| "sync pg_wal".to_owned())?;
     phases.postgres_start = watch.lap();
-    phases.total = begun.elapsed().as_secs_f64() * 1000.0;
+    phases.total = ms_since(begun);
     let stream = Some(spawn_stream(stream, Arc::clone(&alive), events));
     let segment_bytes = new.segment_bytes;
     let (stopping, events) = (false, received);
