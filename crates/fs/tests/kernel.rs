@@ -403,10 +403,10 @@ fn a_full_overlay_disk_is_reported_once_and_fails_the_fsync() {
     if !fuse_is_here("a_full_overlay_disk_is_reported_once_and_fails_the_fsync") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    let small = dir.path().join("small");
+    let outer = tempfile::tempdir().unwrap();
+    let small = outer.path().join("small");
     let _disk = SmallDisk::new(&small);
-    let mount = Mount::with_overlay(dir, &small, Arc::new(Patterns), fill_relations);
+    let mount = Mount::with_overlay(tempfile::tempdir().unwrap(), &small, Arc::new(Patterns), fill_relations);
     let file = File::create(mount.at.join("d/big")).unwrap();
     let reserve = |flags| rustix::fs::fallocate(&file, flags, 0, 8 << 20);
     assert_eq!(reserve(FallocateFlags::empty()), Err(Errno::NOSPC));

@@ -187,13 +187,13 @@ fn copy_wal(from: &Path, to: &Path, ids: (u32, u32)) {
     own(to, ids);
 }
 
-/// A cluster behind a mount, and where its parts are.
+/// A cluster behind a mount, and where its parts are. `dir` is bound first, so that it goes after the mount in it.
 struct Setup {
     mount: Mount,
     sockets: PathBuf,
     space: PathBuf,
     port: u16,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 fn set_up(port: u16) -> Setup {
@@ -215,7 +215,7 @@ fn set_up(port: u16) -> Setup {
         .unwrap();
     let source = Arc::new(StoppedCluster(original.clone()));
     let mount = Mount::owned(ids, inner, &overlay, source, |fs| fill(fs, &original, &wal));
-    Setup { mount, sockets, space, port, _dir: dir }
+    Setup { mount, sockets, space, port, dir }
 }
 
 fn postgres_is_here(test: &str) -> bool {
@@ -242,7 +242,7 @@ fn postgres_works_and_recovers_from_a_crash_on_a_mount() {
     if !postgres_is_here("postgres_works_and_recovers_from_a_crash_on_a_mount") {
         return;
     }
-    let Setup { mount, sockets, space, port, _dir } = set_up(54_931);
+    let Setup { dir: _dir, mount, sockets, space, port } = set_up(54_931);
     let server = Server::start(&mount.at, &sockets, port);
     let sql = |text: &str| server.sql("postgres", text);
     assert_eq!(sql("SELECT count(*), sum(bid) FROM pgbench_accounts"), "300000|600000");
@@ -301,7 +301,7 @@ fn a_base_backup_of_a_mount_starts_on_a_plain_disk() {
     if !postgres_is_here("a_base_backup_of_a_mount_starts_on_a_plain_disk") {
         return;
     }
-    let Setup { mount, sockets, space, port, _dir } = set_up(54_932);
+    let Setup { dir: _dir, mount, sockets, space, port } = set_up(54_932);
     let server = Server::start(&mount.at, &sockets, port);
     server.sql("postgres", &format!("CREATE TABLESPACE far LOCATION '{}'", space.display()));
     server.sql("postgres", "CREATE TABLE in_far TABLESPACE far AS SELECT generate_series(1, 1000) AS x");
