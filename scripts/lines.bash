@@ -4,7 +4,9 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 # One line of the report: a name, and what there is to say about it.
 say() {
-    printf '  %-21s %s\n' "$1" "$2"
+    local name=$1
+    shift
+    printf '  %-21s %s\n' "$name" "$*"
 }
 
 # What stops the script: the reason, then the way out.

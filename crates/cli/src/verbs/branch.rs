@@ -78,7 +78,8 @@ impl Create {
         let session = session(global)?;
         let body = self.body(&session, at.as_ref())?;
         let progress = progress::start(format!("making branch {}", self.name));
-        let mut answer = session.client.post(&session.path("/branches"), &body)?;
+        let mut answer =
+            session.client.post(&session.path("/branches"), &body).map_err(in_words_of_the_command_line)?;
         let created_ms = started.elapsed().as_millis();
         if !self.no_wait {
             session.client.wait(session.project_id(), &answer)?;
@@ -139,6 +140,12 @@ impl Create {
         }
         Ok(())
     }
+}
+
+/// The API's hints name its fields; here the same thing is an option.
+fn in_words_of_the_command_line(failure: Failure) -> Failure {
+    let say = |hint: String| hint.replace("parent_lsn", "--at").replace("parent_timestamp", "--at");
+    Failure { hint: failure.hint.map(say), ..failure }
 }
 
 /// Puts the finished state of what was made into `answer`, for those who read it as JSON.

@@ -88,7 +88,7 @@ impl<'a> Source<'a> {
 
 /// Marks the files of modules that another file declares as `#[cfg(test)] mod name;`.
 pub fn mark_test_modules(sources: &mut [Source<'_>]) {
-    let mut marked = BTreeSet::new();
+    let mut marked: BTreeSet<PathBuf> = BTreeSet::new();
     for source in sources.iter() {
         for range in &source.tests {
             let item = source.code.get(range.clone()).unwrap_or("");
@@ -98,15 +98,21 @@ pub fn mark_test_modules(sources: &mut [Source<'_>]) {
         }
     }
     for source in sources {
-        source.for_tests = marked.contains(source.path);
+        // The submodules of a test module are in the directory of its name.
+        let inside = |file: &PathBuf| source.path == file || source.path.starts_with(file.with_extension(""));
+        source.for_tests = marked.iter().any(inside);
     }
 }
 
 /// Where the module `name` declared in `parent` may be.
-fn files_of(parent: &Path, name: &str) -> [PathBuf; 3] {
+fn files_of(parent: &Path, name: &str) -> Vec<PathBuf> {
     let beside = parent.with_file_name(name);
     let below = parent.with_extension("").join(name);
-    [beside.with_extension("rs"), beside.join("mod.rs"), below.with_extension("rs")]
+    if parent.file_stem().is_some_and(|stem| stem == "lib" || stem == "main" || stem == "mod") {
+        vec![beside.with_extension("rs"), beside.join("mod.rs")]
+    } else {
+        vec![below.with_extension("rs"), below.join("mod.rs")]
+    }
 }
 
 /// The braces of the function whose signature goes on at `from`; `None` if it has no body.
@@ -176,8 +182,9 @@ mod tests {
             Source::new(Path::new("a/object.rs"), "#[cfg(test)]\nmod contract;\nmod real;\n".to_owned());
         let child = Source::new(Path::new("a/object/contract.rs"), String::new());
         let real = Source::new(Path::new("a/object/real.rs"), String::new());
-        let mut sources = [parent, child, real];
+        let grandchild = Source::new(Path::new("a/object/contract/cases.rs"), String::new());
+        let mut sources = [parent, child, real, grandchild];
         mark_test_modules(&mut sources);
-        assert_eq!(sources.each_ref().map(Source::is_test_file), [false, true, false]);
+        assert_eq!(sources.each_ref().map(Source::is_test_file), [false, true, false, true]);
     }
 }
