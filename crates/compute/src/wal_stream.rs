@@ -52,13 +52,14 @@ impl WalStream {
     /// there is a server.
     pub fn run(&self, alive: &dyn Fn() -> bool) -> StreamEnd {
         loop {
-            match self.stream() {
-                Ok(()) => tracing::info!("replication ended by the server"),
-                Err(Broken::Store(error)) => return StreamEnd::Refused(error),
-                Err(Broken::Server(error)) => tracing::info!("replication: {error}"),
-            }
+            let ended = self.stream();
             if !alive() {
                 return StreamEnd::ServerGone;
+            }
+            match ended {
+                Ok(()) => tracing::debug!("replication ended by the server"),
+                Err(Broken::Store(error)) => return StreamEnd::Refused(error),
+                Err(Broken::Server(error)) => tracing::debug!("replication: {error}"),
             }
             std::thread::sleep(RECONNECT_PAUSE);
         }

@@ -21,7 +21,7 @@ use crate::control::{Phases, State};
 use crate::error::{Error, While};
 use crate::pg_client::{PgClient, PgError};
 use crate::process::{self, Server};
-use crate::spec::EndpointSpec;
+use crate::protocol::{self, Failure, NewTimeline};
 use crate::tail::{self, Tail};
 use crate::wal_stream::WalStream;
 
@@ -70,16 +70,11 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     let spec = &agent.spec;
     let (events, received) = mpsc::channel();
     let client = Arc::new(Client::new(spec));
-    *agent.client.lock() = Some(Arc::clone(&client));
-    *agent.events.lock() = Some(events.clone());
-    agent.update(|status| status.state = State::Starting);
-    if agent.stop.load(Ordering::SeqCst) {
-        client.cancel();
-    }
+    register(agent, &client, &events);
 
     let lock = process::lock_when_free(&spec.dir.join("postgres.lock"))?;
     detach_dead_mount(&spec.mount_dir())?;
-    settle_tail(&client, spec)?;
+    settle_tail(&client, agent)?;
     phases.tail = watch.lap();
     let new = client.begin_timeline()?;
     agent.shipped.store(new.start.raw(), Ordering::SeqCst);
@@ -107,14 +102,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     agent.update(|status| status.postgres_pid = Some(server.pid()));
     watch_exit(&server, events.clone());
     let alive = Arc::new(AtomicBool::new(true));
-    let stream = WalStream {
-        socket: config::socket_path(spec),
-        user: spec.superuser.clone(),
-        timeline: new.timeline,
-        start: new.start,
-        client: Arc::clone(&client),
-        shipped: Arc::clone(&agent.shipped),
-    };
+    let stream = wal_stream(agent, &new, &client);
     let pending = Pending { agent, server, pages: &pages, events: &received };
     let (server, mut pg) = pending.wait_ready()?;
     stream
@@ -142,8 +130,33 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     })
 }
 
+/// From here on a stop request reaches this start.
+fn register(agent: &Agent, client: &Arc<Client>, events: &Sender<Event>) {
+    *agent.client.lock() = Some(Arc::clone(client));
+    *agent.events.lock() = Some(events.clone());
+    agent.update(|status| status.state = State::Starting);
+    if agent.stop.load(Ordering::SeqCst) {
+        client.cancel();
+    }
+}
+
+fn wal_stream(agent: &Agent, new: &NewTimeline, client: &Arc<Client>) -> WalStream {
+    WalStream {
+        socket: config::socket_path(&agent.spec),
+        user: agent.spec.superuser.clone(),
+        timeline: new.timeline,
+        start: new.start,
+        client: Arc::clone(client),
+        shipped: Arc::clone(&agent.shipped),
+    }
+}
+
 /// Ships and removes what an earlier run left in `pg_wal`.
-fn settle_tail(client: &Client, spec: &EndpointSpec) -> Result<(), Error> {
+///
+/// If the branch went on without it, a start somebody asked for takes the branch over; one that follows a crash
+/// does not, or two endpoints would take it from each other for ever.
+fn settle_tail(client: &Client, agent: &Agent) -> Result<(), Error> {
+    let spec = &agent.spec;
     let wal_dir = spec.wal_dir();
     let tail = match tail::ship(client, &wal_dir) {
         Err(Error::Cancelled) => return Err(Error::Unshipped(wal_dir)),
@@ -152,6 +165,10 @@ fn settle_tail(client: &Client, spec: &EndpointSpec) -> Result<(), Error> {
     match tail {
         Tail::Shipped(head) => tracing::info!("shipped the tail of an earlier run, up to {head}"),
         Tail::Absent => {}
+        Tail::Superseded if agent.status.lock().restarts > 0 => {
+            let text = "another endpoint writes this branch now";
+            return Err(Error::Store(Failure::new(protocol::FailureKind::Fenced, text)));
+        }
         Tail::Superseded => {
             let aside = spec.dir.join("pg_wal.superseded");
             tracing::warn!("the branch went on without this WAL; it is kept in {}", aside.display());
