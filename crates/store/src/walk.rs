@@ -84,7 +84,7 @@ impl Branch {
         };
         let mut stop = |record: &Record<'_>| wal::xact_time(record).is_some_and(|(_, ended)| ended > time);
         let state = self.walk(core, state, upto, &mut stop)?;
-        if self.parent.is_none() && state.lsn == self.start && time < core.imported {
+        if self.parent.is_none() && state.latest_xact_time.is_none() && time < core.imported {
             return Err(self.before_history(core));
         }
         Ok(BranchPoint { branch: self.id.clone(), lsn: state.lsn, last_commit: state.last_commit })

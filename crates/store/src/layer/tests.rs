@@ -1,1 +1,192 @@
 //! Layers round trip, answer as a sorted list would, and notice every damaged byte.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use types::{BlockNumber, Fork, Key, Lsn, RelFork, RelTag};
+
+use super::{BlockCache, Layer, LayerWriter, object_name};
+use crate::error::{Result, StoreError};
+use crate::object::ObjectStore;
+use crate::object::memory::Memory;
+use crate::value::{Kind, Lookup, Newest};
+use crate::waypoint::tests::sample;
+
+fn key(relation: u32, block: u32) -> Key {
+    let rel = RelTag { tablespace: 1663, database: 5, relation };
+    Key::RelBlock(RelFork { rel, fork: Fork::Main }, BlockNumber::new(block))
+}
+
+fn at(raw: u64) -> Lsn {
+    Lsn::from_raw(raw).unwrap()
+}
+
+type Row = (Key, Lsn, Kind, Vec<u8>);
+
+fn write(rows: &[Row], dir: &Path) -> Arc<Memory> {
+    let mut writer = LayerWriter::create(&dir.join("layer")).unwrap();
+    for (key, lsn, kind, bytes) in rows {
+        let place = writer.put(bytes).unwrap();
+        writer.add(key, *lsn, (*kind, 0), Some(place)).unwrap();
+    }
+    let file = writer.finish(&[sample(10), sample(20)]).unwrap();
+    let memory = Arc::new(Memory::default());
+    memory.put_file_if_absent(&object_name(1), &file).unwrap();
+    memory
+}
+
+fn open(memory: &Arc<Memory>) -> Result<Layer> {
+    Layer::open(1, memory.clone(), Arc::new(BlockCache::new(1 << 20)))
+}
+
+fn rows(count: u32) -> Vec<Row> {
+    let row = |i: u32| {
+        let kind = if i % 5 == 0 { Kind::Rebuild } else { Kind::Modify };
+        let bytes = (0..200 + i % 90).map(|b| (b.wrapping_mul(i)) as u8).collect();
+        (key(i / 100, i / 10 % 10), at(100 + u64::from(i)), kind, bytes)
+    };
+    (0..count).map(row).collect()
+}
+
+/// What a layer of these rows must answer, defined the slow way.
+fn expected(rows: &[Row], key: Key, cap: Lsn) -> Vec<(Lsn, Vec<u8>)> {
+    let mut found = Vec::new();
+    for (_, lsn, kind, bytes) in rows.iter().rev().filter(|row| row.0 == key && row.1 <= cap) {
+        found.push((*lsn, bytes.clone()));
+        if kind.is_full() {
+            break;
+        }
+    }
+    found
+}
+
+fn answer(layer: &Layer, key: Key, cap: Lsn) -> Result<Vec<(Lsn, Vec<u8>)>> {
+    let mut lookups = [Lookup::new(key, cap)];
+    layer.lookup(&mut lookups)?;
+    let [lookup] = lookups;
+    Ok(lookup.found.into_iter().map(|version| (version.lsn, version.bytes.to_vec())).collect())
+}
+
+#[test]
+fn a_layer_answers_as_its_rows_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = rows(5000);
+    let layer = open(&write(&rows, dir.path())).unwrap();
+    for relation in [0, 1, 49, 50] {
+        for block in 0..11 {
+            for cap in [1, 99, 100, 155, 1234, 5098, 5099, 9999] {
+                let key = key(relation, block);
+                let got = answer(&layer, key, at(cap)).unwrap();
+                assert_eq!(got, expected(&rows, key, at(cap)), "{key:?} at {cap}");
+            }
+        }
+    }
+    assert_eq!(layer.waypoints().unwrap(), [sample(10), sample(20)]);
+}
+
+#[test]
+fn a_scan_gives_the_newest_version_of_each_key_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = rows(3000);
+    let layer = open(&write(&rows, dir.path())).unwrap();
+    for cap in [50, 100, 777, 4000] {
+        let mut newest = Newest::new();
+        layer.scan(&key(2, 5), &key(11, 3), at(cap), &mut newest).unwrap();
+        let mut wanted = std::collections::BTreeMap::new();
+        for (row_key, lsn, ..) in rows.iter().filter(|row| row.1 <= at(cap)) {
+            if (key(2, 5)..=key(11, 3)).contains(row_key) {
+                wanted.insert(*row_key, *lsn);
+            }
+        }
+        let got: std::collections::BTreeMap<_, _> = newest.iter().map(|(key, v)| (*key, v.lsn)).collect();
+        assert_eq!(got, wanted, "{cap}");
+    }
+}
+
+#[test]
+fn an_empty_layer_answers_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let layer = open(&write(&[], dir.path())).unwrap();
+    assert_eq!(answer(&layer, key(1, 1), Lsn::MAX).unwrap(), []);
+    let mut newest = Newest::new();
+    layer.scan(&key(0, 0), &key(9, 9), Lsn::MAX, &mut newest).unwrap();
+    assert!(newest.is_empty());
+    assert_eq!(layer.waypoints().unwrap().len(), 2);
+}
+
+/// Reads everything a layer has.
+fn read_all(memory: &Arc<Memory>, rows: &[Row]) -> Result<Vec<Vec<(Lsn, Vec<u8>)>>> {
+    let layer = open(memory)?;
+    layer.waypoints()?;
+    rows.iter().map(|row| answer(&layer, row.0, row.1)).collect()
+}
+
+#[test]
+fn every_flipped_byte_and_every_cut_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = rows(60);
+    let memory = write(&rows, dir.path());
+    let good = memory.get(&object_name(1)).unwrap().unwrap();
+    read_all(&memory, &rows).unwrap();
+    for position in 0..good.len() {
+        let mut bad = good.clone();
+        bad[position] ^= 0x40;
+        memory.overwrite(&object_name(1), bad);
+        let outcome = read_all(&memory, &rows);
+        assert!(matches!(outcome, Err(StoreError::Corrupt { .. })), "byte {position} of {}", good.len());
+    }
+    for len in (0..good.len()).step_by(7) {
+        memory.overwrite(&object_name(1), good[..len].to_vec());
+        assert!(matches!(read_all(&memory, &rows), Err(StoreError::Corrupt { .. })), "cut at {len}");
+    }
+}
+
+#[test]
+fn a_record_shared_by_many_pages_is_stored_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = LayerWriter::create(&dir.path().join("layer")).unwrap();
+    // Bytes that do not compress.
+    let mut state = 1u32;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    })
+    .take(20_000)
+    .collect();
+    let place = writer.put(&noise).unwrap();
+    for block in 0..1000 {
+        writer.add(&key(1, block), at(5), (Kind::Rebuild, 0), Some(place)).unwrap();
+    }
+    let file = writer.finish(&[]).unwrap();
+    assert!(std::fs::metadata(&file).unwrap().len() < 40_000);
+    let memory = Arc::new(Memory::default());
+    memory.put_file_if_absent(&object_name(1), &file).unwrap();
+    let layer = open(&memory).unwrap();
+    for block in [0, 500, 999] {
+        assert_eq!(answer(&layer, key(1, block), at(5)).unwrap(), [(at(5), noise.clone())]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_rows_are_found_again(
+        mut keys in prop::collection::vec((0u32..4, 0u32..4, 1u64..50, 1u8..8, 0usize..3000), 0..200),
+        asked in prop::collection::vec((0u32..4, 0u32..4, 1u64..60), 50),
+    ) {
+        keys.sort_by_key(|row| (row.0, row.1, row.2));
+        let rows: Vec<Row> = keys
+            .into_iter()
+            .map(|(rel, block, lsn, kind, len)| {
+                (key(rel, block), at(lsn), Kind::from_raw(kind).unwrap(), vec![kind; len])
+            })
+            .collect();
+        let dir = tempfile::tempdir().unwrap();
+        let layer = open(&write(&rows, dir.path())).unwrap();
+        for (rel, block, cap) in asked {
+            let key = key(rel, block);
+            prop_assert_eq!(answer(&layer, key, at(cap)).unwrap(), expected(&rows, key, at(cap)));
+        }
+    }
+}
