@@ -1,12 +1,13 @@
 //! `scion stop`: stops the endpoints, each cleanly, then the server.
 //!
-//! Endpoints outlive their server by design, so without a server they are asked over their own control sockets.
+//! Endpoints outlive their server by design, and hand over their last WAL before they end, so without a server there is
+//! nobody to stop them cleanly; then this verb says so and stops nothing.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use compute::control::{self, Answer, Command};
+use compute::control::{self, Command};
 use serde_json::json;
 
 use crate::args::Global;
@@ -16,6 +17,9 @@ use crate::{output, place, progress, wire};
 
 /// How long a process may take to end after it was asked.
 const ENDING_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long an endpoint may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Stop the server and its endpoints.
 #[derive(Args)]
@@ -36,9 +40,7 @@ impl Stop {
             .and_then(|json| wire::number(&json, "pid"))
             .filter(|pid| is_scion(*pid));
         let Some(pid) = pid else {
-            let stopped = if self.keep_endpoints { 0 } else { stop_orphans(&dir.join("endpoints"))? };
-            output::words(&format!("no server runs on {}; stopped {stopped} endpoints", dir.display()));
-            return Ok(());
+            return nothing_to_stop(&dir);
         };
         if self.keep_endpoints {
             terminate(pid)?;
@@ -63,6 +65,24 @@ impl Stop {
     }
 }
 
+/// There is no server. Endpoints may still run, but to stop cleanly they need one that takes their last WAL.
+fn nothing_to_stop(dir: &Path) -> Result<(), Failure> {
+    let place = dir.display();
+    match living(&dir.join("endpoints")) {
+        0 => {
+            output::words(&format!("no server and no endpoint runs on {place}"));
+            Ok(())
+        }
+        count => Err(Failure::new(
+            Kind::Unreachable,
+            format!(
+                "{count} endpoints run on {place} without a server, and wait for one to take their last WAL"
+            ),
+        )
+        .hint(format!("start it with `scion serve --data-dir {place}`, then run `scion stop` again"))),
+    }
+}
+
 /// Asks the server to stop its endpoints and then itself; returns how many endpoints ran.
 fn shut_down(client: &Client) -> Result<usize, Failure> {
     let _progress = progress::start("stopping endpoints: waiting for their last WAL to be stored");
@@ -73,33 +93,12 @@ fn shut_down(client: &Client) -> Result<usize, Failure> {
     Ok(running)
 }
 
-/// Stops endpoints that still listen on their control sockets in `endpoints`; returns how many.
-fn stop_orphans(endpoints: &Path) -> Result<usize, Failure> {
-    let Ok(entries) = std::fs::read_dir(endpoints) else { return Ok(0) };
-    let mut stopped = 0;
-    for entry in entries.flatten() {
-        let socket = compute::control_socket(&entry.path());
-        match control::ask(&socket, Command::Stop, ENDING_LIMIT) {
-            Ok(Answer::Error(reason)) => {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                return Err(Failure::new(Kind::Failed, format!("endpoint {name} did not stop: {reason}"))
-                    .hint("start the server again with `scion serve`, then `scion stop`"));
-            }
-            Ok(_) => stopped += 1,
-            Err(error) if nobody_listens(&error) => {}
-            Err(error) => return Err(failure::io(format!("stop {}", entry.path().display()), &error)),
-        }
-    }
-    Ok(stopped)
-}
-
-fn nobody_listens(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        std::io::ErrorKind::NotFound
-            | std::io::ErrorKind::ConnectionRefused
-            | std::io::ErrorKind::NotADirectory
-    )
+/// Endpoints in `endpoints` that answer on their control sockets.
+fn living(endpoints: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(endpoints) else { return 0 };
+    let answers =
+        |dir: &Path| control::ask(&compute::control_socket(dir), Command::Status, ANSWER_LIMIT).is_ok();
+    entries.flatten().filter(|entry| answers(&entry.path())).count()
 }
 
 /// Whether `pid` is a live scion; a process id in a file may have been given to another program since.
@@ -157,6 +156,7 @@ mod tests {
 
     #[test]
     fn directories_without_a_listener_are_passed_over() {
-        assert_eq!(stop_orphans(Path::new("/nonexistent")).unwrap(), 0);
+        assert_eq!(living(Path::new("/nonexistent")), 0);
+        assert_eq!(living(Path::new("/usr")), 0);
     }
 }
