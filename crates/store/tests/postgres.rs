@@ -243,7 +243,10 @@ fn assert_equal(project: &Project, branch: &BranchId, lsn: Lsn, cluster: &Cluste
                 if ours != theirs {
                     let (ours, theirs) = (masked(*rel, block, ours), masked(*rel, block, theirs));
                     let differ: Vec<_> = (0..BLOCK_SIZE).filter(|&at| ours[at] != theirs[at]).collect();
-                    if let Some(&at) = differ.first() {
+                    // CREATE DATABASE logs maps as pages whose content is a hole: replay has fewer bits set.
+                    let copied_map = rel.fork == Fork::Visibility && rel.rel.database >= 16384;
+                    let fewer = differ.iter().all(|&at| ours[at] & !theirs[at] == 0);
+                    if let Some(&at) = differ.first().filter(|_| !(copied_map && fewer)) {
                         let (ours, theirs) = (&ours[at..][..1], &theirs[at..][..1]);
                         wrong.push(format!(
                             "block {block} of {rel}: {} bytes, at {at} {ours:?} not {theirs:?}",
