@@ -17,6 +17,8 @@ mod ingest;
 mod layer;
 mod manifest;
 mod memtable;
+#[cfg(test)]
+mod model;
 mod object;
 mod page_read;
 mod project;

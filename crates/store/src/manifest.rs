@@ -216,11 +216,16 @@ mod tests {
         Manifest::new(format, &[1, 2, 0, 3, 0, 0], -7, 2)
     }
 
+    fn bump(manifest: &mut Manifest, by: u64) -> Result<()> {
+        manifest.next_layer += by;
+        Ok(())
+    }
+
     #[test]
     fn a_manifest_survives_reopening() {
         let objects: Arc<dyn ObjectStore> = Arc::new(Memory::default());
         let store = ManifestStore::create(objects.clone(), empty()).unwrap();
-        store.commit(|manifest| Ok(manifest.next_layer = 9)).unwrap();
+        store.commit(|manifest| bump(manifest, 8)).unwrap();
         let again = ManifestStore::open(objects.clone()).unwrap().get();
         assert_eq!(again.next_layer, 9);
         assert_eq!(again.epoch, 1);
@@ -236,7 +241,7 @@ mod tests {
         let new = ManifestStore::open(objects.clone()).unwrap();
         for _ in 0..5 {
             assert!(matches!(old.commit(|_| Ok(())), Err(StoreError::Superseded { .. })));
-            new.commit(|manifest| Ok(manifest.next_layer += 1)).unwrap();
+            new.commit(|manifest| bump(manifest, 1)).unwrap();
         }
         assert_eq!(ManifestStore::open(objects).unwrap().get().next_layer, 6);
     }
@@ -252,7 +257,7 @@ mod tests {
             if let Ok(store) = ManifestStore::open(faulty.clone()) {
                 for _ in 0..4 {
                     tried += 1;
-                    if store.commit(|manifest| Ok(manifest.next_layer += 1)).is_err() {
+                    if store.commit(|manifest| bump(manifest, 1)).is_err() {
                         break;
                     }
                     acknowledged += 1;
