@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use store::{ClusterImport, Project, StoreError, StoreOptions};
+use store::{ClusterImport, NewTimeline, Project, StoreError, StoreOptions, TailProgress};
 use types::{
     BLOCK_SIZE, BlockNumber, BranchId, Fork, Lsn, Page, PgTime, RelFork, RelTag, SlruKind, TimelineId,
 };
@@ -384,6 +384,25 @@ fn main_fork(cluster: &Cluster, table: &str) -> RelFork {
     RelFork { rel: RelTag { tablespace: 1663, database, relation }, fork: Fork::Main }
 }
 
+/// Writes the parent's next records to the child as its own, until one that is damaged.
+fn ship_damaged_tail(
+    cluster: &Cluster,
+    project: &Project,
+    child: &BranchId,
+    new: &NewTimeline,
+) -> TailProgress {
+    // What a promotion copies is the parent's segment, byte for byte.
+    let name = format!("0000000100000000{:08X}", new.start.segment(SEGMENT));
+    let segment = fs::read(cluster.data().join("pg_wal").join(name)).unwrap();
+    let prefix = project.wal_segment_prefix(child, new.start).unwrap();
+    assert_eq!(prefix, segment[..new.start.offset_in_segment(SEGMENT) as usize]);
+
+    // The child's own WAL: the parent's next records serve, then the log ends in garbage.
+    let mut own = segment[prefix.len()..].to_vec();
+    own[100_000] ^= 1;
+    project.append_tail(child, new.timeline, new.start, &own).unwrap()
+}
+
 #[test]
 fn branches_see_their_point_and_nothing_after_and_their_timelines_fence_each_other() {
     let cluster = Cluster::create("");
@@ -435,19 +454,16 @@ fn branches_see_their_point_and_nothing_after_and_their_timelines_fence_each_oth
     let gap = project.append_wal(&child, new.timeline, point.lsn.advanced(8), b"x");
     assert!(matches!(gap, Err(StoreError::Gap { .. })));
 
-    // What a promotion copies is the parent's segment, byte for byte.
-    let name = format!("0000000100000000{:08X}", point.lsn.segment(SEGMENT));
-    let segment = fs::read(cluster.data().join("pg_wal").join(name)).unwrap();
-    let prefix = project.wal_segment_prefix(&child, point.lsn).unwrap();
-    assert_eq!(prefix, segment[..point.lsn.offset_in_segment(SEGMENT) as usize]);
-
-    // The child's own WAL: the parent's next records serve, then the log ends in garbage.
-    let mut own = segment[prefix.len()..].to_vec();
-    own[100_000] ^= 1;
-    let tail = project.append_tail(&child, new.timeline, point.lsn, &own).unwrap();
+    let tail = ship_damaged_tail(&cluster, &project, &child, &new);
     assert!(tail.ended && tail.head > point.lsn);
     drop(project);
+    // What killed processes leave behind is listed nowhere and goes.
+    let strays = ["layers/00000000000000ff.layer", "tmp/layer-7", "wal/br-stray"].map(|name| path.join(name));
+    fs::write(&strays[0], b"half").unwrap();
+    fs::write(&strays[1], b"half").unwrap();
+    fs::create_dir(&strays[2]).unwrap();
     let project = Project::open_with(&path, small()).unwrap();
+    assert!(strays.iter().all(|stray| !stray.exists()));
     assert_eq!(project.head(&child).unwrap(), tail.head);
     let again = project.begin_timeline(&child).unwrap();
     assert_eq!(again.start, tail.head);
