@@ -259,6 +259,12 @@ impl Server {
         if self.closing.load(Ordering::Acquire) {
             return Err(Error::unavailable("the server is being stopped"));
         }
+        // While this waited for its turn, the endpoint may have been removed, stopped, or given another port.
+        let row = self.metadata.read(|connection| endpoint::get(connection, &row.project_id, &row.id))?;
+        if row.desired != Desired::Active {
+            return Err(busy(&row.id));
+        }
+        let row = &row;
         let started = match self.look(&row.id).0 {
             Seen::Alive => self.wait_ready(&row.id, &runtime, Instant::now()),
             Seen::Ending => {

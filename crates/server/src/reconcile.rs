@@ -54,7 +54,12 @@ fn due(runtime: &Runtime) -> bool {
 }
 
 fn act(server: &Server, row: &EndpointRow, action: Action, seen: Seen) {
-    // A request may have changed its mind since the look.
+    // A request that has it in hand may be starting it, or may have changed its mind since the look.
+    let runtime = server.endpoints.of(&row.id);
+    drop(runtime.turn.lock());
+    if action == Action::Start && matches!(server.look(&row.id).0, Seen::Alive) {
+        return;
+    }
     let now = server.metadata.read(|connection| endpoint::find(connection, &row.id));
     if server.closing.load(Ordering::Acquire)
         || now.is_ok_and(|now| now.is_none_or(|now| now.desired != row.desired))
