@@ -122,13 +122,20 @@ fn toast_and_churn(root: &Endpoint) {
             ))
             .unwrap();
         if n % 10 == 9 {
-            client.batch_execute("vacuum churn; vacuum (freeze) toasted").unwrap();
+            each(&mut client, &["vacuum churn", "vacuum (freeze) toasted"]);
         }
         std::thread::sleep(Duration::from_millis(50));
     }
     client
         .batch_execute("vacuum full churn; cluster toasted using toasted_pkey; reindex table churn")
         .unwrap();
+}
+
+/// Statements that must be on their own.
+fn each(client: &mut postgres::Client, statements: &[&str]) {
+    for sql in statements {
+        client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
 }
 
 fn data_definition(root: &Endpoint) {

@@ -233,10 +233,12 @@ fn processes_in(dir: &Path) -> Vec<i32> {
         .collect()
 }
 
+/// Takes away the file systems of endpoints below `dir` and names them.
 fn unmount_below(dir: &Path) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let mounts: Vec<String> = table
         .lines()
+        .filter(|line| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("fuse")))
         .filter_map(|line| line.split(' ').nth(1))
         .filter(|at| Path::new(at).starts_with(dir))
         .map(str::to_owned)

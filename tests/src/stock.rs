@@ -13,6 +13,7 @@ use types::Lsn;
 
 use crate::process::{self, as_postgres, give_to_postgres, pg_program, wait_for};
 use crate::server::Endpoint;
+use crate::sql;
 
 /// A base backup of an endpoint, and all WAL since, as `pg_receivewal` writes it.
 pub struct Archive {
@@ -129,7 +130,10 @@ impl Archive {
         fs::write(data.join("recovery.signal"), "").unwrap();
         let stop = match target {
             Target::Lsn(lsn) => format!("recovery_target_lsn = '{lsn}'\nrecovery_target_inclusive = off\n"),
-            Target::Time(time) => format!("recovery_target_time = '{time}'\n"),
+            // The setting is parsed before time zone abbreviations such as Z are known.
+            Target::Time(time) => {
+                format!("recovery_target_time = '{}'\n", time.replace('T', " ").replace('Z', "+00"))
+            }
         };
         let restore = format!("restore_command = 'cp {}/%f %p'\n", self.wal_dir().display());
         let rest = "recovery_target_action = promote\nrecovery_target_timeline = current\n";
@@ -217,7 +221,7 @@ impl Stock {
 
     /// Everything a dump shows.
     pub fn dumpall(&self) -> String {
-        process::run(self.client("pg_dumpall").args(["--no-sync"]))
+        sql::without_nonces(&process::run(self.client("pg_dumpall").args(["--no-sync"])))
     }
 
     fn try_psql(&mut self, database: &str, sql: &str) -> Result<String, String> {
