@@ -7,6 +7,7 @@ mod branches;
 mod disk;
 mod ingest;
 mod load;
+mod recovery;
 mod report;
 mod stock;
 
@@ -34,6 +35,8 @@ fn main() {
     drop(large);
     let small = loaded(SMALL_SCALE);
     branches::creation(&small, "small", &mut report);
+    recovery::time_to_ready(&small, 10, &mut report);
+    recovery::time_to_ready(&small, 1000, &mut report);
     ingest::decode_and_ingest(&mut report);
     report.print();
 }

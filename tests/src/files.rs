@@ -17,6 +17,13 @@ use wal::RmgrId;
 /// # Panics
 /// Naming the files and blocks that differ.
 pub fn assert_same_relations(ours: &Path, oracle: &Path) -> usize {
+    let (pages, faults) = differences(ours, oracle);
+    assert!(faults.is_empty(), "{} differences\n{}", faults.len(), faults[..faults.len().min(40)].join("\n"));
+    pages
+}
+
+/// The number of pages compared, and what differs.
+pub fn differences(ours: &Path, oracle: &Path) -> (usize, Vec<String>) {
     let (our_files, oracle_files) = (relation_files(ours), relation_files(oracle));
     let mut faults = Vec::new();
     for name in our_files.keys().filter(|name| !oracle_files.contains_key(*name)) {
@@ -29,8 +36,7 @@ pub fn assert_same_relations(ours: &Path, oracle: &Path) -> usize {
             None => faults.push(format!("{name}: missing")),
         }
     }
-    assert!(faults.is_empty(), "{} differences\n{}", faults.len(), faults[..faults.len().min(40)].join("\n"));
-    pages
+    (pages, faults)
 }
 
 fn compare(name: &str, ours: &Path, oracle: &Path, faults: &mut Vec<String>) -> usize {

@@ -100,6 +100,11 @@ impl Archive {
         self.records(|_| true).into_iter().filter(|lsn| *lsn > end).collect()
     }
 
+    /// How many records of this kind there are; `kind` as `pg_waldump` names it, such as `CREATE_ID`.
+    pub fn count(&self, kind: &str) -> usize {
+        self.records(|record| record.contains(&format!("desc: {kind}"))).len()
+    }
+
     fn records(&self, wanted: impl Fn(&str) -> bool) -> Vec<Lsn> {
         let mut segments: Vec<PathBuf> = fs::read_dir(self.wal_dir())
             .unwrap()

@@ -81,6 +81,10 @@ impl Branch {
         if sender == Sender::Remains && tip.log_ended() {
             return Ok(true);
         }
+        if tip.mend() {
+            core.wal.truncate(&self.id, tip.timeline_written()?, tip.durable)?;
+            self.view.write().stuck = None;
+        }
         let held = usize::try_from(tip.durable.bytes_since(at).unwrap_or(0)).unwrap_or(usize::MAX);
         for piece in bytes.get(held..).unwrap_or(&[]).chunks(PIECE_BYTES) {
             core.flushes.wait_for_room(self)?;

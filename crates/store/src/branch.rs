@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use types::{BranchId, ClusterState, Key, Lsn, TimelineId};
+use wal::WalError;
 
 use crate::core::Core;
 use crate::error::{Result, StoreError};
@@ -144,17 +145,15 @@ impl Branch {
         if let Some((timeline, begin)) = last {
             end = core.wal.extent(&self.id, timeline)?.unwrap_or(begin).max(begin).max(from);
         }
-        for (timeline, begin, end) in self.spans(from, end) {
+        for (timeline, begin, upto) in self.spans(from, end) {
             tip.begin(timeline, begin);
-            let mut at = begin;
-            while at < end {
-                let to = at.advanced(REPLAY_BYTES).min(end);
-                let bytes = core.read_wal(self, at, to)?;
-                if let Err(error) = tip.take(core, self, at, &bytes) {
-                    self.view.write().stuck = Some(error_chain(&error));
-                    break;
+            if let Err(error) = self.replay_span(core, tip, begin, upto) {
+                self.view.write().stuck = Some(error_chain(&error));
+                let invalid = matches!(error, StoreError::Wal(WalError::Invalid { .. }));
+                if invalid && last.is_some_and(|(newest, _)| newest == timeline) {
+                    end = tip.tear(timeline);
                 }
-                at = to;
+                break;
             }
         }
         if let Some((timeline, begin)) = last
@@ -164,6 +163,16 @@ impl Branch {
         }
         tip.durable = end;
         self.publish(end);
+        Ok(())
+    }
+
+    fn replay_span(&self, core: &Core, tip: &mut Tip, begin: Lsn, upto: Lsn) -> Result<()> {
+        let mut at = begin;
+        while at < upto {
+            let to = at.advanced(REPLAY_BYTES).min(upto);
+            tip.take(core, self, at, &core.read_wal(self, at, to)?)?;
+            at = to;
+        }
         Ok(())
     }
 

@@ -49,6 +49,7 @@ pub(crate) struct Tip {
     timeline: Option<TimelineId>,
     files: Filing,
     log_ended: bool,
+    torn: bool,
     /// WAL of the current timeline is durable up to here.
     pub(crate) durable: Lsn,
 }
@@ -81,7 +82,7 @@ impl Tip {
             puts: Vec::new(),
             long: Vec::new(),
         };
-        Self { format, reader: None, timeline: None, files, log_ended: false, durable: at }
+        Self { format, reader: None, timeline: None, files, log_ended: false, torn: false, durable: at }
     }
 
     /// The state at the end of the last record taken.
@@ -100,6 +101,21 @@ impl Tip {
         self.reader = Some(RecordReader::new(self.format, timeline, begin, prev));
         self.timeline = Some(timeline);
         self.log_ended = false;
+        self.torn = false;
+    }
+
+    /// The WAL held was found to end in bytes that are none, as a power failure leaves: what follows the last whole
+    /// record is not held. Gives that position. Whoever wrote it sends it again (`mend`).
+    pub(crate) fn tear(&mut self, timeline: TimelineId) -> Lsn {
+        let head = self.files.state.lsn;
+        self.begin(timeline, head);
+        self.torn = true;
+        head
+    }
+
+    /// True once after `tear`: WAL is about to follow the last whole record.
+    pub(crate) fn mend(&mut self) -> bool {
+        std::mem::take(&mut self.torn)
     }
 
     /// The timeline whose WAL is taken, or an error if there is none.

@@ -476,6 +476,38 @@ fn branches_see_their_point_and_nothing_after_and_their_timelines_fence_each_oth
     assert!(matches!(Project::open(&path), Err(StoreError::Locked { .. })));
 }
 
+/// A power failure may keep a file's length and lose its last bytes. Nothing acknowledged is among them; whoever
+/// wrote them sends them again.
+#[test]
+fn wal_torn_by_a_power_failure_is_refused_until_it_is_sent_again() {
+    let cluster = Cluster::create("");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p");
+    let project = import(&cluster, &path);
+    cluster.start();
+    cluster.sql("postgres", "create table t as select i from generate_series(1, 500) i");
+    let whole = cluster.lsn();
+    cluster.sql("postgres", "insert into t select generate_series(1, 500)");
+    let last = cluster.lsn();
+    feed(&cluster, &project, &root(), last, 100_000);
+    let head = project.head(&root()).unwrap();
+    drop(project);
+    let name = format!("0000000100000000{:08X}", whole.segment(SEGMENT));
+    let file = path.join("wal").join(root().as_str()).join("00000001").join(name);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[whole.offset_in_segment(SEGMENT) as usize..].fill(0);
+    fs::write(&file, bytes).unwrap();
+
+    let project = Project::open_with(&path, small()).unwrap();
+    let torn = project.head(&root()).unwrap();
+    assert!(torn <= whole, "{torn} was never written again");
+    assert!(matches!(project.begin_timeline(&root()), Err(StoreError::Stuck { .. })));
+    feed(&cluster, &project, &root(), last, 100_000);
+
+    assert_eq!(project.head(&root()).unwrap(), head);
+    assert_eq!(project.begin_timeline(&root()).unwrap().start, head);
+}
+
 #[test]
 fn a_damaged_layer_is_named_and_never_served() {
     let cluster = Cluster::create("");

@@ -75,7 +75,7 @@ fn explained(error: &ServeError) -> Failure {
 /// Sends log lines to stderr; `SCION_LOG` chooses them as `RUST_LOG` does elsewhere.
 pub fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SCION_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,fuser=error"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
