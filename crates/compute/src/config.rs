@@ -26,11 +26,13 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("fsync", "on"),
 ];
 
-/// Not overridable.
+/// Not overridable. Tablespaces are directories in place, so a base backup of the endpoint can only be recovered by a
+/// server that allows them.
 const FIXED: &[(&str, &str)] = &[
     ("listen_addresses", "127.0.0.1"),
     ("unix_socket_permissions", "0700"),
     ("full_page_writes", "off"),
+    ("allow_in_place_tablespaces", "on"),
     ("wal_init_zero", "off"),
     ("wal_recycle", "on"),
     ("restart_after_crash", "off"),

@@ -18,7 +18,7 @@ const SLOT: &str = "scion";
 /// Most bytes in one append.
 const APPEND_BYTES_MAX: usize = 1 << 20;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
-const DUPLICATE_OBJECT: &str = "42710";
+const UNDEFINED_OBJECT: &str = "42704";
 
 /// Why streaming ended.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,8 @@ impl WalStream {
                 return StreamEnd::ServerGone;
             }
             match ended {
-                Ok(()) => tracing::debug!("replication ended by the server"),
+                Ok(Ended::Shutdown) => return StreamEnd::ServerGone,
+                Ok(Ended::Timeline) => tracing::warn!("replication: the server ended its timeline"),
                 Err(Broken::Store(error)) => return StreamEnd::Refused(error),
                 Err(Broken::Server(error)) => tracing::debug!("replication: {error}"),
             }
@@ -65,23 +66,32 @@ impl WalStream {
         }
     }
 
-    /// Makes the slot if there is none yet, so that no WAL can be recycled before it is shipped.
+    /// Makes the slot, so that no WAL can be recycled before it is shipped. To be called once for each server.
     ///
     /// # Errors
     /// Those of the server.
     pub fn create_slot(&self, pg: &mut PgClient) -> Result<(), PgError> {
-        match pg.command(&format!("CREATE_REPLICATION_SLOT {SLOT} PHYSICAL RESERVE_WAL")) {
-            Err(PgError::Server { code, .. }) if code == DUPLICATE_OBJECT => Ok(()),
-            other => other.map(|_| ()),
+        pg.command(&format!("CREATE_REPLICATION_SLOT {SLOT} PHYSICAL RESERVE_WAL")).map(|_| ())
+    }
+
+    /// Opens the copy from `from` on. A slot that somebody dropped is made again, or WAL would never be shipped.
+    fn start_copy(&self, pg: &mut PgClient, from: Lsn) -> Result<(), PgError> {
+        let timeline = self.timeline.get();
+        let command = format!("START_REPLICATION SLOT {SLOT} PHYSICAL {from} TIMELINE {timeline}");
+        match pg.start_copy(&command) {
+            Err(PgError::Server { code, .. }) if code == UNDEFINED_OBJECT => {
+                tracing::warn!("replication slot {SLOT} was dropped and is made again");
+                self.create_slot(pg)?;
+                pg.start_copy(&command)
+            }
+            other => other,
         }
     }
 
-    fn stream(&self) -> Result<(), Broken> {
+    fn stream(&self) -> Result<Ended, Broken> {
         let mut pg = PgClient::connect(&self.socket, &self.user)?;
-        self.create_slot(&mut pg)?;
         let from = Lsn::from_raw(self.shipped.load(Ordering::SeqCst)).unwrap_or(self.start);
-        let timeline = self.timeline.get();
-        pg.start_copy(&format!("START_REPLICATION SLOT {SLOT} PHYSICAL {from} TIMELINE {timeline}"))?;
+        self.start_copy(&mut pg, from)?;
         let mut batch = Vec::new();
         let mut at = from;
         loop {
@@ -95,10 +105,15 @@ impl WalStream {
                 CopyMessage::KeepAlive(asked) => wants_status = asked,
                 CopyMessage::Done => {
                     self.ship(&mut batch, &mut at)?;
-                    return Ok(pg.end_copy()?);
+                    pg.end_copy()?;
+                    return Ok(Ended::Timeline);
+                }
+                CopyMessage::Complete => {
+                    self.ship(&mut batch, &mut at)?;
+                    return Ok(Ended::Shutdown);
                 }
             }
-            if pg.has_message() && batch.len() < APPEND_BYTES_MAX {
+            if batch.len() < APPEND_BYTES_MAX && pg.has_message()? {
                 continue;
             }
             let shipped = self.ship(&mut batch, &mut at)?;
@@ -119,6 +134,12 @@ impl WalStream {
         batch.clear();
         Ok(true)
     }
+}
+
+/// Why the server ended the copy.
+enum Ended {
+    Timeline,
+    Shutdown,
 }
 
 enum Broken {

@@ -27,8 +27,10 @@ use crate::wal_stream::WalStream;
 
 use super::{Agent, Event, prepare};
 
-/// Pause between two tries to connect to a server that starts.
-const CONNECT_PAUSE: Duration = Duration::from_millis(2);
+/// Pause between two looks at a server that starts.
+const READY_PAUSE: Duration = Duration::from_millis(2);
+/// Line of `postmaster.pid` that says how far the server is, from 0; PostgreSQL's `pidfile.h` counts from 1.
+const STATUS_LINE: usize = 7;
 const CANNOT_CONNECT_NOW: &str = "57P03";
 
 /// A started endpoint.
@@ -181,10 +183,9 @@ fn settle_tail(client: &Client, agent: &Agent) -> Result<(), Error> {
 
 /// Detaches what a killed process left mounted, so that a start that fails leaves an ordinary directory.
 fn detach_dead_mount(mount_dir: &Path) -> Result<(), Error> {
-    let dead = |path: &Path| {
-        std::fs::metadata(path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
-    };
-    if !dead(mount_dir) {
+    use rustix::io::Errno;
+    // Not by stat: the kernel may go on answering that from what it remembers of the root directory.
+    if !matches!(rustix::fs::statvfs(mount_dir), Err(Errno::NOTCONN | Errno::CONNABORTED)) {
         return Ok(());
     }
     if rustix::mount::unmount(mount_dir, rustix::mount::UnmountFlags::DETACH).is_ok() {
@@ -243,18 +244,20 @@ struct Pending<'a> {
 }
 
 impl Pending<'_> {
-    /// Waits for the first accepted connection. Nobody can have written anything before it, so a server that does
-    /// not get there, or is no longer wanted, is simply killed.
+    /// Waits for the server to say that it is ready, and connects. Nobody can have written anything before that, so a
+    /// server that does not get there, or is no longer wanted, is simply killed.
     fn wait_ready(mut self) -> Result<(Server, PgClient), Error> {
         let error = loop {
-            match self.agent.connect() {
-                Ok(pg) => return Ok((self.server, pg)),
-                Err(PgError::Server { code, message }) if code != CANNOT_CONNECT_NOW => {
-                    break Error::Postgres(format!("postgres refuses the superuser: {message}"));
+            if says_ready(&self.agent.spec.mount_dir()) {
+                match self.agent.connect() {
+                    Ok(pg) => return Ok((self.server, pg)),
+                    Err(PgError::Server { code, message }) if code != CANNOT_CONNECT_NOW => {
+                        break Error::Postgres(format!("postgres refuses the superuser: {message}"));
+                    }
+                    Err(_) => {}
                 }
-                Err(_) => {}
             }
-            match self.events.recv_timeout(CONNECT_PAUSE) {
+            match self.events.recv_timeout(READY_PAUSE) {
                 Ok(Event::Exited) => {
                     let lines = self.server.last_log_lines(&self.agent.spec.postgres_log());
                     break Error::Postgres(format!("postgres did not start:\n{lines}"));
@@ -272,4 +275,11 @@ impl Pending<'_> {
         process::kill_orphans(&self.agent.spec.mount_dir());
         Err(error)
     }
+}
+
+/// Whether the server accepts connections, found out as `pg_ctl` does: a try to connect would leave a line in its log.
+/// Read through the mount, as the kernel may still hold the line back from the file system.
+fn says_ready(mount_dir: &Path) -> bool {
+    let text = std::fs::read_to_string(mount_dir.join("postmaster.pid"));
+    text.is_ok_and(|text| text.lines().nth(STATUS_LINE).is_some_and(|status| status.trim_end() == "ready"))
 }
