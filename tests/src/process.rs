@@ -12,15 +12,16 @@ pub fn pg_program(name: &str) -> PathBuf {
     Path::new(PG_BIN).join(name)
 }
 
-/// The `scion` binary beside this test's executable.
+/// The `scion` binary: what `SCION_BIN` names, or the one of this executable's build.
 ///
 /// # Panics
 /// If it was not built: tests do not build what they test.
 pub fn scion_binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join("scion");
-    assert!(path.exists(), "{} is missing: run `cargo build -p scion` first", path.display());
-    path
+    let built = test.ancestors().skip(1).take(2).map(|dir| dir.join("scion"));
+    let named = std::env::var_os("SCION_BIN").map(PathBuf::from);
+    let found = named.into_iter().chain(built).find(|path| path.is_file());
+    found.expect("no scion binary: run `cargo build -p scion` first")
 }
 
 /// A command that runs as the unprivileged user `postgres` if this process is root.
