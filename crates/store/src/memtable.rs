@@ -41,6 +41,12 @@ struct Entry {
     at: ArenaRef,
 }
 
+/// The entries at or below `cap`. A hot page may have a hundred thousand.
+fn upto(entries: &[Entry], cap: Lsn) -> &[Entry] {
+    let count = entries.partition_point(|entry| entry.lsn <= cap);
+    entries.get(..count).unwrap_or(entries)
+}
+
 /// Versions in memory.
 #[derive(Default)]
 pub(crate) struct Memtable {
@@ -125,8 +131,7 @@ impl Memtable {
                 _ => self.others.get(&lookup.key),
             };
             let Some(entries) = entries else { continue };
-            let cap = lookup.cap;
-            for entry in entries.iter().rev().skip_while(|entry| entry.lsn > cap) {
+            for entry in upto(entries, lookup.cap).iter().rev() {
                 if lookup.stops_at(entry.lsn) {
                     break;
                 }
@@ -143,7 +148,7 @@ impl Memtable {
     /// pages are not scanned.
     pub(crate) fn scan(&self, from: &Key, to: &Key, cap: Lsn, newest: &mut Newest) -> Result<()> {
         for (key, entries) in self.others.range(*from..=*to) {
-            let Some(entry) = entries.iter().rev().find(|entry| entry.lsn <= cap) else { continue };
+            let Some(entry) = upto(entries, cap).last() else { continue };
             if let std::collections::btree_map::Entry::Vacant(slot) = newest.entry(*key) {
                 slot.insert(self.version(*key, entry)?);
             }

@@ -67,6 +67,9 @@ pub trait BranchService: Send + Sync {
     fn segment_prefix(&self, lsn: Lsn) -> Result<Vec<u8>, Failure>;
 }
 
+/// Bytes that a connection's buffers may hold on to between requests: what a read of pages usually takes.
+const BUFFER_KEPT_BYTES: usize = 256 << 10;
+
 /// Answers requests on `stream` until the peer closes it.
 ///
 /// # Errors
@@ -90,6 +93,9 @@ pub fn serve_connection<S: Read + Write>(mut stream: S, service: &dyn PageServic
             Reply::Failed(failure)
         });
         write_frame(&mut stream, &reply, &answer)?;
+        // One start reads up to a segment of WAL; a connection that then idles must not keep that much.
+        answer.shrink_to(BUFFER_KEPT_BYTES);
+        payload.shrink_to(BUFFER_KEPT_BYTES);
     }
     Ok(())
 }
