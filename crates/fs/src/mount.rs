@@ -9,12 +9,15 @@ use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Resource, Rlimit};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Where the kernel is asked for a connection.
+const DEVICE: &str = "/dev/fuse";
 /// How long `unmount` waits for the threads that answered the kernel; one may be stuck in the page source.
 const THREADS_WAIT: Duration = Duration::from_secs(5);
 /// How often a dead mount is removed before giving up; they can be stacked.
@@ -96,8 +99,32 @@ pub fn mount(fs: Arc<FileSystem>, at: &Path, options: MountOptions) -> io::Resul
     config.acl = if root { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
     config.clone_fd = true;
-    let session = Session::new(Adapter(fs), &at, &config)?.spawn()?;
+    let session = Session::new(Adapter(fs), &at, &config).map_err(|error| refusal(root, error))?.spawn()?;
     Ok(Mounted { at, session: Some(session) })
+}
+
+/// Why this machine does not let us mount, in words that say what is missing; the error as it came if nothing is.
+fn refusal(root: bool, error: io::Error) -> io::Error {
+    let reason = error.to_string();
+    if let Err(device) = File::options().read(true).write(true).open(DEVICE) {
+        return io::Error::new(device.kind(), format!("{DEVICE} cannot be opened: {device}"));
+    }
+    if root {
+        // When the kernel says no, fusermount3 was tried as well, which says the same or is not there. In a container,
+        // opening the device and mounting are two permissions.
+        return io::Error::new(
+            error.kind(),
+            format!("{} (a container needs SYS_ADMIN to mount)", reason.trim()),
+        );
+    }
+    if error.kind() == io::ErrorKind::NotFound {
+        return io::Error::new(
+            error.kind(),
+            "there is no fusermount3, which mounts for users other than root",
+        );
+    }
+    // What fusermount3 says ends in a newline.
+    io::Error::new(error.kind(), reason.trim().to_owned())
 }
 
 /// Removes mounts at `at` whose process has died. Only `statfs` is sure to say "not connected": the kernel goes on

@@ -22,6 +22,10 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::names;
 
+/// Longest path of a data directory. Sockets below it have names of at most 107 bytes, and whether one fits must not
+/// depend on the words in an endpoint's id.
+const PATH_BYTES: usize = 107 - "/endpoints/ep-wandering-butterfly-12345678/sock/.s.PGSQL.65535".len();
+
 /// A data directory that this process holds the lock of.
 #[derive(Debug)]
 pub struct DataDir {
@@ -42,10 +46,15 @@ impl DataDir {
     /// Makes the directory if it is missing and takes its lock.
     ///
     /// # Errors
-    /// 423 if another server holds it; else those of the file system.
+    /// 423 if another server holds it, 400 if its path is too long; else those of the file system.
     pub fn open(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).map_err(Error::io(format!("create {}", path.display())))?;
         let path = path.canonicalize().map_err(Error::io(format!("open {}", path.display())))?;
+        if path.as_os_str().len() > PATH_BYTES {
+            let text = format!("{} is too long for the sockets below it", path.display());
+            let hint = format!("hint: name a data directory of at most {PATH_BYTES} bytes with --data-dir");
+            return Err(Error::malformed(format!("{text}\n{hint}")));
+        }
         let lock_path = path.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
         let lock = lock.map_err(Error::io(format!("open {}", lock_path.display())))?;
@@ -170,6 +179,13 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_too_long_for_sockets_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let error = DataDir::open(&temp.path().join("d".repeat(PATH_BYTES))).unwrap_err();
+        assert!(error.message.contains("--data-dir"), "{}", error.message);
+    }
 
     #[test]
     fn a_directory_has_one_server_and_one_key() {

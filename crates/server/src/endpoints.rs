@@ -363,7 +363,10 @@ impl Server {
         let text = fs::read_to_string(&log).unwrap_or_default();
         let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
         tracing::warn!(endpoint = id, reason, last, "did not start");
-        let hint = format!("hint: {} and postgres.log beside it say more", log.display());
+        let hint = format!(
+            "hint: `scion doctor` checks what endpoints need; {} and postgres.log beside it say more",
+            log.display()
+        );
         if format!("{reason}{last}").contains("No space left on device") {
             return Error::disk_full(format!("endpoint {id} did not start: {reason}"));
         }
