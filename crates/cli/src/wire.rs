@@ -29,6 +29,14 @@ pub fn own_bytes(branch: &Value) -> Option<u64> {
     number(branch, "own_bytes").or_else(|| number(branch, "own_data_bytes"))
 }
 
+/// What is to be said of an endpoint beside its state: why it is in it, and the page it could not read last.
+pub fn endpoint_note(endpoint: &Value) -> String {
+    let unreadable = some_text(endpoint, "last_read_error").map(|text| format!("last read error: {text}"));
+    let reason = some_text(endpoint, "state_reason").map(str::to_owned);
+    let parts: Vec<String> = reason.into_iter().chain(unreadable).collect();
+    parts.join("; ")
+}
+
 /// `value` made safe for a path segment or a query value.
 pub fn percent_encoded(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
@@ -70,6 +78,15 @@ mod tests {
         }
         assert_eq!(percent_decoded("100%"), "100%");
         assert_eq!(percent_decoded("%zz%4"), "%zz%4");
+    }
+
+    #[test]
+    fn a_note_tells_the_reason_and_the_page_that_could_not_be_read() {
+        let note = |object| endpoint_note(&object);
+        assert_eq!(note(serde_json::json!({})), "");
+        assert_eq!(note(serde_json::json!({"state_reason": "it died"})), "it died");
+        let both = serde_json::json!({"state_reason": "it died", "last_read_error": "block 3"});
+        assert_eq!(note(both), "it died; last read error: block 3");
     }
 
     #[test]

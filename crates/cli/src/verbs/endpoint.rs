@@ -109,7 +109,7 @@ fn list(session: &Session, format: Format) -> Result<(), Failure> {
                 wire::text(endpoint, "current_state").to_owned(),
                 wire::text(endpoint, "host").to_owned(),
                 wire::some_text(endpoint, "started_at").map_or("-".to_owned(), |time| output::age(time, now)),
-                wire::some_text(endpoint, "state_reason").unwrap_or("").to_owned(),
+                wire::endpoint_note(endpoint),
             ]);
         }
     }

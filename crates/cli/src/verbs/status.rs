@@ -72,7 +72,7 @@ fn row(project: &Value, branch: &Value, endpoints: &[Value]) -> Vec<String> {
         wire::own_bytes(branch).map_or_else(|| "-".to_owned(), output::bytes),
         wire::some_text(endpoint, "current_state").unwrap_or("none").to_owned(),
         wire::number(endpoint, "lag_bytes").map_or_else(|| "-".to_owned(), output::bytes),
-        wire::some_text(endpoint, "state_reason").unwrap_or("").to_owned(),
+        wire::endpoint_note(endpoint),
     ]
 }
 

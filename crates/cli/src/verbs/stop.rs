@@ -38,7 +38,7 @@ impl Stop {
         let dir = place::data_dir(global)?;
         let pid = place::server_json(&dir)?
             .and_then(|json| wire::number(&json, "pid"))
-            .filter(|pid| is_scion(*pid));
+            .filter(|pid| is_server(*pid));
         let Some(pid) = pid else {
             return nothing_to_stop(&dir);
         };
@@ -101,17 +101,17 @@ fn living(endpoints: &Path) -> usize {
     entries.flatten().filter(|entry| answers(&entry.path())).count()
 }
 
-/// Whether `pid` is a live scion; a process id in a file may have been given to another program since.
-fn is_scion(pid: u64) -> bool {
+/// Whether `pid` is a live `scion serve`, whatever the binary is called; a process id in a file may have been given to
+/// another program since.
+fn is_server(pid: u64) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    name_and_state(&stat).is_some_and(|(name, state)| name == "scion" && state != 'Z')
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    !is_zombie(&stat) && arguments.split(|byte| *byte == 0).skip(1).any(|argument| argument == b"serve")
 }
 
-/// The name in parentheses and the state letter of a line of `/proc/PID/stat`.
-fn name_and_state(stat: &str) -> Option<(&str, char)> {
-    let (head, tail) = stat.rsplit_once(')')?;
-    let (_, name) = head.split_once('(')?;
-    Some((name, tail.trim_start().chars().next()?))
+/// Whether a line of `/proc/PID/stat` is of a process that has ended. Its name, in parentheses, may hold anything.
+fn is_zombie(stat: &str) -> bool {
+    stat.rsplit_once(')').is_none_or(|(_, tail)| tail.trim_start().starts_with('Z'))
 }
 
 fn terminate(pid: u64) -> Result<(), Failure> {
@@ -129,7 +129,7 @@ fn terminate(pid: u64) -> Result<(), Failure> {
 fn wait_for_end(pid: u64) -> Result<(), Failure> {
     let _progress = progress::start("waiting for the server to end");
     let asked = Instant::now();
-    while is_scion(pid) {
+    while is_server(pid) {
         if asked.elapsed() > ENDING_LIMIT {
             let limit_s = ENDING_LIMIT.as_secs();
             return Err(Failure::new(
@@ -148,10 +148,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_known_by_its_name_and_state() {
-        assert_eq!(name_and_state("12 (scion) S 1 12"), Some(("scion", 'S')));
-        assert_eq!(name_and_state("12 (a) b) Z 1"), Some(("a) b", 'Z')));
-        assert!(!is_scion(u64::from(std::process::id())), "the test program is not called scion");
+    fn a_server_is_known_by_its_verb_and_that_it_lives() {
+        assert!(!is_zombie("12 (scion) S 1 12"));
+        assert!(is_zombie("12 (a) b) Z 1"));
+        assert!(!is_server(u64::from(std::process::id())), "the test program serves nothing");
     }
 
     #[test]

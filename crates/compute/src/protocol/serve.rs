@@ -79,7 +79,6 @@ pub fn serve_connection<S: Read + Write>(mut stream: S, service: &dyn PageServic
     let mut answer = Vec::new();
     let mut branch: Option<Arc<dyn BranchService>> = None;
     while let Some(request) = read_frame::<Request>(&mut stream, &mut payload)? {
-        answer.clear();
         let reply = match (&request, &branch) {
             (Request::Hello(hello), _) => greet(service, hello).map(|found| {
                 branch = Some(found);
@@ -94,8 +93,10 @@ pub fn serve_connection<S: Read + Write>(mut stream: S, service: &dyn PageServic
         });
         write_frame(&mut stream, &reply, &answer)?;
         // One start reads up to a segment of WAL; a connection that then idles must not keep that much.
-        answer.shrink_to(BUFFER_KEPT_BYTES);
-        payload.shrink_to(BUFFER_KEPT_BYTES);
+        for buffer in [&mut answer, &mut payload] {
+            buffer.clear();
+            buffer.shrink_to(BUFFER_KEPT_BYTES);
+        }
     }
     Ok(())
 }
