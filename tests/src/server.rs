@@ -217,7 +217,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Processes whose command line or working directory lies in `dir`.
-fn processes_in(dir: &Path) -> Vec<i32> {
+pub fn processes_in(dir: &Path) -> Vec<i32> {
     let wanted = dir.to_str().unwrap();
     let own = i32::try_from(std::process::id()).unwrap();
     let numbers = std::fs::read_dir("/proc")
@@ -234,7 +234,7 @@ fn processes_in(dir: &Path) -> Vec<i32> {
 }
 
 /// Takes away the file systems of endpoints below `dir` and names them.
-fn unmount_below(dir: &Path) -> Vec<String> {
+pub fn unmount_below(dir: &Path) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let mounts: Vec<String> = table
         .lines()

@@ -1,0 +1,136 @@
+//! The story of an ordinary user: no root anywhere, mounts through `fusermount3`, Postgres as the user.
+//!
+//! Run as root, the test plays the user `postgres`; otherwise whoever runs it.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use scion_tests::process::{self, as_postgres, give_to_postgres, scion_binary, wait_for};
+use scion_tests::server::{processes_in, unmount_below};
+use serde_json::Value;
+use tempfile::TempDir;
+
+#[test]
+fn an_ordinary_user_branches_outlives_a_crash_and_leaves_nothing() {
+    if let Some(missing) = missing() {
+        // Not `eprintln`: the test harness would keep it to itself.
+        let say =
+            format!("SKIPPED: the story of an ordinary user: {missing}; run scripts/setup --for-users\n");
+        std::io::stderr().write_all(say.as_bytes()).unwrap();
+        return;
+    }
+    let mut user = User::start();
+    user.scion(&["project", "create", "demo"]);
+    user.sql("main", "create table t as select generate_series(1, 1000) as id");
+    user.scion(&["branch", "create", "fix"]);
+    user.sql("fix", "delete from t where id <= 400");
+
+    let (postgres, compute) = user.pids().unwrap();
+    let uid = |path: &Path| std::fs::metadata(path).unwrap().uid();
+    assert_eq!(uid(Path::new(&format!("/proc/{postgres}"))), uid(user.home.path()));
+    process::signal(compute, libc::SIGKILL);
+    wait_for("the endpoint to come back", Duration::from_secs(60), || {
+        user.pids().filter(|pids| pids.1 != compute)?;
+        user.try_sql("main", "insert into t values (1001)")
+    });
+
+    assert_eq!(user.sql("main", "select count(*) from t where id <= 1000"), "1000");
+    assert_eq!(user.sql("fix", "select count(*) from t"), "600");
+    user.stop();
+}
+
+/// What this machine lacks for mounts of ordinary users.
+fn missing() -> Option<&'static str> {
+    let fusermount = process::output(Command::new("sh").args(["-c", "command -v fusermount3"]));
+    if !fusermount.status.success() {
+        return Some("there is no fusermount3");
+    }
+    let open = process::output(as_postgres("sh").args(["-c", ": <>/dev/fuse"]));
+    (!open.status.success()).then_some("/dev/fuse cannot be opened")
+}
+
+/// A user with a home, a copy of the program in it, and a server on the default data directory.
+struct User {
+    home: TempDir,
+    server: Child,
+}
+
+impl User {
+    fn start() -> Self {
+        let home = tempfile::Builder::new().prefix("scion-").tempdir().unwrap();
+        // The build may be where only root can go.
+        std::fs::copy(scion_binary(), home.path().join("scion")).unwrap();
+        give_to_postgres(home.path());
+        let log = File::create(home.path().join("serve.log")).unwrap();
+        let server = command(home.path())
+            .args(["serve", "--http", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let user = Self { home, server };
+        wait_for("the server to answer", Duration::from_secs(30), || {
+            user.try_scion(&["status"]).status.success().then_some(())
+        });
+        user
+    }
+
+    fn try_scion(&self, arguments: &[&str]) -> Output {
+        process::output(command(self.home.path()).args(arguments))
+    }
+
+    fn scion(&self, arguments: &[&str]) -> String {
+        process::run(command(self.home.path()).args(arguments)).trim().to_owned()
+    }
+
+    fn sql(&self, branch: &str, sql: &str) -> String {
+        self.scion(&["psql", branch, "--", "-XAtqc", sql])
+    }
+
+    fn try_sql(&self, branch: &str, sql: &str) -> Option<()> {
+        self.try_scion(&["psql", branch, "--", "-XAtqc", sql]).status.success().then_some(())
+    }
+
+    /// Process ids of main's `postgres` and of its `scion compute`.
+    fn pids(&self) -> Option<(i32, i32)> {
+        let list: Value =
+            serde_json::from_str(&self.scion(&["endpoint", "list", "--output", "json"])).unwrap();
+        let all = list.as_array().or_else(|| list["endpoints"].as_array()).unwrap();
+        let main = all.iter().min_by_key(|it| it["created_at"].as_str().map(str::to_owned))?;
+        let pid =
+            |name: &str| main[name].as_i64().and_then(|pid| i32::try_from(pid).ok()).filter(|it| *it > 1);
+        Some((pid("postgres_pid")?, pid("compute_pid")?))
+    }
+
+    fn stop(&mut self) {
+        self.scion(&["stop"]);
+        assert!(self.server.wait().unwrap().success());
+        assert_eq!(processes_in(self.home.path()), Vec::<i32>::new());
+        assert_eq!(unmount_below(self.home.path()), Vec::<String>::new());
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        for pid in processes_in(self.home.path()) {
+            process::signal(pid, libc::SIGKILL);
+        }
+        let _ = self.server.wait();
+        unmount_below(self.home.path());
+        if std::thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(self.home.path().join("serve.log")).unwrap_or_default());
+        }
+    }
+}
+
+/// The program as this user starts it: from home, with nothing in the environment but the way there.
+fn command(home: &Path) -> Command {
+    let mut command = as_postgres(home.join("scion"));
+    command.env_clear().env("HOME", home).env("PATH", "/usr/local/bin:/usr/bin:/bin").current_dir(home);
+    command
+}
