@@ -14,7 +14,7 @@ const EXPECTED: [&str; 16] = [
     "CREATE_ID",
     "PREPARE",
     "COMMIT_PREPARED",
-    "ROLLBACK_PREPARED",
+    "ABORT_PREPARED",
     "CREATE_FILE_COPY",
     "CREATE_WAL_LOG",
     "DROP",
@@ -44,9 +44,8 @@ fn branches_at_random_record_boundaries_equal_stock_recovery() {
 
     let starts = archive.record_starts();
     assert!(starts.len() > 10_000, "only {} records", starts.len());
-    for kind in EXPECTED {
-        assert!(archive.count(kind) > 0, "the load made no {kind} record");
-    }
+    let missing: Vec<_> = EXPECTED.into_iter().filter(|kind| archive.count(kind) == 0).collect();
+    assert!(missing.is_empty(), "the load made no {missing:?} records");
     let mut random = Random(0x5DEE_CE66_D1CE_4E5B);
     let mut pages = 0;
     let mut first = None;
@@ -57,7 +56,6 @@ fn branches_at_random_record_boundaries_equal_stock_recovery() {
         let mut stock = archive.recover(&Target::Lsn(lsn.to_string()));
         pages += files::assert_same_relations(&branch.dir.join("mnt"), &stock.data());
         stock.start();
-        stock.ready();
         assert_eq!(branch.dumpall(), stock.dumpall(), "dump at {lsn}");
         branch.amcheck();
         stop_and_verify_checksums(&scion, &branch);

@@ -29,7 +29,6 @@ fn a_branch_at_a_time_is_what_recovery_target_time_gives() {
         let branch = scion.endpoint_of(&made);
         let mut stock = archive.recover(&Target::Time(time.clone()));
         stock.start();
-        stock.ready();
         let expected = 6 + 12 * i64::try_from(n).unwrap();
         assert_eq!(branch.number("select count(*) from t"), expected, "at {time}");
         assert_eq!(branch.dumpall(), stock.dumpall(), "at {time}");

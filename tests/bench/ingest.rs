@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::Instant;
 
 use scion_tests::process;
+use scion_tests::stock::Stock;
 use store::{ClusterImport, Project};
 use types::{Lsn, TimelineId};
 
 use crate::report::Report;
-use crate::stock::Stock;
 
 /// Bytes handed to the store at a time, as a walsender sends them.
 const CHUNK: usize = 128 << 10;
@@ -19,7 +19,7 @@ const SEGMENT: u64 = 16 << 20;
 /// Feeds the WAL of a pgbench run, load included, to a store in one thread.
 pub fn decode_and_ingest(report: &mut Report) {
     let mut stock =
-        Stock::new(&["-c", "full_page_writes=off", "-c", "wal_keep_size=8GB", "-c", "max_wal_size=8GB"]);
+        Stock::create(&["-c", "full_page_writes=off", "-c", "wal_keep_size=8GB", "-c", "max_wal_size=8GB"]);
     stock.stop();
     let dir = tempfile::tempdir().unwrap();
     let import = dir.path().join("cluster");

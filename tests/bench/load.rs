@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
+use scion_tests::stock::Stock;
 use scion_tests::{Scion, process};
 
 use crate::report::{Report, median};
-use crate::stock::Stock;
 
 /// Rounds of each side; seconds of each run.
 const ROUNDS: usize = 5;

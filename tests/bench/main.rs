@@ -9,9 +9,9 @@ mod ingest;
 mod load;
 mod recovery;
 mod report;
-mod stock;
 
 use report::Report;
+use scion_tests::stock::Stock;
 use scion_tests::{Scion, process};
 
 /// pgbench scale of the busy project; 65 is about 1 GB.
@@ -28,7 +28,8 @@ fn main() {
     disk::branch_sizes(&large, &mut report);
     branches::load_on_the_parent(&large, &mut report);
     disk::idle_memory(&large, &mut report);
-    let stock = stock::Stock::with_data(scale);
+    let stock = Stock::create(&[]);
+    load_pgbench(stock.client("pgbench"), scale);
     load::throughput(&large, &stock, &mut report);
     load::wal_bytes(&large, &stock, &mut report);
     drop(stock);
@@ -43,8 +44,11 @@ fn main() {
 
 fn loaded(scale: u32) -> Scion {
     let scion = Scion::start();
-    let mut load = scion.root().pgbench(&["-i", "-q", "-s", &scale.to_string()]);
-    process::run(load.stderr(std::process::Stdio::null()));
+    load_pgbench(scion.root().pgbench(&[]), scale);
     scion.root().psql("neondb", "checkpoint");
     scion
+}
+
+fn load_pgbench(mut pgbench: std::process::Command, scale: u32) {
+    process::run(pgbench.args(["-i", "-q", "-s", &scale.to_string()]).stderr(std::process::Stdio::null()));
 }

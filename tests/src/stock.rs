@@ -4,7 +4,7 @@
 //! of scion's store is on this side of the comparison.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -147,11 +147,8 @@ impl Archive {
         auto.push_str(&conf);
         fs::write(data.join("postgresql.auto.conf"), auto).unwrap();
         give_to_postgres(dir.path());
-        let mut stock = Stock { dir, child: None };
+        let mut stock = Stock { dir, options: Vec::new(), child: None };
         stock.start();
-        wait_for("stock recovery to end", Duration::from_secs(120), || {
-            (stock.try_psql("postgres", "select pg_is_in_recovery()").ok()? == "f").then_some(())
-        });
         stock.stop();
         stock
     }
@@ -165,17 +162,32 @@ impl Drop for Archive {
     }
 }
 
-/// No network, no background writers, nothing that changes pages by itself.
+/// No network, no background writers, nothing that changes pages by itself, and no answer before recovery ends.
 const SETTINGS: &str = "listen_addresses = ''\nautovacuum = off\nfsync = off\nhot_standby = off\n\
     shared_buffers = '64MB'\nmax_logical_replication_workers = 0\nrestart_after_crash = off\n";
 
 /// A stock server in a directory of its own.
 pub struct Stock {
     dir: TempDir,
+    options: Vec<String>,
     child: Option<Child>,
 }
 
 impl Stock {
+    /// Makes a cluster with checksums and starts it with `options`; defaults otherwise.
+    pub fn create(options: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("stock-").tempdir().unwrap();
+        fs::create_dir(dir.path().join("sock")).unwrap();
+        give_to_postgres(dir.path());
+        let options =
+            ["-c", "listen_addresses="].iter().chain(options).map(|&option| option.to_owned()).collect();
+        let mut stock = Self { dir, options, child: None };
+        let initdb = ["-k", "-U", "postgres", "--no-sync", "-D"];
+        process::run(as_postgres(pg_program("initdb")).args(initdb).arg(stock.data()));
+        stock.start();
+        stock
+    }
+
     /// Its data directory.
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
@@ -185,28 +197,34 @@ impl Stock {
         self.dir.path().join("sock")
     }
 
-    /// Starts it and waits until it answers or, in recovery, may answer.
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    /// Starts it and waits until it answers: at the end of recovery, if there is one to do.
     pub fn start(&mut self) {
-        let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let child = as_postgres(pg_program("postgres"))
             .arg("-D")
             .arg(self.data())
             .arg("-k")
             .arg(self.socket())
             .args(["-p", "5432"])
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
         self.child = Some(child);
+        wait_for("stock Postgres to answer", Duration::from_secs(120), || self.answers().then_some(()));
     }
 
-    /// Waits until it answers.
-    pub fn ready(&mut self) {
-        wait_for("stock Postgres to answer", Duration::from_secs(60), || {
-            self.try_psql("postgres", "select 1").ok()
-        });
+    fn answers(&mut self) -> bool {
+        if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
+            panic!("stock postgres ended: {status}\n{}", fs::read_to_string(self.log()).unwrap_or_default());
+        }
+        process::output(self.client("psql").args(["-c", "select 1"])).status.success()
     }
 
     /// Clean shutdown.
@@ -217,36 +235,25 @@ impl Stock {
         }
     }
 
-    /// A client program against it.
+    /// A client program of database `postgres`.
     pub fn client(&self, program: &str) -> Command {
         let mut command = as_postgres(pg_program(program));
-        command.arg("-h").arg(self.socket()).args(["-p", "5432", "-U", "postgres"]);
         command
+            .arg("-h")
+            .arg(self.socket())
+            .args(["-p", "5432", "-U", "postgres"])
+            .env("PGDATABASE", "postgres");
+        command
+    }
+
+    /// What one statement prints.
+    pub fn psql(&self, sql: &str) -> String {
+        process::run(self.client("psql").args(["-XAtq", "-c", sql])).trim().to_owned()
     }
 
     /// Everything a dump shows.
     pub fn dumpall(&self) -> String {
         sql::without_nonces(&process::run(self.client("pg_dumpall").args(["--no-sync"])))
-    }
-
-    fn try_psql(&mut self, database: &str, sql: &str) -> Result<String, String> {
-        if let Some(child) = self.child.as_mut()
-            && let Some(status) = child.try_wait().unwrap()
-        {
-            panic!("stock postgres ended: {status}\n{}", self.log());
-        }
-        let output = process::output(self.client("psql").args(["-XAtq", "-d", database, "-c", sql]));
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
-    }
-
-    /// Below its directory.
-    pub fn path(&self) -> &Path {
-        self.dir.path()
     }
 }
 
