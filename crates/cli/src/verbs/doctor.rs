@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -68,7 +69,9 @@ impl Doctor {
         let mut checks =
             vec![postgres(&self.pg_bin), programs(&self.pg_bin), amcheck(&self.pg_bin), fuse_device()];
         checks.push(if root { postgres_user() } else { fusermount() });
-        checks.push(disk(&place::data_dir(global)?));
+        let data_dir = place::data_dir(global)?;
+        checks.push(if root { passable(&data_dir) } else { writable(&data_dir) });
+        checks.push(disk(&data_dir));
         checks.push(open_files());
         print(global.output, &checks);
         let well = checks.iter().all(|check| check.outcome != Outcome::Missing);
@@ -89,7 +92,7 @@ fn print(format: Format, checks: &[Check]) {
         .iter()
         .map(|it| vec![it.what.to_owned(), word(it.outcome).to_owned(), it.detail.clone()])
         .collect();
-    output::table(&["CHECK", "", ""], &rows);
+    output::table(&["CHECK", "RESULT", "DETAIL"], &rows);
     for check in checks.iter().filter(|check| check.outcome != Outcome::Found) {
         output::words(&format!("{}: {}", check.what, check.remedy));
     }
@@ -200,8 +203,45 @@ fn postgres_user() -> Check {
     }
 }
 
+/// Root's endpoints run as another user, who has to get to the data directory.
+fn passable(dir: &Path) -> Check {
+    const WHAT: &str = "data directory";
+    const OTHERS_MAY_ENTER: u32 = 0o001;
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    // The directory itself is not looked at: the server opens it as far as needed.
+    let closed = dir.ancestors().skip(1).find(|above| {
+        std::fs::metadata(above).is_ok_and(|found| found.permissions().mode() & OTHERS_MAY_ENTER == 0)
+    });
+    match closed {
+        None => Check::found(WHAT, format!("{} can be reached by user postgres", dir.display())),
+        Some(closed) => Check::missing(
+            WHAT,
+            format!("only its owner may enter {}, and endpoints run as postgres", closed.display()),
+            format!("as root: chmod o+x {}, or name another --data-dir", closed.display()),
+        ),
+    }
+}
+
+fn writable(dir: &Path) -> Check {
+    const WHAT: &str = "data directory";
+    let existing = nearest(dir).unwrap_or(Path::new("/"));
+    let path = std::ffi::CString::new(existing.as_os_str().as_bytes()).unwrap_or_default();
+    // SAFETY: path is a terminated string that outlives the call.
+    if unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) } == 0 {
+        Check::found(WHAT, dir.display().to_string())
+    } else {
+        let detail = format!("this user may not write to {}", existing.display());
+        Check::missing(WHAT, detail, "name another --data-dir, or run as the directory's owner")
+    }
+}
+
+/// The part of `dir` that is there.
+fn nearest(dir: &Path) -> Option<&Path> {
+    dir.ancestors().find(|dir| dir.exists())
+}
+
 fn disk(dir: &Path) -> Check {
-    let Some(existing) = dir.ancestors().find(|dir| dir.exists()) else {
+    let Some(existing) = nearest(dir) else {
         return Check::missing(
             "disk",
             format!("no part of {} exists", dir.display()),
@@ -269,6 +309,14 @@ mod tests {
         let check = postgres(Path::new("/nonexistent"));
         assert_eq!(check.outcome, Outcome::Missing);
         assert!(check.remedy.contains("apt-get install postgresql-15"), "{}", check.remedy);
+    }
+
+    #[test]
+    fn a_directory_that_only_its_owner_may_enter_is_named() {
+        let check = passable(Path::new("/proc/self/fd/data"));
+        assert_eq!(check.outcome, Outcome::Missing);
+        assert!(check.remedy.contains("chmod o+x /proc/self/fd,"), "{}", check.remedy);
+        assert_eq!(passable(Path::new("/proc/self/data")).outcome, Outcome::Found);
     }
 
     #[test]
