@@ -122,6 +122,13 @@ fn remove_file(path: &Path) {
     }
 }
 
+fn remove_dir(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.while_(|| format!("remove {}", path.display())),
+    }
+}
+
 /// Starts the endpoint again after each crash, until it is stopped.
 fn supervise(agent: &Arc<Agent>) -> Result<(), Error> {
     let mut crashes: Vec<Instant> = Vec::new();
@@ -205,7 +212,7 @@ impl Run {
     fn finish(mut self, agent: &Agent, clean: bool, killed_for: Option<String>) -> Result<Outcome, Error> {
         let exit = self.server.reap();
         let clean = clean && exit.as_ref().is_ok_and(std::process::ExitStatus::success);
-        self.alive.store(false, Ordering::SeqCst);
+        self.alive.end();
         agent.flush_connection.lock().take();
         agent.update(|status| {
             status.postgres_pid = None;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use types::{Lsn, TimelineId};
 
 use crate::client::{Client, ClientError};
@@ -31,6 +32,28 @@ pub enum StreamEnd {
     ServerGone,
 }
 
+/// Whether there is a server to stream from. Begins with yes.
+#[derive(Default)]
+pub struct Alive {
+    ended: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Alive {
+    /// Says that there is none any more; ends every pause.
+    pub fn end(&self) {
+        *self.ended.lock() = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether there still is one after `pause`, or after none if there is not.
+    fn after(&self, pause: Duration) -> bool {
+        let mut ended = self.ended.lock();
+        self.changed.wait_while_for(&mut ended, |ended| !*ended, pause);
+        !*ended
+    }
+}
+
 /// What is streamed, and how far it is.
 pub struct WalStream {
     /// The server's unix socket.
@@ -50,19 +73,18 @@ pub struct WalStream {
 impl WalStream {
     /// Ships WAL until the server has gone or the store refuses. Connects again for as long as `alive` says that
     /// there is a server.
-    pub fn run(&self, alive: &dyn Fn() -> bool) -> StreamEnd {
+    pub fn run(&self, alive: &Alive) -> StreamEnd {
         loop {
             let ended = self.stream();
-            if !alive() {
-                return StreamEnd::ServerGone;
-            }
             match ended {
                 Ok(Ended::Shutdown) => return StreamEnd::ServerGone,
                 Ok(Ended::Timeline) => tracing::warn!("replication: the server ended its timeline"),
                 Err(Broken::Store(error)) => return StreamEnd::Refused(error),
                 Err(Broken::Server(error)) => tracing::debug!("replication: {error}"),
             }
-            std::thread::sleep(RECONNECT_PAUSE);
+            if !alive.after(RECONNECT_PAUSE) {
+                return StreamEnd::ServerGone;
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use api::endpoint::{EndpointOptions, EndpointState};
@@ -41,6 +41,7 @@ use crate::plan::Seen;
 use crate::postgres::SUPERUSER;
 use crate::process::clear_leftovers;
 use crate::state::Server;
+use crate::watch;
 
 /// How long a request waits for another one that starts or stops the same endpoint.
 const TURN_WITHIN: Duration = Duration::from_secs(45);
@@ -50,6 +51,8 @@ const READY_WITHIN: Duration = Duration::from_secs(300);
 const STOPPED_WITHIN: Duration = Duration::from_secs(300);
 /// How long a look may take.
 const LOOK_WITHIN: Duration = Duration::from_secs(3);
+/// How long a port is waited for before the endpoint, and with it everybody's connection strings, gets another.
+const PORT_WITHIN: Duration = Duration::from_secs(1);
 /// How long the flush position of an endpoint that is restarting is waited for.
 const FLUSH_WITHIN: Duration = Duration::from_secs(20);
 /// Where ports are taken from: below those that the system gives to clients.
@@ -70,6 +73,8 @@ pub struct Runtime {
     pub in_hand: AtomicBool,
     observed: Mutex<Observed>,
     child: Mutex<Option<Child>>,
+    /// The process whose end wakes the reconciler.
+    watched: AtomicU32,
 }
 
 /// How an endpoint was when last looked at.
@@ -153,7 +158,7 @@ impl Runtime {
     }
 
     /// Notes what its process says of itself.
-    pub fn note_status(&self, status: &Status) {
+    fn note_status(&self, status: &Status) {
         let state = match status.state {
             State::Running => EndpointState::Active,
             State::Starting | State::Stopping => EndpointState::Init,
@@ -211,6 +216,17 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
+fn is_free_within(port: u16, within: Duration) -> bool {
+    let deadline = Instant::now() + within;
+    while !is_free(port) {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
 impl Server {
     /// Looks at an endpoint's process and notes what it says.
     pub fn look(&self, id: &str) -> (Seen, Option<Status>) {
@@ -218,7 +234,7 @@ impl Server {
         let socket = compute::control_socket(&self.dir.endpoint(id));
         match control::ask(&socket, control::Command::Status, LOOK_WITHIN) {
             Ok(Answer::Status(status)) => {
-                runtime.note_status(&status);
+                self.note_status(&runtime, &status);
                 let alive = matches!(status.state, State::Starting | State::Running);
                 (if alive { Seen::Alive } else { Seen::Ending }, Some(status))
             }
@@ -232,6 +248,17 @@ impl Server {
                 (Seen::Dead, None)
             }
             Err(_) => (Seen::Unknown, None),
+        }
+    }
+
+    /// Notes what a process says of itself, and has the reconciler told when it ends.
+    fn note_status(&self, runtime: &Runtime, status: &Status) {
+        runtime.note_status(status);
+        if runtime.watched.swap(status.compute_pid, Ordering::AcqRel) == status.compute_pid {
+            return;
+        }
+        if let Err(error) = watch::ring_at_end(status.compute_pid, &self.bell) {
+            tracing::debug!(pid = status.compute_pid, %error, "not watched, looked at once a second");
         }
     }
 
@@ -304,7 +331,7 @@ impl Server {
 
     fn write_spec(&self, row: &EndpointRow, dir: &Path) -> Result<std::path::PathBuf> {
         let mut port = row.port;
-        if !is_free(port) {
+        if !is_free_within(port, PORT_WITHIN) {
             port = self.metadata.write(|change| {
                 let other = reserve_port(change)?;
                 endpoint::set_port(change, &row.id, other).map(|()| other)
@@ -335,7 +362,7 @@ impl Server {
         loop {
             match control::ask(&socket, control::Command::WaitReady, READY_WITHIN) {
                 Ok(Answer::Status(status)) => {
-                    runtime.note_status(&status);
+                    self.note_status(runtime, &status);
                     if status.state == State::Running {
                         let ms = began.elapsed().as_secs_f64() * 1000.0;
                         runtime.observed.lock().phases_ms.insert("process".to_owned(), ms);
@@ -577,9 +604,12 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_is_not_free() {
+    fn a_port_in_use_is_not_free_until_it_is_let_go() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(!is_free(listener.local_addr().unwrap().port()));
+        let port = listener.local_addr().unwrap().port();
+        assert!(!is_free_within(port, Duration::from_millis(1)));
+        drop(listener);
+        assert!(is_free_within(port, Duration::from_secs(1)));
     }
 
     #[test]

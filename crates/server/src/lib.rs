@@ -7,7 +7,7 @@
 //!                  store        scion compute, one process an endpoint
 //!                     ^            |
 //!                     +-- page_service (DIR/serve.sock)
-//!   reconcile: looks every second, starts what died, removes what should be gone
+//!   reconcile: looks every second and when a compute ends (`watch`), starts what died, removes what should be gone
 //! ```
 //!
 //! What must hold
@@ -34,5 +34,6 @@ mod reconcile;
 mod recover;
 mod serve;
 mod state;
+mod watch;
 
 pub use serve::{ServeError, ServeOptions, serve};

@@ -4,12 +4,15 @@
 //! the endpoint starts again, and when it is deleted, nothing of it may be left.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::watch::wait_exit;
 
 /// How long a killed process may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
@@ -18,19 +21,25 @@ const GONE_WITHIN: Duration = Duration::from_secs(10);
 pub fn clear_leftovers(dir: &Path) {
     let deadline = Instant::now() + GONE_WITHIN;
     loop {
-        let left = processes_of(dir);
-        for pid in &left {
+        // Handles, as a process that is ending can soon not be told from a stranger's: its memory, and with the mount
+        // its working directory, go before the port it listens on is free.
+        let left: Vec<OwnedFd> = processes_of(dir)
+            .into_iter()
+            .filter_map(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok())
+            .collect();
+        for process in &left {
             // Gone already is as good.
-            let _ = rustix::process::kill_process(*pid, Signal::KILL);
-        }
-        if left.is_empty() || Instant::now() > deadline {
-            break;
+            let _ = rustix::process::pidfd_send_signal(process, Signal::KILL);
         }
         // A backend that waits for the dead mount ends only when that is gone.
         unmount(&dir.join("mnt"));
-        std::thread::sleep(Duration::from_millis(5));
+        if left.is_empty() || Instant::now() > deadline {
+            return;
+        }
+        for process in &left {
+            wait_exit(process, Some(deadline.saturating_duration_since(Instant::now())));
+        }
     }
-    unmount(&dir.join("mnt"));
 }
 
 /// Processes that are this endpoint's: its compute by the spec it was started with, its Postgres by where it works.

@@ -1,4 +1,4 @@
-//! The loop that makes what is be what should be: a look at every endpoint, once a second.
+//! The loop that makes what is be what should be: a look at every endpoint, once a second and whenever a compute ends.
 //!
 //! Dead computes are started again, later and later when that keeps failing; what should be gone is removed. Slow
 //! actions run on threads of their own, so that one endpoint never delays the look at another.
@@ -18,7 +18,7 @@ const EVERY: Duration = Duration::from_secs(1);
 pub fn run(server: &Arc<Server>) {
     while !server.closing.load(Ordering::Acquire) {
         pass(server);
-        std::thread::sleep(EVERY);
+        server.bell.sleep(EVERY);
     }
 }
 

@@ -97,6 +97,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     server.dir.remove_server_file();
     let _ = std::fs::remove_file(server.dir.serve_socket());
     server.closing.store(true, Ordering::Release);
+    server.bell.ring();
     runtime.shutdown_timeout(DRAIN_WITHIN);
     if reconciler.join().is_err() {
         tracing::error!("the reconciler panicked");

@@ -13,6 +13,7 @@ use crate::endpoints::Endpoints;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 use crate::postgres::Postgres;
+use crate::watch::Bell;
 
 /// The running server, without its HTTP side.
 pub struct Server {
@@ -30,6 +31,8 @@ pub struct Server {
     pub tree: Mutex<()>,
     /// Set when the server is to end with its endpoints: none is started any more.
     pub closing: AtomicBool,
+    /// Wakes the reconciler.
+    pub bell: Arc<Bell>,
     /// When the server started, microseconds since 1970.
     pub started_us: i64,
     stores: Mutex<HashMap<String, Arc<store::Project>>>,
@@ -46,6 +49,7 @@ impl Server {
             endpoints: Endpoints::default(),
             tree: Mutex::new(()),
             closing: AtomicBool::new(false),
+            bell: Arc::default(),
             started_us: crate::clock::now_us(),
             stores: Mutex::new(HashMap::new()),
         }

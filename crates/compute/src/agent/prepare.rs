@@ -19,6 +19,8 @@ use crate::spec::EndpointSpec;
 use crate::wal_segment::{self, FirstWal, WalShape};
 use crate::{config, control_file, datadir};
 
+use super::remove_dir;
+
 /// Makes everything Postgres will find: the file system's content, `pg_wal`, the socket's directory.
 ///
 /// The second value ends when the new files are durable, which they must be before a commit may rely on them.
@@ -87,6 +89,10 @@ fn fill(
 }
 
 fn make_directories(spec: &EndpointSpec) -> Result<(), Error> {
+    // A killed server leaves its socket and that one's lock file. Postgres refuses to start beside them for as long as
+    // there is a process of the number in it, be it a zombie or a stranger; we know from `postgres.lock` that none of
+    // its processes lives.
+    remove_dir(&spec.socket_dir())?;
     for directory in
         [spec.socket_dir(), spec.wal_dir(), spec.mount_dir(), spec.wal_dir().join("archive_status")]
     {

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,9 +23,9 @@ use crate::pg_client::{PgClient, PgError};
 use crate::process::{self, Server};
 use crate::protocol::{self, Failure, NewTimeline};
 use crate::tail::{self, Tail};
-use crate::wal_stream::WalStream;
+use crate::wal_stream::{Alive, WalStream};
 
-use super::{Agent, Event, prepare};
+use super::{Agent, Event, prepare, remove_dir};
 
 /// Pause between two looks at a server that starts.
 const READY_PAUSE: Duration = Duration::from_millis(2);
@@ -41,7 +41,7 @@ pub(super) struct Run {
     pub mounted: Mounted,
     pub server: Server,
     pub stream: Option<JoinHandle<()>>,
-    pub alive: Arc<AtomicBool>,
+    pub alive: Arc<Alive>,
     pub events: Receiver<Event>,
     pub stopping: bool,
     pub segment_bytes: u64,
@@ -103,7 +103,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     *server_handle.lock() = Some(server.handle());
     agent.update(|status| status.postgres_pid = Some(server.pid()));
     watch_exit(&server, events.clone());
-    let alive = Arc::new(AtomicBool::new(true));
+    let alive = Arc::new(Alive::default());
     let stream = wal_stream(agent, &new, &client);
     let pending = Pending { agent, server, pages: &pages, events: &received };
     let (server, mut pg) = pending.wait_ready()?;
@@ -195,14 +195,8 @@ fn detach_dead_mount(mount_dir: &Path) -> Result<(), Error> {
     ran.map(|_| ()).while_(|| format!("run fusermount3 -uz {}", mount_dir.display()))
 }
 
-fn remove_dir(path: &Path) -> Result<(), Error> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.while_(|| format!("remove {}", path.display())),
-    }
-}
-
-/// Kills Postgres at once, from the file system's own thread, when the overlay cannot take a write.
+/// Kills Postgres at once, from the file system's own thread, when the overlay cannot take a write; keeps what the
+/// store said of a page it does not have, which Postgres only calls an I/O error.
 fn report_failures(
     file_system: &FileSystem,
     server: &Arc<Mutex<Option<Arc<std::os::fd::OwnedFd>>>>,
@@ -228,9 +222,9 @@ fn watch_exit(server: &Server, events: Sender<Event>) {
     });
 }
 
-fn spawn_stream(stream: WalStream, alive: Arc<AtomicBool>, events: Sender<Event>) -> JoinHandle<()> {
+fn spawn_stream(stream: WalStream, alive: Arc<Alive>, events: Sender<Event>) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        let end = stream.run(&|| alive.load(Ordering::SeqCst));
+        let end = stream.run(&alive);
         let _ = events.send(Event::StreamEnded(end)); // the run may be over
     })
 }
