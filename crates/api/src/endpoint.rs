@@ -62,6 +62,10 @@ pub struct Endpoint {
     /// Ours: why it is in this state, when that is not what was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_reason: Option<String>,
+    /// Ours: The newest page read that the store refused since its process was started: relation, block and why. Its
+    /// Postgres told the client of an I/O error only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_read_error: Option<String>,
     /// Ours: what the last start spent its time on, in milliseconds, in order of the phases' names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub start_phases_ms: BTreeMap<String, f64>,

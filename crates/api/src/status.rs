@@ -61,6 +61,10 @@ pub struct EndpointStatus {
     /// Why, when that is not what was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_reason: Option<String>,
+    /// The newest page read that the store refused since its process was started: relation, block and why. Its
+    /// Postgres told the client of an I/O error only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_read_error: Option<String>,
     /// Bytes of WAL its Postgres has flushed and the store does not hold yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_bytes: Option<u64>,

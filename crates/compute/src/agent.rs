@@ -268,6 +268,7 @@ impl Agent {
         let status = Status {
             state: State::Starting,
             reason: None,
+            last_read_error: None,
             postgres_pid: None,
             compute_pid: std::process::id(),
             port: spec.port,

@@ -73,6 +73,11 @@ impl Client {
         self.wake.notify_all();
     }
 
+    /// Whether `cancel` was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
     /// End of the last whole durable record of the branch.
     ///
     /// # Errors

@@ -61,6 +61,10 @@ pub struct Status {
     pub state: State,
     /// Why it failed, or why it last restarted.
     pub reason: Option<String>,
+    /// The newest read of a page that the store refused since the process began: relation, block and why. Postgres
+    /// only told its client of an I/O error.
+    #[serde(default)]
+    pub last_read_error: Option<String>,
     /// Process id of `postgres`, while there is one.
     pub postgres_pid: Option<u32>,
     /// Process id of this `scion compute`.

@@ -84,6 +84,8 @@ pub struct Observed {
     pub state: EndpointState,
     /// Why, if that is not what was wanted.
     pub reason: Option<String>,
+    /// What was wrong with the page its Postgres could not read last.
+    pub last_read_error: Option<String>,
     /// What its last start spent its time on.
     pub phases_ms: BTreeMap<String, f64>,
     /// Process ids of Postgres and of its compute, while there are any.
@@ -103,6 +105,7 @@ impl Default for Observed {
         Self {
             state: EndpointState::Idle,
             reason: None,
+            last_read_error: None,
             phases_ms: BTreeMap::new(),
             postgres_pid: None,
             compute_pid: None,
@@ -139,6 +142,7 @@ impl Runtime {
         observed.known = true;
         observed.postgres_pid = None;
         observed.compute_pid = None;
+        observed.last_read_error = None;
     }
 
     /// Notes that its process is not there, unless that is known already.
@@ -168,6 +172,7 @@ impl Runtime {
         let mut observed = self.observed.lock();
         observed.postgres_pid = status.postgres_pid;
         observed.compute_pid = Some(status.compute_pid);
+        observed.last_read_error.clone_from(&status.last_read_error);
         if status.state == State::Running {
             observed.failures = 0;
             observed.retry_at = None;

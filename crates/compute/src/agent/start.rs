@@ -91,7 +91,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     let file_system = Arc::new(file_system);
     *agent.file_system.lock() = Some(Arc::clone(&file_system));
     let server_handle = Arc::new(Mutex::new(None));
-    report_failures(&file_system, &server_handle, events.clone());
+    report_failures(agent, &file_system, &pages, &server_handle, events.clone());
     phases.datadir = watch.lap();
 
     let mount_dir = spec.mount_dir();
@@ -198,13 +198,22 @@ fn detach_dead_mount(mount_dir: &Path) -> Result<(), Error> {
 /// Kills Postgres at once, from the file system's own thread, when the overlay cannot take a write; keeps what the
 /// store said of a page it does not have, which Postgres only calls an I/O error.
 fn report_failures(
+    agent: &Arc<Agent>,
     file_system: &FileSystem,
+    pages: &Arc<Client>,
     server: &Arc<Mutex<Option<Arc<std::os::fd::OwnedFd>>>>,
     events: Sender<Event>,
 ) {
-    let server = Arc::clone(server);
+    let (agent, pages, server) = (Arc::downgrade(agent), Arc::clone(pages), Arc::clone(server));
     file_system.on_failure(Arc::new(move |failure| match failure.kind {
-        FailureKind::Source => tracing::warn!("page read: {}", failure.text),
+        // A run that is taken apart ends its own reads.
+        FailureKind::Source if pages.is_cancelled() => {}
+        FailureKind::Source => {
+            tracing::warn!("page read: {}", failure.text);
+            if let Some(agent) = agent.upgrade() {
+                agent.update(|status| status.last_read_error = Some(failure.text.clone()));
+            }
+        }
         FailureKind::OverlayWrite => {
             if let Some(handle) = &*server.lock() {
                 process::send(handle, Signal::KILL);

@@ -201,6 +201,30 @@ fn check_log(endpoint: &Endpoint) {
 }
 
 #[test]
+fn a_page_the_store_refuses_is_an_io_error_and_the_status_says_why() {
+    let (_dir, cluster) = Cluster::stopped(5781);
+    let mut endpoint = Endpoint::start(cluster, 5782);
+    let status = endpoint.status(Command::WaitReady);
+    assert_eq!((status.state, status.last_read_error), (State::Running, None));
+    let file = endpoint.sql("select pg_relation_filenode('moved')");
+    endpoint.switches.refused.store(file.parse().unwrap(), Ordering::SeqCst);
+
+    let code = endpoint.sql(
+        "do $$ begin perform count(*) from moved;
+         exception when others then perform set_config('test.code', sqlstate, false); end $$;
+         select current_setting('test.code')",
+    );
+    assert_eq!(code, "58030");
+    let said = endpoint.status(Command::Status).last_read_error.unwrap();
+    assert!(said.contains(&format!("/{file} block 0")) && said.contains("layer 7 is corrupt"), "{said}");
+
+    endpoint.switches.refused.store(0, Ordering::SeqCst);
+    assert_eq!(endpoint.sql("select count(*) from moved"), "5000");
+    assert_eq!(endpoint.status(Command::Stop).state, State::Stopped);
+    assert_eq!(endpoint.join(), ExitCode::SUCCESS);
+}
+
+#[test]
 fn a_dropped_slot_is_made_again_and_wal_goes_on() {
     let (_dir, cluster) = Cluster::stopped(5771);
     let mut endpoint = Endpoint::start(cluster, 5772);

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use types::{BLOCK_SIZE, BlockNumber, Fork, Lsn, RelFork, RelTag, SlruKind, TimelineId};
@@ -28,6 +28,8 @@ pub struct Switches {
     pub tail_bytes: Mutex<usize>,
     /// Appends are put off while this is set.
     pub away: AtomicBool,
+    /// Pages of the relation with this file number are refused.
+    pub refused: AtomicU32,
 }
 
 /// The branch: the cluster as it was shut down.
@@ -119,6 +121,9 @@ impl BranchService for Branch {
     }
 
     fn read_pages(&self, _: Lsn, rel: RelFork, first: BlockNumber, out: &mut [u8]) -> Result<(), Failure> {
+        if rel.rel.relation == self.switches.refused.load(Ordering::SeqCst) {
+            return Err(Failure::new(FailureKind::Corrupt, "layer 7 is corrupt"));
+        }
         let blocks_in_file = (1 << 30) / BLOCK_SIZE as u32;
         for (block, page) in (first.get()..).zip(out.chunks_mut(BLOCK_SIZE)) {
             let missing = |_| Failure::new(FailureKind::NotFound, format!("{rel} block {block}"));

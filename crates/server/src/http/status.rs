@@ -67,6 +67,8 @@ fn collect(server: &Server) -> Result<Status> {
     }
     let rows = server.metadata.read(endpoint::all)?;
     let endpoints = rows.iter().filter(|row| row.desired != Desired::Gone).map(|row| {
+        let lag_bytes = lag_bytes(server, &row.id);
+        // Behind the look that the lag needs: so what is seen is as it is now.
         let observed = server.endpoints.of(&row.id).observed();
         EndpointStatus {
             project_id: row.project_id.clone(),
@@ -74,7 +76,8 @@ fn collect(server: &Server) -> Result<Status> {
             id: row.id.clone(),
             current_state: observed.state,
             state_reason: observed.reason,
-            lag_bytes: lag_bytes(server, &row.id),
+            last_read_error: observed.last_read_error,
+            lag_bytes,
         }
     });
     let disk = rustix::fs::statvfs(server.dir.path());

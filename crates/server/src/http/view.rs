@@ -142,6 +142,7 @@ pub fn endpoint(server: &Server, row: &EndpointRow) -> Endpoint {
         current_state: observed.state,
         pending_state: (observed.state != wanted).then_some(wanted),
         state_reason: observed.reason,
+        last_read_error: observed.last_read_error,
         start_phases_ms: observed.phases_ms,
         postgres_pid: observed.postgres_pid,
         compute_pid: observed.compute_pid,
