@@ -93,3 +93,28 @@ fn the_key_is_needed_and_private() {
     let stranger = scion_tests::Api::new(server["url"].as_str().unwrap(), "scion_wrong");
     assert_eq!(stranger.get("/projects").unwrap_err().status, 401);
 }
+
+#[test]
+fn the_command_line_gives_each_refusal_its_exit_code() {
+    let scion = Scion::start();
+    assert!(scion.cli(&["branch", "create", "child", "--no-compute"]).status.success());
+    assert!(
+        scion.cli(&["branch", "create", "grandchild", "--parent", "child", "--no-compute"]).status.success()
+    );
+    let refusals: [(&[&str], i32, &str); 7] = [
+        (&["branch", "create", "x", "--at", "F/FFFFFFFF"], 4, "ahead of"),
+        (&["branch", "create", "x", "--at", "2001-01-01T00:00:00Z"], 4, "before the history"),
+        (&["branch", "create", "x", "--at", "2100-01-01T00:00:00Z"], 4, "in the future"),
+        (&["branch", "create", "x", "--at", "nonsense"], 2, "nonsense"),
+        (&["branch", "create", "x", "--parent", "nobody"], 3, "nobody"),
+        (&["branch", "create", "child"], 5, "child"),
+        (&["branch", "delete", "child", "--yes"], 4, "grandchild"),
+    ];
+    for (arguments, code, words) in refusals {
+        let output = scion.cli(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(words), "{arguments:?} says {said:?}, not {words:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?} wrote data");
+    }
+}

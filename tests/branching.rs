@@ -98,3 +98,34 @@ fn a_commit_that_returned_is_in_a_branch_created_next() {
         scion.api().delete(&scion.path(&format!("/endpoints/{}", endpoint.id))).unwrap();
     }
 }
+
+#[test]
+fn a_tablespace_is_the_branchs_own() {
+    let scion = Scion::start();
+    let root = scion.root();
+    let place = tempfile::tempdir().unwrap();
+    scion_tests::process::give_to_postgres(place.path());
+    root.psql("postgres", &format!("create tablespace fast location '{}'", place.path().display()));
+    root.psql("neondb", "create table t(id int primary key using index tablespace fast) tablespace fast");
+    root.psql("neondb", "insert into t select generate_series(1, 1000)");
+    root.psql("postgres", "create database beside tablespace fast");
+
+    let child = scion.branch("child", json!({}));
+    child.psql("neondb", "delete from t where id > 10");
+    root.psql("neondb", "insert into t values (5000)");
+
+    assert_eq!(child.psql("neondb", "select count(*) from t"), "10");
+    assert_eq!(child.psql("beside", "select 1"), "1");
+    for endpoint in [root, &child] {
+        scion.api().post(&scion.path(&format!("/endpoints/{}/suspend", endpoint.id)), json!({})).unwrap();
+        scion.api().post(&scion.path(&format!("/endpoints/{}/start", endpoint.id)), json!({})).unwrap();
+        drop(endpoint.reconnect());
+    }
+    assert_eq!(root.psql("neondb", "select count(*) from t"), "1001");
+    assert_eq!(child.psql("neondb", "select count(*) from t"), "10");
+    child.psql("postgres", "drop database beside");
+    child.psql("neondb", "drop table t");
+    child.psql("postgres", "drop tablespace fast");
+    assert_eq!(root.psql("neondb", "select count(*) from t"), "1001");
+    root.amcheck();
+}
