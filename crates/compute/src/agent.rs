@@ -33,6 +33,7 @@ use crate::checkpoint::RECORD_BYTES;
 use crate::client::{Client, ClientError};
 use crate::control::{Phases, State, Status};
 use crate::error::{Error, While};
+use crate::pace::Pace;
 use crate::pg_client::PgClient;
 use crate::protocol::FailureKind;
 use crate::spec::EndpointSpec;
@@ -67,6 +68,7 @@ struct Agent {
     changed: Condvar,
     stop: AtomicBool,
     shipped: Arc<AtomicU64>,
+    pace: Arc<Pace>,
     events: Mutex<Option<Sender<Event>>>,
     client: Mutex<Option<Arc<Client>>>,
     file_system: Mutex<Option<Arc<fs::FileSystem>>>,
@@ -285,6 +287,7 @@ impl Agent {
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
             shipped: Arc::default(),
+            pace: Arc::default(),
             events: Mutex::default(),
             client: Mutex::default(),
             file_system: Mutex::default(),
@@ -350,6 +353,7 @@ impl Agent {
         };
         let lsn = rows.into_iter().next().and_then(|row| row.into_iter().nth(2)).flatten();
         *connection = Some(pg);
+        self.pace.hurry();
         lsn.ok_or_else(|| "IDENTIFY_SYSTEM gave no position".to_owned())
     }
 

@@ -33,7 +33,6 @@ const FIXED: &[(&str, &str)] = &[
     ("unix_socket_permissions", "0700"),
     ("full_page_writes", "off"),
     ("allow_in_place_tablespaces", "on"),
-    ("wal_init_zero", "off"),
     ("wal_recycle", "on"),
     ("restart_after_crash", "off"),
     ("archive_mode", "off"),

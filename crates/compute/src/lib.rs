@@ -26,6 +26,7 @@ mod control_file;
 mod datadir;
 mod error;
 mod major;
+mod pace;
 mod pg_client;
 mod process;
 pub mod protocol;

@@ -6,12 +6,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use types::{Lsn, TimelineId};
 
 use crate::client::{Client, ClientError};
+use crate::pace::Pace;
 use crate::pg_client::{CopyMessage, PgClient, PgError};
 
 /// Name of the slot.
@@ -68,6 +69,8 @@ pub struct WalStream {
     pub client: Arc<Client>,
     /// Up to where the store has acknowledged WAL; read by others.
     pub shipped: Arc<AtomicU64>,
+    /// How often it goes.
+    pub pace: Arc<Pace>,
 }
 
 impl WalStream {
@@ -116,6 +119,7 @@ impl WalStream {
         self.start_copy(&mut pg, from)?;
         let mut batch = Vec::new();
         let mut at = from;
+        let mut last = Instant::now();
         loop {
             let before = batch.len() as u64;
             let mut wants_status = false;
@@ -135,10 +139,13 @@ impl WalStream {
                     return Ok(Ended::Shutdown);
                 }
             }
-            if batch.len() < APPEND_BYTES_MAX && pg.has_message()? {
+            if batch.len() < APPEND_BYTES_MAX
+                && (pg.has_message()? || !batch.is_empty() && self.pace.rest(last) && pg.has_message()?)
+            {
                 continue;
             }
             let shipped = self.ship(&mut batch, &mut at)?;
+            last = Instant::now();
             if shipped || wants_status {
                 pg.confirm(at.raw())?;
             }

@@ -150,6 +150,7 @@ fn wal_stream(agent: &Agent, new: &NewTimeline, client: &Arc<Client>) -> WalStre
         start: new.start,
         client: Arc::clone(client),
         shipped: Arc::clone(&agent.shipped),
+        pace: Arc::clone(&agent.pace),
     }
 }
 
