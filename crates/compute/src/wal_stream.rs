@@ -19,6 +19,8 @@ use crate::pg_client::{CopyMessage, PgClient, PgError};
 const SLOT: &str = "scion";
 /// Most bytes in one append.
 const APPEND_BYTES_MAX: usize = 1 << 20;
+/// A batch of this many bytes goes at once: a bulk load must not fall behind.
+const RESTS_BELOW_BYTES: usize = 64 << 10;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 const UNDEFINED_OBJECT: &str = "42704";
 
@@ -139,8 +141,9 @@ impl WalStream {
                     return Ok(Ended::Shutdown);
                 }
             }
+            let small = (1..RESTS_BELOW_BYTES).contains(&batch.len());
             if batch.len() < APPEND_BYTES_MAX
-                && (pg.has_message()? || !batch.is_empty() && self.pace.rest(last) && pg.has_message()?)
+                && (pg.has_message()? || small && self.pace.rest(last) && pg.has_message()?)
             {
                 continue;
             }
