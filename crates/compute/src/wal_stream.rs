@@ -1,7 +1,8 @@
 //! WAL on its way from the endpoint's Postgres to the store.
 //!
 //! A physical slot holds WAL back in `pg_wal` until the store has acknowledged it, so a slow or absent store costs
-//! disk, never data. While an append is under way more messages gather in the socket and go out together.
+//! disk, never data. While an append is under way, and in the rest between two (`pace`), more messages gather in the socket
+//! and go out together.
 
 use std::path::PathBuf;
 use std::sync::Arc;
