@@ -6,14 +6,13 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
-mod damage;
 mod postgres;
-mod replay;
 
 use std::path::Path;
 
+use oracle::damage;
+use oracle::replay::{Replayed, difference, read_page, replay};
 use redo::page;
-use replay::{Replayed, difference, read_page, replay};
 use types::{Fork, Key, Page, RelFork};
 use wal::RmgrId;
 

@@ -1,0 +1,159 @@
+//! A stock PostgreSQL in a temporary directory, and its data directory before and after a load.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// The programs of one major version.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    bin: PathBuf,
+}
+
+impl Postgres {
+    /// Version 15, where Debian puts it.
+    ///
+    /// # Panics
+    /// If it is not installed.
+    pub fn v15() -> Self {
+        let bin = PathBuf::from("/usr/lib/postgresql/15/bin");
+        assert!(bin.join("postgres").exists(), "PostgreSQL 15 must be installed in {}", bin.display());
+        Self { bin }
+    }
+
+    /// A program, run as a user that Postgres accepts.
+    pub fn tool(&self, name: &str) -> Command {
+        let path = self.bin.join(name);
+        if !is_root() {
+            return Command::new(path);
+        }
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"])
+            .arg(path)
+            .current_dir("/");
+        command
+    }
+}
+
+/// The cluster before and after a load; both directories of a cleanly shut down server.
+pub struct Recorded {
+    /// The data directory before the load.
+    pub base: PathBuf,
+    /// The data directory after it; its `pg_wal` has all WAL between the two.
+    pub after: PathBuf,
+    _dir: TempDir,
+}
+
+/// Settings under which every record carries the page as it was after it, and all WAL is kept.
+pub const SETTINGS: &str = "wal_consistency_checking = 'all'\n\
+     wal_compression = lz4\nfsync = off\nmax_wal_size = 8GB\nwal_keep_size = 16GB\nwal_level = logical\n\
+     track_commit_timestamp = on\nmax_prepared_transactions = 10\nfull_page_writes = off\n\
+     autovacuum = off\ncheckpoint_timeout = 1h\nshared_buffers = 64MB\nmax_connections = 30\n";
+
+/// Runs `load` on a new cluster with `settings`.
+pub fn record(postgres: &Postgres, settings: &str, load: impl FnOnce(&Server)) -> Recorded {
+    let dir = tempfile::tempdir().unwrap();
+    run(Command::new("chmod").arg("755").arg(dir.path()));
+    if is_root() {
+        run(Command::new("chown").arg("postgres:").arg(dir.path()));
+    }
+    let (base, after) = (dir.path().join("base"), dir.path().join("data"));
+    run(postgres
+        .tool("initdb")
+        .args(["-k", "-E", "UTF8", "--locale=C", "-U", "postgres", "-D"])
+        .arg(&after)
+        .stdout(Stdio::null()));
+    let sockets = dir.path().display();
+    let settings = format!("listen_addresses = ''\nunix_socket_directories = '{sockets}'\n{settings}");
+    std::fs::write(after.join("postgresql.auto.conf"), settings).unwrap();
+    run(Command::new("cp").arg("-a").arg(&after).arg(&base));
+    let server = Server::start(postgres, &after, dir.path());
+    load(&server);
+    server.stop();
+    Recorded { base, after, _dir: dir }
+}
+
+/// A running server.
+pub struct Server {
+    postgres: Postgres,
+    data: PathBuf,
+    dir: PathBuf,
+    running: bool,
+}
+
+impl Server {
+    fn start(postgres: &Postgres, data: &Path, dir: &Path) -> Self {
+        let log = dir.join("log");
+        run(postgres
+            .tool("pg_ctl")
+            .args(["-w", "-s", "start", "-D"])
+            .arg(data)
+            .arg("-l")
+            .arg(&log)
+            .stdout(Stdio::null()));
+        Self { postgres: postgres.clone(), data: data.to_owned(), dir: dir.to_owned(), running: true }
+    }
+
+    fn stop(mut self) {
+        self.running = false;
+        run(self.postgres.tool("pg_ctl").args(["-w", "-s", "-m", "fast", "stop", "-D"]).arg(&self.data));
+    }
+
+    /// Runs a script with psql in database `postgres`; `:rows` is a file that `COPY` may use.
+    ///
+    /// # Panics
+    /// If a statement fails.
+    pub fn psql(&self, script: &str) {
+        let mut psql = self.client("psql");
+        let rows = format!("rows={}", self.dir.join("rows").display());
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-v", &rows, "-d", "postgres", "-f", "-"]);
+        let mut child: Child = psql.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "a statement failed");
+    }
+
+    /// Runs a script with pgbench.
+    pub fn pgbench(&self, script: &str, options: &[&str]) {
+        let path = self.dir.join("script");
+        std::fs::write(&path, script).unwrap();
+        let mut pgbench = self.client("pgbench");
+        pgbench.args(options).args(["-n", "--max-tries", "100", "-f"]).arg(&path).arg("postgres");
+        run(pgbench.stdout(Stdio::null()).stderr(Stdio::null()));
+    }
+
+    /// A client program that connects to this server.
+    pub fn client(&self, name: &str) -> Command {
+        let mut command = Command::new(self.postgres.bin.join(name));
+        command
+            .env("PGHOST", &self.dir)
+            .env("PGUSER", "postgres")
+            .env("PGOPTIONS", "-c client_min_messages=error");
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.running {
+            let mut stop = self.postgres.tool("pg_ctl");
+            let _ = stop.args(["-w", "-s", "-m", "immediate", "stop", "-D"]).arg(&self.data).status();
+        }
+    }
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().unwrap();
+    id.stdout.starts_with(b"0")
+}
+
+/// Runs `command` to its end, with nothing to read.
+///
+/// # Panics
+/// If it fails.
+pub fn run(command: &mut Command) {
+    let status = command.stdin(Stdio::null()).status().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
+}
