@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 /// Least time between two shipments.
-const REST: Duration = Duration::from_millis(5);
+const REST: Duration = Duration::from_millis(20);
 /// How long nothing rests after somebody asked; the WAL they wait for is on its way.
 const HURRY: Duration = Duration::from_millis(20);
 
