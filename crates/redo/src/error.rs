@@ -3,6 +3,8 @@
 use types::{BlockNumber, Key, Lsn, RelFork};
 use wal::Record;
 
+use crate::RedoContext;
+
 /// Why a record could not be applied to a page. None of them goes away by trying again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -56,10 +58,10 @@ pub(crate) enum Fault {
 
 impl RedoError {
     #[cold]
-    pub(crate) fn new(fault: Fault, key: &Key, record: &Record<'_>) -> Self {
+    pub(crate) fn new(fault: Fault, cx: &RedoContext, key: &Key, record: &Record<'_>) -> Self {
         let lsn = record.start;
         let page = page_name(key);
-        let record = format!("{} record 0x{:02X}", record.rmgr.name(), record.op());
+        let record = wal::names::describe(Some(cx.major), record);
         match (fault, *key) {
             (Fault::Unsupported, Key::RelBlock(rel, block)) => Self::Unsupported { rel, block, record, lsn },
             (Fault::Malformed(reason), _) => Self::Malformed { page, record, lsn, reason },

@@ -45,6 +45,8 @@ use wal::Record;
 /// What redo must know of the cluster besides the record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RedoContext {
+    /// PostgreSQL's major version.
+    pub major: u32,
     /// Data checksums or `wal_log_hints` are on (`XLogHintBitIsNeeded`).
     pub checksums: bool,
 }
@@ -80,5 +82,5 @@ pub fn apply(
         | Key::TwoPhase(_)
         | Key::RelSize(_) => Err(Fault::Untouched),
     };
-    outcome.map_err(|fault| RedoError::new(fault, key, record))
+    outcome.map_err(|fault| RedoError::new(fault, cx, key, record))
 }

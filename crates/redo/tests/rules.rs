@@ -10,7 +10,7 @@ use redo::{RedoContext, RedoError, apply, page};
 use types::{BLOCK_SIZE, BlockNumber, Fork, Key, Lsn, Page, RelFork, RelTag, SlruKind};
 use wal::Record;
 
-const CX: RedoContext = RedoContext { checksums: true };
+const CX: RedoContext = RedoContext { major: 15, checksums: true };
 const HEAP: u8 = 10;
 const HEAP2: u8 = 9;
 const HASH: u8 = 12;
@@ -105,7 +105,7 @@ fn a_type_without_replay_is_an_error_that_names_record_and_page() {
     assert!(matches!(error, RedoError::Unsupported { .. }));
     assert_eq!(
         error.to_string(),
-        "cannot replay Hash record 0x20 at 0/8 on block 3 of 1663/5/16384: record type not supported"
+        "cannot replay Hash/INSERT at 0/8 on block 3 of 1663/5/16384: record type not supported"
     );
 }
 
@@ -138,7 +138,7 @@ fn without_checksums_an_all_visible_heap_page_keeps_its_lsn() {
     let visible = Record::decode(lsn(8), &bytes).unwrap();
     for (checksums, expected) in [(true, 900), (false, 100)] {
         let mut page = one_tuple();
-        apply(&RedoContext { checksums }, &key(Fork::Main, 3), &mut page, &visible, lsn(900)).unwrap();
+        apply(&RedoContext { major: 15, checksums }, &key(Fork::Main, 3), &mut page, &visible, lsn(900)).unwrap();
         assert_eq!((page::flags(&page), page::lsn(&page)), (4, Some(lsn(expected))));
     }
 }

@@ -54,7 +54,10 @@ impl Core {
             cache: Arc::new(BlockCache::new(options.cache_bytes)),
             wal: WalFiles::new(dir, format.segment_bytes),
             format,
-            redo: RedoContext { checksums: control.checksum_version != 0 || control.limits.wal_log_hints },
+            redo: RedoContext {
+                major: format.major,
+                checksums: control.checksum_version != 0 || control.limits.wal_log_hints,
+            },
             control_template,
             imported: PgTime::from_pg_us(manifest.imported_us),
             options,

@@ -24,6 +24,7 @@ pub mod image;
 pub mod interpret;
 mod major;
 pub mod multixact;
+pub mod names;
 pub mod page;
 pub mod reader;
 pub mod record;

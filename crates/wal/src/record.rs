@@ -13,7 +13,7 @@
 
 use types::{BLOCK_SIZE, BlockNumber, Fork, Lsn, RelFork, RelTag, Xid};
 
-use crate::WalError;
+use crate::{WalError, names};
 
 /// Bytes of the fixed record header (`SizeOfXLogRecord`).
 pub const RECORD_HEADER_SIZE: usize = 24;
@@ -283,17 +283,12 @@ impl<'a> Record<'a> {
 
     /// An error that says this record's content cannot be.
     pub(crate) fn malformed(&self, reason: &str) -> WalError {
-        WalError::Malformed { at: self.start, record: self.describe(), reason: reason.to_owned() }
+        WalError::Malformed { at: self.start, record: names::describe(None, self), reason: reason.to_owned() }
     }
 
     /// An error that says this record's type is not known.
     pub(crate) fn unknown(&self) -> WalError {
-        WalError::Unknown { at: self.start, record: self.describe() }
-    }
-
-    /// Resource manager and info bits, for errors.
-    fn describe(&self) -> String {
-        format!("{} (resource manager {}, info {:#04x})", self.rmgr.name(), self.rmgr.0, self.info)
+        WalError::Unknown { at: self.start, record: names::describe(None, self) }
     }
 
     /// The record type's bits: `info` without what the record framing uses (`XLR_INFO_MASK`).

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use recorded::{Recorded, recorded};
 use types::{ClusterState, Fork, Key, Page, RelFork, RelTag, SlruKind};
+use wal::names::record_type;
 use wal::{Change, CheckPoint, InterpretContext, Record, RecordReader, RmgrId, WalError};
 
 /// Calls `each` with every record after `initdb`, read in pieces of the sizes that `piece` gives.
@@ -87,6 +88,8 @@ fn every_record_is_read_as_pg_waldump_reads_it() {
             assert_eq!(line.len, raw.bytes.len(), "at {}", raw.start);
             assert_eq!((line.xid, line.prev), (record.xid.get(), record.prev), "at {}", raw.start);
             assert_eq!(line.rmgr, record.rmgr.name(), "at {}", raw.start);
+            let word = record_type(Some(recorded.format.major), record.rmgr, record.info).unwrap();
+            assert_eq!(line.desc.split([' ', ';', ',']).next(), Some(word), "at {}", raw.start);
             assert_eq!(line.blocks, blocks, "at {}", raw.start);
             overwritten += usize::from(record.rmgr == RmgrId::XLOG && record.op() == 0xD0);
             kinds.insert((record.rmgr.name(), record.op()));

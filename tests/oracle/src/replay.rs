@@ -57,7 +57,7 @@ pub fn control(data: &Path) -> ControlFile {
 pub fn replay(base: &Path, after: &Path, sabotage: Sabotage<'_>) -> Replayed {
     let mut replay = Replay {
         base: base.to_owned(),
-        redo: RedoContext { checksums: true },
+        redo: RedoContext { major: 15, checksums: true },
         interpret: InterpretContext { format: control(base).format(), track_commit_timestamp: true },
         sabotage,
         out: Replayed {

@@ -14,6 +14,8 @@ use crate::server::Server;
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line {
     pub rmgr: String,
+    /// What follows `desc:`; it begins with the record type's word.
+    pub desc: String,
     pub len: usize,
     pub xid: u32,
     pub lsn: u64,
@@ -275,6 +277,7 @@ fn parse_line(line: &str) -> Line {
     });
     Line {
         rmgr: field("rmgr:"),
+        desc: line.split_once("desc: ").unwrap().1.to_owned(),
         len: total.trim_start().split(',').next().unwrap().parse().unwrap(),
         xid: field("tx:").parse().unwrap(),
         lsn: lsn(field("lsn:")),
