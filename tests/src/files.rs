@@ -59,18 +59,9 @@ fn compare(name: &str, ours: &Path, oracle: &Path, faults: &mut Vec<String>) -> 
     b.len() / BLOCK_SIZE
 }
 
-/// Masks a page as its resource manager would, judged by its special space: none is a heap's, 16 bytes without
-/// another index type's page id at the end is a B-tree's.
+/// Masks a page as its resource manager would; a visibility map's has nothing to mask but what every page has.
 fn mask_by_shape(name: &str, page: &mut Page, block: u32) {
-    let special = usize::from(u16::from_le_bytes([page[16], page[17]]));
-    let page_id = u16::from_le_bytes([page[BLOCK_SIZE - 2], page[BLOCK_SIZE - 1]]);
-    let rmgr = match special {
-        BLOCK_SIZE if !name.contains("_vm") => RmgrId::HEAP,
-        0x1FF0 if page_id == 0xFF80 => RmgrId::HASH,
-        0x1FF0 if page_id == 0xFF81 => RmgrId::GIST,
-        0x1FF0 => RmgrId::BTREE,
-        _ => RmgrId::SEQ,
-    };
+    let rmgr = if name.contains("_vm") { RmgrId::SEQ } else { mask::owner(page) };
     mask::mask(page, rmgr, BlockNumber::new(block));
 }
 

@@ -41,6 +41,23 @@ pub fn mask(page: &mut PageBytes, rmgr: RmgrId, block: BlockNumber) {
     }
 }
 
+/// Whose page it is, by its special area: its size, and what access methods keep at its end to tell their pages apart.
+/// A page without one is a heap's; so is one of a visibility map, which is not masked.
+pub fn owner(page: &PageBytes) -> RmgrId {
+    let page_id = u16::from_le_bytes([page[BLOCK_SIZE - 2], page[BLOCK_SIZE - 1]]);
+    match (BLOCK_SIZE.saturating_sub(page::special(page)), page_id) {
+        (16, 0xFF80) => RmgrId::HASH,
+        (16, 0xFF81) => RmgrId::GIST,
+        (16, _) => RmgrId::BTREE,
+        (8, 0xFF82) => RmgrId::SPGIST,
+        (8, 0xFF83) => RmgrId::GENERIC, // contrib/bloom
+        (8, 0xF091..=0xF093) => RmgrId::BRIN,
+        (8, _) if page.ends_with(&[0x17, 0x17, 0, 0, 0, 0, 0, 0]) => RmgrId::SEQ,
+        (8, _) => RmgrId::GIN,
+        _ => RmgrId::HEAP,
+    }
+}
+
 fn mask_heap(page: &mut PageBytes, block: BlockNumber) {
     for number in 1..=max_offset(page) {
         let Ok(pointer) = line_pointer(page, number) else { return };

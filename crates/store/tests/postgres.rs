@@ -193,24 +193,12 @@ fn masked(rel: RelFork, block: u32, bytes: &[u8]) -> Page {
         page[0..10].fill(0);
         return page;
     }
-    let special = u16::from_le_bytes([bytes[16], bytes[17]]) as usize;
-    let rmgr = match BLOCK_SIZE - special.min(BLOCK_SIZE) {
-        16 => {
-            let tag = u16::from_le_bytes([bytes[BLOCK_SIZE - 2], bytes[BLOCK_SIZE - 1]]);
-            match tag {
-                0xFF80 => wal::RmgrId::HASH,
-                0xFF81 => wal::RmgrId::GIST,
-                _ => wal::RmgrId::BTREE,
-            }
-        }
-        8 if bytes[special] == 0x17 => {
-            // A sequence is logged up to 32 values ahead of what its page says.
-            page[24..special].fill(0);
-            wal::RmgrId::SEQ
-        }
-        8 => wal::RmgrId::GIN,
-        _ => wal::RmgrId::HEAP,
-    };
+    let rmgr = redo::mask::owner(&page);
+    if rmgr == wal::RmgrId::SEQ {
+        // A sequence is logged up to 32 values ahead of what its page says.
+        let special = redo::page::special(&page);
+        page[24..special].fill(0);
+    }
     redo::mask::mask(&mut page, rmgr, BlockNumber::new(block));
     page
 }
