@@ -8,7 +8,7 @@ use wal::{BlockRef, Record, RmgrId};
 
 use crate::bytes::Done;
 use crate::page::{self, PageBytes};
-use crate::{Fault, RedoContext, btree, heap, heap_vm, heap2, image, sequence};
+use crate::{Fault, RedoContext, btree, generic, gin, heap, heap_vm, heap2, image, sequence};
 
 const XLOG_FPI_FOR_HINT: u8 = 0xA0;
 const XLOG_FPI: u8 = 0xB0;
@@ -81,7 +81,9 @@ fn routine(record: &Record<'_>) -> Option<Routine> {
         RmgrId::HEAP => Some(heap::apply),
         RmgrId::HEAP2 => Some(heap2::apply),
         RmgrId::BTREE => Some(btree::apply),
+        RmgrId::GIN => Some(gin::apply),
         RmgrId::SEQ => Some(sequence::apply),
+        RmgrId::GENERIC => Some(generic::apply),
         _ => None,
     }
 }

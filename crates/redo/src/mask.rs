@@ -2,12 +2,14 @@
 //!
 //! `wal_consistency_checking` puts the page after each record into the record; replay compares. Hints that are not
 //! logged, and what replay does not know, are masked on both sides first. Follows `bufmask.c`, `heap_mask`,
-//! `btree_mask`, `seq_mask`. Used by tests: a page with its hints masked is of no other use.
+//! `btree_mask`, `gin_mask`, `seq_mask`, `generic_mask`. Used by tests: a page with its hints masked is of no other
+//! use.
 
 use types::{BLOCK_SIZE, BlockNumber, PAGE_HEADER_SIZE};
 use wal::RmgrId;
 
 use crate::btree_page::{HAS_GARBAGE, LEAF, Opaque, SPLIT_END};
+use crate::gin_page;
 use crate::page::{
     self, ALL_VISIBLE, HAS_FREE_LINES, ItemState, LinePointer, PAGE_FULL, PageBytes, line_pointer,
     max_offset, set_flags, set_line_pointer,
@@ -26,17 +28,20 @@ const SPECULATIVE_TOKEN: u16 = 0xFFFE;
 /// be replayed are only masked as every page is.
 pub fn mask(page: &mut PageBytes, rmgr: RmgrId, block: BlockNumber) {
     page[..10].fill(0); // LSN and checksum
-    if rmgr != RmgrId::SEQ {
+    if ![RmgrId::SEQ, RmgrId::GENERIC].contains(&rmgr) {
         page::set_prune_xid(page, 0);
         set_flags(page, 0, HAS_FREE_LINES | PAGE_FULL | ALL_VISIBLE);
     }
     let (lower, upper, special) = (page::lower(page), page::upper(page), page::special(page));
-    if (PAGE_HEADER_SIZE..=upper).contains(&lower) && upper <= special && special <= BLOCK_SIZE {
+    // GIN's data pages of before 9.4 have content where an empty page has none.
+    let first = if rmgr == RmgrId::GIN { PAGE_HEADER_SIZE + 1 } else { PAGE_HEADER_SIZE };
+    if (first..=upper).contains(&lower) && upper <= special && special <= BLOCK_SIZE {
         page[lower..upper].fill(0);
     }
     match rmgr {
         RmgrId::HEAP | RmgrId::HEAP2 => mask_heap(page, block),
         RmgrId::BTREE => mask_btree(page),
+        RmgrId::GIN => mask_gin(page),
         _ => {}
     }
 }
@@ -100,5 +105,13 @@ fn mask_btree(page: &mut PageBytes) {
                 return;
             }
         }
+    }
+}
+
+fn mask_gin(page: &mut PageBytes) {
+    if gin_page::Opaque::of(page).is_ok_and(|opaque| opaque.flags() & gin_page::DELETED != 0) {
+        page[PAGE_HEADER_SIZE..].fill(0);
+        page::set_lower(page, 0);
+        page::set_upper(page, 0);
     }
 }

@@ -13,6 +13,7 @@ use wal::Record;
 const CX: RedoContext = RedoContext { major: 15, checksums: true };
 const HEAP: u8 = 10;
 const HEAP2: u8 = 9;
+const STANDBY: u8 = 8;
 const HASH: u8 = 12;
 const INSERT: u8 = 0x00;
 const INSERT_INIT: u8 = 0x80;
@@ -100,12 +101,12 @@ fn an_image_of_a_new_page_keeps_its_zero_lsn() {
 
 #[test]
 fn a_type_without_replay_is_an_error_that_names_record_and_page() {
-    let bytes = record(HASH, 0x20, &[block(0, 3, &[1])], &[]);
+    let bytes = record(STANDBY, 0x10, &[block(0, 3, &[1])], &[]);
     let error = run(&bytes, key(Fork::Main, 3), &mut one_tuple(), 500).unwrap_err();
     assert!(matches!(error, RedoError::Unsupported { .. }));
     assert_eq!(
         error.to_string(),
-        "cannot replay Hash/INSERT at 0/8 on block 3 of 1663/5/16384: record type not supported"
+        "cannot replay Standby/RUNNING_XACTS at 0/8 on block 3 of 1663/5/16384: record type not supported"
     );
 }
 
@@ -138,7 +139,8 @@ fn without_checksums_an_all_visible_heap_page_keeps_its_lsn() {
     let visible = Record::decode(lsn(8), &bytes).unwrap();
     for (checksums, expected) in [(true, 900), (false, 100)] {
         let mut page = one_tuple();
-        apply(&RedoContext { major: 15, checksums }, &key(Fork::Main, 3), &mut page, &visible, lsn(900)).unwrap();
+        apply(&RedoContext { major: 15, checksums }, &key(Fork::Main, 3), &mut page, &visible, lsn(900))
+            .unwrap();
         assert_eq!((page::flags(&page), page::lsn(&page)), (4, Some(lsn(expected))));
     }
 }
@@ -167,7 +169,7 @@ proptest! {
 
     #[test]
     fn no_record_and_page_make_redo_panic(
-        rmgr in prop_oneof![Just(1u8), Just(2), Just(3), Just(6), Just(9), Just(10), Just(11), Just(15), Just(18), any::<u8>()],
+        rmgr in prop_oneof![Just(1u8), Just(2), Just(3), Just(6), Just(9), Just(10), Just(11), Just(13), Just(15), Just(18), Just(20), any::<u8>()],
         info in any::<u8>(),
         ids in prop::collection::vec((0u8..5, any::<bool>(), any_data()), 0..4),
         main in any_data(),
@@ -191,7 +193,7 @@ proptest! {
     }
 
     #[test]
-    fn no_page_makes_masking_panic(mut page in any_page(), rmgr in 8u8..18) {
+    fn no_page_makes_masking_panic(mut page in any_page(), rmgr in 8u8..21) {
         redo::mask::mask(&mut page, wal::RmgrId(rmgr), BlockNumber::new(1));
     }
 }

@@ -13,5 +13,6 @@
 //! Not here: whole servers and branches (`scion-tests`).
 
 pub mod damage;
+mod gin;
 pub mod replay;
 pub mod server;

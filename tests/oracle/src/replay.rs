@@ -9,6 +9,8 @@ use redo::RedoContext;
 use types::{BLOCK_SIZE, BlockNumber, Fork, GLOBAL_TABLESPACE, Key, Lsn, Page, RelFork, SlruKind};
 use wal::{BlockChange, Change, ControlFile, InterpretContext, RawRecord, Record, RecordReader, RmgrId};
 
+use crate::gin;
+
 /// Pages in one segment file of a relation.
 const PAGES_PER_FILE: u32 = 131_072;
 
@@ -150,7 +152,16 @@ impl Replay<'_> {
         let mut expected = Page::zeroed();
         wal::image::restore(&image, &mut expected).unwrap();
         match difference(page, &expected, record.rmgr, block) {
-            None => count.verified += 1,
+            None => {
+                count.verified += 1;
+                if record.rmgr == RmgrId::GIN {
+                    for action in gin::segment_actions(record) {
+                        let count = self.out.counts.entry(format!("Gin segment {action}")).or_default();
+                        count.applied += 1;
+                        count.verified += 1;
+                    }
+                }
+            }
             Some(at) => {
                 self.out
                     .mismatches
@@ -170,15 +181,28 @@ pub fn difference(ours: &Page, theirs: &Page, rmgr: RmgrId, block: BlockNumber) 
     ours.iter().zip(&theirs).position(|(a, b)| a != b)
 }
 
-/// `Heap 20`, or `Heap 20 vm` for what a record does to a map it does not refer to.
+/// `Heap 20`, or `Heap 20 vm` for what a record does to a map it does not refer to. Where a record does something
+/// else to each of its blocks, the block's number or role follows.
 fn type_name(record: &Record<'_>, key: &Key) -> String {
     let mask = if [RmgrId::HEAP, RmgrId::HEAP2, RmgrId::XACT].contains(&record.rmgr) { 0x70 } else { 0xF0 };
     let what = match key {
         Key::RelBlock(RelFork { fork: Fork::Visibility, .. }, _) => " vm".to_owned(),
         Key::SlruBlock(kind, _) => format!(" {}", kind.directory()),
+        Key::RelBlock(rel, block) => record
+            .blocks()
+            .find(|reference| reference.rel == *rel && reference.block == *block)
+            .map_or_else(String::new, |reference| role(record, reference.id)),
         _ => String::new(),
     };
     format!("{} {:02X}{what}", record.rmgr.name(), record.info & mask)
+}
+
+fn role(record: &Record<'_>, block_id: u8) -> String {
+    match (record.rmgr, block_id) {
+        (RmgrId::GIN, 0) => gin::tree(record).map_or_else(String::new, |tree| format!(" {tree}")),
+        (RmgrId::GIN | RmgrId::GENERIC, 1..) => format!(" block {block_id}"),
+        _ => String::new(),
+    }
 }
 
 /// The page `key` in a stopped cluster's files; `None` if its file is not there or ends before it.

@@ -21,6 +21,8 @@ fn workload(server: &Server) {
             .stderr(Stdio::null()),
     );
     server.psql(include_str!("btree.sql"));
+    server.psql(include_str!("gin.sql"));
+    server.psql(include_str!("generic.sql"));
     server.psql("ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf(); CHECKPOINT;");
     server.psql(include_str!("heap.sql"));
     server.pgbench(include_str!("contend.pgbench"), &["-c", "6", "-j", "2", "-t", "100"]);

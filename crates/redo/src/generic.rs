@@ -1,0 +1,31 @@
+//! Pages that extensions change through `Generic` records: ranges of bytes to overwrite.
+//!
+//! Follows `generic_redo` and `applyPageRedo` in `generic_xlog.c`. All blocks of a record are alike. Block data: for
+//! each range where it begins 2, its length 2, its bytes.
+
+use crate::Fault;
+use crate::block::{Effect, Step};
+use crate::bytes::{put, slice_at, u16_at};
+use crate::page::{self, PageBytes};
+
+/// Bytes before the bytes of a range.
+const RANGE_HEADER_SIZE: usize = 4;
+
+/// Applies a `Generic` record to one of its pages. The free space is zeroed: the ranges say nothing about it.
+pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
+    let data = step.block.data;
+    let mut at = 0;
+    while at < data.len() {
+        let (to, len) = (u16_at(data, at)?, usize::from(u16_at(data, at + 2)?));
+        put(step.page, usize::from(to), slice_at(data, at + RANGE_HEADER_SIZE, len)?)?;
+        at += RANGE_HEADER_SIZE + len;
+    }
+    free_space(step.page)?.fill(0);
+    Ok(Effect::Changed)
+}
+
+/// What lies between `lower` and `upper`; extensions need not keep to the rest of the layout.
+fn free_space(page: &mut PageBytes) -> Result<&mut [u8], Fault> {
+    let (lower, upper) = (page::lower(page), page::upper(page));
+    page.get_mut(lower..upper).ok_or(Fault::Malformed("the page's lower and upper pointers are out of order"))
+}
