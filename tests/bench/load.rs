@@ -8,7 +8,7 @@ use scion_tests::{Scion, process};
 use crate::report::{Report, median};
 
 /// Rounds of each side; seconds of each run.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 8;
 const SECONDS: &str = "10";
 
 /// TPC-B and select-only, transactions a second as a ratio.

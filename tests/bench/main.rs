@@ -18,11 +18,14 @@ use scion_tests::{Scion, process};
 const LARGE_SCALE: u32 = 65;
 /// pgbench scale of the small project, about 100 MB.
 const SMALL_SCALE: u32 = 7;
+/// TPC-B before anything is measured.
+const WARM_UP_SECONDS: &str = "30";
 
 fn main() {
     let mut report = Report::default();
     let scale = std::env::args().nth(2).and_then(|scale| scale.parse().ok()).unwrap_or(LARGE_SCALE);
     let large = loaded(scale);
+    warm_up(&mut large.root().pgbench(&[]));
     branches::creation(&large, "large", &mut report);
     branches::first_row(&large, &mut report);
     disk::branch_sizes(&large, &mut report);
@@ -30,11 +33,13 @@ fn main() {
     disk::idle_memory(&large, &mut report);
     let stock = Stock::create(&[]);
     load_pgbench(stock.client("pgbench"), scale);
+    warm_up(&mut stock.client("pgbench"));
     load::throughput(&large, &stock, &mut report);
     load::wal_bytes(&large, &stock, &mut report);
     drop(stock);
     drop(large);
     let small = loaded(SMALL_SCALE);
+    warm_up(&mut small.root().pgbench(&[]));
     branches::creation(&small, "small", &mut report);
     recovery::time_to_ready(&small, 10, &mut report);
     recovery::time_to_ready(&small, 1000, &mut report);
@@ -47,6 +52,12 @@ fn loaded(scale: u32) -> Scion {
     load_pgbench(scion.root().pgbench(&[]), scale);
     scion.root().psql("neondb", "checkpoint");
     scion
+}
+
+/// Lets the disk finish what the load left, and the caches fill: a first minute is no measure of either side.
+fn warm_up(pgbench: &mut std::process::Command) {
+    process::run(&mut std::process::Command::new("sync"));
+    process::run(pgbench.args(["-n", "-c", "2", "-T", WARM_UP_SECONDS]));
 }
 
 fn load_pgbench(mut pgbench: std::process::Command, scale: u32) {
