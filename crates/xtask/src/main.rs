@@ -6,6 +6,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod openapi;
+mod oracle;
 mod tidy;
 
 use std::process::ExitCode;
@@ -17,18 +18,20 @@ cargo xtask <word>
   tidy        the rules that are programs: docs, lengths, words, dependencies
   test        all tests, those of the whole system one after the other
   bench quick the figures of the README, against stock Postgres; builds for release
+  oracle ..   judges redo by stock Postgres over its own test suites; `cargo xtask oracle help` has the options
   openapi     write crates/api/openapi.json from the code
   help        this text
 ";
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let word = args.next();
-    let outcome = match (word.as_deref(), args.next().as_deref()) {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (word, second) = (args.first().map(String::as_str), args.get(1).map(String::as_str));
+    let outcome = match (word, second) {
         (Some("ci"), None) => ci::ci(),
         (Some("tidy"), None) => tidy::tidy(),
         (Some("test"), None) => ci::test(),
         (Some("bench"), Some("quick")) => bench::quick(),
+        (Some("oracle"), Some(_)) => oracle::oracle(args.get(1..).unwrap_or_default()),
         (Some("openapi"), None) => openapi::openapi(),
         (None | Some("help" | "--help" | "-h"), None) => {
             print!("{HELP}");

@@ -49,8 +49,14 @@ fn apply_damaged(sample: &Sample, random: &mut Random) -> bool {
         page[..8].fill(0); // a damaged LSN would only make redo skip the record
     }
     let Ok(record) = Record::decode(sample.start, &bytes) else { return false };
-    redo::apply(&RedoContext { major: 15, checksums: true }, &sample.key, &mut page, &record, sample.end)
-        .is_ok()
+    redo::apply(
+        &RedoContext { major: sample.major, checksums: true },
+        &sample.key,
+        &mut page,
+        &record,
+        sample.end,
+    )
+    .is_ok()
 }
 
 /// A small generator with a fixed seed, so that a failure can be repeated (xorshift64).

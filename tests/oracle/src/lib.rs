@@ -1,18 +1,24 @@
 //! The judges of redo: stock PostgreSQL makes WAL, `redo` replays it, and PostgreSQL's own pages say who is right.
 //!
 //! ```text
-//!  server: a stock server and a load --> its data directory before and after
-//!  replay: every record between the two, page by page --> a judge's page for each step, and a comparison
-//!  damage: real records and pages with bits flipped --> no panic
+//!  server, suites: a stock server and a load --> its data directory before and after
+//!  replay:         every record between the two, page by page --> a judge's page for each step, and a comparison
+//!  files:          what no record shows --> the files of the stopped server
+//!  damage:         real records and pages with bits flipped --> no panic
 //! ```
 //!
 //! Invariants
 //! - Nothing of the judged code makes the page that it is judged by.
-//! - A judge can fail: `Sabotage` flips one bit, and that must be found.
+//! - A judge can fail: `inject` flips one bit, and that must be found.
 //!
 //! Not here: whole servers and branches (`scion-tests`).
 
+pub mod churn;
 pub mod damage;
+pub mod files;
 mod gin;
+pub mod inject;
 pub mod replay;
+pub mod results;
 pub mod server;
+pub mod suites;

@@ -1,28 +1,41 @@
-//! Replays the WAL of a recorded workload and compares with what Postgres wrote.
+//! Replays the WAL of a recorded load through `redo` and has every step judged.
+//!
+//! ```text
+//!  page before --+-- redo --> ours ---+
+//!                |                    +--> equal?   if not, or if redo cannot: the truth is the page from now on
+//!  record -------+-- judge --> truth -+
+//! ```
+//!
+//! Pages start from the files of the cluster before the load. WAL is read segment by segment; all pages it touches are
+//! kept in memory.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use redo::RedoContext;
-use types::{BLOCK_SIZE, BlockNumber, Fork, GLOBAL_TABLESPACE, Key, Lsn, Page, RelFork, SlruKind};
-use wal::{BlockChange, Change, ControlFile, InterpretContext, RawRecord, Record, RecordReader, RmgrId};
+use redo::{RedoContext, RedoError};
+use types::{BLOCK_SIZE, BlockNumber, Fork, Key, Lsn, Page, RelFork, RelTag};
+use wal::{
+    BlockChange, BlockImage, Change, ControlFile, InterpretContext, RawRecord, Record, RecordReader, RmgrId,
+};
 
-use crate::gin;
+use crate::{files, gin};
 
-/// Pages in one segment file of a relation.
-const PAGES_PER_FILE: u32 = 131_072;
-
-/// What was seen of one record type: how often it changed a page, and how often an image confirmed the result.
-#[derive(Default, Clone, Copy)]
+/// What was seen of one record type on one kind of page, in steps.
+#[derive(Default, Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Count {
+    /// All steps.
     pub applied: u64,
+    /// Those whose result the judge confirmed.
     pub verified: u64,
+    /// Those that redo says it cannot replay.
+    pub unsupported: u64,
+    /// Those whose result the judge's differs from, or that failed.
+    pub differing: u64,
 }
 
 /// One step of the replay, to be repeated with damage.
 pub struct Sample {
+    pub major: u32,
     pub start: Lsn,
     pub end: Lsn,
     pub record: Vec<u8>,
@@ -32,22 +45,98 @@ pub struct Sample {
 
 /// Samples kept of each record type: the 1st, 2nd, 4th, 8th ..
 const SAMPLES_PER_TYPE: u64 = 12;
+/// Mismatches of which the text is kept.
+const TEXTS: usize = 500;
 
 /// What replay found.
 pub struct Replayed {
     /// Every page as replay left it, by key.
-    pub pages: HashMap<Key, Page>,
+    pub pages: BTreeMap<Key, Page>,
     /// By resource manager and record type.
     pub counts: BTreeMap<String, Count>,
-    /// Results that differ from the image in the record.
+    /// Steps judged by what a record does in more detail than its type says.
+    pub parts: BTreeMap<String, u64>,
+    /// The first results that differ from the judge's.
     pub mismatches: Vec<String>,
     /// Records read.
     pub records: u64,
+    /// Bytes of WAL read.
+    pub wal_bytes: u64,
+    /// Databases whose pages were copied through WAL: their visibility maps come out empty, as on a standby.
+    pub copied_by_wal: BTreeSet<u32>,
     /// Some steps of every kind.
     pub samples: Vec<Sample>,
 }
 
-/// Changes a page that redo has just made; for the negative control.
+impl Replayed {
+    /// The sum of all counts.
+    pub fn total(&self) -> Count {
+        self.counts.values().fold(Count::default(), |sum, count| Count {
+            applied: sum.applied + count.applied,
+            verified: sum.verified + count.verified,
+            unsupported: sum.unsupported + count.unsupported,
+            differing: sum.differing + count.differing,
+        })
+    }
+}
+
+/// One record about to change one page.
+pub struct Step<'a> {
+    /// The record.
+    pub record: &'a Record<'a>,
+    /// Its bytes and place.
+    pub raw: &'a RawRecord<'a>,
+    /// The page.
+    pub key: Key,
+    /// What the page held.
+    pub before: &'a Page,
+}
+
+/// What a judge knows of the page after a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Truth {
+    /// Nothing.
+    Unknown,
+    /// All but hints.
+    Masked,
+    /// Every byte but the checksum.
+    Bytes,
+}
+
+/// Says what a page holds after a step.
+pub trait Judge {
+    /// Puts the page after `step` into `page`, and says how well it is known. `page` holds anything before.
+    fn truth(&mut self, step: &Step<'_>, page: &mut Page) -> Truth;
+
+    /// Whether it can judge what `record` does to `key`.
+    fn judges(&self, record: &Record<'_>, key: &Key) -> bool;
+}
+
+/// The image that `wal_consistency_checking` put into the record.
+pub struct Images;
+
+impl Images {
+    fn image<'a>(record: &Record<'a>, key: &Key) -> Option<BlockImage<'a>> {
+        let Key::RelBlock(rel, block) = *key else { return None };
+        let reference = record.blocks().find(|candidate| candidate.rel == rel && candidate.block == block)?;
+        reference.image.filter(|image| !image.apply)
+    }
+}
+
+impl Judge for Images {
+    fn truth(&mut self, step: &Step<'_>, page: &mut Page) -> Truth {
+        let Some(image) = Self::image(step.record, &step.key) else { return Truth::Unknown };
+        wal::image::restore(&image, page).unwrap();
+        redo::page::set_lsn(page, step.raw.end);
+        Truth::Masked
+    }
+
+    fn judges(&self, record: &Record<'_>, key: &Key) -> bool {
+        Self::image(record, key).is_some()
+    }
+}
+
+/// Changes a page that redo has just made and that will be judged; for the negative control.
 pub type Sabotage<'a> = &'a mut dyn FnMut(&Record<'_>, &Key, &mut Page);
 
 /// The cluster's control file.
@@ -55,18 +144,35 @@ pub fn control(data: &Path) -> ControlFile {
     ControlFile::parse(&std::fs::read(data.join("global/pg_control")).unwrap()).unwrap()
 }
 
-/// Replays all WAL in `after` from the end of `base` on.
+/// Replays all WAL in `after` from the end of `base` on; judged by the images in the records.
 pub fn replay(base: &Path, after: &Path, sabotage: Sabotage<'_>) -> Replayed {
+    replay_before(&mut Images, base, after, sabotage)
+}
+
+/// Replays all WAL in `after` from the end of `base` on.
+///
+/// # Panics
+/// If the WAL does not end where the server stopped, or holds a record that `wal` does not know.
+pub fn replay_before(judge: &mut dyn Judge, base: &Path, after: &Path, sabotage: Sabotage<'_>) -> Replayed {
     let mut replay = Replay {
         base: base.to_owned(),
-        redo: RedoContext { major: 15, checksums: true },
+        redo: RedoContext { major: control(base).major, checksums: true },
         interpret: InterpretContext { format: control(base).format(), track_commit_timestamp: true },
+        judge,
         sabotage,
+        before: Page::zeroed(),
+        truth: Page::zeroed(),
+        lost: BTreeSet::new(),
+        cut: BTreeMap::new(),
+        copies: BTreeMap::new(),
         out: Replayed {
-            pages: HashMap::new(),
+            pages: BTreeMap::new(),
             counts: BTreeMap::new(),
+            parts: BTreeMap::new(),
             mismatches: Vec::new(),
             records: 0,
+            wal_bytes: 0,
+            copied_by_wal: BTreeSet::new(),
             samples: Vec::new(),
         },
     };
@@ -99,78 +205,194 @@ pub fn for_each_record(base: &Path, after: &Path, mut each: impl FnMut(RawRecord
     reader.position().unwrap()
 }
 
+/// A tablespace and a database in it.
+type Place = (u32, u32);
+
 struct Replay<'a> {
     base: PathBuf,
     redo: RedoContext,
     interpret: InterpretContext,
+    judge: &'a mut dyn Judge,
     sabotage: Sabotage<'a>,
+    /// The page before the step.
+    before: Page,
+    /// The judge's page.
+    truth: Page,
+    /// Pages whose content is not known since a record that nobody could replay.
+    lost: BTreeSet<Key>,
+    /// Where forks of the base were cut: what its files hold from there on is gone.
+    cut: BTreeMap<RelFork, u32>,
+    /// Databases copied by file: pages that nobody wrote are in the source's files.
+    copies: BTreeMap<Place, Place>,
     out: Replayed,
 }
 
 impl Replay<'_> {
     fn record(&mut self, raw: &RawRecord<'_>) {
         self.out.records += 1;
+        self.out.wal_bytes += raw.bytes.len() as u64;
         let record = Record::decode(raw.start, raw.bytes).unwrap();
         let mut changes = Vec::new();
         wal::interpret(&self.interpret, &record, raw.end, &mut |change| changes.push(change)).unwrap();
         for change in changes {
             match change {
-                Change::Block { rel, block, how } => self.page(Key::RelBlock(rel, block), how, &record, raw),
-                Change::Slru { kind, page, how } => self.page(Key::SlruBlock(kind, page), how, &record, raw),
-                Change::ForkTruncated { rel, blocks } => self.out.pages.retain(|key, _| {
-                    !matches!(key, Key::RelBlock(other, block) if *other == rel && block.get() >= blocks)
-                }),
+                Change::Block { rel, block, how } => self.step(Key::RelBlock(rel, block), how, &record, raw),
+                Change::Slru { kind, page, how } => self.step(Key::SlruBlock(kind, page), how, &record, raw),
+                Change::ForkTruncated { rel, blocks } => self.cut(rel, blocks),
                 Change::RelDropped(rel) => {
-                    self.out.pages.retain(|key, _| !matches!(key, Key::RelBlock(other, _) if other.rel == rel));
+                    Fork::ALL.into_iter().for_each(|fork| self.cut(RelFork { rel, fork }, 0))
+                }
+                Change::DatabaseCreated { tablespace, database, copy_of: Some(source) } => {
+                    self.copy(source, (tablespace, database));
+                }
+                Change::DatabaseCreated { database, copy_of: None, .. } => {
+                    self.out.copied_by_wal.insert(database);
+                }
+                Change::DatabaseDropped { tablespace, database } => {
+                    self.forget(
+                        &(database_start(tablespace, database)..database_start(tablespace, database + 1)),
+                    );
                 }
                 _ => {}
             }
         }
     }
 
-    fn page(&mut self, key: Key, how: BlockChange, record: &Record<'_>, raw: &RawRecord<'_>) {
-        let base = &self.base;
-        let page = self.out.pages.entry(key).or_insert_with(|| match how {
-            BlockChange::Rebuilds => Page::from_slice(&[0xAA; BLOCK_SIZE]).unwrap(), // must not matter
-            BlockChange::Modifies => read_page(base, &key).unwrap_or_else(Page::zeroed),
-        });
-        let name = type_name(record, &key);
-        let count = self.out.counts.entry(name.clone()).or_default();
-        count.applied += 1;
-        if count.applied.is_power_of_two() && count.applied < 1 << SAMPLES_PER_TYPE {
-            let (start, end, record) = (raw.start, raw.end, raw.bytes.to_vec());
-            self.out.samples.push(Sample { start, end, record, key, before: page.clone() });
-        }
-        redo::apply(&self.redo, &key, page, record, raw.end)
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
-        (self.sabotage)(record, &key, page);
-        let Key::RelBlock(rel, block) = key else { return };
-        let reference = record.blocks().find(|candidate| candidate.rel == rel && candidate.block == block);
-        let Some(image) = reference.and_then(|found| found.image).filter(|image| !image.apply) else {
-            return;
-        };
-        let mut expected = Page::zeroed();
-        wal::image::restore(&image, &mut expected).unwrap();
-        match difference(page, &expected, record.rmgr, block) {
-            None => {
-                count.verified += 1;
-                if record.rmgr == RmgrId::GIN {
-                    for action in gin::segment_actions(record) {
-                        let count = self.out.counts.entry(format!("Gin segment {action}")).or_default();
-                        count.applied += 1;
-                        count.verified += 1;
-                    }
-                }
-            }
-            Some(at) => {
-                self.out
-                    .mismatches
-                    .push(format!("{name} at {} on {key:?}: first at byte {at}", record.start));
-                **page = *expected;
-                redo::page::set_lsn(page, raw.end);
-            }
+    fn cut(&mut self, rel: RelFork, blocks: u32) {
+        let kept = self.cut.entry(rel).or_insert(blocks);
+        *kept = blocks.min(*kept);
+        let from = Key::RelBlock(rel, BlockNumber::new(blocks));
+        let to = Key::RelBlock(rel, BlockNumber::new(u32::MAX));
+        self.forget(&(from..to));
+    }
+
+    fn forget(&mut self, range: &std::ops::Range<Key>) {
+        let gone: Vec<Key> = self.out.pages.range(range.clone()).map(|(key, _)| *key).collect();
+        for key in gone {
+            self.out.pages.remove(&key);
+            self.lost.remove(&key);
         }
     }
+
+    fn copy(&mut self, source: Place, copy: Place) {
+        let range = database_start(source.0, source.1)..database_start(source.0, source.1 + 1);
+        let moved = |key: &Key| match *key {
+            Key::RelBlock(RelFork { rel, fork }, block) => {
+                let rel = RelTag { tablespace: copy.0, database: copy.1, ..rel };
+                Key::RelBlock(RelFork { rel, fork }, block)
+            }
+            other => other,
+        };
+        let pages: Vec<_> =
+            self.out.pages.range(range).map(|(key, page)| (moved(key), page.clone())).collect();
+        self.out.pages.extend(pages);
+        self.copies.insert(copy, source);
+    }
+
+    /// What the page held before the load.
+    fn base_page(&self, key: &Key) -> Page {
+        let Key::RelBlock(mut rel, block) = *key else {
+            return files::read_page(&self.base, key).unwrap_or_else(Page::zeroed);
+        };
+        loop {
+            if self.cut.get(&rel).is_some_and(|kept| block.get() >= *kept) {
+                return Page::zeroed();
+            }
+            if let Some(page) = files::read_page(&self.base, &Key::RelBlock(rel, block)) {
+                return page;
+            }
+            let Some(&source) = self.copies.get(&(rel.rel.tablespace, rel.rel.database)) else {
+                return Page::zeroed();
+            };
+            (rel.rel.tablespace, rel.rel.database) = source;
+        }
+    }
+
+    fn step(&mut self, key: Key, how: BlockChange, record: &Record<'_>, raw: &RawRecord<'_>) {
+        let mut page = match (self.out.pages.remove(&key), how) {
+            (Some(page), _) => page,
+            (None, BlockChange::Rebuilds) => Page::from_slice(&[0xAA; BLOCK_SIZE]).unwrap(), // must not matter
+            (None, BlockChange::Modifies) => self.base_page(&key),
+        };
+        self.before.copy_from_slice(&page[..]);
+        let name = type_name(record, &key);
+        let known = how == BlockChange::Rebuilds || !self.lost.remove(&key);
+        let mut outcome =
+            if known { redo::apply(&self.redo, &key, &mut page, record, raw.end).err() } else { None };
+        if known && outcome.is_none() && self.judge.judges(record, &key) {
+            (self.sabotage)(record, &key, &mut page);
+        }
+        let step = Step { record, raw, key, before: &self.before };
+        let truth = self.judge.truth(&step, &mut self.truth);
+        let count = self.out.counts.entry(name.clone()).or_default();
+        count.applied += 1;
+        if known && count.applied.is_power_of_two() && count.applied < 1 << SAMPLES_PER_TYPE {
+            let (start, end, record) = (raw.start, raw.end, raw.bytes.to_vec());
+            self.out.samples.push(Sample {
+                major: self.redo.major,
+                start,
+                end,
+                record,
+                key,
+                before: self.before.clone(),
+            });
+        }
+        let unsupported = matches!(outcome, Some(RedoError::Unsupported { .. }));
+        count.unsupported += u64::from(unsupported);
+        let differs =
+            (known && outcome.is_none()).then(|| first_difference(truth, &page, &self.truth, record, &key));
+        let agreed = differs == Some(None);
+        if agreed && truth != Truth::Unknown {
+            count.verified += 1;
+            if record.rmgr == RmgrId::GIN {
+                for action in gin::segment_actions(record) {
+                    *self.out.parts.entry(format!("Gin segment {action}")).or_default() += 1;
+                }
+            }
+        }
+        let failed = outcome.take().filter(|_| !unsupported).map(|error| error.to_string());
+        let text = failed.or_else(|| differs.flatten().map(|at| difference_text(at, &page, &self.truth)));
+        if let Some(text) = text {
+            count.differing += 1;
+            if self.out.mismatches.len() < TEXTS {
+                self.out.mismatches.push(format!("{name} at {} on {key:?}: {text}", record.start));
+            }
+        }
+        if !agreed {
+            match truth {
+                Truth::Unknown => drop(self.lost.insert(key)),
+                _ => page.copy_from_slice(&self.truth[..]),
+            }
+        }
+        self.out.pages.insert(key, page);
+    }
+}
+
+fn database_start(tablespace: u32, database: u32) -> Key {
+    let rel = RelTag { tablespace, database, relation: 0 };
+    Key::RelBlock(RelFork { rel, fork: Fork::Main }, BlockNumber::new(0))
+}
+
+fn first_difference(
+    truth: Truth,
+    ours: &Page,
+    theirs: &Page,
+    record: &Record<'_>,
+    key: &Key,
+) -> Option<usize> {
+    match (truth, key) {
+        (Truth::Masked, Key::RelBlock(_, block)) => difference(ours, theirs, record.rmgr, *block),
+        (Truth::Unknown | Truth::Masked, _) => None,
+        (Truth::Bytes, Key::RelBlock(..)) => {
+            (0..BLOCK_SIZE).find(|at| ours[*at] != theirs[*at] && !(8..10).contains(at))
+        }
+        (Truth::Bytes, _) => (0..BLOCK_SIZE).find(|at| ours[*at] != theirs[*at]),
+    }
+}
+
+fn difference_text(at: usize, ours: &Page, theirs: &Page) -> String {
+    let end = (at + 16).min(BLOCK_SIZE);
+    format!("first at byte {at}: {:02x?}, should be {:02x?}", &ours[at..end], &theirs[at..end])
 }
 
 /// First byte at which two pages differ in more than hints.
@@ -183,7 +405,7 @@ pub fn difference(ours: &Page, theirs: &Page, rmgr: RmgrId, block: BlockNumber) 
 
 /// `Heap 20`, or `Heap 20 vm` for what a record does to a map it does not refer to. Where a record does something
 /// else to each of its blocks, the block's number or role follows.
-fn type_name(record: &Record<'_>, key: &Key) -> String {
+pub fn type_name(record: &Record<'_>, key: &Key) -> String {
     let mask = if [RmgrId::HEAP, RmgrId::HEAP2, RmgrId::XACT].contains(&record.rmgr) { 0x70 } else { 0xF0 };
     let what = match key {
         Key::RelBlock(RelFork { fork: Fork::Visibility, .. }, _) => " vm".to_owned(),
@@ -203,33 +425,4 @@ fn role(record: &Record<'_>, block_id: u8) -> String {
         (RmgrId::GIN | RmgrId::GENERIC, 1..) => format!(" block {block_id}"),
         _ => String::new(),
     }
-}
-
-/// The page `key` in a stopped cluster's files; `None` if its file is not there or ends before it.
-pub fn read_page(data: &Path, key: &Key) -> Option<Page> {
-    let (path, index) = match *key {
-        Key::RelBlock(rel, block) => (relation_path(rel, block), block.get() % PAGES_PER_FILE),
-        Key::SlruBlock(kind, page) => (slru_path(kind, page), page % types::SLRU_PAGES_PER_SEGMENT),
-        _ => return None,
-    };
-    let mut bytes = [0; BLOCK_SIZE];
-    let file = File::open(data.join(path)).ok()?;
-    file.read_exact_at(&mut bytes, u64::from(index) * BLOCK_SIZE as u64).ok()?;
-    Page::from_slice(&bytes)
-}
-
-fn relation_path(RelFork { rel, fork }: RelFork, block: BlockNumber) -> String {
-    let suffix = fork.suffix();
-    let directory = match rel.tablespace {
-        GLOBAL_TABLESPACE => "global".to_owned(),
-        _ => format!("base/{}", rel.database),
-    };
-    match block.get() / PAGES_PER_FILE {
-        0 => format!("{directory}/{}{suffix}", rel.relation),
-        segment => format!("{directory}/{}{suffix}.{segment}", rel.relation),
-    }
-}
-
-fn slru_path(kind: SlruKind, page: u32) -> String {
-    format!("{}/{:04X}", kind.directory(), page / types::SLRU_PAGES_PER_SEGMENT)
 }

@@ -6,35 +6,93 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// The programs of one major version.
+/// Where Debian puts PostgreSQL 15.
+const V15: &str = "/usr/lib/postgresql/15";
+
+/// The programs of one major version. Its clients are those of 15, which work with every major.
 #[derive(Clone, Debug)]
 pub struct Postgres {
-    bin: PathBuf,
+    major: u32,
+    prefix: PathBuf,
 }
 
 impl Postgres {
-    /// Version 15, where Debian puts it.
+    /// Version 15.
     ///
     /// # Panics
     /// If it is not installed.
     pub fn v15() -> Self {
-        let bin = PathBuf::from("/usr/lib/postgresql/15/bin");
-        assert!(bin.join("postgres").exists(), "PostgreSQL 15 must be installed in {}", bin.display());
-        Self { bin }
+        Self::of(15).expect("PostgreSQL 15 must be installed: scripts/setup")
     }
 
-    /// A program, run as a user that Postgres accepts.
+    /// The version `major`, if it is here: 15 where Debian puts it, others where `scripts/postgres-majors` does.
+    pub fn of(major: u32) -> Option<Self> {
+        let cache = std::env::var_os("SCION_PG_CACHE").map(PathBuf::from);
+        let cache =
+            cache.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/postgres"));
+        let prefix = if major == 15 { PathBuf::from(V15) } else { cache.join(major.to_string()) };
+        let prefix = prefix.canonicalize().ok()?;
+        prefix.join("bin/postgres").is_file().then_some(Self { major, prefix })
+    }
+
+    /// The major version.
+    pub fn major(&self) -> u32 {
+        self.major
+    }
+
+    /// Its minor version, such as `15.18`.
+    pub fn version(&self) -> String {
+        let output = self.tool("postgres").arg("--version").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.split_whitespace().nth(2).unwrap_or("unknown").to_owned()
+    }
+
+    /// The directory of its programs.
+    pub fn bin(&self) -> PathBuf {
+        self.prefix.join("bin")
+    }
+
+    /// The directory of its loadable libraries.
+    pub fn library_dir(&self) -> PathBuf {
+        let libraries = self.prefix.join("lib");
+        let below = libraries.join("postgresql");
+        if below.join("plpgsql.so").exists() { below } else { libraries }
+    }
+
+    /// The headers of its server, if they came with it.
+    pub fn headers(&self) -> Option<PathBuf> {
+        let candidates = ["include/postgresql/server", "include/server"].map(|name| self.prefix.join(name));
+        candidates.into_iter().find(|dir| dir.join("postgres.h").exists())
+    }
+
+    /// A program of the server, run as a user that Postgres accepts.
     pub fn tool(&self, name: &str) -> Command {
-        let path = self.bin.join(name);
+        self.as_server_user(&self.bin().join(name))
+    }
+
+    /// A program run as the user that the server runs as.
+    pub fn as_server_user(&self, program: &Path) -> Command {
         if !is_root() {
-            return Command::new(path);
+            return Command::new(program);
         }
         let mut command = Command::new("setpriv");
         command
             .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"])
-            .arg(path)
+            .arg(program)
             .current_dir("/");
         command
+    }
+
+    /// The best compression of page images that this server was built with.
+    fn compression(&self, data: &Path) -> &'static str {
+        let works = |name: &&str| {
+            let mut postgres = self.tool("postgres");
+            postgres
+                .args(["-C", "wal_compression", "-c", &format!("wal_compression={name}"), "-D"])
+                .arg(data);
+            postgres.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+        };
+        ["lz4", "pglz"].into_iter().find(works).unwrap_or("off")
     }
 }
 
@@ -48,8 +106,7 @@ pub struct Recorded {
 }
 
 /// Settings under which every record carries the page as it was after it, and all WAL is kept.
-pub const SETTINGS: &str = "wal_consistency_checking = 'all'\n\
-     wal_compression = lz4\nfsync = off\nmax_wal_size = 8GB\nwal_keep_size = 16GB\nwal_level = logical\n\
+pub const SETTINGS: &str = "wal_consistency_checking = 'all'\nfsync = off\nmax_wal_size = 8GB\nwal_keep_size = 16GB\nwal_level = logical\n\
      track_commit_timestamp = on\nmax_prepared_transactions = 10\nfull_page_writes = off\n\
      autovacuum = off\ncheckpoint_timeout = 1h\nshared_buffers = 64MB\nmax_connections = 30\n";
 
@@ -63,11 +120,13 @@ pub fn record(postgres: &Postgres, settings: &str, load: impl FnOnce(&Server)) -
     let (base, after) = (dir.path().join("base"), dir.path().join("data"));
     run(postgres
         .tool("initdb")
-        .args(["-k", "-E", "UTF8", "--locale=C", "-U", "postgres", "-D"])
+        .args(["-k", "-E", "UTF8", "--locale=C", "-A", "trust", "-U", "postgres", "-D"])
         .arg(&after)
         .stdout(Stdio::null()));
-    let sockets = dir.path().display();
-    let settings = format!("listen_addresses = ''\nunix_socket_directories = '{sockets}'\n{settings}");
+    let (sockets, compression) = (dir.path().display(), postgres.compression(&after));
+    let settings = format!(
+        "listen_addresses = ''\nunix_socket_directories = '{sockets}'\nwal_compression = {compression}\n{settings}"
+    );
     std::fs::write(after.join("postgresql.auto.conf"), settings).unwrap();
     run(Command::new("cp").arg("-a").arg(&after).arg(&base));
     let server = Server::start(postgres, &after, dir.path());
@@ -102,6 +161,23 @@ impl Server {
         run(self.postgres.tool("pg_ctl").args(["-w", "-s", "-m", "fast", "stop", "-D"]).arg(&self.data));
     }
 
+    /// Its programs.
+    pub fn postgres(&self) -> &Postgres {
+        &self.postgres
+    }
+
+    /// A directory that the server may write to; its socket is in it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Gives `path` to the user that the server runs as.
+    pub fn give_away(&self, path: &Path) {
+        if is_root() {
+            run(Command::new("chown").arg("-R").arg("postgres:").arg(path));
+        }
+    }
+
     /// Runs a script with psql in database `postgres`; `:rows` is a file that `COPY` may use.
     ///
     /// # Panics
@@ -126,7 +202,7 @@ impl Server {
 
     /// A client program that connects to this server.
     pub fn client(&self, name: &str) -> Command {
-        let mut command = Command::new(self.postgres.bin.join(name));
+        let mut command = Command::new(Path::new(V15).join("bin").join(name));
         command
             .env("PGHOST", &self.dir)
             .env("PGUSER", "postgres")

@@ -1,0 +1,131 @@
+//! `cargo xtask oracle`: runs a judge over a load and says what it found; fails if redo was wrong.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use oracle::files;
+use oracle::inject::Injection;
+use oracle::replay::{Images, Judge, replay_before};
+use oracle::results::{self, Run};
+use oracle::server::{Postgres, SETTINGS, record};
+use oracle::suites::{Plan, Suite};
+
+const HELP: &str = "\
+oracle <judge> [options]
+
+  consistency    every record of a load against the page image that wal_consistency_checking put into it
+  report         write the tables of the last runs into crates/redo/README.md
+
+  --major N      PostgreSQL's major version; 15 unless given
+  --suite NAME   core, isolation, contrib, pgbench, churn or all; core unless given
+  --seconds N    how long pgbench and churn run; 60 unless given
+  --seed N       their random numbers; 1 unless given
+  --inject TYPE  flip one bit in what redo makes of the first record of that type, such as 'Heap 00', or of
+                 each type with 'all'; the judge must then fail
+";
+
+struct Options {
+    major: u32,
+    suites: Vec<Suite>,
+    plan: Plan,
+    inject: Option<Option<String>>,
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let judge = args.next().unwrap_or_default();
+    let Some(options) = parse(args) else {
+        eprint!("{HELP}");
+        return ExitCode::from(2);
+    };
+    let right = match judge.as_str() {
+        "consistency" => options.suites.iter().filter(|suite| !consistency(**suite, &options)).count() == 0,
+        "report" => {
+            results::report();
+            true
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    if right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
+    let plan = Plan { seconds: 60, seed: 1 };
+    let mut options = Options { major: 15, suites: vec![Suite::Core], plan, inject: None };
+    while let Some(name) = args.next() {
+        let value = args.next()?;
+        match name.as_str() {
+            "--major" => options.major = value.parse().ok()?,
+            "--seconds" => options.plan.seconds = value.parse().ok()?,
+            "--seed" => options.plan.seed = value.parse().ok()?,
+            "--suite" if value == "all" => options.suites = Suite::ALL.to_vec(),
+            "--suite" => {
+                options.suites = value
+                    .split(',')
+                    .map(|word| Suite::ALL.into_iter().find(|suite| suite.name() == word))
+                    .collect::<Option<_>>()?;
+            }
+            "--inject" => options.inject = Some((value != "all").then_some(value)),
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
+fn consistency(suite: Suite, options: &Options) -> bool {
+    judged("consistency", &mut Images, suite, options)
+}
+
+/// Runs a load, replays it before `judge`, prints and keeps what it found; true if redo was right.
+fn judged(name: &'static str, judge: &mut dyn Judge, suite: Suite, options: &Options) -> bool {
+    let postgres = Postgres::of(options.major)
+        .unwrap_or_else(|| panic!("PostgreSQL {} is not here: scripts/postgres-majors", options.major));
+    let run = Run { judge: name, suite: suite.name(), major: options.major, version: postgres.version() };
+    let begun = Instant::now();
+    let mut said = String::new();
+    let settings = format!("{SETTINGS}{}", suite.settings());
+    let recorded = record(&postgres, &settings, |server| said = suite.load(server, options.plan));
+    println!("{} on {}: {said} ({} s)", run.suite, run.version, begun.elapsed().as_secs());
+    let begun = Instant::now();
+    let mut injection = options.inject.clone().map(Injection::new);
+    let replayed = replay_before(judge, &recorded.base, &recorded.after, &mut |record, key, page| {
+        if let Some(injection) = &mut injection {
+            injection.flip(record, key, page);
+        }
+    });
+    let compared = files::compare(&recorded.after, &replayed);
+    for (name, count) in &replayed.counts {
+        println!(
+            "{name:<40} applied {:>9}  verified {:>9}  unsupported {:>8}  differing {:>6}",
+            count.applied, count.verified, count.unsupported, count.differing
+        );
+    }
+    for text in replayed.mismatches.iter().take(40).chain(compared.mismatches.iter().take(20)) {
+        println!("{text}");
+    }
+    let total = replayed.total();
+    println!(
+        "{} on {}, judge {name}: {} records ({} MB), {} pages, {} steps, {} verified, {} unsupported, {} differing; \
+         files: {} maps, {} SLRU pages equal, {} differing ({} s)",
+        run.suite,
+        run.version,
+        replayed.records,
+        replayed.wal_bytes >> 20,
+        replayed.pages.len(),
+        total.applied,
+        total.verified,
+        total.unsupported,
+        total.differing,
+        compared.maps,
+        compared.slrus,
+        compared.mismatches.len(),
+        begun.elapsed().as_secs()
+    );
+    if injection.is_none() {
+        results::keep(&run, &replayed, &compared);
+    }
+    total.differing == 0 && compared.mismatches.is_empty()
+}

@@ -1,0 +1,190 @@
+//! The loads: PostgreSQL's own test suites, pgbench, and an index churn of ours.
+//!
+//! The suites' files come from `scripts/postgres-source`. A test of theirs that fails does not matter here, as what it
+//! logged is judged all the same; how many passed is reported.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::churn;
+use crate::server::{Postgres, Server, run};
+
+/// Modules of contrib that make indexes, and whose suites are run.
+const CONTRIB: [&str; 9] =
+    ["bloom", "btree_gin", "btree_gist", "hstore", "intarray", "ltree", "pg_trgm", "cube", "tablefunc"];
+
+/// A load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Suite {
+    /// The core regression suite.
+    Core,
+    /// The isolation suite: several sessions, step by step.
+    Isolation,
+    /// The suites of contrib modules with index types or operator classes.
+    Contrib,
+    /// pgbench's own load, with full-page images and checkpoints.
+    Pgbench,
+    /// Random changes and maintenance of every index type, several sessions.
+    Churn,
+}
+
+impl Suite {
+    /// Every suite.
+    pub const ALL: [Self; 5] = [Self::Churn, Self::Pgbench, Self::Contrib, Self::Isolation, Self::Core];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Isolation => "isolation",
+            Self::Contrib => "contrib",
+            Self::Pgbench => "pgbench",
+            Self::Churn => "churn",
+        }
+    }
+
+    /// What the load adds to the settings.
+    pub fn settings(self) -> &'static str {
+        match self {
+            Self::Pgbench => "full_page_writes = on\nmax_wal_size = 64MB\n",
+            Self::Churn => "autovacuum = on\nautovacuum_naptime = 1s\n",
+            _ => "max_connections = 60\n",
+        }
+    }
+
+    /// Runs it; says what it did.
+    pub fn load(self, server: &Server, plan: Plan) -> String {
+        match self {
+            Self::Core => regress(server, Driver::Regress, &core_inputs(server), "core"),
+            Self::Isolation => regress(server, Driver::Isolation, &isolation_inputs(), "isolation"),
+            Self::Contrib => contrib(server),
+            Self::Pgbench => pgbench(server, plan),
+            Self::Churn => churn::run(server, plan),
+        }
+    }
+}
+
+/// How long and with which random numbers a load runs that has no end of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Seconds.
+    pub seconds: u64,
+    /// Seed.
+    pub seed: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Driver {
+    Regress,
+    Isolation,
+}
+
+/// What `pg_regress` is given.
+struct Inputs {
+    dir: PathBuf,
+    schedule: Option<&'static str>,
+    tests: Vec<String>,
+    libraries: Option<PathBuf>,
+}
+
+/// Where the source of a major is, or of the newest one that is there: what fails for another major still logs.
+fn source(major: u32) -> PathBuf {
+    let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/postgres-source");
+    let candidates = [major, 17, 18, 15].map(|major| store.join(major.to_string()));
+    let found = candidates.into_iter().find(|dir| dir.join("version").is_file());
+    found.expect("no source of PostgreSQL: run scripts/postgres-source first").canonicalize().unwrap()
+}
+
+fn core_inputs(server: &Server) -> Inputs {
+    let source = source(server.postgres().major());
+    let dir = source.join("src/test/regress");
+    Inputs {
+        libraries: Some(libraries(server, &source)),
+        dir,
+        schedule: Some("parallel_schedule"),
+        tests: Vec::new(),
+    }
+}
+
+fn isolation_inputs() -> Inputs {
+    // The isolation tester is 15's, so are the specifications it reads.
+    let dir = source(15).join("src/test/isolation");
+    Inputs { dir, schedule: Some("isolation_schedule"), tests: Vec::new(), libraries: None }
+}
+
+/// A directory with the libraries that the core suite loads.
+fn libraries(server: &Server, source: &Path) -> PathBuf {
+    let dir = server.dir().join("lib");
+    fs::create_dir_all(&dir).unwrap();
+    run(Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-w", "-I"])
+        .arg(source.join("include"))
+        .arg(source.join("src/test/regress/regress.c"))
+        .arg("-o")
+        .arg(dir.join("regress.so")));
+    for name in ["autoinc.so", "refint.so"] {
+        let installed = server.postgres().library_dir().join(name);
+        if installed.exists() {
+            fs::copy(installed, dir.join(name)).unwrap();
+        }
+    }
+    dir
+}
+
+fn contrib(server: &Server) -> String {
+    let source = source(server.postgres().major());
+    let mut outcomes = Vec::new();
+    for module in CONTRIB {
+        let dir = source.join("contrib").join(module);
+        let tests = makefile_list(&fs::read_to_string(dir.join("Makefile")).unwrap(), "REGRESS");
+        let inputs = Inputs { dir, schedule: None, tests, libraries: None };
+        outcomes.push(format!("{module}: {}", regress(server, Driver::Regress, &inputs, module)));
+    }
+    outcomes.join("; ")
+}
+
+/// The words that a Makefile assigns to `variable`.
+fn makefile_list(makefile: &str, variable: &str) -> Vec<String> {
+    let text = makefile.replace("\\\n", " ");
+    let assigned = |line: &str| Some(line.strip_prefix(variable)?.trim_start().strip_prefix('=')?.to_owned());
+    let words = text.lines().find_map(assigned).unwrap_or_default();
+    words.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Runs a suite; gives the driver's last words, such as `All 213 tests passed.`
+fn regress(server: &Server, driver: Driver, inputs: &Inputs, name: &str) -> String {
+    let program = match driver {
+        Driver::Regress => "regress/pg_regress",
+        Driver::Isolation => "isolation/pg_isolation_regress",
+    };
+    let clients = Postgres::v15();
+    let program = clients.library_dir().join("pgxs/src/test").join(program);
+    let work = server.dir().join(name);
+    run(Command::new("cp").arg("-a").arg(&inputs.dir).arg(&work));
+    fs::create_dir_all(work.join("out")).unwrap();
+    server.give_away(&work);
+    let mut command = clients.as_server_user(&program);
+    command.arg("--inputdir").arg(&work).arg("--outputdir").arg(work.join("out"));
+    command.arg("--bindir").arg(clients.bin());
+    command.arg(format!("--dbname=suite_{name}"));
+    command.arg("--host").arg(server.dir()).args(["--port=5432", "--user=postgres"]);
+    command.args(inputs.libraries.iter().map(|dir| format!("--dlpath={}", dir.display())));
+    command.args(inputs.schedule.iter().map(|file| format!("--schedule={}", work.join(file).display())));
+    command.args(&inputs.tests).current_dir(&work);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = |line: &&str| line.contains("tests passed") || line.contains("tests failed");
+    let verdict = text.lines().find(said).map(|line| line.trim_matches(['#', '=', ' ', '.', ',']).to_owned());
+    verdict.unwrap_or_else(|| panic!("{name}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn pgbench(server: &Server, plan: Plan) -> String {
+    let mut init = server.client("pgbench");
+    run(init.args(["-i", "-q", "-s", "10", "postgres"]).stderr(Stdio::null()));
+    let (seconds, seed) = (plan.seconds.to_string(), format!("--random-seed={}", plan.seed));
+    let mut load = server.client("pgbench");
+    load.args(["-n", "-c", "8", "-j", "2", "-T", &seconds, &seed, "postgres"]);
+    run(load.stdout(Stdio::null()).stderr(Stdio::null()));
+    format!("8 clients, {seconds} s, scale 10")
+}
