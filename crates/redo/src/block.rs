@@ -8,7 +8,7 @@ use wal::{BlockRef, Record, RmgrId};
 
 use crate::bytes::Done;
 use crate::page::{self, PageBytes};
-use crate::{Fault, RedoContext, btree, generic, gin, heap, heap_vm, heap2, image, sequence};
+use crate::{Fault, RedoContext, btree, generic, gin, gist, heap, heap_vm, heap2, image, sequence, spgist};
 
 const XLOG_FPI_FOR_HINT: u8 = 0xA0;
 const XLOG_FPI: u8 = 0xB0;
@@ -20,6 +20,8 @@ pub(crate) struct Step<'a, 'r> {
     /// The record's reference to this page.
     pub(crate) block: &'a BlockRef<'r>,
     pub(crate) page: &'a mut PageBytes,
+    /// Where the record ends.
+    pub(crate) end: Lsn,
 }
 
 /// Whether a routine's change moves the page's LSN.
@@ -51,7 +53,11 @@ pub(crate) fn apply(
         };
     };
     if let Some(image) = block.image.as_ref().filter(|image| image.apply) {
-        return image::restore(image, page, end);
+        image::restore(image, page, end)?;
+        return match record.rmgr {
+            RmgrId::GIST => gist::amend_image(record, block, page, end),
+            _ => Ok(()),
+        };
     }
     if record.rmgr == RmgrId::XLOG && record.op() == XLOG_FPI_FOR_HINT {
         return Ok(()); // full_page_writes was off: the hint is lost, which hints may be
@@ -66,7 +72,7 @@ pub(crate) fn apply(
     if !block.will_init && page::is_new(page) {
         return Err(Fault::Malformed("the page was never initialised"));
     }
-    let effect = routine(&mut Step { cx, record, block, page })?;
+    let effect = routine(&mut Step { cx, record, block, page, end })?;
     if effect == Effect::Changed {
         page::set_lsn(page, end);
     }
@@ -82,7 +88,9 @@ fn routine(record: &Record<'_>) -> Option<Routine> {
         RmgrId::HEAP2 => Some(heap2::apply),
         RmgrId::BTREE => Some(btree::apply),
         RmgrId::GIN => Some(gin::apply),
+        RmgrId::GIST => Some(gist::apply),
         RmgrId::SEQ => Some(sequence::apply),
+        RmgrId::SPGIST => Some(spgist::apply),
         RmgrId::GENERIC => Some(generic::apply),
         _ => None,
     }

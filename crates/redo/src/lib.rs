@@ -29,6 +29,7 @@ mod gin;
 mod gin_data;
 mod gin_page;
 mod gin_posting;
+mod gist;
 mod heap;
 mod heap2;
 mod heap_tuple;
@@ -39,6 +40,9 @@ pub mod mask;
 mod multixact;
 pub mod page;
 mod sequence;
+mod spgist;
+mod spgist_page;
+mod spgist_vacuum;
 
 pub use checksum::{checksum, set_checksum};
 pub(crate) use error::Fault;

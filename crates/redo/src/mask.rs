@@ -2,18 +2,18 @@
 //!
 //! `wal_consistency_checking` puts the page after each record into the record; replay compares. Hints that are not
 //! logged, and what replay does not know, are masked on both sides first. Follows `bufmask.c`, `heap_mask`,
-//! `btree_mask`, `gin_mask`, `seq_mask`, `generic_mask`. Used by tests: a page with its hints masked is of no other
-//! use.
+//! `btree_mask`, `gin_mask`, `gist_mask`, `seq_mask`, `generic_mask`; `spg_mask` masks only what is masked on every page.
+//! Used by tests: a page with its hints masked is of no other use.
 
 use types::{BLOCK_SIZE, BlockNumber, PAGE_HEADER_SIZE};
 use wal::RmgrId;
 
 use crate::btree_page::{HAS_GARBAGE, LEAF, Opaque, SPLIT_END};
-use crate::gin_page;
 use crate::page::{
     self, ALL_VISIBLE, HAS_FREE_LINES, ItemState, LinePointer, PAGE_FULL, PageBytes, line_pointer,
     max_offset, set_flags, set_line_pointer,
 };
+use crate::{gin_page, gist};
 
 /// `HEAP_XACT_MASK`: all of infomask that depends on transactions.
 const XACT_MASK: u16 = 0xFFF0;
@@ -42,6 +42,7 @@ pub fn mask(page: &mut PageBytes, rmgr: RmgrId, block: BlockNumber) {
         RmgrId::HEAP | RmgrId::HEAP2 => mask_heap(page, block),
         RmgrId::BTREE => mask_btree(page),
         RmgrId::GIN => mask_gin(page),
+        RmgrId::GIST => mask_gist(page),
         _ => {}
     }
 }
@@ -98,12 +99,28 @@ fn mask_btree(page: &mut PageBytes) {
     opaque.set_flags(flags & !(HAS_GARBAGE | SPLIT_END));
     opaque.set_cycle_id(0);
     if flags & LEAF != 0 {
-        for number in 1..=max_offset(page) {
-            let Ok(pointer) = line_pointer(page, number) else { return };
-            let masked = LinePointer { state: ItemState::Unused, ..pointer };
-            if set_line_pointer(page, number, masked).is_err() {
-                return;
-            }
+        mask_item_states(page);
+    }
+}
+
+/// Masks one flag more than Postgres does: when dead items make room for new ones, only replay sets
+/// `F_TUPLES_DELETED`, and Postgres's own check says so. Nothing in Postgres reads the flag.
+fn mask_gist(page: &mut PageBytes) {
+    let Ok(mut opaque) = gist::Opaque::of(page) else { return };
+    opaque.set_nsn(0);
+    opaque.set_flags(gist::FOLLOW_RIGHT, gist::HAS_GARBAGE | gist::TUPLES_DELETED);
+    if opaque.flags() & gist::LEAF != 0 {
+        mask_item_states(page);
+    }
+}
+
+/// An index's leaf items are marked dead without a record (`mask_lp_flags`).
+fn mask_item_states(page: &mut PageBytes) {
+    for number in 1..=max_offset(page) {
+        let Ok(pointer) = line_pointer(page, number) else { return };
+        let masked = LinePointer { state: ItemState::Unused, ..pointer };
+        if set_line_pointer(page, number, masked).is_err() {
+            return;
         }
     }
 }

@@ -422,7 +422,7 @@ pub fn type_name(record: &Record<'_>, key: &Key) -> String {
 fn role(record: &Record<'_>, block_id: u8) -> String {
     match (record.rmgr, block_id) {
         (RmgrId::GIN, 0) => gin::tree(record).map_or_else(String::new, |tree| format!(" {tree}")),
-        (RmgrId::GIN | RmgrId::GENERIC, 1..) => format!(" block {block_id}"),
+        (RmgrId::GIN | RmgrId::GIST | RmgrId::SPGIST | RmgrId::GENERIC, 1..) => format!(" block {block_id}"),
         _ => String::new(),
     }
 }
