@@ -431,9 +431,10 @@ impl Filesystem for Adapter {
         // The kernel holds the directory while it lists it, so no entry goes between listing and counting.
         let mut looked_up = Vec::new();
         let listed = self.0.tree.list(id.0, offset, |cookie, name, node| {
-            let dots = name == OsStr::new(".") || name == OsStr::new("..");
-            let attr = if dots { FileAttr { ino: INodeNo(0), ..node_attr(node) } } else { node_attr(node) };
+            let attr = node_attr(node);
             let full = out.add(attr.ino, cookie, name, &TTL, &attr, Generation(0));
+            // The kernel does not take these two for lookups.
+            let dots = name == OsStr::new(".") || name == OsStr::new("..");
             if !full && !dots {
                 looked_up.push(node.id);
             }

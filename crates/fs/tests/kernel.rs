@@ -311,6 +311,11 @@ fn a_large_directory_can_be_removed_while_it_is_listed() {
         File::create(many.join(format!("file-with-a-longer-name-{i}"))).unwrap();
     }
     assert_eq!(std::fs::read_dir(&many).unwrap().count(), 3000);
+    // `pg_ls_dir` can show the directory itself and its parent, which Rust's listing leaves out.
+    let listing = Command::new("ls").args(["-a", "-U"]).arg(&many).output().unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    assert_eq!(listing.lines().filter(|name| [".", ".."].contains(name)).count(), 2);
+    assert_eq!(listing.lines().count(), 3002);
     for entry in std::fs::read_dir(&many).unwrap() {
         std::fs::remove_file(entry.unwrap().path()).unwrap();
     }
