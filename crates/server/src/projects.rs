@@ -96,7 +96,7 @@ impl Server {
         let owner = Owner { role: &first.role, password: &first.password, database: &first.database };
         self.postgres.make_cluster(&data_dir, &owner)?;
         let import = ClusterImport { data_dir: data_dir.clone(), root: branch_id(root)? };
-        let store = store::Project::create(&self.dir.project(project), &import)?;
+        let store = store::Project::create_with(&self.dir.project(project), &import, self.store_options)?;
         self.put_store(project, store);
         fs::remove_dir_all(&data_dir).map_err(Error::io(format!("remove {}", data_dir.display())))
     }

@@ -36,6 +36,8 @@ pub struct ServeOptions {
     pub run_as: Option<String>,
     /// The program that is started as `PROGRAM compute --spec FILE`.
     pub compute_exe: PathBuf,
+    /// Bytes of recent changes kept in memory for a branch before they are written as a layer.
+    pub memtable_bytes: usize,
 }
 
 /// Why the server did not start, or ended.
@@ -80,7 +82,9 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let dir = DataDir::open(&options.data_dir)?;
     let key = dir.api_key()?;
     let metadata = Metadata::open(&dir.metadata())?;
-    let server = Arc::new(Server::new(dir, metadata, postgres, options.compute_exe.clone()));
+    let mut server = Server::new(dir, metadata, postgres, options.compute_exe.clone());
+    server.store_options.memtable_bytes = options.memtable_bytes;
+    let server = Arc::new(server);
     recover::run(&server)?;
     let socket = page_service::listen(&server.dir.serve_socket())?;
     let pages = Arc::clone(&server);
@@ -149,6 +153,7 @@ mod tests {
             pg_bin: None,
             run_as: None,
             compute_exe: PathBuf::from("/nonexistent"),
+            memtable_bytes: 1 << 20,
         };
         assert!(matches!(serve(&options), Err(ServeError::NotLoopback(_))));
     }

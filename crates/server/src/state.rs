@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
+use store::StoreOptions;
 use types::BranchId;
 
 use crate::data_dir::DataDir;
@@ -25,6 +26,8 @@ pub struct Server {
     pub postgres: Postgres,
     /// The program that is started as `PROGRAM compute --spec FILE`.
     pub compute_exe: PathBuf,
+    /// Sizes every project's store is opened with.
+    pub store_options: StoreOptions,
     /// What is known of each endpoint's process.
     pub endpoints: Endpoints,
     /// Held while a branch is made or removed, so that store and metadata change together.
@@ -46,6 +49,7 @@ impl Server {
             metadata,
             postgres,
             compute_exe,
+            store_options: StoreOptions::default(),
             endpoints: Endpoints::default(),
             tree: Mutex::new(()),
             closing: AtomicBool::new(false),
@@ -64,10 +68,11 @@ impl Server {
         if let Some(store) = stores.get(project) {
             return Ok(Arc::clone(store));
         }
-        let opened = store::Project::open(&self.dir.project(project)).map_err(|error| {
-            let text = crate::error::chain(&error);
-            Error::unavailable(format!("the store of project {project} cannot be opened: {text}"))
-        })?;
+        let opened =
+            store::Project::open_with(&self.dir.project(project), self.store_options).map_err(|error| {
+                let text = crate::error::chain(&error);
+                Error::unavailable(format!("the store of project {project} cannot be opened: {text}"))
+            })?;
         let store = Arc::new(opened);
         stores.insert(project.to_owned(), Arc::clone(&store));
         Ok(store)

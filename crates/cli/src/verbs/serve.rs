@@ -26,6 +26,10 @@ pub struct Serve {
     /// When run as root: the user PostgreSQL runs as [default: postgres].
     #[arg(long, value_name = "USER")]
     run_as: Option<String>,
+    /// Megabytes of a branch's recent changes kept in memory before they are written to disk in order.
+    #[arg(long, env = "SCION_MEMTABLE_MB", default_value_t = 32, value_name = "MB",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    memtable_mb: u16,
     /// Listen on an address other machines can reach, although the key travels in the clear.
     #[arg(long)]
     allow_remote: bool,
@@ -44,6 +48,7 @@ impl Serve {
             pg_bin: Some(self.pg_bin.clone()),
             run_as: self.run_as.clone(),
             compute_exe,
+            memtable_bytes: usize::from(self.memtable_mb) << 20,
         };
         server::serve(&options).map(|()| ExitCode::SUCCESS).map_err(|error| explained(&error))
     }
