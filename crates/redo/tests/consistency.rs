@@ -14,6 +14,7 @@ use oracle::damage;
 use oracle::files::read_page;
 use oracle::inject::Injection;
 use oracle::replay::{Replayed, difference, replay};
+use oracle::server::SETTINGS;
 use redo::page;
 use types::{Fork, Key, Page, RelFork};
 use wal::RmgrId;
@@ -125,7 +126,7 @@ const MUST_BE_APPLIED: &[&str] = &[
 
 #[test]
 fn replay_gives_the_pages_that_postgres_wrote() {
-    let recorded = postgres::record_workload();
+    let recorded = postgres::record_workload(SETTINGS);
     let replayed = replay(&recorded.base, &recorded.after, &mut |_, _, _| {});
     print_counts(&replayed);
     assert_eq!(replayed.total().unsupported, 0, "record types that redo lacks");

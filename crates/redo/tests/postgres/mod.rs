@@ -4,9 +4,9 @@ use std::process::Stdio;
 
 use oracle::server::{self, Postgres, Recorded, Server};
 
-/// Runs the workload on a new cluster.
-pub fn record_workload() -> Recorded {
-    server::record(&Postgres::v15(), server::SETTINGS, workload)
+/// Runs the workload on a new cluster with `settings`.
+pub fn record_workload(settings: &str) -> Recorded {
+    server::record(&Postgres::v15(), settings, workload)
 }
 
 fn workload(server: &Server) {
