@@ -8,7 +8,9 @@ use wal::{BlockRef, Record, RmgrId};
 
 use crate::bytes::Done;
 use crate::page::{self, PageBytes};
-use crate::{Fault, RedoContext, btree, generic, gin, gist, heap, heap_vm, heap2, image, sequence, spgist};
+use crate::{
+    Fault, RedoContext, brin, btree, generic, gin, gist, hash, heap, heap_vm, heap2, image, sequence, spgist,
+};
 
 const XLOG_FPI_FOR_HINT: u8 = 0xA0;
 const XLOG_FPI: u8 = 0xB0;
@@ -31,6 +33,8 @@ pub(crate) enum Effect {
     Changed,
     /// Only a hint was set; the page keeps its LSN.
     HintOnly,
+    /// The record only had the page locked.
+    Unchanged,
 }
 
 type Routine = fn(&mut Step<'_, '_>) -> Result<Effect, Fault>;
@@ -87,10 +91,12 @@ fn routine(record: &Record<'_>) -> Option<Routine> {
         RmgrId::HEAP => Some(heap::apply),
         RmgrId::HEAP2 => Some(heap2::apply),
         RmgrId::BTREE => Some(btree::apply),
+        RmgrId::HASH => Some(hash::apply),
         RmgrId::GIN => Some(gin::apply),
         RmgrId::GIST => Some(gist::apply),
         RmgrId::SEQ => Some(sequence::apply),
         RmgrId::SPGIST => Some(spgist::apply),
+        RmgrId::BRIN => Some(brin::apply),
         RmgrId::GENERIC => Some(generic::apply),
         _ => None,
     }

@@ -89,6 +89,22 @@ pub(crate) fn delete_index_item(page: &mut PageBytes, number: u16) -> Done {
     move_pointers(page, doomed.offset, size as i32, false)
 }
 
+/// Removes one item; the others keep their numbers (`PageIndexTupleDeleteNoCompact`).
+pub(crate) fn delete_index_item_in_place(page: &mut PageBytes, number: u16) -> Done {
+    let Bounds { lower, upper, special } = aligned_bounds(page)?;
+    let doomed = line_pointer(page, number)?;
+    check_index_item(doomed, upper, special)?;
+    if number < max_offset(page) {
+        set_line_pointer(page, number, LinePointer::UNUSED)?;
+    } else {
+        set_lower(page, lower - LINE_POINTER_SIZE);
+    }
+    let size = doomed.aligned_len();
+    shift(page, upper, doomed.start() - upper, upper + size)?;
+    set_upper(page, upper + size);
+    move_pointers(page, doomed.offset, size as i32, true)
+}
+
 /// Removes the items whose ascending numbers are the `uint16`s in `numbers` (`PageIndexMultiDelete`).
 pub(crate) fn delete_index_items(page: &mut PageBytes, numbers: &[u8]) -> Done {
     let count = numbers.len() / 2;
@@ -229,6 +245,19 @@ mod tests {
         delete_index_items(&mut page, &[1, 0, 3, 0, 4, 0]).unwrap();
         assert_eq!(items(&page), [all[1], all[4]]);
         assert_eq!(upper(&page), BLOCK_SIZE - 16 - 16 - 8);
+    }
+
+    #[test]
+    fn items_keep_their_numbers_when_one_is_deleted_in_place() {
+        let mut page = page_of(&[b"a", b"bbbbbbbbbbbb", b"ccc"]);
+        delete_index_item_in_place(&mut page, 2).unwrap();
+        let state = |number| line_pointer(&page, number).unwrap();
+        assert_eq!(state(2), LinePointer::UNUSED);
+        let at = |number| page[state(number).start()];
+        assert_eq!((at(1), at(3), upper(&page)), (b'a', b'c', BLOCK_SIZE - 16 - 16));
+        add_item(&mut page, 2, b"d", Place::Free).unwrap();
+        delete_index_item_in_place(&mut page, 3).unwrap();
+        assert_eq!(items(&page), [b"a", b"d"]);
     }
 
     #[test]

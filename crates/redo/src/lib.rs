@@ -14,6 +14,7 @@
 //! Not here: which records touch which page (`wal`), where pages and records are kept (`store`).
 
 mod block;
+mod brin;
 mod btree;
 mod btree_delete;
 mod btree_page;
@@ -30,6 +31,8 @@ mod gin_data;
 mod gin_page;
 mod gin_posting;
 mod gist;
+mod hash;
+mod hash_page;
 mod heap;
 mod heap2;
 mod heap_tuple;

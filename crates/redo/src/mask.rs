@@ -2,8 +2,8 @@
 //!
 //! `wal_consistency_checking` puts the page after each record into the record; replay compares. Hints that are not
 //! logged, and what replay does not know, are masked on both sides first. Follows `bufmask.c`, `heap_mask`,
-//! `btree_mask`, `gin_mask`, `gist_mask`, `seq_mask`, `generic_mask`; `spg_mask` masks only what is masked on every page.
-//! Used by tests: a page with its hints masked is of no other use.
+//! `btree_mask`, `hash_mask`, `gin_mask`, `gist_mask`, `seq_mask`, `brin_mask`, `generic_mask`; `spg_mask` masks only what
+//! is masked on every page. Used by tests: a page with its hints masked is of no other use.
 
 use types::{BLOCK_SIZE, BlockNumber, PAGE_HEADER_SIZE};
 use wal::RmgrId;
@@ -13,7 +13,7 @@ use crate::page::{
     self, ALL_VISIBLE, HAS_FREE_LINES, ItemState, LinePointer, PAGE_FULL, PageBytes, line_pointer,
     max_offset, set_flags, set_line_pointer,
 };
-use crate::{gin_page, gist};
+use crate::{brin, gin_page, gist, hash_page};
 
 /// `HEAP_XACT_MASK`: all of infomask that depends on transactions.
 const XACT_MASK: u16 = 0xFFF0;
@@ -32,15 +32,14 @@ pub fn mask(page: &mut PageBytes, rmgr: RmgrId, block: BlockNumber) {
         page::set_prune_xid(page, 0);
         set_flags(page, 0, HAS_FREE_LINES | PAGE_FULL | ALL_VISIBLE);
     }
-    let (lower, upper, special) = (page::lower(page), page::upper(page), page::special(page));
-    // GIN's data pages of before 9.4 have content where an empty page has none.
-    let first = if rmgr == RmgrId::GIN { PAGE_HEADER_SIZE + 1 } else { PAGE_HEADER_SIZE };
-    if (first..=upper).contains(&lower) && upper <= special && special <= BLOCK_SIZE {
-        page[lower..upper].fill(0);
+    if has_free_space(page, rmgr) {
+        mask_free_space(page);
     }
     match rmgr {
         RmgrId::HEAP | RmgrId::HEAP2 => mask_heap(page, block),
         RmgrId::BTREE => mask_btree(page),
+        RmgrId::HASH => mask_hash(page),
+        RmgrId::BRIN => mask_brin(page),
         RmgrId::GIN => mask_gin(page),
         RmgrId::GIST => mask_gist(page),
         _ => {}
@@ -62,6 +61,46 @@ pub fn owner(page: &PageBytes) -> RmgrId {
         (8, _) => RmgrId::GIN,
         _ => RmgrId::HEAP,
     }
+}
+
+/// Whether nothing that counts is between `lower` and `upper`. BRIN's revmap pages have their content there; so have
+/// some pages of indexes made before 9.4 (GIN) or 11 (BRIN), whose `lower` is that of an empty page.
+fn has_free_space(page: &PageBytes, rmgr: RmgrId) -> bool {
+    let says_where = page::lower(page) > PAGE_HEADER_SIZE;
+    match rmgr {
+        RmgrId::GIN => says_where,
+        RmgrId::BRIN => match brin::page_type(page) {
+            brin::META => says_where,
+            page_type => page_type == brin::REGULAR,
+        },
+        _ => true,
+    }
+}
+
+/// Everything between line pointers and items (`mask_unused_space`).
+fn mask_free_space(page: &mut PageBytes) {
+    let (lower, upper, special) = (page::lower(page), page::upper(page), page::special(page));
+    if (PAGE_HEADER_SIZE..=upper).contains(&lower) && upper <= special && special <= BLOCK_SIZE {
+        page[lower..upper].fill(0);
+    }
+}
+
+/// What line pointers say about items: an index's are marked dead without a record (`mask_lp_flags`).
+fn mask_line_pointers(page: &mut PageBytes) {
+    for number in 1..=max_offset(page) {
+        let Ok(pointer) = line_pointer(page, number) else { return };
+        let masked = LinePointer { state: ItemState::Unused, ..pointer };
+        if set_line_pointer(page, number, masked).is_err() {
+            return;
+        }
+    }
+}
+
+/// All but the header, and of that the bounds of free space (`mask_page_content`).
+fn mask_content(page: &mut PageBytes) {
+    page[PAGE_HEADER_SIZE..].fill(0);
+    page::set_lower(page, 0);
+    page::set_upper(page, 0);
 }
 
 fn mask_heap(page: &mut PageBytes, block: BlockNumber) {
@@ -99,7 +138,7 @@ fn mask_btree(page: &mut PageBytes) {
     opaque.set_flags(flags & !(HAS_GARBAGE | SPLIT_END));
     opaque.set_cycle_id(0);
     if flags & LEAF != 0 {
-        mask_item_states(page);
+        mask_line_pointers(page);
     }
 }
 
@@ -110,25 +149,54 @@ fn mask_gist(page: &mut PageBytes) {
     opaque.set_nsn(0);
     opaque.set_flags(gist::FOLLOW_RIGHT, gist::HAS_GARBAGE | gist::TUPLES_DELETED);
     if opaque.flags() & gist::LEAF != 0 {
-        mask_item_states(page);
+        mask_line_pointers(page);
     }
 }
 
-/// An index's leaf items are marked dead without a record (`mask_lp_flags`).
-fn mask_item_states(page: &mut PageBytes) {
-    for number in 1..=max_offset(page) {
-        let Ok(pointer) = line_pointer(page, number) else { return };
-        let masked = LinePointer { state: ItemState::Unused, ..pointer };
-        if set_line_pointer(page, number, masked).is_err() {
-            return;
-        }
+fn mask_hash(page: &mut PageBytes) {
+    let Ok(mut opaque) = hash_page::Opaque::of(page) else { return };
+    let flags = opaque.flags();
+    opaque.clear_flag(hash_page::HAS_DEAD_TUPLES);
+    match flags & hash_page::TYPE_MASK {
+        hash_page::UNUSED => mask_content(page),
+        hash_page::BUCKET | hash_page::OVERFLOW => mask_line_pointers(page),
+        _ => {}
     }
 }
 
 fn mask_gin(page: &mut PageBytes) {
     if gin_page::Opaque::of(page).is_ok_and(|opaque| opaque.flags() & gin_page::DELETED != 0) {
-        page[PAGE_HEADER_SIZE..].fill(0);
-        page::set_lower(page, 0);
-        page::set_upper(page, 0);
+        mask_content(page);
+    }
+}
+
+fn mask_brin(page: &mut PageBytes) {
+    let at = page::special(page) + brin::FLAGS_AT;
+    if let Some([low, _]) = page.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<2>()) {
+        *low &= !brin::EVACUATE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A page of BRIN with one byte where other pages have free space.
+    fn masked_byte(page_type: u16, lower: usize) -> u8 {
+        let mut page = [0; BLOCK_SIZE];
+        page::init(&mut page, 8);
+        page[BLOCK_SIZE - 2..].copy_from_slice(&page_type.to_le_bytes());
+        page::set_lower(&mut page, lower);
+        page[100] = 1;
+        mask(&mut page, RmgrId::BRIN, BlockNumber::new(1));
+        page[100]
+    }
+
+    #[test]
+    fn what_a_revmap_page_says_is_not_taken_for_free_space() {
+        const REVMAP: u16 = 0xF092;
+        assert_eq!(masked_byte(REVMAP, 24), 1);
+        assert_eq!((masked_byte(brin::REGULAR, 24), masked_byte(brin::META, 40)), (0, 0));
+        assert_eq!(masked_byte(brin::META, 24), 1, "a metapage of before 11 does not say where it ends");
     }
 }

@@ -263,6 +263,8 @@ pub(crate) fn normal_item(page: &PageBytes, number: u16) -> Result<LinePointer, 
 pub(crate) enum Place {
     /// Heap: takes an unused line pointer, or the next new one.
     Heap,
+    /// BRIN: as on a heap page, but without a heap page's limit.
+    Free,
     /// Index: later line pointers move up by one.
     Index,
 }
@@ -284,7 +286,7 @@ pub(crate) fn reserve_item(
         return Err(Fault::Malformed("more items than a heap page can hold"));
     }
     let at = line_pointer_at(number)?;
-    let takes_old = number < limit && place == Place::Heap;
+    let takes_old = number < limit && place != Place::Index;
     if takes_old {
         let old = line_pointer(page, number)?;
         if old.state != ItemState::Unused || old.len != 0 {

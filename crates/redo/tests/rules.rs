@@ -169,7 +169,7 @@ proptest! {
 
     #[test]
     fn no_record_and_page_make_redo_panic(
-        rmgr in prop_oneof![Just(1u8), Just(2), Just(3), Just(6), Just(9), Just(10), Just(11), Just(13), Just(14), Just(15), Just(16), Just(18), Just(20), any::<u8>()],
+        rmgr in prop_oneof![Just(1u8), Just(2), Just(3), Just(6), Just(9), Just(10), Just(11), Just(12), Just(13), Just(14), Just(15), Just(16), Just(17), Just(18), Just(20), any::<u8>()],
         info in any::<u8>(),
         ids in prop::collection::vec((0u8..5, any::<bool>(), any_data()), 0..4),
         main in any_data(),

@@ -419,10 +419,14 @@ pub fn type_name(record: &Record<'_>, key: &Key) -> String {
     format!("{} {:02X}{what}", record.rmgr.name(), record.info & mask)
 }
 
+/// Resource managers whose records do something else to each of their blocks.
+const NUMBERED: [RmgrId; 6] =
+    [RmgrId::HASH, RmgrId::GIN, RmgrId::GIST, RmgrId::SPGIST, RmgrId::BRIN, RmgrId::GENERIC];
+
 fn role(record: &Record<'_>, block_id: u8) -> String {
     match (record.rmgr, block_id) {
         (RmgrId::GIN, 0) => gin::tree(record).map_or_else(String::new, |tree| format!(" {tree}")),
-        (RmgrId::GIN | RmgrId::GIST | RmgrId::SPGIST | RmgrId::GENERIC, 1..) => format!(" block {block_id}"),
+        (rmgr, 1..) if NUMBERED.contains(&rmgr) => format!(" block {block_id}"),
         _ => String::new(),
     }
 }

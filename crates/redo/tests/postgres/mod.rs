@@ -26,6 +26,8 @@ fn workload(server: &Server) {
     server.psql(include_str!("gist.sql"));
     server.psql(include_str!("spgist.sql"));
     server.pgbench(include_str!("indexes.pgbench"), &["-c", "6", "-j", "2", "-t", "40"]);
+    server.psql(include_str!("hash.sql"));
+    server.psql(include_str!("brin.sql"));
     server.psql("ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf(); CHECKPOINT;");
     server.psql(include_str!("heap.sql"));
     server.pgbench(include_str!("contend.pgbench"), &["-c", "6", "-j", "2", "-t", "100"]);

@@ -1,0 +1,21 @@
+-- Summaries that grow in place and onto other pages, more ranges than one revmap page holds, ranges without a summary.
+CREATE TABLE ranges (id int, k text, n int) WITH (fillfactor = 10);
+ALTER TABLE ranges ALTER k SET STORAGE PLAIN;
+CREATE INDEX ranges_k ON ranges USING brin (k) WITH (pages_per_range = 1);
+CREATE INDEX ranges_n ON ranges USING brin (n int4_minmax_multi_ops) WITH (pages_per_range = 1);
+INSERT INTO ranges SELECT i, lpad('x', i % 40, 'y'), i FROM generate_series(1, 4000) i;
+SELECT brin_summarize_new_values('ranges_k'), brin_summarize_new_values('ranges_n');
+INSERT INTO ranges SELECT i, lpad('a', 700, 'b'), -i FROM generate_series(4001, 6500) i;
+VACUUM ranges;
+UPDATE ranges SET k = lpad(id::text, 900, 'z'), n = n * 7 WHERE id % 5 = 0;
+CREATE INDEX ranges_bloom ON ranges USING brin (id int4_bloom_ops(n_distinct_per_range = 20)) WITH (pages_per_range = 2);
+INSERT INTO ranges SELECT i, repeat('m', 750), i FROM generate_series(6501, 8500) i;
+SELECT brin_summarize_new_values('ranges_k'), brin_summarize_new_values('ranges_n');
+SELECT brin_desummarize_range('ranges_k', i * 3), brin_desummarize_range('ranges_n', i) FROM generate_series(1, 300) i;
+SELECT brin_summarize_range('ranges_k', 9), brin_summarize_range('ranges_n', 8);
+DELETE FROM ranges WHERE id % 2 = 0;
+VACUUM ranges;
+INSERT INTO ranges SELECT i, repeat('a', 800 + i % 50), i FROM generate_series(8501, 9500) i;
+SELECT brin_summarize_new_values('ranges_k');
+CREATE UNLOGGED TABLE ranges_unlogged (k int);
+CREATE INDEX ranges_unlogged_k ON ranges_unlogged USING brin (k);

@@ -1,0 +1,45 @@
+-- Buckets that split, overflow pages that come and go, tuples found dead, an index that begins with many buckets.
+CREATE TABLE hashed (k int, n int) WITH (fillfactor = 50);
+CREATE INDEX hashed_k ON hashed USING hash (k) WITH (fillfactor = 20);
+INSERT INTO hashed SELECT i, 0 FROM generate_series(1, 12000) i;
+INSERT INTO hashed SELECT i % 5, 1 FROM generate_series(1, 6000) i;
+DELETE FROM hashed WHERE n = 1 AND ctid::text LIKE '%3)';
+VACUUM hashed;
+INSERT INTO hashed SELECT i, 2 FROM generate_series(12001, 16000) i;
+DELETE FROM hashed WHERE n = 1 AND ctid::text NOT LIKE '%7)';
+VACUUM hashed;
+DELETE FROM hashed WHERE k % 3 = 0;
+VACUUM hashed;
+INSERT INTO hashed SELECT i % 40, 3 FROM generate_series(1, 9000) i;
+DELETE FROM hashed WHERE n = 3 AND k > 2 AND ctid::text ~ '[0-6]\)$';
+VACUUM hashed;
+INSERT INTO hashed SELECT i, 4 FROM generate_series(16001, 26000) i;
+-- Chains of overflow pages whose ends move forward past full pages, and whose pages are used again.
+CREATE TABLE chained (k int, n int);
+CREATE INDEX chained_k ON chained USING hash (k);
+INSERT INTO chained SELECT 1 + i % 2, i FROM generate_series(1, 20000) i;
+DELETE FROM chained WHERE n % 4 <> 0 AND n > 4000;
+VACUUM chained;
+INSERT INTO chained SELECT 3, i FROM generate_series(1, 3000) i;
+DELETE FROM chained WHERE k = 1 AND n % 8 <> 0;
+VACUUM chained;
+DELETE FROM chained WHERE k < 3;
+VACUUM chained;
+INSERT INTO chained SELECT 4 + i % 2, i FROM generate_series(1, 8000) i;
+-- An insertion that finds its page full looks for tuples that an earlier index scan found dead.
+CREATE TABLE found_dead (k int, n int);
+CREATE INDEX found_dead_k ON found_dead USING hash (k);
+INSERT INTO found_dead SELECT 7, i FROM generate_series(1, 400) i;
+DELETE FROM found_dead WHERE n % 3 <> 0;
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+SELECT count(n) FROM found_dead WHERE k = 7;
+INSERT INTO found_dead SELECT 7, i FROM generate_series(1, 300) i;
+DELETE FROM found_dead WHERE n = 33;
+SELECT count(n) FROM found_dead WHERE k = 7;
+INSERT INTO found_dead SELECT 7, i FROM generate_series(1, 500) i;
+RESET enable_seqscan;
+RESET enable_bitmapscan;
+CREATE INDEX hashed_many ON hashed USING hash (k) WITH (fillfactor = 10);
+CREATE UNLOGGED TABLE hashed_unlogged (k text);
+CREATE INDEX hashed_unlogged_k ON hashed_unlogged USING hash (k);
