@@ -74,10 +74,10 @@ impl Memtable {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let fits = self.chunks.last().is_some_and(|chunk| chunk.len() + len <= chunk.capacity());
         if !fits {
-            let chunk = Vec::with_capacity(len.max(CHUNK_BYTES));
-            self.bytes += chunk.capacity();
-            self.chunks.push(chunk);
+            self.chunks.push(Vec::with_capacity(len.max(CHUNK_BYTES)));
         }
+        // Not the chunk: what of it was never written takes no memory, and one would fill a small memtable.
+        self.bytes += len;
         let number = self.chunks.len() - 1;
         let chunk = self.chunks.last_mut().expect("a chunk was just added if there was none");
         let offset = chunk.len();
@@ -191,5 +191,22 @@ impl Memtable {
         let place = layer.put(self.arena(entry.at))?;
         placed.insert(entry.at, place);
         Ok(Some(place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memtable_counts_what_it_holds_and_not_what_it_could_hold() {
+        let mut table = Memtable::default();
+        for number in 0..1000 {
+            let at = table.store(&[&[0; 100]]);
+            table.add(Key::TwoPhase(number), Lsn::MAX, (Kind::Meta, 0), at);
+        }
+        let held = 1000 * (100 + ENTRY_COST + KEY_COST);
+        assert_eq!(table.bytes(), held);
+        assert!(held < CHUNK_BYTES);
     }
 }
