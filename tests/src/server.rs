@@ -16,6 +16,7 @@ pub struct Scion {
     dir: TempDir,
     child: Child,
     api: Api,
+    arguments: Vec<String>,
     project: String,
     root_branch: String,
     root_endpoint: Endpoint,
@@ -37,14 +38,21 @@ pub struct Endpoint {
 impl Scion {
     /// Starts a server and makes a project in it.
     pub fn start() -> Self {
+        Self::start_with(&[], json!({"name": "test"}))
+    }
+
+    /// Starts a server with more arguments for `scion serve`, and makes a project in it.
+    pub fn start_with(arguments: &[String], project: Value) -> Self {
         let dir = tempfile::Builder::new().prefix("scion-").tempdir().unwrap();
         open_to_others(dir.path());
-        let (child, api) = launch(dir.path());
+        let (child, api) = launch(dir.path(), arguments);
+        let arguments = arguments.to_vec();
         let none =
             Endpoint { id: String::new(), branch: String::new(), uri: String::new(), dir: PathBuf::new() };
+        let (project_id, root_branch) = (String::new(), String::new());
         let mut scion =
-            Self { dir, child, api, project: String::new(), root_branch: String::new(), root_endpoint: none };
-        let made = scion.api.post("/projects", json!({"project": {"name": "test"}})).unwrap();
+            Self { dir, child, api, arguments, project: project_id, root_branch, root_endpoint: none };
+        let made = scion.api.post("/projects", json!({"project": project})).unwrap();
         scion.project = text(&made["project"]["id"]);
         scion.root_branch = text(&made["branch"]["id"]);
         scion.root_endpoint = scion.endpoint_of(&made);
@@ -149,7 +157,7 @@ impl Scion {
 
     /// Starts `scion serve` again on the same directory.
     pub fn relaunch(&mut self) {
-        let (child, api) = launch(self.dir.path());
+        let (child, api) = launch(self.dir.path(), &self.arguments);
         self.child = child;
         self.api = api;
     }
@@ -181,12 +189,13 @@ impl Drop for Scion {
     }
 }
 
-fn launch(dir: &Path) -> (Child, Api) {
+fn launch(dir: &Path, arguments: &[String]) -> (Child, Api) {
     let log = File::options().create(true).append(true).open(dir.join("serve.log")).unwrap();
     let _ = std::fs::remove_file(dir.join("server.json"));
     let mut child = Command::new(scion_binary())
         .args(["serve", "--http", "127.0.0.1:0", "--data-dir"])
         .arg(dir)
+        .args(arguments)
         .stdin(std::process::Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)

@@ -14,6 +14,7 @@ const HELP: &str = "\
 oracle <judge> [options]
 
   consistency    every record of a load against the page image that wal_consistency_checking put into it
+  branch         [core] [isolation] [contrib]: the suites on the endpoint of a branch made at a busy moment
   report         write the tables of the last runs into crates/redo/README.md
 
   --major N      PostgreSQL's major version; 15 unless given
@@ -87,7 +88,7 @@ fn judged(name: &'static str, judge: &mut dyn Judge, suite: Suite, options: &Opt
     let begun = Instant::now();
     let mut said = String::new();
     let settings = format!("{SETTINGS}{}", suite.settings());
-    let recorded = record(&postgres, &settings, |server| said = suite.load(server, options.plan));
+    let recorded = record(&postgres, &settings, |server| said = suite.load(server, options.plan).said);
     println!("{} on {}: {said} ({} s)", run.suite, run.version, begun.elapsed().as_secs());
     let begun = Instant::now();
     let mut injection = options.inject.clone().map(Injection::new);

@@ -138,9 +138,11 @@ pub fn record(postgres: &Postgres, settings: &str, load: impl FnOnce(&Server)) -
 /// A running server.
 pub struct Server {
     postgres: Postgres,
-    data: PathBuf,
+    /// Its data directory, if ending it is ours to do.
+    data: Option<PathBuf>,
     dir: PathBuf,
-    running: bool,
+    sockets: PathBuf,
+    port: String,
 }
 
 impl Server {
@@ -153,12 +155,20 @@ impl Server {
             .arg("-l")
             .arg(&log)
             .stdout(Stdio::null()));
-        Self { postgres: postgres.clone(), data: data.to_owned(), dir: dir.to_owned(), running: true }
+        let mut server = Self::at(postgres, dir, dir, "5432");
+        server.data = Some(data.to_owned());
+        server
+    }
+
+    /// A server that somebody else runs, with its socket for `port` in `sockets`. It may write to `dir`.
+    pub fn at(postgres: &Postgres, dir: &Path, sockets: &Path, port: &str) -> Self {
+        let (dir, sockets) = (dir.to_owned(), sockets.to_owned());
+        Self { postgres: postgres.clone(), data: None, dir, sockets, port: port.to_owned() }
     }
 
     fn stop(mut self) {
-        self.running = false;
-        run(self.postgres.tool("pg_ctl").args(["-w", "-s", "-m", "fast", "stop", "-D"]).arg(&self.data));
+        let data = self.data.take();
+        run(self.postgres.tool("pg_ctl").args(["-w", "-s", "-m", "fast", "stop", "-D"]).args(data));
     }
 
     /// Its programs.
@@ -166,9 +176,19 @@ impl Server {
         &self.postgres
     }
 
-    /// A directory that the server may write to; its socket is in it.
+    /// A directory that the server may write to.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The directory of its socket.
+    pub fn sockets(&self) -> &Path {
+        &self.sockets
+    }
+
+    /// The port that its socket is named after.
+    pub fn port(&self) -> &str {
+        &self.port
     }
 
     /// Gives `path` to the user that the server runs as.
@@ -204,7 +224,8 @@ impl Server {
     pub fn client(&self, name: &str) -> Command {
         let mut command = Command::new(Path::new(V15).join("bin").join(name));
         command
-            .env("PGHOST", &self.dir)
+            .env("PGHOST", &self.sockets)
+            .env("PGPORT", &self.port)
             .env("PGUSER", "postgres")
             .env("PGOPTIONS", "-c client_min_messages=error");
         command
@@ -213,9 +234,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if self.running {
+        if let Some(data) = &self.data {
             let mut stop = self.postgres.tool("pg_ctl");
-            let _ = stop.args(["-w", "-s", "-m", "immediate", "stop", "-D"]).arg(&self.data).status();
+            let _ = stop.args(["-w", "-s", "-m", "immediate", "stop", "-D"]).arg(data).status();
         }
     }
 }

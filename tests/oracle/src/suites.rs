@@ -53,16 +53,25 @@ impl Suite {
         }
     }
 
-    /// Runs it; says what it did.
-    pub fn load(self, server: &Server, plan: Plan) -> String {
+    /// Runs it.
+    pub fn load(self, server: &Server, plan: Plan) -> Outcome {
         match self {
             Self::Core => regress(server, Driver::Regress, &core_inputs(server), "core"),
             Self::Isolation => regress(server, Driver::Isolation, &isolation_inputs(), "isolation"),
             Self::Contrib => contrib(server),
-            Self::Pgbench => pgbench(server, plan),
-            Self::Churn => churn::run(server, plan),
+            Self::Pgbench => Outcome { said: pgbench(server, plan), failed: Vec::new() },
+            Self::Churn => Outcome { said: churn::run(server, plan), failed: Vec::new() },
         }
     }
+}
+
+/// What came of a load.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// What it did, or what the suite's driver said of it, such as `All 213 tests passed`.
+    pub said: String,
+    /// The suite's tests that failed.
+    pub failed: Vec<String>,
 }
 
 /// How long and with which random numbers a load runs that has no end of its own.
@@ -132,16 +141,18 @@ fn libraries(server: &Server, source: &Path) -> PathBuf {
     dir
 }
 
-fn contrib(server: &Server) -> String {
+fn contrib(server: &Server) -> Outcome {
     let source = source(server.postgres().major());
-    let mut outcomes = Vec::new();
+    let (mut said, mut failed) = (Vec::new(), Vec::new());
     for module in CONTRIB {
         let dir = source.join("contrib").join(module);
         let tests = makefile_list(&fs::read_to_string(dir.join("Makefile")).unwrap(), "REGRESS");
         let inputs = Inputs { dir, schedule: None, tests, libraries: None };
-        outcomes.push(format!("{module}: {}", regress(server, Driver::Regress, &inputs, module)));
+        let outcome = regress(server, Driver::Regress, &inputs, module);
+        said.push(format!("{module}: {}", outcome.said));
+        failed.extend(outcome.failed);
     }
-    outcomes.join("; ")
+    Outcome { said: said.join("; "), failed }
 }
 
 /// The words that a Makefile assigns to `variable`.
@@ -152,8 +163,8 @@ fn makefile_list(makefile: &str, variable: &str) -> Vec<String> {
     words.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Runs a suite; gives the driver's last words, such as `All 213 tests passed.`
-fn regress(server: &Server, driver: Driver, inputs: &Inputs, name: &str) -> String {
+/// Runs a suite in a database that it makes anew.
+fn regress(server: &Server, driver: Driver, inputs: &Inputs, name: &str) -> Outcome {
     let program = match driver {
         Driver::Regress => "regress/pg_regress",
         Driver::Isolation => "isolation/pg_isolation_regress",
@@ -161,6 +172,7 @@ fn regress(server: &Server, driver: Driver, inputs: &Inputs, name: &str) -> Stri
     let clients = Postgres::v15();
     let program = clients.library_dir().join("pgxs/src/test").join(program);
     let work = server.dir().join(name);
+    let _ = fs::remove_dir_all(&work);
     run(Command::new("cp").arg("-a").arg(&inputs.dir).arg(&work));
     fs::create_dir_all(work.join("out")).unwrap();
     server.give_away(&work);
@@ -168,7 +180,7 @@ fn regress(server: &Server, driver: Driver, inputs: &Inputs, name: &str) -> Stri
     command.arg("--inputdir").arg(&work).arg("--outputdir").arg(work.join("out"));
     command.arg("--bindir").arg(clients.bin());
     command.arg(format!("--dbname=suite_{name}"));
-    command.arg("--host").arg(server.dir()).args(["--port=5432", "--user=postgres"]);
+    command.arg("--host").arg(server.sockets()).args(["--port", server.port(), "--user=postgres"]);
     command.args(inputs.libraries.iter().map(|dir| format!("--dlpath={}", dir.display())));
     command.args(inputs.schedule.iter().map(|file| format!("--schedule={}", work.join(file).display())));
     command.args(&inputs.tests).current_dir(&work);
@@ -176,7 +188,17 @@ fn regress(server: &Server, driver: Driver, inputs: &Inputs, name: &str) -> Stri
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = |line: &&str| line.contains("tests passed") || line.contains("tests failed");
     let verdict = text.lines().find(said).map(|line| line.trim_matches(['#', '=', ' ', '.', ',']).to_owned());
-    verdict.unwrap_or_else(|| panic!("{name}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+    let said = verdict.unwrap_or_else(|| panic!("{name}: {text}{}", String::from_utf8_lossy(&output.stderr)));
+    let failed = text.lines().filter(|line| line.contains("... FAILED"));
+    let test = |line: &str| {
+        line.trim_start().trim_start_matches("test ").split_whitespace().next().map(str::to_owned)
+    };
+    let failed: Vec<_> = failed.filter_map(test).collect();
+    if !failed.is_empty() {
+        let differences = fs::read_to_string(work.join("out/regression.diffs")).unwrap_or_default();
+        println!("{}", differences.lines().take(60).collect::<Vec<_>>().join("\n"));
+    }
+    Outcome { said, failed }
 }
 
 fn pgbench(server: &Server, plan: Plan) -> String {
