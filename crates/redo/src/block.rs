@@ -63,6 +63,10 @@ pub(crate) fn apply(
             _ => Ok(()),
         };
     }
+    if block.will_init {
+        // Also where the routine would not begin the page: then it finds no page at all, whatever was there before.
+        page.fill(0);
+    }
     if record.rmgr == RmgrId::XLOG && record.op() == XLOG_FPI_FOR_HINT {
         return Ok(()); // full_page_writes was off: the hint is lost, which hints may be
     }

@@ -11,10 +11,12 @@ use types::{BLOCK_SIZE, BlockNumber, Fork, Key, Lsn, Page, RelFork, RelTag, Slru
 use wal::Record;
 
 const CX: RedoContext = RedoContext { major: 15, checksums: true };
+const XLOG: u8 = 0;
 const HEAP: u8 = 10;
 const HEAP2: u8 = 9;
 const STANDBY: u8 = 8;
 const HASH: u8 = 12;
+const FPI_FOR_HINT: u8 = 0xA0;
 const INSERT: u8 = 0x00;
 const INSERT_INIT: u8 = 0x80;
 
@@ -72,6 +74,27 @@ fn a_record_that_begins_a_page_ignores_what_was_there() {
     let mut page = Page::from_slice(&[0xFF; BLOCK_SIZE]).unwrap();
     run(&insert(INSERT_INIT, 1, 0), key(Fork::Main, 3), &mut page, 100).unwrap();
     assert_eq!(page, one_tuple());
+}
+
+/// Found by fuzzing: an insertion whose reference says that it begins the page, while its type says that it does not.
+/// The store keeps nothing older for such a page, so what was there must not matter.
+#[test]
+fn a_record_that_only_says_it_begins_a_page_finds_none() {
+    let mut target = block(0, 3, &[1, 0, 0, 0, 24, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    target.will_init = true;
+    let bytes = record(HEAP, INSERT, &[target], &[2, 0, 0]);
+    let error = run(&bytes, key(Fork::Main, 3), &mut one_tuple(), 200).unwrap_err();
+    assert!(matches!(error, RedoError::Malformed { .. }), "{error}");
+}
+
+/// Found by fuzzing: a hint's record without its image, whose reference says that it begins the page.
+#[test]
+fn a_lost_hint_that_begins_a_page_leaves_none() {
+    let mut target = block(0, 3, &[]);
+    target.will_init = true;
+    let mut page = one_tuple();
+    run(&record(XLOG, FPI_FOR_HINT, &[target], &[]), key(Fork::Main, 3), &mut page, 200).unwrap();
+    assert_eq!(page, Page::zeroed());
 }
 
 #[test]
@@ -171,7 +194,7 @@ proptest! {
     fn no_record_and_page_make_redo_panic(
         rmgr in prop_oneof![Just(1u8), Just(2), Just(3), Just(6), Just(9), Just(10), Just(11), Just(12), Just(13), Just(14), Just(15), Just(16), Just(17), Just(18), Just(20), any::<u8>()],
         info in any::<u8>(),
-        ids in prop::collection::vec((0u8..5, any::<bool>(), any_data()), 0..4),
+        ids in prop::collection::btree_map(0u8..5, (any::<bool>(), any_data()), 0..4),
         main in any_data(),
         page in any_page(),
         fork in 0u8..4,
@@ -180,7 +203,7 @@ proptest! {
         let blocks: Vec<_> = ids
             .iter()
             .enumerate()
-            .map(|(n, (id, will_init, data))| {
+            .map(|(n, (id, (will_init, data)))| {
                 Block { id: *id, fork: if n == 0 { fork } else { 0 }, will_init: *will_init, image: None, block: n as u32, data }
             })
             .collect();

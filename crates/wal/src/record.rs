@@ -210,6 +210,7 @@ impl<'a> Record<'a> {
         let mut lens = Lengths::new();
         let mut main_len = 0usize;
         let mut last_rel = None;
+        let mut last_id = None;
         while cursor.left() > lens.total + main_len {
             match cursor.u8()? {
                 ID_DATA_SHORT => {
@@ -222,7 +223,8 @@ impl<'a> Record<'a> {
                 }
                 ID_ORIGIN => self.origin = cursor.u16()?,
                 ID_TOPLEVEL_XID => self.toplevel_xid = Some(Xid::new(cursor.u32()?)),
-                id if id <= MAX_BLOCK_ID => {
+                id if id <= MAX_BLOCK_ID && last_id.is_none_or(|last| last < id) => {
+                    last_id = Some(id);
                     let (block, image_len, data_len) = decode_block_header(cursor, id, &mut last_rel)?;
                     lens.push(image_len, data_len)?;
                     self.push_block(block);

@@ -386,6 +386,18 @@ fn test_state() -> types::ClusterState {
     state
 }
 
+/// Found by fuzzing: whichever of two references with one number was found first would have been the one applied.
+#[test]
+fn references_are_numbered_upwards() {
+    let mut bytes = with_blocks(RmgrId::HEAP, 0, &[3, 4], &[1]);
+    assert!(Record::decode(lsn(START), &bytes).is_ok());
+    for number in [0, 1] {
+        bytes[24] = 1;
+        bytes[24 + 20] = number;
+        assert!(Record::decode(lsn(START), &bytes).is_err(), "1, {number}");
+    }
+}
+
 proptest! {
     #[test]
     fn random_bytes_are_refused_or_read_but_never_panic(

@@ -5,6 +5,7 @@
 mod bench;
 mod cargo;
 mod ci;
+mod fuzz;
 mod openapi;
 mod oracle;
 mod tidy;
@@ -19,6 +20,7 @@ cargo xtask <word>
   test        all tests, those of the whole system one after the other
   bench quick the figures of the README, against stock Postgres; builds for release
   oracle ..   judges redo by stock Postgres over its own test suites; `cargo xtask oracle help` has the options
+  fuzz [SECONDS [TARGET ..]]  every fuzz target for that long; 60 unless given
   openapi     write crates/api/openapi.json from the code
   help        this text
 ";
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         (Some("test"), None) => ci::test(),
         (Some("bench"), Some("quick")) => bench::quick(),
         (Some("oracle"), Some(_)) => oracle::oracle(args.get(1..).unwrap_or_default()),
+        (Some("fuzz"), _) => fuzz::fuzz(args.get(1..).unwrap_or_default()),
         (Some("openapi"), None) => openapi::openapi(),
         (None | Some("help" | "--help" | "-h"), None) => {
             print!("{HELP}");

@@ -20,5 +20,6 @@ mod gin;
 pub mod inject;
 pub mod replay;
 pub mod results;
+pub mod seeds;
 pub mod server;
 pub mod suites;

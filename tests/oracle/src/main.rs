@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use oracle::files;
 use oracle::inject::Injection;
 use oracle::replay::{Images, Judge, replay_before};
 use oracle::results::{self, Run};
 use oracle::server::{Postgres, SETTINGS, record};
 use oracle::suites::{Plan, Suite};
+use oracle::{files, seeds};
 
 const HELP: &str = "\
 oracle <judge> [options]
@@ -23,6 +23,7 @@ oracle <judge> [options]
   --seed N       their random numbers; 1 unless given
   --inject TYPE  flip one bit in what redo makes of the first record of that type, such as 'Heap 00', or of
                  each type with 'all'; the judge must then fail
+  --seeds write  also write inputs for the fuzz targets to target/fuzz-seeds
 ";
 
 struct Options {
@@ -30,6 +31,7 @@ struct Options {
     suites: Vec<Suite>,
     plan: Plan,
     inject: Option<Option<String>>,
+    seeds: bool,
 }
 
 fn main() -> ExitCode {
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
 
 fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
     let plan = Plan { seconds: 60, seed: 1 };
-    let mut options = Options { major: 15, suites: vec![Suite::Core], plan, inject: None };
+    let mut options = Options { major: 15, suites: vec![Suite::Core], plan, inject: None, seeds: false };
     while let Some(name) = args.next() {
         let value = args.next()?;
         match name.as_str() {
@@ -69,6 +71,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
                     .map(|word| Suite::ALL.into_iter().find(|suite| suite.name() == word))
                     .collect::<Option<_>>()?;
             }
+            "--seeds" => options.seeds = value == "write",
             "--inject" => options.inject = Some((value != "all").then_some(value)),
             _ => return None,
         }
@@ -125,6 +128,9 @@ fn judged(name: &'static str, judge: &mut dyn Judge, suite: Suite, options: &Opt
         compared.mismatches.len(),
         begun.elapsed().as_secs()
     );
+    if options.seeds {
+        println!("{} inputs for fuzzing", seeds::write(&recorded.after, &replayed));
+    }
     if injection.is_none() {
         results::keep(&run, &replayed, &compared);
     }
