@@ -143,6 +143,7 @@ impl Branch {
         let last = self.timelines().last().copied();
         let mut end = from;
         if let Some((timeline, begin)) = last {
+            core.wal.settle(&self.id, timeline, from)?;
             end = core.wal.extent(&self.id, timeline)?.unwrap_or(begin).max(begin).max(from);
         }
         for (timeline, begin, upto) in self.spans(from, end) {

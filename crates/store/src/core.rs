@@ -13,16 +13,18 @@ use wal::{ControlFile, WalFormat};
 
 use crate::answer::StoreOptions;
 use crate::branch::Branch;
+use crate::disk::Disk;
 use crate::error::{Result, StoreError};
 use crate::flush::FlushQueue;
 use crate::layer::{self, BlockCache};
 use crate::manifest::{BranchEntry, ManifestStore};
-use crate::object::ObjectStore;
+use crate::object::{Local, ObjectStore};
 use crate::wal_files::WalFiles;
 
 /// What all branches of an open project share.
 pub(crate) struct Core {
     pub(crate) dir: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) manifests: ManifestStore,
@@ -42,7 +44,12 @@ pub(crate) struct Core {
 
 impl Core {
     /// Opens a project whose directory is locked: takes the manifest over and removes what it does not list.
-    pub(crate) fn open(dir: &Path, objects: Arc<dyn ObjectStore>, options: StoreOptions) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Self> {
+        let objects: Arc<dyn ObjectStore> = Arc::new(Local::new(dir, disk.clone())?);
+        // Directories that a killed process made may not be durable yet.
+        for dir in [dir.parent().unwrap_or(dir), dir] {
+            disk.sync(dir).map_err(StoreError::io(dir))?;
+        }
         let manifests = ManifestStore::open(objects.clone())?;
         let manifest = manifests.get();
         let control_template = manifest.control_template()?;
@@ -50,9 +57,10 @@ impl Core {
         let format = manifest.wal_format();
         let core = Self {
             dir: dir.to_owned(),
+            disk: disk.clone(),
             objects,
             cache: Arc::new(BlockCache::new(options.cache_bytes)),
-            wal: WalFiles::new(dir, format.segment_bytes),
+            wal: WalFiles::new(dir, format.segment_bytes, disk.clone()),
             format,
             redo: RedoContext {
                 major: format.major,
@@ -84,7 +92,7 @@ impl Core {
         for entry in entries {
             let entry = entry.map_err(StoreError::io(&wal))?;
             if entry.file_name().to_str().is_none_or(|name| !listed.contains_key(name)) {
-                fs::remove_dir_all(entry.path()).map_err(StoreError::io(entry.path()))?;
+                self.disk.remove_tree(&entry.path()).map_err(StoreError::io(entry.path()))?;
             }
         }
         Ok(())

@@ -120,7 +120,7 @@ fn flush_one(core: &Core, branch: &Branch) -> Result<bool> {
     let Some(table) = branch.view.read().frozen.front().cloned() else { return Ok(false) };
     let id = core.take_layer_id();
     let path = core.dir.join("tmp").join(format!("layer-{id}"));
-    let mut writer = LayerWriter::create(&path)?;
+    let mut writer = LayerWriter::create(core.disk.clone(), &path)?;
     table.write(&mut writer)?;
     let path = writer.finish(&table.waypoints)?;
     let name = layer::object_name(id);

@@ -10,6 +10,9 @@ mod append;
 mod branch;
 mod cluster_read;
 mod core;
+#[cfg(test)]
+mod crash;
+mod disk;
 mod error;
 mod flush;
 mod import;

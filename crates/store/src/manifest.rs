@@ -132,6 +132,21 @@ fn highest(objects: &dyn ObjectStore) -> Result<Option<u64>> {
     Ok(objects.list("manifest/")?.iter().filter_map(|name| sequence_of(name)).max())
 }
 
+/// The highest manifest and its bytes.
+fn newest(objects: &dyn ObjectStore) -> Result<(u64, Vec<u8>)> {
+    let missing = || StoreError::corrupt("manifest", 0, "the project has no manifest");
+    let mut tried = None;
+    loop {
+        let sequence = highest(objects)?.ok_or_else(missing)?;
+        match objects.get(&object_name(sequence))? {
+            Some(bytes) => return Ok((sequence, bytes)),
+            // Its writer put the next one and deleted it after we had listed it.
+            None if tried != Some(sequence) => tried = Some(sequence),
+            None => return Err(missing()),
+        }
+    }
+}
+
 struct Current {
     sequence: u64,
     manifest: Manifest,
@@ -153,12 +168,10 @@ impl ManifestStore {
         Ok(Self { objects, current: Mutex::new(Current { sequence: 1, manifest }) })
     }
 
-    /// Reads the highest manifest and takes over under a new epoch.
+    /// Reads the highest manifest and takes over under a new epoch. Older ones go.
     pub(crate) fn open(objects: Arc<dyn ObjectStore>) -> Result<Self> {
-        let missing = || StoreError::corrupt("manifest", 0, "the project has no manifest");
-        let sequence = highest(&*objects)?.ok_or_else(missing)?;
+        let (sequence, bytes) = newest(&*objects)?;
         let name = object_name(sequence);
-        let bytes = objects.get(&name)?.ok_or_else(missing)?;
         let manifest: Manifest = serde_json::from_slice(&bytes)
             .map_err(|error| StoreError::corrupt(&*name, error.column() as u64, error.to_string()))?;
         if manifest.format != FORMAT_VERSION {
@@ -170,6 +183,12 @@ impl ManifestStore {
             manifest.epoch += 1;
             Ok(())
         })?;
+        // A crash may have come before the deletion of the one before, a power failure may have undone it.
+        for name in store.objects.list("manifest/")? {
+            if sequence_of(&name).is_some_and(|found| found <= sequence) {
+                store.objects.delete(&name)?;
+            }
+        }
         Ok(store)
     }
 

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use types::{BlockNumber, Fork, Key, Lsn, RelFork, RelTag, SlruKind};
 
 use crate::branch::Branch;
+use crate::disk::System;
 use crate::layer::{BlockCache, Layer, LayerWriter, object_name};
 use crate::manifest::{BranchEntry, Position};
 use crate::memtable::Memtable;
@@ -100,7 +101,7 @@ impl Real {
         let mut view = self.branches[branch].view.write();
         let Some(table) = view.frozen.pop_front() else { return };
         self.layers += 1;
-        let mut writer = LayerWriter::create(&self.dir.path().join("layer")).unwrap();
+        let mut writer = LayerWriter::create(Arc::new(System), &self.dir.path().join("layer")).unwrap();
         table.write(&mut writer).unwrap();
         let file = writer.finish(&[]).unwrap();
         self.objects.put_file_if_absent(&object_name(self.layers), &file).unwrap();

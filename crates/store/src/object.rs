@@ -15,7 +15,7 @@ pub(crate) mod memory;
 
 use std::path::Path;
 
-pub(crate) use local::{Local, sync_dir};
+pub(crate) use local::Local;
 
 use crate::error::Result;
 

@@ -18,6 +18,7 @@ use crate::answer::{
 use crate::branch::Branch;
 use crate::cluster_read;
 use crate::core::Core;
+use crate::disk::{Disk, System};
 use crate::error::{Result, StoreError};
 use crate::flush;
 use crate::import::Source;
@@ -64,17 +65,25 @@ impl Project {
     /// # Errors
     /// As `create`.
     pub fn create_with(dir: &Path, import: &ClusterImport, options: StoreOptions) -> Result<Self> {
+        Self::create_on(Arc::new(System), dir, import, options)
+    }
+
+    pub(crate) fn create_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        import: &ClusterImport,
+        options: StoreOptions,
+    ) -> Result<Self> {
         let source = Source::open(&import.data_dir)?;
-        fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
+        disk.make_dirs(dir).map_err(StoreError::io(dir))?;
         let lock = lock(dir)?;
-        let objects: Arc<dyn ObjectStore> = Arc::new(Local::new(dir)?);
+        let objects: Arc<dyn ObjectStore> = Arc::new(Local::new(dir, disk.clone())?);
         if let Some(sequence) = objects.list("manifest/")?.len().checked_sub(1) {
             return Err(StoreError::Superseded { sequence: sequence as u64 + 1 });
         }
-        import_cluster(dir, &*objects, &source, &import.root).and_then(|manifest| {
-            ManifestStore::create(objects.clone(), manifest)?;
-            Self::start(dir, objects, options, lock)
-        })
+        let manifest = import_cluster(dir, &disk, &*objects, &source, &import.root)?;
+        ManifestStore::create(objects, manifest)?;
+        Self::start(disk, dir, options, lock)
     }
 
     /// Opens the project in `dir`. Everything acknowledged before a crash is there.
@@ -90,16 +99,19 @@ impl Project {
     /// # Errors
     /// As `open`.
     pub fn open_with(dir: &Path, options: StoreOptions) -> Result<Self> {
+        Self::open_on(Arc::new(System), dir, options)
+    }
+
+    pub(crate) fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: StoreOptions) -> Result<Self> {
         if !dir.join("manifest").is_dir() {
             return Err(StoreError::corrupt(dir.display().to_string(), 0, "holds no project"));
         }
         let lock = lock(dir)?;
-        let objects: Arc<dyn ObjectStore> = Arc::new(Local::new(dir)?);
-        Self::start(dir, objects, options, lock)
+        Self::start(disk, dir, options, lock)
     }
 
-    fn start(dir: &Path, objects: Arc<dyn ObjectStore>, options: StoreOptions, lock: File) -> Result<Self> {
-        let core = Arc::new(Core::open(dir, objects, options)?);
+    fn start(disk: Arc<dyn Disk>, dir: &Path, options: StoreOptions, lock: File) -> Result<Self> {
+        let core = Arc::new(Core::open(dir, disk, options)?);
         let for_thread = core.clone();
         let flusher = std::thread::Builder::new()
             .name("store-flush".to_owned())
@@ -169,11 +181,7 @@ impl Project {
         for layer in entry.layers {
             core.objects.delete(&object_name(layer))?;
         }
-        let wal = core.wal.branch_dir(id);
-        if wal.is_dir() {
-            fs::remove_dir_all(&wal).map_err(StoreError::io(&wal))?;
-        }
-        Ok(())
+        core.wal.remove_branch(id)
     }
 
     /// Every branch, by name.
@@ -383,6 +391,7 @@ fn lock(dir: &Path) -> Result<File> {
 /// Writes the first layer and the WAL it ends with; gives the manifest that will list them.
 fn import_cluster(
     dir: &Path,
+    disk: &Arc<dyn Disk>,
     objects: &dyn ObjectStore,
     source: &Source,
     root: &BranchId,
@@ -390,14 +399,11 @@ fn import_cluster(
     const LAYER: u64 = 1;
     let state = source.control.cluster_state()?;
     let name = object_name(LAYER);
-    let wal_files = WalFiles::new(dir, source.control.segment_bytes);
+    let wal_files = WalFiles::new(dir, source.control.segment_bytes, disk.clone());
     // Left by an attempt that did not reach the manifest.
     objects.delete(&name)?;
-    let wal_dir = wal_files.branch_dir(root);
-    if wal_dir.is_dir() {
-        fs::remove_dir_all(&wal_dir).map_err(StoreError::io(&wal_dir))?;
-    }
-    let mut layer = LayerWriter::create(&dir.join("tmp").join("import"))?;
+    wal_files.remove_branch(root)?;
+    let mut layer = LayerWriter::create(disk.clone(), &dir.join("tmp").join("import"))?;
     source.write(&mut layer, state.lsn)?;
     let path = layer.finish(std::slice::from_ref(&state))?;
     if objects.put_file_if_absent(&name, &path)? == Put::Taken {

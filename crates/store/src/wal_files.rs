@@ -7,26 +7,28 @@
 //!
 //! Not here: which timeline owns which bytes (`branch`), what they mean (`ingest`).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use types::{BranchId, Lsn, TimelineId};
 
+use crate::disk::Disk;
 use crate::error::{Result, StoreError};
-use crate::object::sync_dir;
 
 /// The WAL directory of a project.
 pub(crate) struct WalFiles {
     root: PathBuf,
     segment_bytes: u64,
+    disk: Arc<dyn Disk>,
 }
 
 impl WalFiles {
     /// WAL below `project`, in segments of that size.
-    pub(crate) fn new(project: &Path, segment_bytes: u64) -> Self {
-        Self { root: project.join("wal"), segment_bytes }
+    pub(crate) fn new(project: &Path, segment_bytes: u64, disk: Arc<dyn Disk>) -> Self {
+        Self { root: project.join("wal"), segment_bytes, disk }
     }
 
     /// The directory of a branch's WAL; may not exist.
@@ -64,38 +66,41 @@ impl WalFiles {
             let room = usize::try_from(self.segment_bytes - offset).unwrap_or(usize::MAX);
             let (piece, rest) = bytes.split_at(room.min(bytes.len()));
             let path = self.segment_path(branch, timeline, at.segment(self.segment_bytes));
-            let file = self.open_for_write(&path)?;
-            file.write_all_at(piece, offset)
-                .and_then(|()| file.sync_data())
-                .map_err(StoreError::io(&path))?;
+            self.write_piece(&path, offset, piece).map_err(StoreError::io(&path))?;
             at = at.advanced(piece.len() as u64);
             bytes = rest;
         }
         Ok(())
     }
 
-    fn open_for_write(&self, path: &Path) -> Result<File> {
-        match OpenOptions::new().write(true).open(path) {
-            Ok(file) => return Ok(file),
+    fn write_piece(&self, file: &Path, offset: u64, piece: &[u8]) -> io::Result<()> {
+        match self.disk.write_durably(file, offset, piece) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(StoreError::io(path)(error)),
+            outcome => return outcome,
         }
-        let dir = path.parent().unwrap_or(&self.root);
-        if !dir.is_dir() {
-            fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
-            let project = self.root.parent().unwrap_or(&self.root);
-            for dir in dir.ancestors().take_while(|dir| dir.starts_with(project)) {
-                sync_dir(dir)?;
-            }
+        let dir = file.parent().unwrap_or(&self.root);
+        self.disk.make_dirs(dir)?;
+        self.disk.create(file)?;
+        self.disk.sync(dir)?;
+        self.disk.write_durably(file, offset, piece)
+    }
+
+    /// Makes what a process that was killed wrote of a timeline, from `from` on, as durable as if it had lived.
+    pub(crate) fn settle(&self, branch: &BranchId, timeline: TimelineId, from: Lsn) -> Result<()> {
+        let written = self.segments(branch, timeline)?.into_iter();
+        let written = written.filter(|&segment| segment >= from.segment(self.segment_bytes));
+        let files = written.map(|segment| self.segment_path(branch, timeline, segment));
+        let dirs = [self.timeline_dir(branch, timeline), self.branch_dir(branch), self.root.clone()];
+        for path in files.chain(dirs.into_iter().filter(|dir| dir.is_dir())) {
+            self.disk.sync(&path).map_err(StoreError::io(&path))?;
         }
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(StoreError::io(path))?;
-        sync_dir(dir)?;
-        Ok(file)
+        Ok(())
+    }
+
+    /// Removes everything a branch holds.
+    pub(crate) fn remove_branch(&self, branch: &BranchId) -> Result<()> {
+        let dir = self.branch_dir(branch);
+        self.disk.remove_tree(&dir).map_err(StoreError::io(&dir))
     }
 
     /// Fills `out` with the bytes at `at`; what is not held is zeros.
@@ -149,14 +154,13 @@ impl WalFiles {
         for found in self.segments(branch, timeline)?.into_iter().filter(|&found| found >= segment).rev() {
             let path = self.segment_path(branch, timeline, found);
             if found > segment || keep == 0 {
-                fs::remove_file(&path).map_err(StoreError::io(&path))?;
+                self.disk.remove_file(&path).map_err(StoreError::io(&path))?;
                 continue;
             }
             let cut = || -> io::Result<()> {
-                let file = OpenOptions::new().write(true).open(&path)?;
-                if file.metadata()?.len() > keep {
-                    file.set_len(keep)?;
-                    file.sync_all()?;
+                if fs::metadata(&path)?.len() > keep {
+                    self.disk.set_len(&path, keep)?;
+                    self.disk.sync(&path)?;
                 }
                 Ok(())
             };
@@ -209,6 +213,7 @@ fn segment_number(name: &str, segment_bytes: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::System;
 
     const SEGMENT: u64 = 1 << 20;
 
@@ -228,7 +233,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_the_rest_is_zeros() {
         let dir = tempfile::tempdir().unwrap();
-        let files = WalFiles::new(dir.path(), SEGMENT);
+        let files = WalFiles::new(dir.path(), SEGMENT, Arc::new(System));
         let (branch, timeline) = ("b".parse().unwrap(), TimelineId::new(1));
         assert_eq!(files.extent(&branch, timeline).unwrap(), None);
         let begin = at(5 * SEGMENT - 10);
@@ -244,7 +249,7 @@ mod tests {
     #[test]
     fn truncation_forgets_everything_after() {
         let dir = tempfile::tempdir().unwrap();
-        let files = WalFiles::new(dir.path(), SEGMENT);
+        let files = WalFiles::new(dir.path(), SEGMENT, Arc::new(System));
         let (branch, timeline) = ("b".parse().unwrap(), TimelineId::new(1));
         files.write(&branch, timeline, at(5 * SEGMENT), &[7; 3 << 20]).unwrap();
         files.truncate(&branch, timeline, at(6 * SEGMENT + 9)).unwrap();

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use types::{BlockNumber, Fork, Key, Lsn, RelFork, RelTag};
 
 use super::{BlockCache, Layer, LayerWriter, object_name};
+use crate::disk::System;
 use crate::error::{Result, StoreError};
 use crate::object::ObjectStore;
 use crate::object::memory::Memory;
@@ -25,7 +26,7 @@ fn at(raw: u64) -> Lsn {
 type Row = (Key, Lsn, Kind, Vec<u8>);
 
 fn write(rows: &[Row], dir: &Path) -> Arc<Memory> {
-    let mut writer = LayerWriter::create(&dir.join("layer")).unwrap();
+    let mut writer = LayerWriter::create(Arc::new(System), &dir.join("layer")).unwrap();
     for (key, lsn, kind, bytes) in rows {
         let place = writer.put(bytes).unwrap();
         writer.add(key, *lsn, (*kind, 0), Some(place)).unwrap();
@@ -145,7 +146,7 @@ fn every_flipped_byte_and_every_cut_is_noticed() {
 #[test]
 fn a_record_shared_by_many_pages_is_stored_once() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = LayerWriter::create(&dir.path().join("layer")).unwrap();
+    let mut writer = LayerWriter::create(Arc::new(System), &dir.path().join("layer")).unwrap();
     // Bytes that do not compress.
     let mut state = 1u32;
     let noise: Vec<u8> = std::iter::repeat_with(|| {

@@ -1,18 +1,20 @@
 //! Writes a layer file in one pass, holding one data block and one index block.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use types::{ClusterState, Key, KeyBytes, Lsn};
 
 use super::format::{BLOCK_BYTES, ENTRY_BYTES, Entry, Footer, TOP_BYTES, frame};
+use crate::disk::Disk;
 use crate::error::{Result, StoreError};
 use crate::value::Kind;
 use crate::waypoint;
 
 /// Entries of one index block.
 const INDEX_ENTRIES: usize = BLOCK_BYTES / ENTRY_BYTES;
+/// Bytes collected before they are written.
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// Where a value was put in the file being written.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +34,11 @@ struct Pending {
 
 /// A layer file being written. Removed when dropped unfinished.
 pub(crate) struct LayerWriter {
-    file: BufWriter<File>,
+    disk: Arc<dyn Disk>,
     path: PathBuf,
+    /// The end of the file that is not written yet.
+    buffer: Vec<u8>,
+    /// Length of the file, `buffer` included.
     at: u64,
     data: Vec<u8>,
     blocks: Vec<(u64, u32)>,
@@ -47,14 +52,15 @@ pub(crate) struct LayerWriter {
 
 impl LayerWriter {
     /// Begins a layer in the file `path`.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(StoreError::io(parent))?;
+            disk.make_dirs(parent).map_err(StoreError::io(parent))?;
         }
-        let file = File::create(path).map_err(StoreError::io(path))?;
+        disk.create(path).map_err(StoreError::io(path))?;
         Ok(Self {
-            file: BufWriter::with_capacity(1 << 20, file),
+            disk,
             path: path.to_owned(),
+            buffer: Vec::with_capacity(BUFFER_BYTES),
             at: 0,
             data: Vec::with_capacity(2 * BLOCK_BYTES),
             blocks: Vec::new(),
@@ -97,11 +103,26 @@ impl LayerWriter {
         Ok(())
     }
 
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.buffer.len() + bytes.len() > BUFFER_BYTES {
+            self.write_buffer()?;
+        }
+        self.buffer.extend(bytes);
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn write_buffer(&mut self) -> Result<()> {
+        let from = self.at - self.buffer.len() as u64;
+        self.disk.write_at(&self.path, from, &self.buffer).map_err(StoreError::io(&self.path))?;
+        self.buffer.clear();
+        Ok(())
+    }
+
     fn write_frame(&mut self, raw: &[u8]) -> Result<(u64, u32)> {
         let at = self.at;
         let bytes = frame(at, raw)?;
-        self.file.write_all(&bytes).map_err(StoreError::io(&self.path))?;
-        self.at += bytes.len() as u64;
+        self.append(&bytes)?;
         let len = u32::try_from(bytes.len())
             .map_err(|_| StoreError::corrupt("a layer being written", at, "block over 4 GiB"))?;
         Ok((at, len))
@@ -159,12 +180,9 @@ impl LayerWriter {
             key_last: self.last.map_or([0; Key::ENCODED_LEN], |(key, _)| key),
         };
         let bytes = footer.encode(self.at + Footer::BYTES as u64);
-        let sync = |file: &mut BufWriter<File>| {
-            file.write_all(&bytes)?;
-            file.flush()?;
-            file.get_ref().sync_all()
-        };
-        sync(&mut self.file).map_err(StoreError::io(&self.path))?;
+        self.append(&bytes)?;
+        self.write_buffer()?;
+        self.disk.sync(&self.path).map_err(StoreError::io(&self.path))?;
         self.finished = true;
         Ok(self.path.clone())
     }
@@ -174,7 +192,7 @@ impl Drop for LayerWriter {
     fn drop(&mut self) {
         if !self.finished {
             // Nothing refers to it; if it stays, the next open removes it.
-            let _ = fs::remove_file(&self.path);
+            let _ = self.disk.remove_file(&self.path);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::memory::{Faulty, Memory};
 use super::{Local, ObjectStore, Put};
+use crate::disk::System;
 
 fn suite(store: &dyn ObjectStore) {
     assert_eq!(store.get("a/1").unwrap(), None);
@@ -52,13 +53,13 @@ fn a_wrapper_that_does_not_fail_keeps_the_contract() {
 fn files_keep_the_contract() {
     // On the same file system as the objects, as layers are written in the project's own `tmp`.
     let dir = tempfile::tempdir().unwrap();
-    suite(&Local::new(dir.path()).unwrap());
+    suite(&Local::new(dir.path(), Arc::new(System)).unwrap());
 }
 
 #[test]
 fn of_many_puts_of_one_name_exactly_one_wins() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Local::new(dir.path()).unwrap();
+    let store = Local::new(dir.path(), Arc::new(System)).unwrap();
     let wins: usize = std::thread::scope(|scope| {
         let put = |byte: u8| {
             let store = &store;

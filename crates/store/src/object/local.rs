@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::{ObjectStore, Put};
+use crate::disk::Disk;
 use crate::error::{Result, StoreError};
 
 /// Open files kept for reading.
@@ -22,21 +23,23 @@ const OPEN_FILES_MAX: usize = 128;
 /// Objects as files below a directory.
 pub(crate) struct Local {
     root: PathBuf,
+    disk: Arc<dyn Disk>,
     next_temporary: AtomicU64,
     open: Mutex<HashMap<String, Arc<File>>>,
 }
 
 impl Local {
     /// Objects below `root`, which is created; leftovers of a crash are removed.
-    pub(crate) fn new(root: &Path) -> Result<Self> {
+    pub(crate) fn new(root: &Path, disk: Arc<dyn Disk>) -> Result<Self> {
         let tmp = root.join("tmp");
-        fs::create_dir_all(&tmp).map_err(StoreError::io(&tmp))?;
+        disk.make_dirs(&tmp).map_err(StoreError::io(&tmp))?;
         for entry in fs::read_dir(&tmp).map_err(StoreError::io(&tmp))? {
             let path = entry.map_err(StoreError::io(&tmp))?.path();
-            fs::remove_file(&path).map_err(StoreError::io(&path))?;
+            disk.remove_file(&path).map_err(StoreError::io(&path))?;
         }
         Ok(Self {
             root: root.to_owned(),
+            disk,
             next_temporary: AtomicU64::new(0),
             open: Mutex::new(HashMap::new()),
         })
@@ -63,26 +66,18 @@ impl Local {
     fn publish(&self, name: &str, from: &Path) -> Result<Put> {
         let path = self.path(name);
         let parent = path.parent().unwrap_or(&self.root);
-        if !parent.is_dir() {
-            fs::create_dir_all(parent).map_err(StoreError::io(parent))?;
-            sync_dir(&self.root)?;
-        }
-        let outcome = match fs::hard_link(from, &path) {
+        self.disk.make_dirs(parent).map_err(StoreError::io(parent))?;
+        let outcome = match self.disk.link(from, &path) {
             Ok(()) => {
-                sync_dir(parent)?;
+                self.disk.sync(parent).map_err(StoreError::io(parent))?;
                 Put::Stored
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Put::Taken,
             Err(error) => return Err(StoreError::io(&path)(error)),
         };
-        fs::remove_file(from).map_err(StoreError::io(from))?;
+        self.disk.remove_file(from).map_err(StoreError::io(from))?;
         Ok(outcome)
     }
-}
-
-/// Makes names created in or removed from `dir` durable.
-pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io(dir))
 }
 
 impl ObjectStore for Local {
@@ -123,20 +118,20 @@ impl ObjectStore for Local {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         let temporary = self.root.join("tmp").join(format!("object-{number}"));
         let write = || -> io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()
+            self.disk.create(&temporary)?;
+            self.disk.write_at(&temporary, 0, bytes)?;
+            self.disk.sync(&temporary)
         };
         if let Err(error) = write() {
             // The temporary file is worthless; if it cannot be removed the next open does it.
-            let _ = fs::remove_file(&temporary);
+            let _ = self.disk.remove_file(&temporary);
             return Err(StoreError::io(self.path(name))(error));
         }
         self.publish(name, &temporary)
     }
 
     fn put_file_if_absent(&self, name: &str, file: &Path) -> Result<Put> {
-        File::open(file).and_then(|file| file.sync_all()).map_err(StoreError::io(file))?;
+        self.disk.sync(file).map_err(StoreError::io(file))?;
         self.publish(name, file)
     }
 
@@ -164,7 +159,7 @@ impl ObjectStore for Local {
     fn delete(&self, name: &str) -> Result<()> {
         self.open.lock().remove(name);
         let path = self.path(name);
-        match fs::remove_file(&path) {
+        match self.disk.remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io(&path)(error)),
             _ => Ok(()),
         }

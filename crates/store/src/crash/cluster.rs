@@ -1,0 +1,181 @@
+//! The smallest cluster that can be imported, and WAL whose every record replaces one page.
+//!
+//! A page's value is a number in its content, so that what a page must hold at an LSN can be told without redo.
+
+use std::fs;
+use std::path::Path;
+
+use types::{BLOCK_SIZE, BlockNumber, BranchId, Fork, Lsn, RelFork, RelTag, TimelineId};
+use wal::WalFormat;
+
+use crate::project::Project;
+use crate::wal_files::segment_name;
+
+pub(super) const SEGMENT: u64 = 1 << 20;
+const WAL_PAGE: u64 = 8192;
+const SYSTEM_ID: u64 = 7;
+/// The shutdown checkpoint: close to a segment's end, so that little WAL crosses into the next.
+const CHECKPOINT: u64 = 3 * SEGMENT - 3 * WAL_PAGE + 24;
+pub(super) const FORMAT: WalFormat = WalFormat { major: 15, segment_bytes: SEGMENT, system_id: SYSTEM_ID };
+const REL: RelFork =
+    RelFork { rel: RelTag { tablespace: 1663, database: 5, relation: 16384 }, fork: Fork::Main };
+/// Bytes of a page before its hole.
+const USED: usize = 64;
+
+/// Where the import ends and everything begins.
+pub(super) fn import_end() -> Lsn {
+    Lsn::from_raw((CHECKPOINT + 24 + 2 + wal::CHECKPOINT_SIZE as u64).next_multiple_of(8)).unwrap()
+}
+
+/// Writes a data directory that was shut down cleanly.
+pub(super) fn write_data_dir(dir: &Path) {
+    for name in ["global", "base/5", "pg_wal"] {
+        fs::create_dir_all(dir.join(name)).unwrap();
+    }
+    fs::write(dir.join("global/pg_control"), control_file()).unwrap();
+    let name = segment_name(TimelineId::new(1), CHECKPOINT / SEGMENT, SEGMENT);
+    fs::write(dir.join("pg_wal").join(name), vec![0; SEGMENT as usize]).unwrap();
+}
+
+fn control_file() -> Vec<u8> {
+    let mut bytes = vec![0; 8192];
+    let mut put = |at: usize, value: u64, len: usize| {
+        bytes[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
+    };
+    put(0, SYSTEM_ID, 8);
+    for (at, value) in [(8, 1300), (12, 202_209_061), (16, 1), (172, 1), (204, 8), (216, 8192)] {
+        put(at, value, 4);
+    }
+    for (at, value) in [(220, 131_072), (224, WAL_PAGE), (228, SEGMENT)] {
+        put(at, value, 4);
+    }
+    put(32, CHECKPOINT, 8);
+    // The checkpoint: redo, timelines, next transaction, object and multixact, oldest transaction and multixact.
+    put(40, CHECKPOINT, 8);
+    for (at, value) in
+        [(48, 1), (52, 1), (64, 800), (72, 16_400), (76, 1), (84, 700), (88, 1), (92, 1), (96, 1)]
+    {
+        put(at, value, 4);
+    }
+    let crc = crc32c::crc32c(&bytes[..288]);
+    bytes[288..292].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// A record: where it ends, which block it replaces, and with what.
+pub(super) type Write = (Lsn, u32, u64);
+
+/// WAL written record by record from a record boundary on.
+#[derive(Clone)]
+pub(super) struct Log {
+    pub(super) timeline: TimelineId,
+    pub(super) from: Lsn,
+    pub(super) bytes: Vec<u8>,
+    pub(super) writes: Vec<Write>,
+    prev: Lsn,
+}
+
+impl Log {
+    /// A log of `timeline` that goes on at `from`, after the record at `prev`.
+    pub(super) fn new(timeline: TimelineId, from: Lsn, prev: Lsn) -> Self {
+        Self { timeline, from, bytes: Vec::new(), writes: Vec::new(), prev }
+    }
+
+    /// The log that the imported cluster goes on with.
+    pub(super) fn imported() -> Self {
+        Self::new(TimelineId::new(1), import_end(), Lsn::from_raw(CHECKPOINT).unwrap())
+    }
+
+    pub(super) fn end(&self) -> Lsn {
+        self.from.advanced(self.bytes.len() as u64)
+    }
+
+    /// The bytes from `at` on.
+    pub(super) fn rest(&self, at: Lsn) -> &[u8] {
+        &self.bytes[at.bytes_since(self.from).unwrap() as usize..]
+    }
+
+    fn page_header(&mut self, remaining: u32) {
+        let at = self.end().raw();
+        let long = at.is_multiple_of(SEGMENT);
+        let flags = u16::from(remaining > 0) | if long { 2 } else { 0 };
+        self.bytes.extend(0xD110u16.to_le_bytes());
+        self.bytes.extend(flags.to_le_bytes());
+        self.bytes.extend(self.timeline.get().to_le_bytes());
+        self.bytes.extend(at.to_le_bytes());
+        self.bytes.extend(remaining.to_le_bytes());
+        self.bytes.extend([0; 4]);
+        if long {
+            self.bytes.extend(SYSTEM_ID.to_le_bytes());
+            self.bytes.extend((SEGMENT as u32).to_le_bytes());
+            self.bytes.extend((WAL_PAGE as u32).to_le_bytes());
+        }
+    }
+
+    /// Appends a record that replaces `block` with a page of `value`; with `whole`, the page has no hole.
+    pub(super) fn write(&mut self, block: u32, value: u64, whole: bool) {
+        if self.end().raw().is_multiple_of(WAL_PAGE) {
+            self.page_header(0);
+        }
+        let start = self.end();
+        let record = record(self.prev, block, &page(value), whole);
+        let mut left = &record[..];
+        while !left.is_empty() {
+            if self.end().raw().is_multiple_of(WAL_PAGE) {
+                self.page_header(left.len() as u32);
+            }
+            let room = (WAL_PAGE - self.end().raw() % WAL_PAGE) as usize;
+            let (now, later) = left.split_at(room.min(left.len()));
+            self.bytes.extend(now);
+            left = later;
+        }
+        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
+        self.prev = start;
+        self.writes.push((self.end(), block, value));
+    }
+}
+
+/// A page that holds `value`, without its LSN.
+fn page(value: u64) -> [u8; BLOCK_SIZE] {
+    let mut page = [0; BLOCK_SIZE];
+    for (at, word) in [(12, USED as u16), (14, 8192), (16, 8192), (18, 8192 | 4)] {
+        page[at..at + 2].copy_from_slice(&word.to_le_bytes());
+    }
+    for at in (24..USED).step_by(8) {
+        page[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    page
+}
+
+/// `XLOG_FPI` of one block.
+fn record(prev: Lsn, block: u32, page: &[u8; BLOCK_SIZE], whole: bool) -> Vec<u8> {
+    let image = if whole { &page[..] } else { &page[..USED] };
+    // Block 0: main fork with an image, no data; image length, hole offset, flags (a hole and "apply").
+    let mut body = vec![0, 0x10, 0, 0];
+    body.extend((image.len() as u16).to_le_bytes());
+    body.extend(if whole { 0u16 } else { USED as u16 }.to_le_bytes());
+    body.push(if whole { 2 } else { 3 });
+    for word in [REL.rel.tablespace, REL.rel.database, REL.rel.relation, block] {
+        body.extend(word.to_le_bytes());
+    }
+    body.extend(image);
+    let mut record = Vec::new();
+    record.extend((24 + body.len() as u32).to_le_bytes());
+    record.extend(0u32.to_le_bytes());
+    record.extend(prev.raw().to_le_bytes());
+    record.extend([0xB0, 0, 0, 0]);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&body), &record);
+    record.extend(crc.to_le_bytes());
+    record.extend(body);
+    record
+}
+
+/// The value that a block holds at `lsn`.
+pub(super) fn value_of(project: &Project, branch: &BranchId, lsn: Lsn, block: u32) -> u64 {
+    let mut out = vec![0; BLOCK_SIZE];
+    project.read_pages(branch, lsn, REL, BlockNumber::new(block), &mut out).unwrap();
+    let values: Vec<u64> =
+        out[24..USED].chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).collect();
+    assert!(values.iter().all(|&value| value == values[0]), "a page in one piece");
+    values[0]
+}
