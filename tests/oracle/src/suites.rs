@@ -179,8 +179,12 @@ fn regress(server: &Server, driver: Driver, inputs: &Inputs, name: &str) -> Outc
     let mut command = clients.as_server_user(&program);
     command.arg("--inputdir").arg(&work).arg("--outputdir").arg(work.join("out"));
     command.arg("--bindir").arg(clients.bin());
-    // The core suite's expected output names its database.
-    let database = if name == "core" { "regression".to_owned() } else { format!("suite_{name}") };
+    // Expected output names the database.
+    let database = match name {
+        "core" => "regression".to_owned(),
+        "isolation" => "isolation_regression".to_owned(),
+        module => format!("suite_{module}"),
+    };
     command.arg(format!("--dbname={database}"));
     command.arg("--host").arg(server.sockets()).args(["--port", server.port(), "--user=postgres"]);
     command.args(inputs.libraries.iter().map(|dir| format!("--dlpath={}", dir.display())));
