@@ -58,7 +58,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
         (NEWROOT, 0) => new_root(step),
         (DEDUP, 0) => deduplicate(step),
         (DELETE, 0) => btree_delete::delete_items(step, 4),
-        (VACUUM, 0) => btree_delete::delete_items(step, 0),
+        (VACUUM, 0) => btree_delete::vacuum(step),
         (MARK_PAGE_HALFDEAD, 0) => btree_delete::half_dead_leaf(step),
         (MARK_PAGE_HALFDEAD, 1) => btree_delete::half_dead_parent(step),
         (UNLINK_PAGE | UNLINK_PAGE_META, 0) => btree_delete::unlinked_page(step),

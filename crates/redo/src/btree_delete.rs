@@ -7,7 +7,7 @@
 //! | record             | main data                                                                          |
 //! |--------------------|------------------------------------------------------------------------------------|
 //! | VACUUM             | deleted 2, updated 2                                                               |
-//! | DELETE             | xid 4, deleted 2, updated 2                                                        |
+//! | DELETE             | xid 4, deleted 2, updated 2, [catalog 1, from 16 on]                               |
 //! | MARK_PAGE_HALFDEAD | parent's item 2, pad 2, leaf 4, left 4, right 4, top parent 4                      |
 //! | UNLINK_PAGE        | left 4, right 4, level 4, pad 4, full xid 8, leaf's left 4, right 4, top parent 4  |
 
@@ -41,6 +41,15 @@ pub(crate) fn delete_items(step: &mut Step<'_, '_>, counts_at: usize) -> Done {
     }
     let mut opaque = Opaque::of(step.page)?;
     opaque.set_flags(opaque.flags() & !HAS_GARBAGE);
+    Ok(())
+}
+
+/// Deletes what no transaction sees; from 18 on the page also forgets the vacuum that split it.
+pub(crate) fn vacuum(step: &mut Step<'_, '_>) -> Done {
+    delete_items(step, 0)?;
+    if step.cx.major >= 18 {
+        Opaque::of(step.page)?.set_cycle_id(0);
+    }
     Ok(())
 }
 

@@ -7,9 +7,9 @@
 use wal::clog::XACTS_PER_PAGE;
 use wal::{ParsedXact, Record, RmgrId};
 
-use crate::Fault;
-use crate::bytes::{Done, array_at_mut, u32_at};
+use crate::bytes::{Done, array_at, array_at_mut, u32_at};
 use crate::page::PageBytes;
+use crate::{Fault, RedoContext};
 
 const ZERO_PAGE: u8 = 0x00;
 const COMMITTED: u8 = 0x01;
@@ -17,30 +17,41 @@ const ABORTED: u8 = 0x02;
 const STATUS_BITS: u8 = 0x03;
 
 /// Applies a record to page `number` of `pg_xact`.
-pub(crate) fn apply(number: u32, page: &mut PageBytes, record: &Record<'_>) -> Done {
+pub(crate) fn apply(cx: &RedoContext, number: u32, page: &mut PageBytes, record: &Record<'_>) -> Done {
     match record.rmgr {
-        RmgrId::CLOG => zero(number, page, record, ZERO_PAGE),
-        RmgrId::XACT => set_status(number, page, record),
+        RmgrId::CLOG => zero(cx, number, page, record),
+        RmgrId::XACT => set_status(cx, number, page, record),
         _ => Err(Fault::Untouched),
     }
 }
 
-/// Zeroes the page, if `record` is of type `op` and names it.
-pub(crate) fn zero(number: u32, page: &mut PageBytes, record: &Record<'_>, op: u8) -> Done {
-    if record.op() != op || u32_at(record.main, 0)? != number {
-        return Err(Fault::Untouched);
-    }
+/// Zeroes the page, if `record` is of type `ZERO_PAGE` and names it.
+pub(crate) fn zero(cx: &RedoContext, number: u32, page: &mut PageBytes, record: &Record<'_>) -> Done {
+    check_zeroed(cx, number, record, ZERO_PAGE)?;
     page.fill(0);
     Ok(())
 }
 
-/// The commit or abort that `record` is.
-pub(crate) fn parse_xact<'r>(record: &Record<'r>) -> Result<ParsedXact<'r>, Fault> {
-    ParsedXact::parse(record).map_err(|_| Fault::Malformed("its parts do not fit"))?.ok_or(Fault::Untouched)
+/// Ok if `record` is of type `op` and names page `number`: in 4 bytes, from 17 on in 8.
+pub(crate) fn check_zeroed(cx: &RedoContext, number: u32, record: &Record<'_>, op: u8) -> Done {
+    if record.op() != op {
+        return Err(Fault::Untouched);
+    }
+    let named = match cx.major {
+        ..17 => u64::from(u32_at(record.main, 0)?),
+        _ => u64::from_le_bytes(array_at(record.main, 0)?),
+    };
+    if named == u64::from(number) { Ok(()) } else { Err(Fault::Untouched) }
 }
 
-fn set_status(number: u32, page: &mut PageBytes, record: &Record<'_>) -> Done {
-    let xact = parse_xact(record)?;
+/// The commit or abort that `record` is.
+pub(crate) fn parse_xact<'r>(cx: &RedoContext, record: &Record<'r>) -> Result<ParsedXact<'r>, Fault> {
+    let parsed = ParsedXact::parse(cx.major, record);
+    parsed.map_err(|_| Fault::Malformed("its parts do not fit"))?.ok_or(Fault::Untouched)
+}
+
+fn set_status(cx: &RedoContext, number: u32, page: &mut PageBytes, record: &Record<'_>) -> Done {
+    let xact = parse_xact(cx, record)?;
     let status = if xact.kind.is_commit() { COMMITTED } else { ABORTED };
     for xid in xact.all_xids() {
         if xid.get() / XACTS_PER_PAGE == number {

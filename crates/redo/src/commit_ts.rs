@@ -8,23 +8,22 @@ use wal::{Record, RmgrId};
 
 use crate::bytes::{Done, put, put_u16};
 use crate::page::PageBytes;
-use crate::{Fault, clog};
+use crate::{Fault, RedoContext, clog};
 
-const ZERO_PAGE: u8 = 0x00;
 /// Bytes of one entry: time 8, origin 2.
 const ENTRY_SIZE: usize = 10;
 
 /// Applies a record to page `number` of `pg_commit_ts`.
-pub(crate) fn apply(number: u32, page: &mut PageBytes, record: &Record<'_>) -> Done {
+pub(crate) fn apply(cx: &RedoContext, number: u32, page: &mut PageBytes, record: &Record<'_>) -> Done {
     match record.rmgr {
-        RmgrId::COMMIT_TS => clog::zero(number, page, record, ZERO_PAGE),
-        RmgrId::XACT => set_times(number, page, record),
+        RmgrId::COMMIT_TS => clog::zero(cx, number, page, record),
+        RmgrId::XACT => set_times(cx, number, page, record),
         _ => Err(Fault::Untouched),
     }
 }
 
-fn set_times(number: u32, page: &mut PageBytes, record: &Record<'_>) -> Done {
-    let xact = clog::parse_xact(record)?;
+fn set_times(cx: &RedoContext, number: u32, page: &mut PageBytes, record: &Record<'_>) -> Done {
+    let xact = clog::parse_xact(cx, record)?;
     if !xact.kind.is_commit() {
         return Err(Fault::Untouched);
     }

@@ -1,8 +1,9 @@
 //! The visibility map: two bits a heap block, all-visible and all-frozen.
 //!
-//! Follows `visibilitymap.c`. Bits are set by HEAP2_VISIBLE, which refers to the map's page. They are cleared by
-//! heap records that only refer to the heap page and carry a flag; the map's page is then found from the heap block,
-//! is changed whatever its LSN, and keeps its LSN. A bit set in error makes queries wrong; a bit cleared in error
+//! Follows `visibilitymap.c` and `heap_xlog_vm_clear` in `heapam.c`. Bits are set by HEAP2_VISIBLE, which refers to the
+//! map's page. They are cleared by heap records with a flag. Minors since 15.19, 16.15, 17.11 and 18.6 refer to the map's
+//! page if a bit was set there; then its LSN counts as that of any page. Otherwise the map's page is found from the
+//! heap block, is changed whatever its LSN, and keeps its LSN. A bit set in error makes queries wrong; a bit cleared in error
 //! only makes them slower.
 
 use types::{BLOCK_SIZE, BlockNumber, Lsn, PAGE_HEADER_SIZE, RelTag};
@@ -46,21 +47,23 @@ impl Place {
     }
 }
 
-/// Applies a record that refers to the map's page: only HEAP2_VISIBLE does, besides images.
+/// Applies a record that refers to the map's page, without an image of it.
 pub(crate) fn apply_referenced(
     block: &BlockRef<'_>,
     page: &mut PageBytes,
     record: &Record<'_>,
     end: Lsn,
 ) -> Done {
-    if record.rmgr != RmgrId::HEAP2 || record.info & OP_MASK != VISIBLE {
+    let sets = record.rmgr == RmgrId::HEAP2 && record.info & OP_MASK == VISIBLE;
+    if !sets && !matches!(record.rmgr, RmgrId::HEAP | RmgrId::HEAP2) {
         return Err(Fault::Unsupported);
     }
-    if page::is_new(page) {
-        page::init(page, 0);
-    }
+    initialise(page);
     if page::lsn(page) >= Some(end) {
         return Ok(());
+    }
+    if !sets {
+        return clear_referenced(block, page, record, end);
     }
     let heap_block = record.block(1).ok_or(Fault::Malformed("no heap block"))?.block;
     let flags = u8_at(record.main, 4)? & ALL_BITS;
@@ -71,6 +74,23 @@ pub(crate) fn apply_referenced(
     let [byte] = bytes::array_at_mut::<1>(page, place.byte)?;
     if *byte >> place.shift & ALL_BITS != flags {
         *byte |= flags << place.shift;
+        page::set_lsn(page, end);
+    }
+    Ok(())
+}
+
+/// Clears the bits of all heap blocks of `record` that are on this page of the map.
+fn clear_referenced(block: &BlockRef<'_>, page: &mut PageBytes, record: &Record<'_>, end: Lsn) -> Done {
+    let mut changed = false;
+    for (heap, bits) in cleared(record)?.into_iter().flatten() {
+        let place = Place::of(heap.block.get());
+        if place.map_block == block.block.get() {
+            let [byte] = bytes::array_at_mut::<1>(page, place.byte)?;
+            changed |= *byte >> place.shift & bits != 0;
+            *byte &= !(bits << place.shift);
+        }
+    }
+    if changed {
         page::set_lsn(page, end);
     }
     Ok(())

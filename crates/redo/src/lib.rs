@@ -35,6 +35,7 @@ mod hash;
 mod hash_page;
 mod heap;
 mod heap2;
+mod heap2_prune;
 mod heap_tuple;
 mod heap_update;
 mod heap_vm;
@@ -57,7 +58,7 @@ use wal::Record;
 /// What redo must know of the cluster besides the record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RedoContext {
-    /// PostgreSQL's major version.
+    /// PostgreSQL's major version: 15 to 18. What differs: `heap2_prune`, statistics in commits.
     pub major: u32,
     /// Data checksums or `wal_log_hints` are on (`XLogHintBitIsNeeded`).
     pub checksums: bool,
@@ -84,10 +85,14 @@ pub fn apply(
 ) -> Result<(), RedoError> {
     let outcome = match *key {
         Key::RelBlock(rel, block) => block::apply(cx, rel, block, page, record, end),
-        Key::SlruBlock(SlruKind::Clog, number) => clog::apply(number, page, record),
-        Key::SlruBlock(SlruKind::MultiXactOffsets, number) => multixact::apply_offsets(number, page, record),
-        Key::SlruBlock(SlruKind::MultiXactMembers, number) => multixact::apply_members(number, page, record),
-        Key::SlruBlock(SlruKind::CommitTs, number) => commit_ts::apply(number, page, record),
+        Key::SlruBlock(SlruKind::Clog, number) => clog::apply(cx, number, page, record),
+        Key::SlruBlock(SlruKind::MultiXactOffsets, number) => {
+            multixact::apply_offsets(cx, number, page, record)
+        }
+        Key::SlruBlock(SlruKind::MultiXactMembers, number) => {
+            multixact::apply_members(cx, number, page, record)
+        }
+        Key::SlruBlock(SlruKind::CommitTs, number) => commit_ts::apply(cx, number, page, record),
         Key::Database { .. }
         | Key::RelMap { .. }
         | Key::Tablespace(_)

@@ -13,11 +13,11 @@ use std::path::Path;
 use oracle::damage;
 use oracle::files::read_page;
 use oracle::inject::Injection;
-use oracle::replay::{Replayed, difference, replay};
-use oracle::server::SETTINGS;
+use oracle::replay::{Replayed, Sample, control, difference, replay};
+use oracle::server::{Postgres, Recorded, SETTINGS};
 use redo::page;
-use types::{BlockNumber, Fork, Key, Page, RelFork};
-use wal::RmgrId;
+use types::{BlockNumber, Fork, Key, Page, RelFork, SlruKind};
+use wal::{Record, RmgrId};
 
 /// Record types that the workload must have verified, as resource manager and type.
 const MUST_BE_VERIFIED: &[&str] = &[
@@ -172,7 +172,72 @@ const MUST_BE_APPLIED: &[&str] = &[
 
 #[test]
 fn replay_gives_the_pages_that_postgres_wrote() {
-    let recorded = postgres::record_workload(SETTINGS);
+    let recorded = postgres::record_workload(&Postgres::v15(), SETTINGS);
+    let replayed = replay_and_compare(&recorded);
+    a_single_wrong_bit_is_noticed(&recorded.base, &recorded.after);
+    damage::damaged_records_and_pages_do_not_panic(&replayed.samples);
+}
+
+#[test]
+fn replay_gives_the_pages_that_postgres_16_wrote() {
+    replay_a_release("16");
+}
+
+#[test]
+fn replay_gives_the_pages_that_postgres_17_wrote() {
+    replay_a_release("17");
+}
+
+#[test]
+fn replay_gives_the_pages_that_postgres_18_wrote() {
+    replay_a_release("18");
+}
+
+/// 18.4 does not reference the pages of the visibility map that it clears bits on; 18.6 does.
+#[test]
+fn replay_gives_the_pages_that_an_older_minor_of_18_wrote() {
+    replay_a_release("18.4");
+}
+
+/// 15.15 zeroes a page of multixact offsets after the multixact before it has said where its first one begins. What it
+/// does not write is where the next multixact of all will begin.
+#[test]
+fn the_last_multixact_of_a_page_keeps_its_end_in_wal_of_an_older_minor() {
+    let Some(postgres) = Postgres::release("15.15") else { return };
+    let recorded = postgres::record_workload(&postgres, SETTINGS);
+    let replayed = replay(&recorded.base, &recorded.after, &mut |_, _, _| {});
+    let zeroes = |sample: &&Sample| {
+        let record = Record::decode(sample.start, &sample.record).unwrap();
+        let offsets = matches!(sample.key, Key::SlruBlock(SlruKind::MultiXactOffsets, _));
+        offsets && record.rmgr == RmgrId::MULTIXACT && record.op() == 0x00
+    };
+    let late = replayed.samples.iter().filter(zeroes).filter(|zero| zero.before[..4] != [0; 4]).count();
+    assert!(late > 0, "no page of offsets was zeroed after its first entry was set");
+    assert!(replayed.mismatches.is_empty(), "{:#?}", replayed.mismatches.first());
+    let next = control(&recorded.after).cluster_state().unwrap().next_multi;
+    let mut compared = 0;
+    for (key, ours) in &replayed.pages {
+        let Key::SlruBlock(SlruKind::MultiXactOffsets, number) = *key else { continue };
+        let theirs = read_page(&recorded.after, key).unwrap_or_else(Page::zeroed);
+        for at in 0..2048 {
+            if number * 2048 + at != next {
+                let at = at as usize * 4;
+                assert_eq!(ours[at..at + 4], theirs[at..at + 4], "page {number}, byte {at}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 2048, "{compared} offsets");
+}
+
+fn replay_a_release(release: &str) {
+    let Some(postgres) = Postgres::release(release) else { return };
+    let recorded = postgres::record_workload(&postgres, SETTINGS);
+    let replayed = replay_and_compare(&recorded);
+    damage::damaged_records_and_pages_do_not_panic(&replayed.samples);
+}
+
+fn replay_and_compare(recorded: &Recorded) -> Replayed {
     let replayed = replay(&recorded.base, &recorded.after, &mut |_, _, _| {});
     print_counts(&replayed);
     assert_eq!(replayed.total().unsupported, 0, "record types that redo lacks");
@@ -182,9 +247,8 @@ fn replay_gives_the_pages_that_postgres_wrote() {
         &replayed.mismatches[..replayed.mismatches.len().min(10)]
     );
     the_stopped_server_has_the_same_pages(&recorded.after, &replayed);
-    a_single_wrong_bit_is_noticed(&recorded.base, &recorded.after);
     the_workload_reaches_every_routine(&replayed);
-    damage::damaged_records_and_pages_do_not_panic(&replayed.samples);
+    replayed
 }
 
 fn print_counts(replayed: &Replayed) {

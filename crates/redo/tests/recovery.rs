@@ -24,7 +24,8 @@ const RECOVERY_TAKES_AT_MOST: Duration = Duration::from_secs(300);
 
 #[test]
 fn every_byte_is_what_recovery_leaves() {
-    let recorded = postgres::record_workload(&format!("{SETTINGS}wal_consistency_checking = ''\n"));
+    let recorded =
+        postgres::record_workload(&Postgres::v15(), &format!("{SETTINGS}wal_consistency_checking = ''\n"));
     let recovered = recover(&recorded);
     let replayed = replay(&recorded.base, &recorded.after, &mut |_, _, _| {});
     let mut same: BTreeMap<&str, u64> = BTreeMap::new();

@@ -220,3 +220,62 @@ proptest! {
         redo::mask::mask(&mut page, wal::RmgrId(rmgr), BlockNumber::new(1));
     }
 }
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// Minors before 15.16 zero a page of offsets when its first multixact is made, after the one before has set where that
+/// begins. Newer minors zero it before.
+#[test]
+fn zeroing_a_page_of_offsets_keeps_where_its_first_multixact_begins() {
+    const MULTIXACT: u8 = 6;
+    let offsets = Key::SlruBlock(SlruKind::MultiXactOffsets, 1);
+    let create = record(MULTIXACT, 0x20, &[], &words(&[2047, 10, 2, 700, 0, 701, 0]));
+    let zero = record(MULTIXACT, 0x00, &[], &words(&[1]));
+    for order in [[&create, &zero], [&zero, &create]] {
+        let mut page = Page::zeroed();
+        for (bytes, end) in order.into_iter().zip([100, 200]) {
+            run(bytes, offsets, &mut page, end).unwrap();
+        }
+        assert_eq!(page[..8], words(&[12, 0])[..]);
+    }
+    let mut page = Page::from_slice(&[7; BLOCK_SIZE]).unwrap();
+    run(&zero, offsets, &mut page, 100).unwrap();
+    assert!(page[..4] == [7; 4] && page[4..].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn pages_of_slrus_are_named_by_eight_bytes_from_17_on() {
+    const CLOG: u8 = 3;
+    let (clog, number) = (Key::SlruBlock(SlruKind::Clog, 3), 3u64.to_le_bytes());
+    for (major, bytes, known) in
+        [(15, &number[..4], true), (17, &number[..], true), (17, &number[..4], false)]
+    {
+        let zero = record(CLOG, 0x00, &[], bytes);
+        let mut page = Page::from_slice(&[7; BLOCK_SIZE]).unwrap();
+        let context = RedoContext { major, checksums: true };
+        let applied = apply(&context, &clog, &mut page, &Record::decode(lsn(8), &zero).unwrap(), lsn(100));
+        assert_eq!(applied.is_ok(), known, "{major}, {} bytes", bytes.len());
+        assert_eq!(page[0] == 0, known);
+    }
+}
+
+/// As minors since 18.6, 17.11, 16.15 and 15.19 log it: the map's page counts as a page of the record.
+#[test]
+fn a_map_that_a_record_refers_to_is_cleared_once_and_gets_its_lsn() {
+    let target = block(0, 3, &[1, 0, 0, 0, 24, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    let vm = Block { fork: 2, ..block(1, 0, &[]) };
+    let bytes = record(HEAP, INSERT, &[target, vm], &[1, 0, 1]);
+    let mut map = Page::zeroed();
+    run(&bytes, key(Fork::Visibility, 0), &mut map, 100).unwrap();
+    assert_eq!(page::lsn(&map), None, "there was no bit to clear");
+    map[24] = 0b1100_0000;
+    run(&bytes, key(Fork::Visibility, 0), &mut map, 200).unwrap();
+    assert_eq!((map[24], page::lsn(&map)), (0, Some(lsn(200))));
+    // Set again by a later record: this one is in the page already.
+    map[24] = 0b1100_0000;
+    page::set_lsn(&mut map, lsn(300));
+    run(&bytes, key(Fork::Visibility, 0), &mut map, 200).unwrap();
+    assert_eq!((map[24], page::lsn(&map)), (0b1100_0000, Some(lsn(300))));
+}

@@ -121,7 +121,9 @@ impl Source {
             }
         }
         for (name, path) in entries(&self.dir.join("pg_twophase"))? {
+            // From 17 on the name has the epoch too; a prepared transaction is known by its xid.
             if let Ok(xid) = u64::from_str_radix(&name, 16) {
+                let xid = xid & u64::from(u32::MAX);
                 let mut bytes = fs::read(&path).map_err(StoreError::io(&path))?;
                 let body = bytes.len().checked_sub(4).ok_or_else(|| refuse(&path, "too short"))?;
                 bytes.truncate(body);

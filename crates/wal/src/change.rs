@@ -84,7 +84,7 @@ pub enum Change<'a> {
     },
     /// A transaction was prepared: what its two-phase file holds, without the CRC.
     Prepared {
-        /// The transaction; with its epoch from Postgres 17 on.
+        /// The transaction, without its epoch.
         xid: u64,
         /// The file's bytes.
         bytes: &'a [u8],

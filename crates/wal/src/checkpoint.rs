@@ -11,11 +11,12 @@
 //! |     36 |     4 | next multixact           |      |     76 |     4 | newest commit ts xid  |
 //! |     40 |     4 | next multixact offset    |      |     80 |     4 | oldest active xid     |
 //!
-//! Follows `CheckPoint` in `catalog/pg_control.h`, the same in 14 to 17.
+//! From 17 on `wal_level` is at 20, where there is padding before. Follows `CheckPoint` in `catalog/pg_control.h`.
 
 use types::{ClusterState, Lsn, TimelineId};
 
-use crate::bytes::{i64_at, u8_at, u32_at, u64_at};
+use crate::bytes::{i32_at, i64_at, u8_at, u32_at, u64_at};
+use crate::major;
 
 /// Bytes of a checkpoint.
 pub const CHECKPOINT_SIZE: usize = 88;
@@ -30,6 +31,8 @@ pub struct CheckPoint {
     /// Differs from `timeline` if this checkpoint begins it.
     pub previous_timeline: TimelineId,
     pub full_page_writes: bool,
+    /// 0 before 17.
+    pub wal_level: i32,
     pub next_xid: u64,
     pub next_oid: u32,
     pub next_multi: u32,
@@ -59,13 +62,15 @@ pub struct CheckPointPlace {
 }
 
 /// A shutdown checkpoint at `place` of a cluster in `state`: main data of the record, and `checkPointCopy` in
-/// `pg_control`.
-pub fn encode_checkpoint(state: &ClusterState, place: &CheckPointPlace) -> [u8; CHECKPOINT_SIZE] {
+/// `pg_control`. `major` is the cluster's major version.
+pub fn encode_checkpoint(major: u32, state: &ClusterState, place: &CheckPointPlace) -> [u8; CHECKPOINT_SIZE] {
+    let has_wal_level = major::of(major).is_some_and(|major| major.checkpoint_has_wal_level);
     CheckPoint {
         redo: place.redo.raw(),
         timeline: place.timeline,
         previous_timeline: place.previous_timeline,
         full_page_writes: state.full_page_writes,
+        wal_level: if has_wal_level { state.limits.wal_level } else { 0 },
         next_xid: state.next_xid,
         next_oid: state.next_oid,
         next_multi: state.next_multi,
@@ -91,6 +96,7 @@ impl CheckPoint {
             timeline: TimelineId::new(word(8)?),
             previous_timeline: TimelineId::new(word(12)?),
             full_page_writes: u8_at(bytes, 16)? != 0,
+            wal_level: i32_at(bytes, 20)?,
             next_xid: u64_at(bytes, 24)?,
             next_oid: word(32)?,
             next_multi: word(36)?,
@@ -117,6 +123,7 @@ impl CheckPoint {
         put(0, &self.redo.to_le_bytes());
         put(16, &[u8::from(self.full_page_writes)]);
         put(24, &self.next_xid.to_le_bytes());
+        put(20, &self.wal_level.to_le_bytes());
         put(64, &self.time_unix_s.to_le_bytes());
         for (at, word) in [
             (8, self.timeline.get()),
@@ -149,7 +156,7 @@ mod tests {
             *byte = value;
         }
         bytes[16] = 1;
-        for padding in [17..24, 60..64, 84..88] {
+        for padding in [17..20, 60..64, 84..88] {
             bytes[padding].fill(0);
         }
         assert_eq!(CheckPoint::parse(&bytes).unwrap().encode(), bytes);

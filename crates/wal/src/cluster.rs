@@ -20,6 +20,7 @@
 use types::{ClusterState, TimelineId, Xid};
 
 use crate::bytes::{i32_at, u8_at, u32_at};
+use crate::major::{self, Major};
 use crate::multixact::{self, CreateId};
 use crate::xact::{self, ParsedXact};
 use crate::{CheckPoint, RawRecord, Record, RmgrId, WalError, WalFormat, clog, xlog};
@@ -36,18 +37,19 @@ pub fn advance(
     record: &Record<'_>,
     raw: &RawRecord<'_>,
 ) -> Result<(), WalError> {
-    debug_assert!(format.major >= 15, "`interpret` refuses other versions");
+    let major = major::of(format.major)
+        .ok_or_else(|| WalError::Unsupported(format!("PostgreSQL {}", format.major)))?;
     next_xid_past(state, record.xid);
     let short = || record.malformed("shorter than its fields");
     match record.rmgr {
         RmgrId::XLOG => advance_xlog(state, record)?,
-        RmgrId::XACT => advance_xact(state, record, raw)?,
+        RmgrId::XACT => advance_xact(state, major, record, raw)?,
         RmgrId::CLOG if record.op() == clog::TRUNCATE => {
-            let (xid, database) = clog_truncate(record.main).ok_or_else(short)?;
+            let (xid, database) = clog_truncate(major, record.main).ok_or_else(short)?;
             oldest_xid_at_least(state, xid, database);
         }
         RmgrId::COMMIT_TS if record.op() == clog::TRUNCATE => {
-            let xid = Xid::new(u32_at(record.main, 4).ok_or_else(short)?);
+            let xid = Xid::new(u32_at(record.main, major.slru_page_bytes).ok_or_else(short)?);
             let oldest = Xid::new(state.oldest_commit_ts_xid);
             if oldest.get() != 0 && oldest.precedes(xid) {
                 state.oldest_commit_ts_xid = xid.get();
@@ -157,9 +159,10 @@ fn oldest_xid_at_least(state: &mut ClusterState, xid: Xid, database: u32) {
     }
 }
 
-/// `| page 4 | oldest xid 4 | its database 4 |`
-fn clog_truncate(main: &[u8]) -> Option<(Xid, u32)> {
-    Some((Xid::new(u32_at(main, 4)?), u32_at(main, 8)?))
+/// `| page 4 or 8 | oldest xid 4 | its database 4 |`
+fn clog_truncate(major: &Major, main: &[u8]) -> Option<(Xid, u32)> {
+    let at = major.slru_page_bytes;
+    Some((Xid::new(u32_at(main, at)?), u32_at(main, at + 4)?))
 }
 
 /// `track_commit_timestamp` becomes `on` (`CommitTsParameterChange`).
@@ -173,8 +176,13 @@ fn commit_ts_switched(state: &mut ClusterState, on: bool) {
     }
 }
 
-fn advance_xact(state: &mut ClusterState, record: &Record<'_>, raw: &RawRecord<'_>) -> Result<(), WalError> {
-    let Some(xact) = ParsedXact::parse(record)? else {
+fn advance_xact(
+    state: &mut ClusterState,
+    major: &Major,
+    record: &Record<'_>,
+    raw: &RawRecord<'_>,
+) -> Result<(), WalError> {
+    let Some(xact) = ParsedXact::parse(major.number, record)? else {
         let newest = match xact::op(record) {
             xact::PREPARE => prepared_latest(record.main),
             xact::ASSIGNMENT => assigned_latest(record.main),

@@ -3,7 +3,7 @@
 //! | offset | bytes | field                    |      | offset | bytes | field                       |
 //! |-------:|------:|--------------------------|------|-------:|------:|-----------------------------|
 //! |      0 |     8 | system identifier        |      |    196 |     4 | max_locks_per_transaction   |
-//! |      8 |     4 | control version, 1300    |      |    200 |     1 | track_commit_timestamp      |
+//! |      8 |     4 | control version          |      |    200 |     1 | track_commit_timestamp      |
 //! |     12 |     4 | catalog version          |      |    204 |     4 | alignment, 8                |
 //! |     16 |     4 | state                    |      |    208 |     8 | 1234567.0                   |
 //! |     24 |     8 | time, Unix seconds       |      |    216 |     4 | block size                  |
@@ -15,13 +15,14 @@
 //! |    176 |     1 | wal_log_hints            |      |    288 |     4 | CRC-32C of 0..288           |
 //! |    180 |    16 | four more server limits  |      |        |       | zeros up to 8192            |
 //!
-//! Follows `ControlFileData` in `catalog/pg_control.h` of 15; 13 to 16 have the same version number.
+//! In 18 the signedness of `char` is at 256, the nonce at 257 and the CRC at 292. Versions 15 and 16 have the same
+//! control version and are told apart by the catalog's. Follows `ControlFileData` in `catalog/pg_control.h`.
 
 use types::{BLOCK_SIZE, ClusterState, Lsn, ServerLimits};
 
 use crate::bytes::{i32_at, u8_at, u32_at, u64_at};
 use crate::checkpoint::{CHECKPOINT_SIZE, CheckPoint};
-use crate::major::pg15;
+use crate::major::{self, Major};
 use crate::page::{WAL_PAGE_BYTES, record_end, segment_size_is_valid};
 use crate::record::RECORD_HEADER_SIZE;
 use crate::{WalError, WalFormat};
@@ -37,7 +38,7 @@ const RELATION_SEGMENT_BLOCKS: u32 = 131_072;
 
 const VERSION: usize = 8;
 const CHECKPOINT: usize = 40;
-const CRC: usize = 288;
+const CATALOG_VERSION: usize = 12;
 
 /// What the server was doing when it last wrote the file (`DBState`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,16 +91,20 @@ impl ControlFile {
         let refuse = |reason: String| WalError::Unsupported(format!("pg_control: {reason}"));
         let short = || refuse(format!("{} bytes are too few", bytes.len()));
         let version = u32_at(bytes, VERSION).ok_or_else(short)?;
-        if version != pg15::CONTROL_VERSION {
-            return Err(refuse(format!("version {version}; {} is PostgreSQL 15's", pg15::CONTROL_VERSION)));
-        }
-        let stored = u32_at(bytes, CRC).ok_or_else(short)?;
-        let computed = crc32c::crc32c(bytes.get(..CRC).ok_or_else(short)?);
+        let catalog = u32_at(bytes, CATALOG_VERSION).ok_or_else(short)?;
+        let major = major::of_control(version, catalog).ok_or_else(|| {
+            let supported = major::supported();
+            refuse(format!(
+                "version {version}, catalog version {catalog}; supported are releases of PostgreSQL {supported}"
+            ))
+        })?;
+        let stored = u32_at(bytes, major.control_crc_at).ok_or_else(short)?;
+        let computed = crc32c::crc32c(bytes.get(..major.control_crc_at).ok_or_else(short)?);
         if stored != computed {
             return Err(refuse(format!("checksum {stored:08x}, its bytes give {computed:08x}")));
         }
         check_build(bytes)?;
-        fields(bytes).ok_or_else(|| refuse("a field is out of range".to_owned()))
+        fields(major, bytes).ok_or_else(|| refuse("a field is out of range".to_owned()))
     }
 
     /// What the cluster's WAL looks like.
@@ -145,7 +150,6 @@ impl ControlFile {
 /// Refuses what was built with other sizes than Postgres's defaults.
 fn check_build(bytes: &[u8]) -> Result<(), WalError> {
     let expected = [
-        ("catalog version", 12, pg15::CATALOG_VERSION),
         ("alignment", 204, 8),
         ("block size", 216, BLOCK_SIZE as u32),
         ("blocks in a relation segment", 220, RELATION_SEGMENT_BLOCKS),
@@ -162,15 +166,15 @@ fn check_build(bytes: &[u8]) -> Result<(), WalError> {
     Ok(())
 }
 
-fn fields(bytes: &[u8]) -> Option<ControlFile> {
+fn fields(major: &Major, bytes: &[u8]) -> Option<ControlFile> {
     let segment_bytes = u64::from(u32_at(bytes, 228)?);
     if !segment_size_is_valid(segment_bytes) {
         return None;
     }
     Some(ControlFile {
         system_id: u64_at(bytes, 0)?,
-        major: pg15::MAJOR,
-        catalog_version: u32_at(bytes, 12)?,
+        major: major.number,
+        catalog_version: u32_at(bytes, CATALOG_VERSION)?,
         state: db_state(u32_at(bytes, 16)?)?,
         checkpoint_start: Lsn::from_raw(u64_at(bytes, 32)?)?,
         checkpoint: CheckPoint::parse(bytes.get(CHECKPOINT..)?)?,

@@ -14,6 +14,9 @@
 //!
 //! The new page is block reference 0; the old one is reference 1 of an update that left its page, else 0.
 //!
+//! Since 15.19, 16.15, 17.11 and 18.6 a record references the map's page if a bit was set there; then it is reported as a
+//! referenced block and not once more.
+//!
 //! Not here: which bits (`redo`).
 
 use types::{BLOCK_SIZE, BlockNumber, Fork, PAGE_HEADER_SIZE, RelFork};
@@ -70,9 +73,12 @@ pub(crate) fn changes<'a>(record: &Record<'a>, sink: &mut dyn FnMut(Change<'a>))
     }
     let new = record.block(0).ok_or_else(|| record.malformed("no block reference 0"))?;
     let old = if update { record.block(1).unwrap_or(new) } else { new };
-    let mut report = |block: &BlockRef<'a>| {
-        let rel = RelFork { rel: new.rel.rel, fork: Fork::Visibility };
-        sink(Change::Block { rel, block: map_block(block.block), how: BlockChange::Modifies });
+    let rel = RelFork { rel: new.rel.rel, fork: Fork::Visibility };
+    let mut report = |heap: &BlockRef<'a>| {
+        let block = map_block(heap.block);
+        if !record.blocks().any(|referenced| referenced.rel == rel && referenced.block == block) {
+            sink(Change::Block { rel, block, how: BlockChange::Modifies });
+        }
     };
     if clears_old {
         report(old);

@@ -12,7 +12,7 @@
 
 use types::{Fork, Lsn, SlruKind};
 
-use crate::major::pg15;
+use crate::major::{self, Major};
 use crate::{
     BlockChange, BlockRef, Change, Record, RmgrId, WalError, WalFormat, clog, dbase, heap_vm, multixact,
     relmap, smgr, xact, xlog,
@@ -44,20 +44,21 @@ pub fn interpret<'a>(
 ) -> Result<(), WalError> {
     // The end is the version of every change; the caller, who files them, has it too.
     let _ = end;
-    if cx.format.major != pg15::MAJOR {
-        return Err(WalError::Unsupported(format!("PostgreSQL {}", cx.format.major)));
-    }
+    let major = major::of(cx.format.major).ok_or_else(|| {
+        let (found, supported) = (cx.format.major, major::supported());
+        WalError::Unsupported(format!("PostgreSQL {found}; supported are {supported}"))
+    })?;
     if record.rmgr.0 >= RmgrId::FIRST_CUSTOM.0 {
         for block in served(record) {
             sink(Change::Unreadable { rel: block.rel, block: block.block, rmgr: record.rmgr.0 });
         }
         return Ok(());
     }
-    if !pg15::knows(record.rmgr, record.op()) {
+    if !major.knows(record.rmgr, record.op()) {
         return Err(record.unknown());
     }
     referenced(record, sink)?;
-    special(cx, record, sink)
+    special(cx, major, record, sink)
 }
 
 fn served<'r, 'a>(record: &'r Record<'a>) -> impl Iterator<Item = &'r BlockRef<'a>> {
@@ -85,20 +86,21 @@ fn referenced<'a>(record: &Record<'a>, sink: &mut dyn FnMut(Change<'a>)) -> Resu
 
 fn special<'a>(
     cx: &InterpretContext,
+    major: &Major,
     record: &Record<'a>,
     sink: &mut dyn FnMut(Change<'a>),
 ) -> Result<(), WalError> {
     match record.rmgr {
         RmgrId::HEAP | RmgrId::HEAP2 => heap_vm::changes(record, sink),
-        RmgrId::XACT => xact::changes(cx, record, sink),
+        RmgrId::XACT => xact::changes(cx, major, record, sink),
         RmgrId::XLOG => xlog::parameter_change(record).map(|_| ()),
         RmgrId::SMGR => smgr::changes(record, sink),
-        RmgrId::CLOG => clog::changes(SlruKind::Clog, record, sink),
-        RmgrId::COMMIT_TS => clog::changes(SlruKind::CommitTs, record, sink),
+        RmgrId::CLOG => clog::changes(SlruKind::Clog, major, record, sink),
+        RmgrId::COMMIT_TS => clog::changes(SlruKind::CommitTs, major, record, sink),
         RmgrId::DBASE => dbase::changes(record, sink),
         RmgrId::TBLSPC => dbase::tablespace_changes(record, sink),
-        RmgrId::MULTIXACT => multixact::changes(record, sink),
-        RmgrId::RELMAP => relmap::changes(record, sink),
+        RmgrId::MULTIXACT => multixact::changes(major, record, sink),
+        RmgrId::RELMAP => relmap::changes(major, record, sink),
         _ => Ok(()),
     }
 }

@@ -40,6 +40,7 @@ pub use control::{ControlFile, DbState};
 pub use error::WalError;
 pub use image::ImageError;
 pub use interpret::{InterpretContext, interpret};
+pub use major::MAJORS;
 pub use reader::{RawRecord, RecordReader, WalFormat};
 pub use record::{BlockImage, BlockRef, Compression, Record, RmgrId};
 pub use xact::{ParsedXact, XactKind, xact_time};

@@ -1,11 +1,13 @@
 //! Multixact records: which pages of the offsets and members areas they touch.
 //!
 //! Follows `multixact_redo` and `RecordNewMultiXact` in `multixact.c` of 15.18: besides its own offset a new multixact
-//! sets that of the next one, which may be on the next page. Members are in groups of four on 20 bytes, 409 groups a
+//! sets that of the next one, which may be on the next page. Minors before 15.16, 16.12, 17.8 and 18.2 zero that page
+//! only when they make the next one; zeroing an offsets page therefore keeps its first entry. Members are in groups of four on 20 bytes, 409 groups a
 //! page.
 //!
 //! ```text
 //! CREATE_ID    | multi 4 | offset 4 | n 4 | (xid 4, status 4) * n |
+//! ZERO_*       | page 4 or, from 17 on, 8 |
 //! TRUNCATE_ID  | db 4 | first multi 4 | end multi 4 | first member 4 | end member 4 |
 //! ```
 //!
@@ -14,6 +16,8 @@
 use types::{BLOCK_SIZE, SlruKind, Xid};
 
 use crate::bytes::{i32_at, u32_at};
+use crate::clog::page_number;
+use crate::major::Major;
 use crate::{BlockChange, Change, Record, RmgrId, WalError};
 
 /// Multixacts on one page of `pg_multixact/offsets` (`MULTIXACT_OFFSETS_PER_PAGE`).
@@ -87,15 +91,21 @@ impl<'a> CreateId<'a> {
 }
 
 /// Reports what a `MultiXact` record changes.
-pub(crate) fn changes<'a>(record: &Record<'a>, sink: &mut dyn FnMut(Change<'a>)) -> Result<(), WalError> {
+pub(crate) fn changes<'a>(
+    major: &Major,
+    record: &Record<'a>,
+    sink: &mut dyn FnMut(Change<'a>),
+) -> Result<(), WalError> {
     let field = |at| u32_at(record.main, at).ok_or_else(|| record.malformed("shorter than its fields"));
-    let rebuilds = BlockChange::Rebuilds;
     match record.op() {
         ZERO_OFFSETS_PAGE => {
-            sink(Change::Slru { kind: SlruKind::MultiXactOffsets, page: field(0)?, how: rebuilds });
+            // Not from nothing: in WAL of older minors the page's first entry is set before the page is zeroed.
+            let (kind, page) = (SlruKind::MultiXactOffsets, page_number(major, record)?);
+            sink(Change::Slru { kind, page, how: BlockChange::Modifies });
         }
         ZERO_MEMBERS_PAGE => {
-            sink(Change::Slru { kind: SlruKind::MultiXactMembers, page: field(0)?, how: rebuilds });
+            let (kind, page) = (SlruKind::MultiXactMembers, page_number(major, record)?);
+            sink(Change::Slru { kind, page, how: BlockChange::Rebuilds });
         }
         CREATE_ID => created(&CreateId::parse(record)?.ok_or_else(|| record.unknown())?, sink),
         TRUNCATE_ID => {

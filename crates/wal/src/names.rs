@@ -191,14 +191,16 @@ pub fn describe(major: Option<u32>, record: &Record<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::major::pg15;
+    use crate::major;
 
     #[test]
-    fn every_type_that_15_knows_has_a_word_and_no_other_has() {
-        for rmgr in (0..=u8::MAX).map(RmgrId) {
-            for op in (0..=0xF0).step_by(0x10) {
-                let word = record_type(Some(pg15::MAJOR), rmgr, op);
-                assert_eq!(word.is_some(), pg15::knows(rmgr, op), "{rmgr:?} {op:#x} {word:?}");
+    fn every_type_that_a_major_knows_has_a_word_and_no_other_has() {
+        for major in major::MAJORS.map(|number| major::of(number).unwrap()) {
+            for rmgr in (0..=u8::MAX).map(RmgrId) {
+                for op in (0..=0xF0).step_by(0x10) {
+                    let word = record_type(Some(major.number), rmgr, op);
+                    assert_eq!(word.is_some(), major.knows(rmgr, op), "{rmgr:?} {op:#x} {word:?}");
+                }
             }
         }
     }

@@ -16,7 +16,7 @@
 use types::{Lsn, TimelineId};
 
 use crate::bytes::{u16_at, u32_at, u64_at};
-use crate::major::pg15;
+use crate::major;
 use crate::reader::WalFormat;
 
 /// Bytes of a WAL page (`XLOG_BLCKSZ`).
@@ -57,8 +57,9 @@ pub(crate) fn header_bytes(page: u64, segment_bytes: u64) -> u64 {
 pub(crate) fn read_header(format: &WalFormat, page: u64, bytes: &[u8]) -> Result<PageHeader, String> {
     let short = || "page header is cut".to_owned();
     let magic = u16_at(bytes, 0).ok_or_else(short)?;
-    if magic != pg15::PAGE_MAGIC {
-        return Err(format!("page magic {magic:04X}, expected {:04X}", pg15::PAGE_MAGIC));
+    let expected = major::of(format.major).map(|major| major.page_magic);
+    if Some(magic) != expected {
+        return Err(wrong_magic(format.major, magic));
     }
     let flags = u16_at(bytes, 2).ok_or_else(short)?;
     let long = page.is_multiple_of(format.segment_bytes);
@@ -80,6 +81,15 @@ pub(crate) fn read_header(format: &WalFormat, page: u64, bytes: &[u8]) -> Result
     })
 }
 
+fn wrong_magic(major: u32, magic: u16) -> String {
+    match major::of_page_magic(magic) {
+        Some(found) => {
+            format!("WAL of PostgreSQL {found} (page magic {magic:04X}), expected that of {major}")
+        }
+        None => format!("page magic {magic:04X}, which is not that of PostgreSQL {major}"),
+    }
+}
+
 fn check_long(format: &WalFormat, bytes: &[u8]) -> Option<Result<(), String>> {
     let system_id = u64_at(bytes, 24)?;
     let segment_bytes = u32_at(bytes, 32)?;
@@ -90,7 +100,10 @@ fn check_long(format: &WalFormat, bytes: &[u8]) -> Option<Result<(), String>> {
             format.system_id
         ))
     } else if u64::from(segment_bytes) != format.segment_bytes || u64::from(page_bytes) != WAL_PAGE_BYTES {
-        Err(format!("segment size {segment_bytes}, page size {page_bytes}"))
+        Err(format!(
+            "segments of {segment_bytes} bytes with pages of {page_bytes}, expected {} with {WAL_PAGE_BYTES}",
+            format.segment_bytes
+        ))
     } else {
         Ok(())
     })

@@ -18,7 +18,7 @@
 use types::{Lsn, TimelineId};
 
 use crate::bytes::{u8_at, u32_at, u64_at};
-use crate::major::pg15;
+use crate::major;
 use crate::page::{PageHeader, WAL_PAGE_BYTES, header_bytes, read_header, segment_size_is_valid};
 use crate::record::RECORD_HEADER_SIZE;
 use crate::{RmgrId, WalError, xlog};
@@ -106,10 +106,12 @@ impl RecordReader {
     /// # Errors
     /// `Invalid` if `bytes` do not follow what was fed before, `Unsupported` for WAL of another version.
     pub fn feed(&mut self, at: Lsn, bytes: &[u8]) -> Result<(), WalError> {
-        if self.format.major != pg15::MAJOR || !segment_size_is_valid(self.format.segment_bytes) {
+        if major::of(self.format.major).is_none() || !segment_size_is_valid(self.format.segment_bytes) {
             return Err(WalError::Unsupported(format!(
-                "PostgreSQL {} with segments of {} bytes",
-                self.format.major, self.format.segment_bytes
+                "PostgreSQL {} with segments of {} bytes; supported are {} with 1 MB to 1 GB",
+                self.format.major,
+                self.format.segment_bytes,
+                major::supported()
             )));
         }
         let invalid = |reason: &str| WalError::Invalid { at, reason: reason.to_owned() };

@@ -67,6 +67,22 @@ impl RmgrId {
     /// First number an extension's own resource manager can have (`RM_MIN_CUSTOM_ID`).
     pub const FIRST_CUSTOM: Self = Self(128);
 
+    /// The extension that has reserved this number with the PostgreSQL project, if it is one of those.
+    pub fn extension(self) -> Option<&'static str> {
+        Some(match self.0 {
+            129 => "OrioleDB",
+            130..=133 | 139 => "an extension of EnterpriseDB",
+            134 => "Neon",
+            135 => "AQO",
+            136 => "sr_plan",
+            137 => "pg_analytics",
+            138 => "PGroonga",
+            140 => "pg_tde",
+            241 => "Columnar",
+            _ => return None,
+        })
+    }
+
     /// The name `pg_waldump` prints.
     pub fn name(self) -> &'static str {
         const NAMES: [&str; 22] = [

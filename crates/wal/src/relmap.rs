@@ -3,13 +3,17 @@
 //! Follows `relmap_redo` in `relmapper.c`: `| db 4 | tablespace 4 | n 4 | pg_filenode.map, n bytes |`.
 
 use crate::bytes::u32_at;
-use crate::major::pg15;
+use crate::major::Major;
 use crate::{Change, Record, WalError};
 
 const UPDATE: u8 = 0x00;
 
 /// Reports what a `RelMap` record changes.
-pub(crate) fn changes<'a>(record: &Record<'a>, sink: &mut dyn FnMut(Change<'a>)) -> Result<(), WalError> {
+pub(crate) fn changes<'a>(
+    major: &Major,
+    record: &Record<'a>,
+    sink: &mut dyn FnMut(Change<'a>),
+) -> Result<(), WalError> {
     if record.op() != UPDATE {
         return Err(record.unknown());
     }
@@ -19,7 +23,7 @@ pub(crate) fn changes<'a>(record: &Record<'a>, sink: &mut dyn FnMut(Change<'a>))
         Some((u32_at(record.main, 4)?, u32_at(record.main, 0)?, bytes))
     };
     let (tablespace, database, bytes) = body().ok_or_else(|| record.malformed("shorter than its map"))?;
-    if bytes.len() != pg15::RELATION_MAP_SIZE {
+    if bytes.len() != major.relation_map_bytes {
         return Err(record.malformed("a relation map of another size"));
     }
     sink(Change::RelMap { tablespace, database, bytes });

@@ -3,11 +3,11 @@
 //! Follows `ParseCommitRecord` and `ParseAbortRecord` in `xactdesc.c`, `xact_redo` in `xact.c`. Main data:
 //!
 //! ```text
-//! | time 8 | [xinfo 4] | [db 4, tablespace 4] | [n 4, subxid 4 * n] | [n 4, relation 12 * n] | [n 4, stats 12 * n]
+//! | time 8 | [xinfo 4] | [db 4, tablespace 4] | [n 4, subxid 4 * n] | [n 4, relation 12 * n] | [n 4, stats 12 or 16 * n]
 //! | commit only: [n 4, invalidation 16 * n] | [two-phase xid 4, [gid, 0]] | [origin lsn 8, origin time 8] |
 //! ```
 //!
-//! `xinfo` says which parts follow; it is itself there only if the record's info has its top bit.
+//! An item of statistics has 16 bytes from 18 on. `xinfo` says which parts follow; it is itself there only if the record's info has its top bit.
 //!
 //! Not here: what the clog looks like (`clog`).
 
@@ -15,6 +15,7 @@ use types::{PgTime, RelTag, SlruKind, Xid};
 
 use crate::bytes::{i32_at, i64_at, u32_at, u64_at};
 use crate::interpret::InterpretContext;
+use crate::major::{self, Major};
 use crate::{BlockChange, Change, Record, RmgrId, WalError, clog};
 
 const OP_MASK: u8 = 0x70;
@@ -77,13 +78,14 @@ pub struct ParsedXact<'a> {
 }
 
 impl<'a> ParsedXact<'a> {
-    /// Takes `record` apart; `None` if it is not a commit or abort record.
+    /// Takes a `record` of this major version apart; `None` if it is not a commit or abort record.
     ///
     /// # Errors
-    /// `Malformed` if its lengths do not add up.
-    pub fn parse(record: &Record<'a>) -> Result<Option<Self>, WalError> {
+    /// `Malformed` if its lengths do not add up, `Unsupported` for another major version.
+    pub fn parse(major: u32, record: &Record<'a>) -> Result<Option<Self>, WalError> {
         let Some(kind) = kind_of(record) else { return Ok(None) };
-        parse_body(kind, record).map(Some).ok_or_else(|| record.malformed("its parts do not fit"))
+        let major = major::of(major).ok_or_else(|| WalError::Unsupported(format!("PostgreSQL {major}")))?;
+        parse_body(kind, major, record).map(Some).ok_or_else(|| record.malformed("its parts do not fit"))
     }
 
     /// The subtransactions that ended with it.
@@ -163,7 +165,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn parse_body<'a>(kind: XactKind, record: &Record<'a>) -> Option<ParsedXact<'a>> {
+fn parse_body<'a>(kind: XactKind, major: &Major, record: &Record<'a>) -> Option<ParsedXact<'a>> {
     let mut parts = Parts { left: record.main };
     let time = PgTime::from_pg_us(i64_at(parts.take(8)?, 0)?);
     let xinfo = if record.info & HAS_INFO != 0 { parts.u32()? } else { 0 };
@@ -174,7 +176,7 @@ fn parse_body<'a>(kind: XactKind, record: &Record<'a>) -> Option<ParsedXact<'a>>
     let subxids = if has(XINFO_SUBXACTS) { parts.counted(4)? } else { &[] };
     let dropped = if has(XINFO_RELATIONS) { parts.counted(12)? } else { &[] };
     if has(XINFO_DROPPED_STATS) {
-        parts.counted(12)?;
+        parts.counted(major.stats_item_bytes)?;
     }
     if has(XINFO_INVALIDATIONS) && kind.is_commit() {
         parts.counted(16)?;
@@ -202,6 +204,7 @@ fn parse_body<'a>(kind: XactKind, record: &Record<'a>) -> Option<ParsedXact<'a>>
 /// Reports what a `Transaction` record changes.
 pub(crate) fn changes<'a>(
     cx: &InterpretContext,
+    major: &Major,
     record: &Record<'a>,
     sink: &mut dyn FnMut(Change<'a>),
 ) -> Result<(), WalError> {
@@ -213,7 +216,7 @@ pub(crate) fn changes<'a>(
         }
         ASSIGNMENT | INVALIDATIONS => Ok(()),
         _ => {
-            let xact = ParsedXact::parse(record)?.ok_or_else(|| record.unknown())?;
+            let xact = ParsedXact::parse(major.number, record)?.ok_or_else(|| record.unknown())?;
             ended(cx, &xact, sink);
             Ok(())
         }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! PARAMETER_CHANGE  | connections 4 | workers 4 | wal senders 4 | prepared 4 | locks 4 | wal_level 4 | hints 1 | commit ts 1 |
-//! END_OF_RECOVERY   | time 8 | timeline 4 | previous timeline 4 |
+//! END_OF_RECOVERY   | time 8 | timeline 4 | previous timeline 4 | [wal_level 4, from 17 on] |
 //! FPW_CHANGE        | on 1 |
 //! NEXTOID           | oid 4 |
 //! ```

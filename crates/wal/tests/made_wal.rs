@@ -306,6 +306,64 @@ fn a_multixact_touches_the_next_offsets_page_and_every_members_page() {
 }
 
 #[test]
+fn pages_of_slrus_are_named_by_eight_bytes_from_17_on() {
+    let of = |major: u32, bytes: &[u8], rmgr: RmgrId, info: u8| {
+        let bytes = record_bytes(rmgr, info, 0, 0, bytes);
+        let record = Record::decode(lsn(START), &bytes).unwrap();
+        let cx = InterpretContext { format: WalFormat { major, ..FORMAT }, track_commit_timestamp: false };
+        let mut changes = Vec::new();
+        wal::interpret(&cx, &record, lsn(START + 64), &mut |change| changes.push(format!("{change:?}")))?;
+        Ok(changes)
+    };
+    let slru = |kind, how| expect(&[Change::Slru { kind, page: 3, how }]);
+    for (major, bytes) in
+        [(15, &3u32.to_le_bytes()[..]), (16, &3u32.to_le_bytes()), (17, &3u64.to_le_bytes())]
+    {
+        assert_eq!(of(major, bytes, RmgrId::CLOG, 0), slru(SlruKind::Clog, BlockChange::Rebuilds));
+        let offsets = slru(SlruKind::MultiXactOffsets, BlockChange::Modifies);
+        assert_eq!(of(major, bytes, RmgrId::MULTIXACT, 0), offsets, "its first entry may be set already");
+        let members = slru(SlruKind::MultiXactMembers, BlockChange::Rebuilds);
+        assert_eq!(of(major, bytes, RmgrId::MULTIXACT, 0x10), members);
+    }
+    assert!(of(18, &3u32.to_le_bytes(), RmgrId::CLOG, 0).is_err());
+    let beyond = (1u64 << 40).to_le_bytes();
+    assert!(of(18, &beyond, RmgrId::CLOG, 0).is_err(), "there is no such page");
+}
+
+#[test]
+fn a_map_that_a_record_references_is_reported_once() {
+    let mut body = vec![0, 0, 0, 0];
+    body.extend([1663u32, 5, 16384, 70_000].iter().flat_map(|word| word.to_le_bytes()));
+    body.extend([1, 0x80 | 2, 0, 0]); // the same relation, fork 2
+    body.extend(2u32.to_le_bytes());
+    body.extend([255, 3, 1, 0, 1]); // item 1, all-visible cleared
+    let insert = framed(RmgrId::HEAP, 0, 700, 0, &body);
+    assert_eq!(changes_of(&insert), expect(&[block(Fork::Main, 70_000), block(Fork::Visibility, 2)]));
+}
+
+#[test]
+fn wal_of_another_version_or_segment_size_is_named() {
+    let refused = |damage: &dyn Fn(&mut Log)| {
+        let mut log = Log::new();
+        message(&mut log, 100);
+        damage(&mut log);
+        let (records, error) = read(&log, 1, 1 << 20);
+        assert!(records.is_empty());
+        error.unwrap().to_string()
+    };
+    let other = refused(&|log| log.bytes[..2].copy_from_slice(&0xD10Du16.to_le_bytes()));
+    assert!(other.contains("WAL of PostgreSQL 14") && other.contains("expected that of 15"), "{other}");
+    let unknown = refused(&|log| log.bytes[..2].copy_from_slice(&0x1234u16.to_le_bytes()));
+    assert!(unknown.contains("page magic 1234"), "{unknown}");
+    let segments = refused(&|log| log.bytes[32..36].copy_from_slice(&(64u32 << 20).to_le_bytes()));
+    assert!(segments.contains("segments of 67108864 bytes") && segments.contains("16777216"), "{segments}");
+    let mut reader =
+        RecordReader::new(WalFormat { major: 14, ..FORMAT }, TimelineId::new(1), lsn(START), None);
+    let error = reader.feed(lsn(START), &[0; 64]).unwrap_err().to_string();
+    assert!(error.contains("PostgreSQL 14") && error.contains("supported are 15, 16, 17 and 18"), "{error}");
+}
+
+#[test]
 fn truncations_name_the_first_page_still_needed() {
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
     let multixact = record_bytes(RmgrId::MULTIXACT, 0x30, 0, 0, &words(&[1, 1, 2049, 1, 1636 * 40]));
@@ -450,10 +508,10 @@ fn xids_of_a_commit_are_those_it_lists() {
     main.extend([2u32 | 4, 2, 701, 702, 1, 1663, 5, 99].iter().flat_map(|word| word.to_le_bytes()));
     let bytes = record_bytes(RmgrId::XACT, 0x80, 700, 0, &main);
     let record = Record::decode(lsn(START), &bytes).unwrap();
-    let xact = wal::ParsedXact::parse(&record).unwrap().unwrap();
+    let xact = wal::ParsedXact::parse(15, &record).unwrap().unwrap();
     assert_eq!(xact.all_xids().map(Xid::get).collect::<Vec<_>>(), [700, 701, 702]);
     assert_eq!(xact.dropped().next().unwrap().relation, 99);
     assert_eq!(xact.time.pg_us(), 77);
     let cut = record_bytes(RmgrId::XACT, 0x80, 700, 0, &main[..main.len() - 1]);
-    assert!(wal::ParsedXact::parse(&Record::decode(lsn(START), &cut).unwrap()).is_err());
+    assert!(wal::ParsedXact::parse(15, &Record::decode(lsn(START), &cut).unwrap()).is_err());
 }

@@ -27,12 +27,26 @@ impl Postgres {
 
     /// The version `major`, if it is here: 15 where Debian puts it, others where `scripts/postgres-majors` does.
     pub fn of(major: u32) -> Option<Self> {
+        if major != 15 {
+            return Self::release(&major.to_string());
+        }
+        let prefix = PathBuf::from(V15).canonicalize().ok()?;
+        prefix.join("bin/postgres").is_file().then_some(Self { major, prefix })
+    }
+
+    /// What `scripts/postgres-majors` was asked for, a major or an older minor such as `18.4`; `None`, and said so, if it
+    /// is not there.
+    pub fn release(name: &str) -> Option<Self> {
         let cache = std::env::var_os("SCION_PG_CACHE").map(PathBuf::from);
         let cache =
             cache.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/postgres"));
-        let prefix = if major == 15 { PathBuf::from(V15) } else { cache.join(major.to_string()) };
-        let prefix = prefix.canonicalize().ok()?;
-        prefix.join("bin/postgres").is_file().then_some(Self { major, prefix })
+        let prefix = cache.join(name).canonicalize().unwrap_or_default();
+        if prefix.join("bin/postgres").is_file() {
+            let major = name.split('.').next()?.parse().ok()?;
+            return Some(Self { major, prefix });
+        }
+        println!("skipped: there is no PostgreSQL {name}; `scripts/postgres-majors {name}` installs it");
+        None
     }
 
     /// The major version.

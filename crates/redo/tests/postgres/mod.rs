@@ -1,12 +1,12 @@
-//! The work that a real Postgres 15 is given, so that every routine of redo is reached.
+//! The work that a real Postgres is given, so that every routine of redo is reached.
 
 use std::process::Stdio;
 
 use oracle::server::{self, Postgres, Recorded, Server};
 
 /// Runs the workload on a new cluster with `settings`.
-pub fn record_workload(settings: &str) -> Recorded {
-    server::record(&Postgres::v15(), settings, workload)
+pub fn record_workload(postgres: &Postgres, settings: &str) -> Recorded {
+    server::record(postgres, settings, workload)
 }
 
 fn workload(server: &Server) {

@@ -1,22 +1,25 @@
-//! PostgreSQL 15: magic numbers, and which record types exist.
+//! PostgreSQL 15.
 //!
 //! Follows `access/xlog_internal.h`, `catalog/pg_control.h`, `catalog/catversion.h`, and the `*xlog.h` headers.
 
+use super::{Major, RecordTypes};
 use crate::RmgrId;
 
-/// The major version.
-pub(crate) const MAJOR: u32 = 15;
-/// `XLOG_PAGE_MAGIC`.
-pub(crate) const PAGE_MAGIC: u16 = 0xD110;
-/// `PG_CONTROL_VERSION`, shared by 13 to 16.
-pub(crate) const CONTROL_VERSION: u32 = 1300;
-/// `CATALOG_VERSION_NO` of every release of 15.
-pub(crate) const CATALOG_VERSION: u32 = 202_209_061;
-/// Bytes of `pg_filenode.map` (`RelMapFile`).
-pub(crate) const RELATION_MAP_SIZE: usize = 512;
+pub(super) const MAJOR: Major = Major {
+    number: 15,
+    page_magic: 0xD110,
+    control_version: 1300,
+    catalog_version: 202_209_061,
+    control_crc_at: 288,
+    relation_map_bytes: 512,
+    slru_page_bytes: 4,
+    stats_item_bytes: 12,
+    checkpoint_has_wal_level: false,
+    record_types: RECORD_TYPES,
+};
 
-/// For each resource manager, bit `n` is set if a record's info may have `n` in its upper four bits.
-const TYPES: [(RmgrId, u16); 22] = [
+/// Also those of 16.
+pub(super) const RECORD_TYPES: RecordTypes = [
     (RmgrId::XLOG, 0b0010_1111_1111_1111),
     (RmgrId::XACT, 0b0111_1111_0111_1111),
     (RmgrId::SMGR, 0b0000_0000_0000_0110),
@@ -40,23 +43,3 @@ const TYPES: [(RmgrId, u16); 22] = [
     (RmgrId::GENERIC, 0b0000_0000_0000_0001),
     (RmgrId::LOGICALMSG, 0b0000_0000_0000_0001),
 ];
-
-/// True if records of `rmgr` with these bits in the upper half of their info exist.
-pub(crate) fn knows(rmgr: RmgrId, op: u8) -> bool {
-    TYPES.get(usize::from(rmgr.0)).is_some_and(|&(_, types)| types >> (op >> 4) & 1 != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn types_are_listed_by_resource_manager_number() {
-        for (number, (rmgr, _)) in TYPES.iter().enumerate() {
-            assert_eq!(usize::from(rmgr.0), number);
-        }
-        assert!(knows(RmgrId::XLOG, 0xD0));
-        assert!(!knows(RmgrId::XLOG, 0xC0));
-        assert!(!knows(RmgrId(22), 0));
-    }
-}

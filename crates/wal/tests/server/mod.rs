@@ -1,4 +1,4 @@
-//! A real PostgreSQL 15 in a temporary directory, on a unix socket only.
+//! A real PostgreSQL in a temporary directory, on a unix socket only.
 //!
 //! Postgres refuses to run as root: its programs are then started as user `postgres`.
 
@@ -8,7 +8,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
+/// Directory of the release's programs: Debian's, or what `scripts/postgres-majors` put in its cache.
+fn bin() -> PathBuf {
+    if crate::RELEASE == "15" {
+        return PathBuf::from("/usr/lib/postgresql/15/bin");
+    }
+    let cache = std::env::var_os("SCION_PG_CACHE").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/postgres"));
+    cache.join(crate::RELEASE).join("bin")
+}
+
+/// True if there is such a release; 15 must be there.
+pub fn is_installed() -> bool {
+    crate::RELEASE == "15" || bin().join("postgres").exists()
+}
 
 /// A cluster; its server is killed when this is dropped.
 pub struct Server {
@@ -147,7 +160,7 @@ impl Drop for Server {
 
 /// One of Postgres's programs, run as a user that it accepts.
 fn program(name: &str) -> Command {
-    let path = Path::new(BIN).join(name);
+    let path = bin().join(name);
     let mut command = if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(path);
