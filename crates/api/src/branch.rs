@@ -38,6 +38,9 @@ pub struct Branch {
     /// Ours: bytes on disk that are this branch's alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub own_data_bytes: Option<i64>,
+    /// Ours: what of this branch cannot be read, and why; absent if all can.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// `init` or `ready`.
     pub current_state: String,
     /// `storage_deleted` while it is being deleted.

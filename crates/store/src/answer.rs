@@ -41,6 +41,11 @@ pub struct BranchInfo {
     pub head: Lsn,
     /// Bytes on disk of this branch's own WAL and layers.
     pub own_bytes: u64,
+    /// End of the first record of an extension's resource manager in its history, and that: the blocks such records
+    /// changed cannot be read.
+    pub unreadable: Option<(Lsn, u8)>,
+    /// Why no WAL above `head` can be taken.
+    pub stuck: Option<String>,
 }
 
 /// A record boundary at which a branch can be made.

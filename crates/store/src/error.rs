@@ -119,7 +119,7 @@ pub enum StoreError {
         lsn: Lsn,
     },
     /// An extension's resource manager wrote the block; no content can be given.
-    #[error("block {block} of relation {rel} was written by resource manager {rmgr} of an extension")]
+    #[error("block {block} of relation {rel} was written by {}", of_extension(*.rmgr))]
     Unreadable {
         /// The fork.
         rel: RelFork,
@@ -216,6 +216,12 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// `resource manager 138 of an extension (PGroonga)`: who wrote what cannot be replayed.
+pub fn of_extension(rmgr: u8) -> String {
+    let name = wal::RmgrId(rmgr).extension().map_or_else(String::new, |name| format!(" ({name})"));
+    format!("resource manager {rmgr} of an extension{name}")
 }
 
 fn ask_parent(parent: &Option<BranchId>) -> String {

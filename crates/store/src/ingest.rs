@@ -384,6 +384,7 @@ impl Filing {
                 What::Zero => table.add(key, raw.end, (Kind::Zero, 0), ArenaRef::NONE),
                 What::Tombstone => table.add(key, raw.end, (Kind::Tombstone, 0), ArenaRef::NONE),
                 What::Unreadable(rmgr) => {
+                    table.unreadable.get_or_insert((raw.end, rmgr));
                     table.add(key, raw.end, (Kind::Unreadable, rmgr), ArenaRef::NONE);
                 }
             }

@@ -32,5 +32,5 @@ mod walk;
 mod waypoint;
 
 pub use answer::{BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress};
-pub use error::{Result, StoreError};
+pub use error::{Result, StoreError, of_extension};
 pub use project::Project;

@@ -86,7 +86,14 @@ struct Real {
 impl Real {
     fn branch(&mut self, parent: Option<(Arc<Branch>, Lsn)>, start: Lsn) {
         let start = Position(start);
-        let entry = BranchEntry { parent: None, start, timelines: vec![], flushed: start, layers: vec![] };
+        let entry = BranchEntry {
+            parent: None,
+            start,
+            timelines: vec![],
+            flushed: start,
+            layers: vec![],
+            unreadable: None,
+        };
         let id = format!("b{}", self.branches.len()).parse().unwrap();
         self.branches.push(Arc::new(Branch::new(id, parent, &entry)));
     }

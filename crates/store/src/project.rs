@@ -148,6 +148,7 @@ impl Project {
             timelines: Vec::new(),
             flushed: Position(at),
             layers: Vec::new(),
+            unreadable: None,
         };
         core.manifests.commit(|manifest| {
             manifest.branches.insert(id.as_str().to_owned(), entry.clone());
@@ -193,12 +194,15 @@ impl Project {
         let mut infos = Vec::new();
         for branch in self.core.all() {
             let Some(entry) = manifest.branches.get(branch.id.as_str()) else { continue };
+            let head = self.head_of(&branch, entry)?;
             infos.push(BranchInfo {
                 id: branch.id.clone(),
                 parent: branch.parent.as_ref().map(|(parent, at)| (parent.id.clone(), *at)),
                 start: branch.start,
-                head: self.head_of(&branch, entry)?,
+                head,
                 own_bytes: self.own_bytes(&branch, entry)?,
+                unreadable: unreadable(&manifest, &branch, head),
+                stuck: branch.view.read().stuck.clone(),
             });
         }
         Ok(infos)
@@ -418,9 +422,20 @@ fn import_cluster(
     manifest.next_layer = LAYER + 1;
     let start = Position(state.lsn);
     let timelines = vec![(state.timeline.get(), start)];
-    let entry = BranchEntry { parent: None, start, timelines, flushed: start, layers: vec![LAYER] };
+    let entry =
+        BranchEntry { parent: None, start, timelines, flushed: start, layers: vec![LAYER], unreadable: None };
     manifest.branches.insert(root.as_str().to_owned(), entry);
     Ok(manifest)
+}
+
+/// The first record at or below `upto` that is an extension's and changed a block, on the branch or its ancestors.
+fn unreadable(manifest: &Manifest, branch: &Branch, upto: Lsn) -> Option<(Lsn, u8)> {
+    let parent = branch.parent.as_ref().and_then(|(parent, start)| unreadable(manifest, parent, *start));
+    let entry = manifest.branches.get(branch.id.as_str()).and_then(|entry| entry.unreadable);
+    let view = branch.view.read();
+    let tables = view.frozen.iter().map(|table| table.unreadable).chain([view.active.unreadable]);
+    let own = entry.map(|(at, rmgr)| (at.0, rmgr)).into_iter().chain(tables.flatten()).next();
+    parent.or(own.filter(|(at, _)| *at <= upto))
 }
 
 /// 512-byte blocks that the files below `dir` take.

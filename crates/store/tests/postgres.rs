@@ -522,3 +522,83 @@ fn a_cluster_that_runs_or_crashed_is_not_imported() {
     let outcome = Project::create(&dir.path().join("p"), &import).err().unwrap();
     assert!(matches!(outcome, StoreError::Import { .. }), "{outcome}");
 }
+
+/// The bytes of a record that follows the last of `branch`, aligned; it may refer to one block of a relation.
+fn made_record(
+    project: &Project,
+    branch: &BranchId,
+    kind: (u8, u8),
+    block: Option<RelFork>,
+    main: &[u8],
+) -> Vec<u8> {
+    let state = project.state_at(branch, project.head(branch).unwrap()).unwrap();
+    let mut body = Vec::new();
+    if let Some(RelFork { rel, .. }) = block {
+        body.extend([0, 0, 0, 0]);
+        body.extend([rel.tablespace, rel.database, rel.relation, 0].map(u32::to_le_bytes).concat());
+    }
+    body.extend([255, u8::try_from(main.len()).unwrap()]);
+    body.extend(main);
+    let mut record = u32::try_from(24 + body.len()).unwrap().to_le_bytes().to_vec();
+    record.extend([0; 4]);
+    record.extend(state.cluster.last_record.raw().to_le_bytes());
+    record.extend([kind.1, kind.0, 0, 0]);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&body), &record);
+    record.extend(crc.to_le_bytes());
+    record.extend(body);
+    record.resize(record.len().next_multiple_of(8), 0);
+    record
+}
+
+#[test]
+fn an_extensions_records_cost_their_blocks_and_nothing_else_and_minimal_wal_stops_the_branch() {
+    const NOOP: (u8, u8) = (0, 0x20);
+    let cluster = Cluster::create("");
+    cluster.start();
+    cluster.sql("postgres", "create table t as select 1; create table other as select 1");
+    let (rel, other) = (main_fork(&cluster, "t"), main_fork(&cluster, "other"));
+    cluster.stop();
+    let dir = tempfile::tempdir().unwrap();
+    let project = import(&cluster, dir.path());
+    let before = project.head(&root()).unwrap();
+    let append = |project: &Project, kind, block, main: &[u8]| {
+        let record = made_record(project, &root(), kind, block, main);
+        let at = project.head(&root()).unwrap();
+        project.append_wal(&root(), TimelineId::new(1), at, &record)
+    };
+    let of = |project: &Project, branch: &BranchId| {
+        project.branches().unwrap().into_iter().find(|info| info.id == *branch).unwrap()
+    };
+    assert_eq!(of(&project, &root()).unreadable, None);
+    let first = append(&project, (138, 0), Some(rel), &[1]).unwrap();
+    append(&project, NOOP, None, &[1]).unwrap();
+    let head = append(&project, (139, 0), Some(rel), &[1]).unwrap();
+
+    let check = |project: &Project| {
+        let mut page = [0; BLOCK_SIZE];
+        let mut read = |lsn, rel| project.read_pages(&root(), lsn, rel, BlockNumber::new(0), &mut page);
+        read(before, rel).unwrap();
+        read(head, other).unwrap();
+        let error = read(first, rel).unwrap_err();
+        assert!(error.to_string().contains("resource manager 138 of an extension (PGroonga)"), "{error}");
+        assert_eq!(of(project, &root()).unreadable, Some((first, 138)));
+    };
+    check(&project);
+    project.create_branch(&id("br-before"), &root(), before).unwrap();
+    project.create_branch(&id("br-after"), &root(), head).unwrap();
+    assert_eq!(of(&project, &id("br-before")).unreadable, None);
+    assert_eq!(of(&project, &id("br-after")).unreadable, Some((first, 138)));
+    drop(project);
+    let project = Project::open(dir.path()).unwrap();
+    check(&project);
+    project.flush().unwrap();
+    drop(project);
+    let project = Project::open(dir.path()).unwrap();
+    check(&project);
+
+    let minimal = [[100u32, 8, 10, 5, 64, 0].map(u32::to_le_bytes).concat(), vec![0; 2]].concat();
+    append(&project, (0, 0x60), None, &minimal).unwrap();
+    let info = of(&project, &root());
+    assert_eq!(info.head, head);
+    assert!(info.stuck.is_some_and(|reason| reason.contains("wal_level became minimal")));
+}

@@ -248,8 +248,10 @@ fn get(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
         ("own data", wire::own_bytes(&branch).map_or_else(|| "-".to_owned(), output::bytes)),
         ("created", output::age(wire::text(&branch, "created_at"), now.timestamp())),
     ];
+    let warnings = branch.get("warnings").and_then(serde_json::Value::as_array).into_iter().flatten();
+    let warnings = warnings.filter_map(|text| Some(("warning", text.as_str()?.to_owned())));
     let rows: Vec<Vec<String>> =
-        rows.into_iter().map(|(field, value)| vec![field.to_owned(), value]).collect();
+        rows.into_iter().chain(warnings).map(|(field, value)| vec![field.to_owned(), value]).collect();
     output::table(&["FIELD", "VALUE"], &rows);
     Ok(())
 }

@@ -90,6 +90,7 @@ pub fn branch(row: &BranchRow, info: Option<&BranchInfo>) -> Branch {
         requested_lsn: row.requested_lsn.clone(),
         head_lsn: info.map(|info| info.head.to_string()).or_else(|| row.parent_lsn.clone()),
         own_data_bytes: info.map(|info| clamp(info.own_bytes)),
+        warnings: info.map(warnings).unwrap_or_default(),
         current_state: "ready".to_owned(),
         pending_state: None,
         state_changed_at: show(row.created_us),
@@ -106,6 +107,17 @@ pub fn branch(row: &BranchRow, info: Option<&BranchInfo>) -> Branch {
         created_at: show(row.created_us),
         updated_at: show(row.updated_us),
     }
+}
+
+/// What of a branch cannot be read, and why.
+fn warnings(info: &BranchInfo) -> Vec<String> {
+    let unreadable = info.unreadable.map(|(lsn, rmgr)| {
+        let whose = store::of_extension(rmgr);
+        format!("blocks written by {whose}, the first at {lsn}, cannot be read until they are written anew")
+    });
+    let stuck =
+        info.stuck.as_ref().map(|reason| format!("nothing above {} can be read: {reason}", info.head));
+    unreadable.into_iter().chain(stuck).collect()
 }
 
 /// The free JSON a branch was made with.
