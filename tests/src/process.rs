@@ -12,6 +12,18 @@ pub fn pg_program(name: &str) -> PathBuf {
     Path::new(PG_BIN).join(name)
 }
 
+/// Directory of a release that `scripts/postgres-majors` installs, such as `17`; `None`, and said so, if it is not there.
+pub fn release_bin(name: &str) -> Option<PathBuf> {
+    let cache = std::env::var_os("SCION_PG_CACHE").map(PathBuf::from);
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/postgres");
+    let bin = cache.unwrap_or_else(default).join(name).join("bin");
+    if bin.join("postgres").exists() {
+        return Some(std::path::absolute(bin).unwrap());
+    }
+    println!("skipped: there is no PostgreSQL {name}; `scripts/postgres-majors {name}` installs it");
+    None
+}
+
 /// The `scion` binary: what `SCION_BIN` names, or the one of this executable's build.
 ///
 /// # Panics

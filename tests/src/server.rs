@@ -41,6 +41,12 @@ impl Scion {
         Self::start_with(&[], json!({"name": "test"}))
     }
 
+    /// Starts a server that knows the Postgres of this major in `bin`, and makes a project of that major in it.
+    pub fn start_major(major: i32, bin: &Path) -> Self {
+        let arguments = ["--pg-bin".to_owned(), format!("{major}={}", bin.display())];
+        Self::start_with(&arguments, json!({"name": "test", "pg_version": major}))
+    }
+
     /// Starts a server with more arguments for `scion serve`, and makes a project in it.
     pub fn start_with(arguments: &[String], project: Value) -> Self {
         let dir = tempfile::Builder::new().prefix("scion-").tempdir().unwrap();

@@ -70,6 +70,14 @@ impl Endpoint {
         process::run(&mut command);
     }
 
+    /// Everything a dump shows, as superuser, by the programs in `bin`: they must not be older than the server. The
+    /// content of unlogged tables, which a branch does not have, is left out.
+    pub fn dumpall_by(&self, bin: &std::path::Path) -> String {
+        let mut command = as_postgres(bin.join("pg_dumpall"));
+        command.args(["-h"]).arg(self.dir.join("sock")).args(["-p", &self.port(), "-U", "postgres"]);
+        without_nonces(&process::run(command.args(["--no-sync", "--no-unlogged-table-data"])))
+    }
+
     /// Everything a dump shows, as superuser.
     pub fn dumpall(&self) -> String {
         without_nonces(&process::run(self.superuser("pg_dumpall").args(["--no-sync"])))

@@ -86,7 +86,7 @@ pub struct ProjectCreate {
     /// Its first branch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branch: Option<ProjectCreateBranch>,
-    /// Major version of Postgres; 15.
+    /// Major version of Postgres, 15 to 18; the server must have it. The default is 15, or the newest it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pg_version: Option<i32>,
     /// Accepted and not used.

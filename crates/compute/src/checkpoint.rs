@@ -12,8 +12,12 @@
 //! |     32 |     4 | nextOid                              |     76 |     4 | newestCommitTsXid             |
 //! |     36 |     8 | nextMulti, nextMultiOffset           |     80 |     4 | oldestActiveXid: 0            |
 //! |     44 |     4 | oldestXid                            |        |       | gaps are zero                 |
+//!
+//! From 17 on wal_level is at 20.
 
 use types::{ClusterState, Lsn, TimelineId};
+
+use crate::major::Major;
 
 /// Bytes of `CheckPoint`.
 pub const BODY_BYTES: usize = 88;
@@ -41,13 +45,16 @@ fn put<const N: usize>(out: &mut [u8], at: usize, bytes: [u8; N]) {
 
 impl Checkpoint<'_> {
     /// The body, as record and `pg_control` carry it.
-    pub fn encode(&self) -> [u8; BODY_BYTES] {
+    pub fn encode(&self, major: &Major) -> [u8; BODY_BYTES] {
         let state = self.state;
         let mut out = [0; BODY_BYTES];
         put(&mut out, 0, self.at.raw().to_le_bytes());
         put(&mut out, 8, self.timeline.get().to_le_bytes());
         put(&mut out, 12, state.timeline.get().to_le_bytes());
         put(&mut out, 16, [u8::from(state.full_page_writes)]);
+        if major.checkpoint_has_wal_level {
+            put(&mut out, 20, state.limits.wal_level.to_le_bytes());
+        }
         put(&mut out, 24, state.next_xid.to_le_bytes());
         put(&mut out, 32, state.next_oid.to_le_bytes());
         put(&mut out, 36, state.next_multi.to_le_bytes());
@@ -63,13 +70,13 @@ impl Checkpoint<'_> {
     }
 
     /// The whole `XLOG_CHECKPOINT_SHUTDOWN` record (`XLogRecord` and `XLogRecordDataHeaderShort`).
-    pub fn record(&self) -> [u8; RECORD_BYTES] {
+    pub fn record(&self, major: &Major) -> [u8; RECORD_BYTES] {
         const XLR_BLOCK_ID_DATA_SHORT: u8 = 255;
         let mut out = [0; RECORD_BYTES];
         put(&mut out, 0, (RECORD_BYTES as u32).to_le_bytes());
         put(&mut out, 8, self.state.last_record.raw().to_le_bytes());
         put(&mut out, 24, [XLR_BLOCK_ID_DATA_SHORT, BODY_BYTES as u8]);
-        put(&mut out, 26, self.encode());
+        put(&mut out, 26, self.encode(major));
         let (header, data) = out.split_at(24);
         let crc = crc32c::crc32c_append(crc32c::crc32c(data), header.get(..20).unwrap_or_default());
         put(&mut out, 20, crc.to_le_bytes());

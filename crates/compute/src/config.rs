@@ -5,6 +5,7 @@
 //! thrown away, so only the agent may start it again).
 
 use crate::error::Error;
+use crate::major::Major;
 use crate::spec::EndpointSpec;
 
 /// Longest path of a unix socket on Linux (`sun_path` less its final zero).
@@ -77,13 +78,13 @@ pub fn socket_path(spec: &EndpointSpec) -> std::path::PathBuf {
 }
 
 /// Content of `postgresql.conf`.
-pub fn postgresql_conf(spec: &EndpointSpec) -> String {
+pub fn postgresql_conf(spec: &EndpointSpec, major: &Major) -> String {
     let mut out =
         String::from("# Written by scion at every start; changes here are lost. ALTER SYSTEM likewise.\n");
     let mut line = |name: &str, value: &str| {
         out.push_str(&format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''")));
     };
-    for (name, value) in DEFAULTS {
+    for (name, value) in DEFAULTS.iter().chain(major.defaults) {
         line(name, value);
     }
     for (name, value) in &spec.settings {

@@ -1,7 +1,7 @@
 //! `pg_control` of a data directory that claims a clean shutdown at the checkpoint its timeline begins with.
 //!
 //! What never changes in a cluster (identifier, versions, block sizes, checksums) is taken from the file as it was
-//! imported. Layout of `ControlFileData` in version 1300 (`catalog/pg_control.h`):
+//! imported. Layout of `ControlFileData` (`catalog/pg_control.h`):
 //!
 //! | offset | bytes | field                     | offset | bytes | field                                      |
 //! |-------:|------:|---------------------------|-------:|------:|--------------------------------------------|
@@ -13,6 +13,8 @@
 //! |     32 |     8 | checkPoint                |    204 |    84 | kept from the imported file                |
 //! |     40 |    88 | checkPointCopy            |    288 |     4 | CRC32C of all before                       |
 //! |    128 |     8 | unloggedLSN: 1000         |    292 |       | zeros up to 8192                           |
+//!
+//! In 18 what is kept has 4 bytes more, and all after it comes 4 bytes later.
 
 use types::Lsn;
 
@@ -31,9 +33,11 @@ const FIRST_UNLOGGED_LSN: u64 = 1000;
 /// # Errors
 /// `Answer` for another version or a file too short.
 pub fn major_of(template: &[u8]) -> Result<&'static Major, Error> {
-    let version = get_u32(template, 8)?;
-    major::of_control_version(version).ok_or_else(|| {
-        Error::Answer(format!("pg_control has version {version}; only 1300 (PostgreSQL 15) is known"))
+    let (version, catalog) = (get_u32(template, 8)?, get_u32(template, 12)?);
+    major::of_control(version, catalog).ok_or_else(|| {
+        let text =
+            format!("pg_control has version {version} and catalog version {catalog}, which are not known");
+        Error::Answer(text)
     })
 }
 
@@ -42,8 +46,10 @@ pub fn major_of(template: &[u8]) -> Result<&'static Major, Error> {
 /// # Errors
 /// `Answer` if `template` is no `pg_control` of a known version.
 pub fn encode(template: &[u8], checkpoint: &Checkpoint<'_>) -> Result<Vec<u8>, Error> {
-    let crc_at = major_of(template)?.control_crc_at;
-    let fixed = template.get(..crc_at).ok_or_else(|| Error::Answer("pg_control is too short".to_owned()))?;
+    let major = major_of(template)?;
+    let fixed = template
+        .get(..major.control_crc_at)
+        .ok_or_else(|| Error::Answer("pg_control is too short".to_owned()))?;
     let limits = &checkpoint.state.limits;
     let mut out = fixed.to_vec();
     let mut put = |at: usize, bytes: &[u8]| {
@@ -54,7 +60,7 @@ pub fn encode(template: &[u8], checkpoint: &Checkpoint<'_>) -> Result<Vec<u8>, E
     put(16, &DB_SHUTDOWNED.to_le_bytes());
     put(24, &checkpoint.time.to_le_bytes());
     put(32, &checkpoint.at.raw().to_le_bytes());
-    put(40, &checkpoint.encode());
+    put(40, &checkpoint.encode(major));
     put(40 + BODY_BYTES, &FIRST_UNLOGGED_LSN.to_le_bytes());
     put(136, &[0; 36]);
     put(172, &limits.wal_level.to_le_bytes());

@@ -47,16 +47,16 @@ const DIRECTORY_MODE: u32 = 0o700;
 const PAGE_BYTES: usize = 8192;
 
 /// Name of the directory of a major version's files in a tablespace (`TABLESPACE_VERSION_DIRECTORY`).
-pub fn version_directory(major: &Major, catalog_version: u32) -> String {
-    format!("PG_{}_{catalog_version}", major.version)
+pub fn version_directory(major: &Major) -> String {
+    format!("PG_{}_{}", major.version, major.catalog_version)
 }
 
 /// Fills an empty file system with the state of a branch.
 ///
 /// # Errors
 /// `Io` if a name is taken twice or the overlay's disk is full.
-pub fn fill(fs: &FileSystem, state: &StateAt, major: &Major, catalog_version: u32) -> Result<(), Error> {
-    let version_directory = version_directory(major, catalog_version);
+pub fn fill(fs: &FileSystem, state: &StateAt, major: &Major) -> Result<(), Error> {
+    let version_directory = version_directory(major);
     let version_file = format!("{}\n", major.version);
     let place = |tablespace, database| database_directory(tablespace, database, &version_directory);
     for path in DIRECTORIES {
@@ -77,8 +77,8 @@ pub fn fill(fs: &FileSystem, state: &StateAt, major: &Major, catalog_version: u3
     }
     for (xid, data) in &state.two_phase {
         let crc = crc32c::crc32c(data).to_le_bytes();
-        // The upper half of the xid, its epoch, is not in the name before version 17 (`TwoPhaseFilePath`).
-        write(fs, &format!("pg_twophase/{:08X}", *xid as u32), &[data, &crc[..]].concat())?;
+        let name = two_phase_name(major, *xid as u32, state.cluster.next_xid);
+        write(fs, &format!("pg_twophase/{name}"), &[data, &crc[..]].concat())?;
     }
     for (path, bytes) in slru_segments(&state.slru) {
         write(fs, &path, &bytes)?;
@@ -87,6 +87,17 @@ pub fn fill(fs: &FileSystem, state: &StateAt, major: &Major, catalog_version: u3
         fs.add_relation(fork, blocks, source).while_(|| format!("add relation {fork}"))?;
     }
     Ok(())
+}
+
+/// Name of a prepared transaction's file (`TwoPhaseFilePath`): from 17 on with its epoch, which is that of the next
+/// transaction, or the one before if that one began an epoch since (`AdjustToFullTransactionId`).
+fn two_phase_name(major: &Major, xid: u32, next_xid: u64) -> String {
+    if !major.two_phase_names_have_epoch {
+        return format!("{xid:08X}");
+    }
+    let epoch = (next_xid >> 32) as u32;
+    let epoch = if xid > next_xid as u32 { epoch.wrapping_sub(1) } else { epoch };
+    format!("{epoch:08X}{xid:08X}")
 }
 
 /// Writes one small file.
@@ -167,6 +178,14 @@ mod tests {
             (fork(2, Fork::Main), 0, fork(2, Fork::Init)),
         ];
         assert_eq!(files, expected);
+    }
+
+    #[test]
+    fn a_prepared_transaction_of_the_last_epoch_is_named_by_it_from_17_on() {
+        let pg17 = crate::major::of_control(1700, 202_406_281).unwrap();
+        assert_eq!(two_phase_name(&crate::major::PG15, 0x2E9, 7 << 32 | 0x300), "000002E9");
+        assert_eq!(two_phase_name(pg17, 0x2E9, 7 << 32 | 0x300), "00000007000002E9");
+        assert_eq!(two_phase_name(pg17, 0xFFFF_FFF0, 7 << 32 | 3), "00000006FFFFFFF0");
     }
 
     #[test]

@@ -1,4 +1,6 @@
 //! What differs between major versions of Postgres in the files this crate writes.
+//!
+//! Not here: what differs in WAL (`wal`, `redo`).
 
 /// One major version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -9,15 +11,54 @@ pub struct Major {
     pub wal_magic: u16,
     /// `PG_CONTROL_VERSION`.
     pub control_version: u32,
+    /// `CATALOG_VERSION_NO`.
+    pub catalog_version: u32,
     /// Offset of `pg_control`'s CRC.
     pub control_crc_at: usize,
+    /// A checkpoint says `wal_level`.
+    pub checkpoint_has_wal_level: bool,
+    /// The name of a prepared transaction's file begins with its epoch.
+    pub two_phase_names_have_epoch: bool,
+    /// Defaults of settings that other majors do not have.
+    pub defaults: &'static [(&'static str, &'static str)],
 }
 
 /// PostgreSQL 15.
-pub const PG15: Major =
-    Major { version: "15", wal_magic: 0xD110, control_version: 1300, control_crc_at: 288 };
+pub const PG15: Major = Major {
+    version: "15",
+    wal_magic: 0xD110,
+    control_version: 1300,
+    catalog_version: 202_209_061,
+    control_crc_at: 288,
+    checkpoint_has_wal_level: false,
+    two_phase_names_have_epoch: false,
+    defaults: &[],
+};
 
-/// The major version whose `pg_control` has this version number.
-pub fn of_control_version(control_version: u32) -> Option<&'static Major> {
-    [&PG15].into_iter().find(|major| major.control_version == control_version)
+const PG16: Major = Major { version: "16", wal_magic: 0xD113, catalog_version: 202_307_071, ..PG15 };
+
+const PG17: Major = Major {
+    version: "17",
+    wal_magic: 0xD116,
+    control_version: 1700,
+    catalog_version: 202_406_281,
+    checkpoint_has_wal_level: true,
+    two_phase_names_have_epoch: true,
+    ..PG16
+};
+
+const PG18: Major = Major {
+    version: "18",
+    wal_magic: 0xD118,
+    control_version: 1800,
+    catalog_version: 202_506_291,
+    control_crc_at: 292,
+    ..PG17
+};
+
+/// The major version whose `pg_control` has these two version numbers.
+pub fn of_control(control_version: u32, catalog_version: u32) -> Option<&'static Major> {
+    [&PG15, &PG16, &PG17, &PG18]
+        .into_iter()
+        .find(|major| major.control_version == control_version && major.catalog_version == catalog_version)
 }

@@ -343,13 +343,15 @@ impl Server {
             })?;
             tracing::warn!(endpoint = row.id, old = row.port, new = port, "port is taken, using another");
         }
+        let major = i32::try_from(self.store(&row.project_id)?.format().major).unwrap_or_default();
+        let pg_bin = self.postgres.bin(major)?;
         let spec = compute::EndpointSpec {
             project: row.project_id.clone(),
             branch: row.branch_id.clone(),
             endpoint: row.id.clone(),
             dir: dir.to_owned(),
             serve_socket: self.dir.serve_socket(),
-            pg_bin: self.postgres.bin.clone(),
+            pg_bin: pg_bin.to_owned(),
             port,
             run_as: self.postgres.run_as,
             superuser: SUPERUSER.to_owned(),

@@ -23,6 +23,7 @@ mod data_dir;
 mod endpoints;
 mod error;
 mod http;
+pub mod installed;
 mod metadata;
 mod names;
 mod page_service;

@@ -1,4 +1,4 @@
-//! The Postgres installation, the user it runs as, and making a fresh cluster with it.
+//! The Postgres installations, the user they run as, and making a fresh cluster with one.
 //!
 //! Postgres refuses to run as root; a server that is root runs it as another user (`postgres` unless told).
 //! A new project is a cluster made by `initdb`, given its owner role and database in single-user mode, and shut down
@@ -7,21 +7,20 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::error::{Error, Result};
+use crate::installed::{self, Installed, NamedBin};
 
 /// The superuser of every cluster; reached over the unix socket only.
 pub const SUPERUSER: &str = "postgres";
-/// The major version that projects are made with.
-pub const MAJOR: i32 = 15;
 
 /// Which Postgres, and as whom.
 #[derive(Clone, Debug)]
 pub struct Postgres {
-    /// Directory of `postgres` and `initdb`.
-    pub bin: PathBuf,
+    /// The majors there are.
+    pub installed: Installed,
     /// User and group id it runs as; `None` is this process's.
     pub run_as: Option<(u32, u32)>,
 }
@@ -38,17 +37,17 @@ pub struct Owner<'a> {
 }
 
 impl Postgres {
-    /// Finds Postgres and the user it is to run as.
+    /// Finds every supported major and the user they are to run as.
     ///
     /// # Errors
-    /// 503 with a hint if either is missing.
-    pub fn find(bin: Option<&Path>, run_as: Option<&str>) -> Result<Self> {
-        let debian = PathBuf::from(format!("/usr/lib/postgresql/{MAJOR}/bin"));
-        let bin = bin.map_or(debian, Path::to_owned);
-        if !bin.join("postgres").exists() || !bin.join("initdb").exists() {
-            let hint =
-                "hint: install PostgreSQL 15 (Debian: apt-get install postgresql-15), or name its directory";
-            return Err(Error::unavailable(format!("no postgres in {}\n{hint}", bin.display())));
+    /// 503 with a hint if there is no Postgres, a named directory does not have it, or there is no such user.
+    pub fn find(named: &[NamedBin], run_as: Option<&str>) -> Result<Self> {
+        let installed = installed::find(named);
+        let none = || "there is no PostgreSQL".to_owned();
+        let wrong = installed.wrong.first().cloned();
+        if let Some(wrong) = wrong.or_else(|| installed.by_major.is_empty().then(none)) {
+            let hint = installed::how_to_install(15);
+            return Err(Error::unavailable(format!("{wrong}\nhint: {hint}")));
         }
         let root = rustix::process::geteuid().is_root();
         let run_as = match (root, run_as) {
@@ -59,30 +58,59 @@ impl Postgres {
                 return Err(Error::unavailable(text));
             }
         };
-        Ok(Self { bin, run_as })
+        Ok(Self { installed, run_as })
     }
 
-    /// Makes a cluster in `dir` and shuts it down cleanly. `dir` must not exist.
+    /// The major to make a project with: the one asked for, or the default.
+    ///
+    /// # Errors
+    /// 422 with a hint if it is not supported or not on this machine.
+    pub fn choose(&self, asked: Option<i32>) -> Result<i32> {
+        let major = asked.or_else(|| self.installed.default_major()).unwrap_or(15);
+        if !installed::SUPPORTED.contains(&major) {
+            let text = format!("{}\nhint: ask for one of these", installed::unsupported(major));
+            return Err(Error::refused("PG_VERSION_NOT_SUPPORTED", text));
+        }
+        self.bin(major).map(|_| major)
+    }
+
+    /// Directory of a major's programs.
+    ///
+    /// # Errors
+    /// 422 with a hint if it is not on this machine.
+    pub fn bin(&self, major: i32) -> Result<&Path> {
+        let found = self.installed.by_major.get(&major).map(|it| it.bin.as_path());
+        found.ok_or_else(|| {
+            let hint = installed::how_to_install(major);
+            let text = format!(
+                "PostgreSQL {major} is not on this machine\nhint: {hint}; then start `scion serve` again"
+            );
+            Error::refused("PG_VERSION_NOT_INSTALLED", text)
+        })
+    }
+
+    /// Makes a cluster of this major in `dir` and shuts it down cleanly. `dir` must not exist.
     ///
     /// # Errors
     /// Those of the programs; what they printed is in the message.
-    pub fn make_cluster(&self, dir: &Path, owner: &Owner<'_>) -> Result<()> {
+    pub fn make_cluster(&self, major: i32, dir: &Path, owner: &Owner<'_>) -> Result<()> {
+        let bin = self.bin(major)?;
         fs::create_dir_all(dir).map_err(Error::io(format!("create {}", dir.display())))?;
         if let Some((uid, gid)) = self.run_as {
             std::os::unix::fs::chown(dir, Some(uid), Some(gid)).map_err(Error::io("change owner"))?;
         }
-        let mut initdb = self.command("initdb");
+        let mut initdb = self.command(bin, "initdb");
         initdb.args(["-D"]).arg(dir).args(["-U", SUPERUSER, "--auth=trust", "--data-checksums"]);
         initdb.args(["--locale=C.UTF-8", "--encoding=UTF8", "--no-sync", "--no-instructions"]);
         self.run(initdb, "")?;
-        let mut single = self.command("postgres");
+        let mut single = self.command(bin, "postgres");
         single.args(["--single", "-j", "-F", "-c", "password_encryption=scram-sha-256", "-D"]).arg(dir);
         single.arg("postgres");
         self.run(single, &owner_sql(owner))
     }
 
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.bin.join(program));
+    fn command(&self, bin: &Path, program: &str) -> Command {
+        let mut command = Command::new(bin.join(program));
         if let Some((uid, gid)) = self.run_as {
             command.uid(uid).gid(gid);
         }
@@ -162,6 +190,7 @@ fn user_ids(user: &str) -> Result<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     #[test]
     fn names_and_passwords_cannot_leave_their_quotes() {
@@ -176,22 +205,33 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         fs::set_permissions(temp.path(), mode).unwrap();
-        let postgres = Postgres::find(None, None).unwrap();
+        let postgres = Postgres::find(&[], None).unwrap();
         let dir = temp.path().join("cluster");
         let owner = Owner { role: "neondb_owner", password: "npg_x", database: "neondb" };
-        postgres.make_cluster(&dir, &owner).unwrap();
-        let mut control = postgres.command("pg_controldata");
+        postgres.make_cluster(15, &dir, &owner).unwrap();
+        let mut control = postgres.command(postgres.bin(15).unwrap(), "pg_controldata");
         let output = control.arg(&dir).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
         assert!(line("Database cluster state").ends_with("shut down"), "{text}");
         assert!(line("Data page checksum version").ends_with('1'), "{text}");
-        assert!(postgres.make_cluster(&dir, &owner).is_err(), "a directory in use was taken");
+        assert!(postgres.make_cluster(15, &dir, &owner).is_err(), "a directory in use was taken");
     }
 
     #[test]
     fn a_missing_postgres_says_what_to_install() {
-        let error = Postgres::find(Some(Path::new("/nonexistent")), None).unwrap_err();
+        let named = NamedBin { major: None, dir: PathBuf::from("/nonexistent") };
+        let error = Postgres::find(&[named], None).unwrap_err();
         assert!(error.message.contains("apt-get install"), "{}", error.message);
+    }
+
+    #[test]
+    fn a_major_that_is_not_there_says_what_to_install() {
+        let postgres = Postgres { installed: Installed::default(), run_as: None };
+        let error = postgres.choose(Some(17)).unwrap_err();
+        assert_eq!(error.status, 422);
+        assert!(error.message.contains("apt-get install postgresql-17"), "{}", error.message);
+        let error = postgres.choose(Some(14)).unwrap_err();
+        assert!(error.message.contains("supported are 15, 16, 17 and 18"), "{}", error.message);
     }
 }

@@ -18,7 +18,7 @@ use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project::{self, ProjectRow};
 use crate::metadata::role;
 use crate::names;
-use crate::postgres::{MAJOR, Owner};
+use crate::postgres::Owner;
 use crate::state::{Server, branch_id};
 
 /// The longest history that can be asked for, in seconds: 30 days.
@@ -54,7 +54,7 @@ impl Server {
     /// 400 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
     pub fn create_project(&self, request: &ProjectCreate) -> Result<Created> {
         let first = check_request(request)?;
-        let row = new_row(request)?;
+        let row = new_row(request, self.postgres.choose(request.pg_version)?)?;
         self.metadata.write(|change| project::put(change, &row))?;
         let created = self.fill_project(row.clone(), &first);
         created.inspect_err(|error| {
@@ -68,7 +68,7 @@ impl Server {
     fn fill_project(&self, mut row: ProjectRow, first: &First) -> Result<Created> {
         let root = names::branch_id()?;
         let begun = OperationRow::begun(Action::CreateTimeline, &row.id, &root, row.created_us)?;
-        self.import_cluster(&row.id, &root, first)?;
+        self.import_cluster(&row, &root, first)?;
         let branch = root_row(&row, root, &first.branch);
         let wanted = BranchEndpointCreate {
             kind: EndpointType::ReadWrite,
@@ -91,10 +91,11 @@ impl Server {
     }
 
     /// Makes a cluster, takes it into a new store, and removes it.
-    fn import_cluster(&self, project: &str, root: &str, first: &First) -> Result<()> {
+    fn import_cluster(&self, row: &ProjectRow, root: &str, first: &First) -> Result<()> {
+        let project = &row.id;
         let data_dir = self.dir.bootstrap(project);
         let owner = Owner { role: &first.role, password: &first.password, database: &first.database };
-        self.postgres.make_cluster(&data_dir, &owner)?;
+        self.postgres.make_cluster(row.pg_version, &data_dir, &owner)?;
         let import = ClusterImport { data_dir: data_dir.clone(), root: branch_id(root)? };
         let store = store::Project::create_with(&self.dir.project(project), &import, self.store_options)?;
         self.put_store(project, store);
@@ -177,12 +178,6 @@ fn check_request(request: &ProjectCreate) -> Result<First> {
     if let Some(name) = &request.name {
         names::check_name("project", name)?;
     }
-    if let Some(major) = request.pg_version.filter(|major| *major != MAJOR) {
-        let text = format!(
-            "PostgreSQL {major} is not supported yet\nhint: leave out pg_version, or ask for {MAJOR}"
-        );
-        return Err(Error::refused("PG_VERSION_NOT_SUPPORTED", text));
-    }
     check_retention(request.history_retention_seconds)?;
     let asked = request.branch.clone().unwrap_or_default();
     let first = First {
@@ -204,7 +199,7 @@ fn check_retention(seconds: Option<i64>) -> Result<()> {
     Err(Error::malformed(format!("history_retention_seconds is 0 to {HISTORY_RETENTION_MAX_S}")))
 }
 
-fn new_row(request: &ProjectCreate) -> Result<ProjectRow> {
+fn new_row(request: &ProjectCreate, major: i32) -> Result<ProjectRow> {
     let id = names::project_id()?;
     let now_us = clock::now_us();
     let text =
@@ -213,7 +208,7 @@ fn new_row(request: &ProjectCreate) -> Result<ProjectRow> {
         name: request.name.clone().unwrap_or_else(|| id.clone()),
         id,
         state: project::CREATING.to_owned(),
-        pg_version: MAJOR,
+        pg_version: major,
         history_retention_s: request.history_retention_seconds.unwrap_or(HISTORY_RETENTION_S),
         settings: text(&request.settings),
         default_endpoint_settings: text(&request.default_endpoint_settings),
@@ -267,14 +262,6 @@ mod tests {
         let first = check_request(&ProjectCreate::default()).unwrap();
         assert_eq!((first.branch.as_str(), first.role.as_str()), ("main", "neondb_owner"));
         assert_eq!(first.database, "neondb");
-    }
-
-    #[test]
-    fn a_version_that_is_not_there_is_refused_by_number() {
-        let request = ProjectCreate { pg_version: Some(17), ..ProjectCreate::default() };
-        let error = check_request(&request).err().unwrap();
-        assert_eq!(error.status, 422);
-        assert!(error.message.contains("PostgreSQL 17"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use crate::data_dir::{DataDir, ServerFile};
 use crate::error::Error;
 use crate::http::{Context, router};
+use crate::installed::NamedBin;
 use crate::metadata::Metadata;
 use crate::postgres::Postgres;
 use crate::state::Server;
@@ -30,8 +31,8 @@ pub struct ServeOptions {
     pub http: SocketAddr,
     /// Allows an address that other machines reach. The key then travels in the clear.
     pub allow_remote: bool,
-    /// Directory of Postgres's programs; Debian's if `None`.
-    pub pg_bin: Option<PathBuf>,
+    /// Directories of Postgres's programs; other places are looked at too.
+    pub pg_bin: Vec<NamedBin>,
     /// User that Postgres runs as when this process is root; `postgres` if `None`.
     pub run_as: Option<String>,
     /// The program that is started as `PROGRAM compute --spec FILE`.
@@ -78,7 +79,10 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     if !options.http.ip().is_loopback() && !options.allow_remote {
         return Err(ServeError::NotLoopback(options.http));
     }
-    let postgres = Postgres::find(options.pg_bin.as_deref(), options.run_as.as_deref())?;
+    let postgres = Postgres::find(&options.pg_bin, options.run_as.as_deref())?;
+    for it in postgres.installed.by_major.values() {
+        tracing::info!(version = it.version, bin = %it.bin.display(), "PostgreSQL");
+    }
     let dir = DataDir::open(&options.data_dir)?;
     let key = dir.api_key()?;
     let metadata = Metadata::open(&dir.metadata())?;
@@ -150,7 +154,7 @@ mod tests {
             data_dir: PathBuf::from("/nonexistent"),
             http: SocketAddr::from(([0, 0, 0, 0], 0)),
             allow_remote: false,
-            pg_bin: None,
+            pg_bin: Vec::new(),
             run_as: None,
             compute_exe: PathBuf::from("/nonexistent"),
             memtable_bytes: 1 << 20,

@@ -22,7 +22,7 @@ pub struct Server {
     pub dir: DataDir,
     /// The metadata.
     pub metadata: Metadata,
-    /// The Postgres that projects are made with.
+    /// The Postgres installations.
     pub postgres: Postgres,
     /// The program that is started as `PROGRAM compute --spec FILE`.
     pub compute_exe: PathBuf,

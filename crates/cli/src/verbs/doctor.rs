@@ -8,26 +8,26 @@ use std::process::{Command, ExitCode};
 
 use clap::Args;
 use serde_json::json;
+use server::installed::{Installation, Installed, how_to_install};
 
 use crate::args::Global;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 use crate::place;
-use crate::verbs::serve::PG_BIN;
+use crate::verbs::serve::PgBin;
 
 /// Less than this on the data directory's disk is too little to make a project.
 const DISK_NEEDED_BYTES: u64 = 1 << 30;
 /// Fewer open files than this limit how many endpoints can run.
 const FILES_WANTED: u64 = 4096;
-/// Programs of PostgreSQL 15 that scion runs.
+/// Programs that come with a server and its client package.
 const PROGRAMS: [&str; 5] = ["postgres", "initdb", "psql", "pg_dump", "pg_ctl"];
 
 /// What this machine lacks to run scion, and how to get it.
 #[derive(Args)]
 pub struct Doctor {
-    /// Directory with the programs of PostgreSQL 15.
-    #[arg(long, env = "SCION_PG_BIN", default_value = PG_BIN, value_name = "DIR")]
-    pg_bin: PathBuf,
+    #[command(flatten)]
+    pg_bin: PgBin,
 }
 
 /// How a check came out.
@@ -66,8 +66,12 @@ impl Doctor {
     /// Runs the verb; the exit code is 1 if something required is missing.
     pub fn run(&self, global: &Global) -> Result<ExitCode, Failure> {
         let root = place::is_root();
-        let mut checks =
-            vec![postgres(&self.pg_bin), programs(&self.pg_bin), amcheck(&self.pg_bin), fuse_device()];
+        let installed = server::installed::find(&self.pg_bin.pg_bin);
+        let mut checks = postgres(&installed);
+        for it in installed.by_major.values() {
+            checks.extend([programs(it), amcheck(it)]);
+        }
+        checks.push(fuse_device());
         checks.push(if root { postgres_user() } else { fusermount() });
         let data_dir = place::data_dir(global)?;
         checks.push(if root { passable(&data_dir) } else { writable(&data_dir) });
@@ -106,55 +110,48 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-const INSTALL_POSTGRES: &str =
-    "run `scripts/setup`, or `apt-get install postgresql-15`; elsewhere: --pg-bin DIR";
+const WHAT_POSTGRES: &str = "PostgreSQL";
 
-fn postgres(bin: &Path) -> Check {
-    const WHAT: &str = "PostgreSQL 15";
-    let program = bin.join("postgres");
-    let Ok(output) = Command::new(&program).arg("--version").output() else {
-        return Check::missing(WHAT, format!("no {} that runs", program.display()), INSTALL_POSTGRES);
-    };
-    let text = String::from_utf8_lossy(&output.stdout);
-    let version = version_in(&text);
-    if version.split('.').next() == Some("15") {
-        Check::found(WHAT, format!("{version} in {}", bin.display()))
-    } else {
-        Check::missing(WHAT, format!("{} is {}", program.display(), text.trim()), INSTALL_POSTGRES)
-    }
+/// Each major that there is. One is enough.
+fn postgres(installed: &Installed) -> Vec<Check> {
+    let found = installed.by_major.values();
+    let mut checks: Vec<Check> = found
+        .map(|it| Check::found(WHAT_POSTGRES, format!("{} in {}", it.version, it.bin.display())))
+        .collect();
+    let install = format!("run `scripts/setup`, or {}", how_to_install(15));
+    let none = || "none that is supported: 15, 16, 17 or 18".to_owned();
+    let wrong = installed.wrong.iter().cloned();
+    let missing = wrong.chain(checks.is_empty().then(none)).collect::<Vec<_>>();
+    checks.extend(missing.into_iter().map(|text| Check::missing(WHAT_POSTGRES, text, install.clone())));
+    checks
 }
 
-/// `15.8` of `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)`.
-fn version_in(text: &str) -> &str {
-    text.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit())).unwrap_or("")
-}
-
-fn programs(bin: &Path) -> Check {
-    let absent: Vec<&str> = PROGRAMS.into_iter().filter(|name| !bin.join(name).is_file()).collect();
+fn programs(it: &Installation) -> Check {
+    let what = "its programs";
+    let absent: Vec<&str> = PROGRAMS.into_iter().filter(|name| !it.bin.join(name).is_file()).collect();
     if absent.is_empty() {
-        Check::found("its programs", PROGRAMS.join(", "))
-    } else {
-        Check::missing(
-            "its programs",
-            format!("no {} in {}", absent.join(", "), bin.display()),
-            INSTALL_POSTGRES,
-        )
+        return Check::found(what, PROGRAMS.join(", "));
     }
+    let detail = format!("no {} in {}", absent.join(", "), it.bin.display());
+    let remedy = format!("endpoints run; for dumps and psql install the client package of {}", it.major);
+    Check::degraded(what, detail, remedy)
 }
 
-fn amcheck(bin: &Path) -> Check {
-    let share = Command::new(bin.join("pg_config")).arg("--sharedir").output().ok();
+fn amcheck(it: &Installation) -> Check {
+    let share = Command::new(it.bin.join("pg_config")).arg("--sharedir").output().ok();
     let share = share.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    let debian = "/usr/share/postgresql/15".to_owned();
+    let debian = format!("/usr/share/postgresql/{}", it.major);
+    let beside = it.bin.join("../share/postgresql").to_string_lossy().into_owned();
     let found = share
         .into_iter()
-        .chain([debian])
+        .chain([debian, beside])
         .any(|dir| Path::new(&dir).join("extension/amcheck.control").is_file());
     if found {
         Check::found("contrib (amcheck)", "installed")
     } else {
         let detail = "not installed; branches work, pg_amcheck does not";
-        Check::degraded("contrib (amcheck)", detail, "install the contrib package of PostgreSQL 15")
+        let remedy = format!("install the contrib package of PostgreSQL {}", it.major);
+        Check::degraded("contrib (amcheck)", detail, remedy)
     }
 }
 
@@ -299,16 +296,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_found_in_what_postgres_says() {
-        assert_eq!(version_in("postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)\n"), "15.8");
-        assert_eq!(version_in("neon"), "");
-    }
-
-    #[test]
     fn a_missing_postgres_says_how_to_get_one() {
-        let check = postgres(Path::new("/nonexistent"));
-        assert_eq!(check.outcome, Outcome::Missing);
-        assert!(check.remedy.contains("apt-get install postgresql-15"), "{}", check.remedy);
+        let checks = postgres(&Installed::default());
+        assert_eq!(checks[0].outcome, Outcome::Missing);
+        assert!(checks[0].remedy.contains("apt-get install postgresql-15"), "{}", checks[0].remedy);
     }
 
     #[test]

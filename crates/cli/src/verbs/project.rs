@@ -17,6 +17,9 @@ pub enum Project {
     Create {
         /// Name of the project.
         name: String,
+        /// Major version of PostgreSQL [default: 15, or else the newest on the server's machine].
+        #[arg(long, value_name = "MAJOR", value_parser = clap::value_parser!(i32))]
+        pg_version: Option<i32>,
     },
     /// All projects.
     List,
@@ -35,17 +38,21 @@ impl Project {
     pub fn run(&self, global: &Global) -> Result<(), Failure> {
         let client = Client::new(place::server(global)?);
         match self {
-            Self::Create { name } => create(&client, global.output, name),
+            Self::Create { name, pg_version } => create(&client, global.output, name, *pg_version),
             Self::List => list(&client, global.output),
             Self::Delete { name, yes } => delete(&client, global.output, name, *yes),
         }
     }
 }
 
-fn create(client: &Client, format: Format, name: &str) -> Result<(), Failure> {
+fn create(client: &Client, format: Format, name: &str, pg_version: Option<i32>) -> Result<(), Failure> {
     let started = std::time::Instant::now();
     let progress = progress::start(format!("making project {name}: initdb, import, first start"));
-    let answer = client.post("/projects", &json!({ "project": { "name": name } }))?;
+    let mut wanted = json!({ "name": name });
+    if let Some(major) = pg_version {
+        wanted["pg_version"] = json!(major);
+    }
+    let answer = client.post("/projects", &json!({ "project": wanted }))?;
     let project = answer.get("project").cloned().unwrap_or_default();
     client.wait(wire::text(&project, "id"), &answer)?;
     drop(progress);

@@ -10,11 +10,12 @@ use std::process::{Command, ExitCode};
 use clap::Args;
 use serde_json::Value;
 
+use server::installed::NamedBin;
+
 use crate::args::Global;
 use crate::failure::{self, Failure};
 use crate::resolve::{Session, no_endpoint, session};
 use crate::verbs::connection_string::{Who, uri};
-use crate::verbs::serve::PG_BIN;
 use crate::{place, wire};
 
 /// Open psql on a branch, starting its endpoint if it is idle.
@@ -49,7 +50,7 @@ impl Psql {
         }
         let error = command.args(&self.args).exec();
         let failure = failure::io(format!("run {}", command.get_program().display()), &error);
-        Err(failure.hint("`scion doctor` says how to install the PostgreSQL 15 client"))
+        Err(failure.hint("`scion doctor` says how to install PostgreSQL"))
     }
 
     fn as_superuser(
@@ -75,11 +76,16 @@ impl Psql {
     }
 }
 
-/// psql of PostgreSQL 15 where Debian puts it, else whatever is on the path.
+/// The newest psql beside a server, as it knows all older ones, else whatever is on the path.
 fn program() -> OsString {
-    let bin = std::env::var_os("SCION_PG_BIN").map_or_else(|| PathBuf::from(PG_BIN), PathBuf::from);
-    let ours = bin.join("psql");
-    if ours.is_file() { ours.into_os_string() } else { "psql".into() }
+    let named = std::env::var("SCION_PG_BIN").unwrap_or_default();
+    let named: Vec<NamedBin> = named.split(',').filter_map(|text| text.parse().ok()).collect();
+    let installed = server::installed::find(&named);
+    let beside = installed.by_major.values().rev().map(|it| it.bin.join("psql"));
+    beside
+        .into_iter()
+        .find(|program| program.is_file())
+        .map_or_else(|| "psql".into(), PathBuf::into_os_string)
 }
 
 /// Hands the password over in the environment: arguments can be read by every user of the machine.

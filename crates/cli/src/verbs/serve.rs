@@ -1,18 +1,15 @@
 //! `scion serve`: the server, in the foreground until it is told to stop.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use server::installed::NamedBin;
 use server::{ServeError, ServeOptions};
 
 use crate::args::Global;
 use crate::failure::{self, Failure, Kind};
 use crate::place;
-
-/// Where Debian puts the programs of PostgreSQL 15.
-pub const PG_BIN: &str = "/usr/lib/postgresql/15/bin";
 
 /// Run the server: API, page store and one compute process for each running endpoint.
 #[derive(Args)]
@@ -20,9 +17,8 @@ pub struct Serve {
     /// Address of the HTTP API; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:7080", value_name = "ADDRESS")]
     http: SocketAddr,
-    /// Directory with the programs of PostgreSQL 15.
-    #[arg(long, env = "SCION_PG_BIN", default_value = PG_BIN, value_name = "DIR")]
-    pg_bin: PathBuf,
+    #[command(flatten)]
+    pg_bin: PgBin,
     /// When run as root: the user PostgreSQL runs as [default: postgres].
     #[arg(long, value_name = "USER")]
     run_as: Option<String>,
@@ -35,6 +31,14 @@ pub struct Serve {
     allow_remote: bool,
 }
 
+/// Where PostgreSQL's programs are.
+#[derive(Args)]
+pub struct PgBin {
+    /// Directory with the programs of one major of PostgreSQL, for each that is not where packages put it.
+    #[arg(long, env = "SCION_PG_BIN", value_delimiter = ',', value_name = "[MAJOR=]DIR")]
+    pub pg_bin: Vec<NamedBin>,
+}
+
 impl Serve {
     /// Runs the verb.
     pub fn run(&self, global: &Global) -> Result<ExitCode, Failure> {
@@ -45,7 +49,7 @@ impl Serve {
             data_dir: place::data_dir(global)?,
             http: self.http,
             allow_remote: self.allow_remote,
-            pg_bin: Some(self.pg_bin.clone()),
+            pg_bin: self.pg_bin.pg_bin.clone(),
             run_as: self.run_as.clone(),
             compute_exe,
             memtable_bytes: usize::from(self.memtable_mb) << 20,

@@ -42,7 +42,7 @@ pub(super) fn data_directory(
         at: new.start.record_start(new.segment_bytes),
         time: now.try_into().unwrap_or(i64::MAX),
     };
-    let record = checkpoint.record();
+    let record = checkpoint.record(major);
     let shape =
         WalShape { magic: major.wal_magic, system_id: new.system_id, segment_bytes: new.segment_bytes };
     thread::scope(|scope| {
@@ -73,14 +73,14 @@ fn fill(
         overlay_dir: spec.dir.clone(),
         uid,
         gid,
-        version_dir: datadir::version_directory(major, new.catalog_version),
+        version_dir: datadir::version_directory(major),
     };
     let source = StorePages { client: Arc::clone(pages), lsn: new.start };
     let file_system = FileSystem::new(options, Arc::new(source)).while_(|| "make the overlay".to_owned())?;
-    datadir::fill(&file_system, &new.state, major, new.catalog_version)?;
+    datadir::fill(&file_system, &new.state, major)?;
     let control = control_file::encode(&new.control_template, checkpoint)?;
     datadir::write(&file_system, "global/pg_control", &control)?;
-    datadir::write(&file_system, "postgresql.conf", config::postgresql_conf(spec).as_bytes())?;
+    datadir::write(&file_system, "postgresql.conf", config::postgresql_conf(spec, major).as_bytes())?;
     datadir::write(&file_system, "postgresql.auto.conf", b"")?;
     datadir::write(&file_system, "pg_hba.conf", config::pg_hba_conf(spec).as_bytes())?;
     datadir::write(&file_system, "pg_ident.conf", b"")?;

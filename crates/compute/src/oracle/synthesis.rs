@@ -68,7 +68,7 @@ fn synthesize(cluster: &Cluster, out: &Path, shape: &WalShape, state: &ClusterSt
         at: state.lsn.record_start(SEGMENT_BYTES),
         time: 1_700_000_000,
     };
-    let wal = first_wal(shape, BRANCH, state.lsn, prefix, &checkpoint.record()).unwrap();
+    let wal = first_wal(shape, BRANCH, state.lsn, prefix, &checkpoint.record(&PG15)).unwrap();
     for (segment, mut bytes) in wal.segments {
         bytes.resize(SEGMENT_BYTES as usize, 0);
         give(&wal_dir.join(segment_name(BRANCH, segment, SEGMENT_BYTES)), &bytes);

@@ -7,6 +7,7 @@ use api::routes::{Method, ROUTES};
 use serde_json::Value;
 
 use crate::data_dir::DataDir;
+use crate::installed::{Installation, Installed};
 use crate::metadata::{Metadata, branch, project};
 use crate::postgres::Postgres;
 
@@ -31,7 +32,9 @@ fn served() -> Served {
     let temp = tempfile::tempdir().unwrap();
     let dir = DataDir::open(temp.path()).unwrap();
     let metadata = Metadata::open(&dir.metadata()).unwrap();
-    let postgres = Postgres { bin: PathBuf::from("/nonexistent"), run_as: None };
+    let gone = Installation { major: 15, version: "15.0".to_owned(), bin: PathBuf::from("/nonexistent") };
+    let installed = Installed { by_major: [(15, gone)].into(), wrong: Vec::new() };
+    let postgres = Postgres { installed, run_as: None };
     let server = Arc::new(Server::new(dir, metadata, postgres, PathBuf::from("/nonexistent")));
     let app = router(Context::new(Arc::clone(&server), Arc::new(Notify::new()), KEY));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
