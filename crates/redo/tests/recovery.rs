@@ -6,9 +6,12 @@
 //!
 //! The records carry no such images here. Postgres 15 compares with them while it recovers, and gives up at GiST's
 //! DELETE: its redo sets a flag (`F_TUPLES_DELETED`) that the primary does not set.
+//!
+//! Then the same WAL is judged step by step (`judge`), where one wrong page cannot be righted by a later record.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod judge;
 mod postgres;
 
 use std::collections::BTreeMap;
@@ -46,6 +49,7 @@ fn every_byte_is_what_recovery_leaves() {
     for owner in ["Heap", "Btree", "Gin", "Gist", "SPGist", "Sequence", "Generic"] {
         assert!(same.contains_key(owner), "no page of {owner} was compared");
     }
+    judge::every_step_is_what_postgres_redoes(&recorded);
 }
 
 /// The data directory after Postgres has recovered all WAL of the workload.

@@ -9,7 +9,7 @@ use crate::cargo::{cargo, root, run};
 /// Builds for release, gets the suites' source, and runs a judge with `args`.
 pub fn oracle(args: &[String]) -> Result<()> {
     let judge = args.first().map_or("", String::as_str);
-    if ["consistency", "branch"].contains(&judge) {
+    if ["consistency", "judge", "branch"].contains(&judge) {
         run(Command::new(root().join("scripts/postgres-source")).arg("15"))?;
     }
     if judge == "branch" {

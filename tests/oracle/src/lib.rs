@@ -3,6 +3,7 @@
 //! ```text
 //!  server, suites: a stock server and a load --> its data directory before and after
 //!  replay:         every record between the two, page by page --> a judge's page for each step, and a comparison
+//!  stock:          Postgres's own redo as a process, the strictest judge
 //!  files:          what no record shows --> the files of the stopped server
 //!  damage:         real records and pages with bits flipped --> no panic
 //! ```
@@ -22,4 +23,5 @@ pub mod replay;
 pub mod results;
 pub mod seeds;
 pub mod server;
+pub mod stock;
 pub mod suites;

@@ -1,5 +1,6 @@
 //! `cargo xtask oracle`: runs a judge over a load and says what it found; fails if redo was wrong.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use oracle::inject::Injection;
 use oracle::replay::{Images, Judge, replay_before};
 use oracle::results::{self, Run};
 use oracle::server::{Postgres, SETTINGS, record};
+use oracle::stock::Stock;
 use oracle::suites::{Plan, Suite};
 use oracle::{files, seeds};
 
@@ -14,6 +16,7 @@ const HELP: &str = "\
 oracle <judge> [options]
 
   consistency    every record of a load against the page image that wal_consistency_checking put into it
+  judge          every record of a load against a stock Postgres's own redo, byte for byte
   branch         [core] [isolation] [contrib]: the suites on the endpoint of a branch made at a busy moment
   report         write the tables of the last runs into crates/redo/README.md
 
@@ -42,7 +45,12 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let right = match judge.as_str() {
-        "consistency" => options.suites.iter().filter(|suite| !consistency(**suite, &options)).count() == 0,
+        "consistency" => {
+            all(&options, |suite| judged("consistency", |_, _| Box::new(Images), suite, &options))
+        }
+        "judge" => all(&options, |suite| {
+            judged("judge", |postgres, base| Box::new(Stock::start(postgres, base)), suite, &options)
+        }),
         "report" => {
             results::report();
             true
@@ -79,12 +87,16 @@ fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
     Some(options)
 }
 
-fn consistency(suite: Suite, options: &Options) -> bool {
-    judged("consistency", &mut Images, suite, options)
+/// Runs them all, whatever one finds; true if redo was right in each.
+fn all(options: &Options, run: impl Fn(Suite) -> bool) -> bool {
+    options.suites.iter().filter(|suite| !run(**suite)).count() == 0
 }
 
+/// Makes a judge for a load that began with the cluster in a directory.
+type MakeJudge = fn(&Postgres, &Path) -> Box<dyn Judge>;
+
 /// Runs a load, replays it before `judge`, prints and keeps what it found; true if redo was right.
-fn judged(name: &'static str, judge: &mut dyn Judge, suite: Suite, options: &Options) -> bool {
+fn judged(name: &'static str, judge: MakeJudge, suite: Suite, options: &Options) -> bool {
     let postgres = Postgres::of(options.major)
         .unwrap_or_else(|| panic!("PostgreSQL {} is not here: scripts/postgres-majors", options.major));
     let run = Run { judge: name, suite: suite.name(), major: options.major, version: postgres.version() };
@@ -95,7 +107,8 @@ fn judged(name: &'static str, judge: &mut dyn Judge, suite: Suite, options: &Opt
     println!("{} on {}: {said} ({} s)", run.suite, run.version, begun.elapsed().as_secs());
     let begun = Instant::now();
     let mut injection = options.inject.clone().map(Injection::new);
-    let replayed = replay_before(judge, &recorded.base, &recorded.after, &mut |record, key, page| {
+    let mut judge = judge(&postgres, &recorded.base);
+    let replayed = replay_before(&mut *judge, &recorded.base, &recorded.after, &mut |record, key, page| {
         if let Some(injection) = &mut injection {
             injection.flip(record, key, page);
         }
