@@ -118,3 +118,20 @@ fn the_command_line_gives_each_refusal_its_exit_code() {
         assert!(output.stdout.is_empty(), "{arguments:?} wrote data");
     }
 }
+
+#[test]
+fn a_second_server_on_a_data_directory_is_refused_and_the_first_goes_on() {
+    let scion = Scion::start();
+    let server_json = std::fs::read(scion.data_dir().join("server.json")).unwrap();
+
+    let output = scion.cli(&["serve", "--http", "127.0.0.1:0"]);
+
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    let words =
+        format!("error: another scion serve uses {}", scion.data_dir().canonicalize().unwrap().display());
+    assert!(said.contains(&words) && said.contains("`scion status` shows it"), "{said}");
+    assert_eq!(std::fs::read(scion.data_dir().join("server.json")).unwrap(), server_json);
+    assert_eq!(scion.root().number("select 1::bigint"), 1);
+    scion.branch("child", json!({}));
+}

@@ -48,6 +48,9 @@ pub enum ServeError {
     /// The address is not a loopback address and that was not allowed.
     #[error("{0} can be reached by other machines; listen on 127.0.0.1, or say that this is wanted")]
     NotLoopback(SocketAddr),
+    /// Another server uses the data directory; the text names it.
+    #[error("{0}")]
+    InUse(String),
     /// It could not be set up; the text names what and why.
     #[error("{0}")]
     Setup(String),
@@ -66,7 +69,10 @@ pub enum ServeError {
 
 impl From<Error> for ServeError {
     fn from(error: Error) -> Self {
-        Self::Setup(error.message)
+        match error.status {
+            423 => Self::InUse(error.message),
+            _ => Self::Setup(error.message),
+        }
     }
 }
 

@@ -9,9 +9,10 @@
 //! Not here: reading, which changes nothing; what the files hold.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How files are changed.
 pub(crate) trait Disk: Send + Sync {
@@ -66,6 +67,12 @@ impl dyn Disk {
         }
         self.remove_dir(dir)
     }
+}
+
+/// A file name in `dir` that nobody else uses, in this process or another: two that wrote into one file would each
+/// publish what the other wrote.
+pub(crate) fn unused_name(dir: &Path, what: &str) -> PathBuf {
+    dir.join(format!("{what}-{:016x}", RandomState::new().hash_one(what)))
 }
 
 /// The operating system's files.

@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::branch::{Branch, FROZEN_MAX, error_chain};
 use crate::core::Core;
+use crate::disk::unused_name;
 use crate::error::{Result, StoreError};
 use crate::layer::{self, Layer, LayerWriter};
 use crate::manifest::Position;
@@ -119,7 +120,7 @@ pub(crate) fn flush_all(core: &Core, branch: &Branch) -> Result<()> {
 fn flush_one(core: &Core, branch: &Branch) -> Result<bool> {
     let Some(table) = branch.view.read().frozen.front().cloned() else { return Ok(false) };
     let id = core.take_layer_id();
-    let path = core.dir.join("tmp").join(format!("layer-{id}"));
+    let path = unused_name(&core.dir.join("tmp"), "layer");
     let mut writer = LayerWriter::create(core.disk.clone(), &path)?;
     table.write(&mut writer)?;
     let path = writer.finish(&table.waypoints)?;

@@ -2,7 +2,8 @@
 //!
 //! Manifest N+1 is written with `put_if_absent`, so of two writers one loses. Readers take the highest number. Old
 //! manifests are deleted, therefore a writer that was away for long could still win an old number: after its put it
-//! lists and, if it is not the highest, has lost too.
+//! looks, and has lost too if its number is not the highest or if the manifest it started from is gone. The second is
+//! needed because a directory that changes while it is listed need not show what came and what went meanwhile.
 //!
 //! What no manifest lists does not exist; the next open removes it.
 
@@ -19,6 +20,8 @@ use crate::error::{Result, StoreError};
 use crate::object::{ObjectStore, Put};
 
 const FORMAT_VERSION: u32 = 1;
+/// How often the highest manifest is looked for before there is none.
+const ATTEMPTS: u32 = 10;
 /// Bytes of `pg_control`; trailing zeros are not stored.
 const CONTROL_BYTES: usize = 8192;
 
@@ -137,17 +140,15 @@ fn highest(objects: &dyn ObjectStore) -> Result<Option<u64>> {
 
 /// The highest manifest and its bytes.
 fn newest(objects: &dyn ObjectStore) -> Result<(u64, Vec<u8>)> {
-    let missing = || StoreError::corrupt("manifest", 0, "the project has no manifest");
-    let mut tried = None;
-    loop {
-        let sequence = highest(objects)?.ok_or_else(missing)?;
-        match objects.get(&object_name(sequence))? {
-            Some(bytes) => return Ok((sequence, bytes)),
-            // Its writer put the next one and deleted it after we had listed it.
-            None if tried != Some(sequence) => tried = Some(sequence),
-            None => return Err(missing()),
+    // Another writer may put the next one and delete this one between the list and the read.
+    for _ in 0..ATTEMPTS {
+        if let Some(sequence) = highest(objects)?
+            && let Some(bytes) = objects.get(&object_name(sequence))?
+        {
+            return Ok((sequence, bytes));
         }
     }
+    Err(StoreError::corrupt("manifest", 0, "the project has no manifest"))
 }
 
 struct Current {
@@ -200,7 +201,8 @@ impl ManifestStore {
         self.current.lock().manifest.clone()
     }
 
-    /// Applies `change` and makes the result durable; on an error nothing has changed.
+    /// Applies `change` and makes the result durable; on an error nothing has changed. After `Superseded` whoever took
+    /// over may have taken the change over too.
     pub(crate) fn commit<T>(&self, change: impl FnOnce(&mut Manifest) -> Result<T>) -> Result<T> {
         let mut current = self.current.lock();
         let mut manifest = current.manifest.clone();
@@ -221,19 +223,26 @@ fn put(objects: &dyn ObjectStore, sequence: u64, manifest: &Manifest) -> Result<
     if objects.put_if_absent(&name, &bytes)? == Put::Taken {
         return Err(StoreError::Superseded { sequence });
     }
-    if highest(objects)? != Some(sequence) {
+    if sequence > 1 && objects.len(&object_name(sequence - 1))?.is_none() {
         objects.delete(&name)?;
+        return Err(StoreError::Superseded { sequence });
+    }
+    if highest(objects)? != Some(sequence) {
+        // It stays: who put a higher one may have started from it, and looks whether it is there.
         return Err(StoreError::Superseded { sequence });
     }
     Ok(())
 }
 
 #[cfg(test)]
+mod races;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::object::memory::{Faulty, Memory};
 
-    fn empty() -> Manifest {
+    pub(super) fn empty() -> Manifest {
         let format = WalFormat { major: 15, segment_bytes: 16 << 20, system_id: u64::MAX };
         Manifest::new(format, &[1, 2, 0, 3, 0, 0], -7, 2)
     }

@@ -18,7 +18,7 @@ use crate::answer::{
 use crate::branch::Branch;
 use crate::cluster_read;
 use crate::core::Core;
-use crate::disk::{Disk, System};
+use crate::disk::{Disk, System, unused_name};
 use crate::error::{Result, StoreError};
 use crate::flush;
 use crate::import::Source;
@@ -407,7 +407,7 @@ fn import_cluster(
     // Left by an attempt that did not reach the manifest.
     objects.delete(&name)?;
     wal_files.remove_branch(root)?;
-    let mut layer = LayerWriter::create(disk.clone(), &dir.join("tmp").join("import"))?;
+    let mut layer = LayerWriter::create(disk.clone(), &unused_name(&dir.join("tmp"), "import"))?;
     source.write(&mut layer, state.lsn)?;
     let path = layer.finish(std::slice::from_ref(&state))?;
     if objects.put_file_if_absent(&name, &path)? == Put::Taken {

@@ -71,6 +71,7 @@ fn explained(error: &ServeError) -> Failure {
             failure.hint("name another address with --http")
         }
         ServeError::Http(source) => failure::io("serve HTTP", source),
+        ServeError::InUse(words) => failure::from_words(Kind::Conflict, words),
         error => {
             let failure = failure::from_words(Kind::Failed, &error.to_string());
             if failure.hint.is_some() {

@@ -9,12 +9,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use super::{ObjectStore, Put};
-use crate::disk::Disk;
+use crate::disk::{Disk, unused_name};
 use crate::error::{Result, StoreError};
 
 /// Open files kept for reading.
@@ -24,7 +23,6 @@ const OPEN_FILES_MAX: usize = 128;
 pub(crate) struct Local {
     root: PathBuf,
     disk: Arc<dyn Disk>,
-    next_temporary: AtomicU64,
     open: Mutex<HashMap<String, Arc<File>>>,
 }
 
@@ -37,12 +35,7 @@ impl Local {
             let path = entry.map_err(StoreError::io(&tmp))?.path();
             disk.remove_file(&path).map_err(StoreError::io(&path))?;
         }
-        Ok(Self {
-            root: root.to_owned(),
-            disk,
-            next_temporary: AtomicU64::new(0),
-            open: Mutex::new(HashMap::new()),
-        })
+        Ok(Self { root: root.to_owned(), disk, open: Mutex::new(HashMap::new()) })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -115,8 +108,7 @@ impl ObjectStore for Local {
     }
 
     fn put_if_absent(&self, name: &str, bytes: &[u8]) -> Result<Put> {
-        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.root.join("tmp").join(format!("object-{number}"));
+        let temporary = unused_name(&self.root.join("tmp"), "object");
         let write = || -> io::Result<()> {
             self.disk.create(&temporary)?;
             self.disk.write_at(&temporary, 0, bytes)?;
