@@ -49,6 +49,13 @@ impl Endpoint {
         command
     }
 
+    /// A connection as superuser, over the endpoint's unix socket.
+    pub fn superuser_client(&self, database: &str) -> Client {
+        let mut config = postgres::Config::new();
+        config.host_path(self.dir.join("sock")).port(self.port().parse().unwrap());
+        config.user("postgres").dbname(database).connect(NoTls).unwrap()
+    }
+
     /// Statements as superuser in database `database`; what they print, unaligned.
     pub fn psql(&self, database: &str, sql: &str) -> String {
         let mut command = self.superuser("psql");
