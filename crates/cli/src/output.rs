@@ -71,12 +71,19 @@ fn aligned(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
     table.set_header(header.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>());
     for row in rows {
-        table.add_row(row.clone());
+        table.add_row(row.iter().map(|cell| one_line(cell)).collect::<Vec<_>>());
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 3));
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// `text` in one line that leaves the terminal as it is: a row is a line, whatever a server wrote into a field.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join("; ");
+    line.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
 /// `bytes` with a unit and two or three digits: `48 KB`, `1.2 MB`.
@@ -145,5 +152,13 @@ mod tests {
     fn columns_line_up_and_lines_have_no_trailing_blanks() {
         let rows = vec![vec!["main".to_owned(), "-".to_owned()], vec!["a".to_owned(), "main".to_owned()]];
         assert_eq!(aligned(&["NAME", "PARENT"], &rows), ["NAME   PARENT", "main   -", "a      main"]);
+    }
+
+    #[test]
+    fn a_cell_of_several_lines_stays_one_row() {
+        let note = "postgres ended (exit status: 1):\r\n\nFATAL:\tno\u{1b}[2Jspace\n";
+        let rows = vec![vec!["main".to_owned(), note.to_owned()], vec!["a".to_owned(), "-".to_owned()]];
+        let line = "main   postgres ended (exit status: 1):; FATAL: no [2Jspace";
+        assert_eq!(aligned(&["NAME", "NOTE"], &rows), ["NAME   NOTE", line, "a      -"]);
     }
 }
