@@ -39,7 +39,7 @@ use crate::protocol::FailureKind;
 use crate::spec::EndpointSpec;
 use crate::tail::{self, Tail};
 use crate::wal_stream::StreamEnd;
-use crate::{config, control_file, process, wal_segment};
+use crate::{config, control_file, logs, process, wal_segment};
 
 use start::Run;
 
@@ -90,6 +90,7 @@ pub fn run(spec: EndpointSpec) -> Result<ExitCode, Error> {
     let _lock = process::lock_now(&spec.dir.join("compute.lock"))?;
     let agent = Arc::new(Agent::new(spec));
     process::become_subreaper();
+    logs::watch(vec![agent.spec.postgres_log(), agent.spec.compute_log()]);
     listener::take_signals(&agent)?;
     listener::listen(&agent)?;
     let last = agent.spec.dir.join("status.json");

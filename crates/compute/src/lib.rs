@@ -25,6 +25,7 @@ pub mod control;
 mod control_file;
 mod datadir;
 mod error;
+mod logs;
 mod major;
 mod pace;
 mod pg_client;

@@ -125,7 +125,9 @@ impl Server {
         let mut text = Vec::new();
         let read = File::open(log).and_then(|mut file| {
             let end = file.seek(SeekFrom::End(0))?;
-            file.seek(SeekFrom::Start(self.log_start.max(end.saturating_sub(16 << 10))))?;
+            // A log that is shorter now has begun again since.
+            let start = if end < self.log_start { 0 } else { self.log_start };
+            file.seek(SeekFrom::Start(start.max(end.saturating_sub(16 << 10))))?;
             file.read_to_end(&mut text)
         });
         if let Err(error) = read {

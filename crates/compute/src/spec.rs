@@ -56,6 +56,11 @@ impl EndpointSpec {
     pub fn postgres_log(&self) -> PathBuf {
         self.dir.join("postgres.log")
     }
+
+    /// Standard output and error of this process.
+    pub fn compute_log(&self) -> PathBuf {
+        self.dir.join("compute.log")
+    }
 }
 
 /// Socket of the control protocol of the endpoint in `dir`.
