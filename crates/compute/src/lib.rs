@@ -29,6 +29,7 @@ mod logs;
 mod major;
 mod pace;
 mod pg_client;
+mod pg_message;
 mod process;
 pub mod protocol;
 mod spec;

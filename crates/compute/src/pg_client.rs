@@ -2,10 +2,8 @@
 //!
 //! Blocking, trust authentication, no database (so that nobody's `DROP DATABASE` is in our way). Only what shipping
 //! WAL needs: simple commands of the replication grammar and the two-way copy that `START_REPLICATION` opens.
-//! Messages are framed and parsed by `pgwire`; here is what is inside a row and inside `CopyData`, as in chapter
-//! "Streaming Replication Protocol" of the manual.
-//!
-//! The peer is trusted to send well-formed messages: it is a child of this process.
+//! Messages are in `pg_message`; here is which may come when, and what is inside `CopyData`, as in chapter "Streaming
+//! Replication Protocol" of the manual.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -13,14 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use pgwire::error::PgWireError;
-use pgwire::messages::copy::{CopyData, CopyDone};
-use pgwire::messages::data::DataRow;
-use pgwire::messages::response::ErrorResponse;
-use pgwire::messages::simplequery::Query;
-use pgwire::messages::startup::{Authentication, Startup};
-use pgwire::messages::terminate::Terminate;
-use pgwire::messages::{DecodeContext, PgWireBackendMessage, PgWireFrontendMessage, ProtocolVersion};
+
+use crate::pg_message::{self, Answer, Malformed, Row};
 
 /// Least room for one read; the server sends WAL in parts of 128 KiB.
 const READ_BYTES: usize = 256 << 10;
@@ -43,7 +35,7 @@ pub enum PgError {
     },
     /// What the server sent is no message.
     #[error("protocol: {0}")]
-    Codec(#[from] PgWireError),
+    Malformed(#[from] Malformed),
     /// A message that has no place here, such as one that asks for a password.
     #[error("unexpected message {0}")]
     Unexpected(String),
@@ -65,15 +57,11 @@ pub enum CopyMessage {
     Complete,
 }
 
-/// A row of text columns.
-pub type Row = Vec<Option<String>>;
-
 /// An open connection. Says goodbye when dropped.
 pub struct PgClient {
     stream: UnixStream,
     buffer: BytesMut,
-    next: Option<PgWireBackendMessage>,
-    context: DecodeContext,
+    next: Option<Answer>,
 }
 
 impl PgClient {
@@ -84,29 +72,23 @@ impl PgClient {
     pub fn connect(socket: &Path, user: &str) -> Result<Self, PgError> {
         let mut client = Self::over(UnixStream::connect(socket)?);
         client.stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        let mut startup = Startup::new();
-        let parameters = [
+        client.send(&pg_message::startup(&[
             ("user", user),
             ("replication", "true"),
             ("application_name", "scion"),
             ("wal_sender_timeout", "0"),
-        ];
-        startup.parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        client.send(&PgWireFrontendMessage::Startup(startup))?;
+        ]))?;
         loop {
             match client.message()? {
-                PgWireBackendMessage::ReadyForQuery(_) => return Ok(client),
-                PgWireBackendMessage::ErrorResponse(error) => return Err(server_error(error)),
-                PgWireBackendMessage::Authentication(Authentication::Ok)
-                | PgWireBackendMessage::BackendKeyData(_) => {}
-                other => return Err(unexpected(&other)),
+                Answer::Ready => return Ok(client),
+                Answer::Welcome => {}
+                other => return Err(refusal(other)),
             }
         }
     }
 
     fn over(stream: UnixStream) -> Self {
-        let context = DecodeContext::new(ProtocolVersion::PROTOCOL3_0);
-        Self { stream, buffer: BytesMut::new(), next: None, context }
+        Self { stream, buffer: BytesMut::new(), next: None }
     }
 
     /// Runs one command; returns its rows.
@@ -114,15 +96,14 @@ impl PgClient {
     /// # Errors
     /// `Server` if the command failed; the connection stays usable.
     pub fn command(&mut self, text: &str) -> Result<Vec<Row>, PgError> {
-        self.send(&PgWireFrontendMessage::Query(Query::new(text.to_owned())))?;
+        self.send(&pg_message::query(text))?;
         let mut rows = Vec::new();
         loop {
             match self.message()? {
-                PgWireBackendMessage::DataRow(row) => rows.push(columns(row)?),
-                PgWireBackendMessage::ReadyForQuery(_) => return Ok(rows),
-                PgWireBackendMessage::ErrorResponse(error) => return Err(self.failed(error)),
-                PgWireBackendMessage::RowDescription(_) | PgWireBackendMessage::CommandComplete(_) => {}
-                other => return Err(unexpected(&other)),
+                Answer::Row(row) => rows.push(row),
+                Answer::Ready => return Ok(rows),
+                Answer::Complete => {}
+                other => return Err(self.failed(other)),
             }
         }
     }
@@ -132,11 +113,10 @@ impl PgClient {
     /// # Errors
     /// `Server` if it did not; the connection stays usable.
     pub fn start_copy(&mut self, text: &str) -> Result<(), PgError> {
-        self.send(&PgWireFrontendMessage::Query(Query::new(text.to_owned())))?;
+        self.send(&pg_message::query(text))?;
         match self.message()? {
-            PgWireBackendMessage::CopyBothResponse(_) => Ok(self.stream.set_read_timeout(None)?),
-            PgWireBackendMessage::ErrorResponse(error) => Err(self.failed(error)),
-            other => Err(unexpected(&other)),
+            Answer::CopyBoth => Ok(self.stream.set_read_timeout(None)?),
+            other => Err(self.failed(other)),
         }
     }
 
@@ -146,25 +126,22 @@ impl PgClient {
     /// `Server` if the server ended the copy with an error, `Io` if the connection ended.
     pub fn copy_message(&mut self, out: &mut Vec<u8>) -> Result<CopyMessage, PgError> {
         match self.message()? {
-            PgWireBackendMessage::CopyData(copy) => replication_message(copy.data, out)
-                .ok_or_else(|| PgError::Unexpected("inside of CopyData".to_owned())),
-            PgWireBackendMessage::CopyDone(_) => Ok(CopyMessage::Done),
-            PgWireBackendMessage::CommandComplete(_) => Ok(CopyMessage::Complete),
-            PgWireBackendMessage::ErrorResponse(error) => Err(server_error(error)),
-            other => Err(unexpected(&other)),
+            Answer::CopyData(data) => Ok(replication_message(data, out).ok_or(Malformed("CopyData"))?),
+            Answer::CopyDone => Ok(CopyMessage::Done),
+            Answer::Complete => Ok(CopyMessage::Complete),
+            other => Err(refusal(other)),
         }
     }
 
     /// True if a whole message was already received.
     ///
     /// # Errors
-    /// `Codec` if what was received is no message.
+    /// `Malformed` if what was received is no message.
     pub fn has_message(&mut self) -> Result<bool, PgError> {
         while self.next.is_none() {
-            match PgWireBackendMessage::decode(&mut self.buffer, &self.context)? {
-                // May come at any time and concern nobody.
-                Some(PgWireBackendMessage::NoticeResponse(_) | PgWireBackendMessage::ParameterStatus(_)) => {}
-                Some(message) => self.next = Some(message),
+            match pg_message::next(&mut self.buffer)? {
+                Some(Answer::Aside) => {}
+                Some(answer) => self.next = Some(answer),
                 None => return Ok(false),
             }
         }
@@ -183,7 +160,7 @@ impl PgClient {
         status.put_u64(upto); // applied
         status.put_u64(0); // our clock, which nobody reads
         status.put_u8(0); // no answer wanted
-        self.send(&PgWireFrontendMessage::CopyData(CopyData::new(status.freeze())))
+        self.send(&pg_message::copy_data(&status))
     }
 
     /// Answers the server's end of the copy.
@@ -191,17 +168,15 @@ impl PgClient {
     /// # Errors
     /// Those of the socket.
     pub fn end_copy(&mut self) -> Result<(), PgError> {
-        self.send(&PgWireFrontendMessage::CopyDone(CopyDone::new()))
+        self.send(&pg_message::copy_done())
     }
 
-    fn send(&mut self, message: &PgWireFrontendMessage) -> Result<(), PgError> {
-        let mut bytes = BytesMut::new();
-        message.encode(&mut bytes)?;
-        Ok(self.stream.write_all(&bytes)?)
+    fn send(&mut self, message: &[u8]) -> Result<(), PgError> {
+        Ok(self.stream.write_all(message)?)
     }
 
     /// The next message; waits for it.
-    fn message(&mut self) -> Result<PgWireBackendMessage, PgError> {
+    fn message(&mut self) -> Result<Answer, PgError> {
         loop {
             if let Some(message) = self.next.take() {
                 return Ok(message);
@@ -212,11 +187,13 @@ impl PgClient {
         }
     }
 
-    /// Reads to the end of a failed command, so that the next one can be sent. A server that hangs up says why first.
-    fn failed(&mut self, error: ErrorResponse) -> PgError {
-        while self.message().is_ok_and(|message| !matches!(message, PgWireBackendMessage::ReadyForQuery(_))) {
+    /// What an answer that is not the one hoped for means. Reads to the end of a command that failed, so that the next
+    /// one can be sent. A server that hangs up says why first.
+    fn failed(&mut self, answer: Answer) -> PgError {
+        if matches!(answer, Answer::Error { .. }) {
+            while self.message().is_ok_and(|message| message != Answer::Ready) {}
         }
-        server_error(error)
+        refusal(answer)
     }
 
     fn receive(&mut self) -> Result<(), PgError> {
@@ -239,7 +216,7 @@ impl Drop for PgClient {
     /// Best effort: a server that is gone, or takes nothing now, sees the connection close.
     fn drop(&mut self) {
         if self.stream.set_nonblocking(true).is_ok() {
-            let _ = self.send(&PgWireFrontendMessage::Terminate(Terminate::new())); // see above
+            let _ = self.send(&pg_message::terminate()); // see above
         }
     }
 }
@@ -257,76 +234,40 @@ fn replication_message(mut data: Bytes, out: &mut Vec<u8>) -> Option<CopyMessage
     }
 }
 
-fn columns(row: DataRow) -> Result<Row, PgError> {
-    let short = || PgError::Unexpected("DataRow cut short".to_owned());
-    let mut data = row.data;
-    let mut columns = Vec::new();
-    for _ in 0..row.field_count {
-        let Ok(len) = usize::try_from(data.try_get_i32().map_err(|_| short())?) else {
-            columns.push(None);
-            continue;
-        };
-        let value = data.get(..len).ok_or_else(short)?;
-        columns.push(Some(String::from_utf8_lossy(value).into_owned()));
-        data.advance(len);
+fn refusal(answer: Answer) -> PgError {
+    match answer {
+        Answer::Error { code, message } => PgError::Server { code, message },
+        other => PgError::Unexpected(format!("{other:?}").chars().take(80).collect()),
     }
-    Ok(columns)
-}
-
-fn server_error(error: ErrorResponse) -> PgError {
-    let mut code = String::new();
-    let mut message = String::new();
-    for (field, text) in error.fields {
-        match field {
-            b'C' => code = text,
-            b'M' => message = text,
-            _ => {}
-        }
-    }
-    PgError::Server { code, message }
-}
-
-fn unexpected(message: &PgWireBackendMessage) -> PgError {
-    PgError::Unexpected(format!("{message:?}").chars().take(80).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
 
-    use pgwire::messages::response::{CommandComplete, NoticeResponse, ReadyForQuery, TransactionStatus};
-
     use super::*;
+    use crate::pg_message::tests::{said, said_error};
 
     const WAL_BYTES: usize = 128 << 10;
 
-    fn encoded(messages: Vec<PgWireBackendMessage>) -> BytesMut {
-        let mut bytes = BytesMut::new();
-        for message in messages {
-            message.encode(&mut bytes).unwrap();
-        }
-        bytes
+    fn copied(kind: u8, start: u64, rest: &[u8]) -> Vec<u8> {
+        said(b'd', &[&[kind][..], &start.to_be_bytes(), &[0; 8], rest].concat())
     }
 
-    fn error(code: &str, message: &str) -> ErrorResponse {
-        let fields = [(b'S', "FATAL"), (b'C', code), (b'M', message)];
-        ErrorResponse::new(fields.map(|(field, text)| (field, text.to_owned())).to_vec())
-    }
-
-    fn copied(kind: u8, start: u64, rest: &[u8]) -> PgWireBackendMessage {
-        let body = [&[kind][..], &start.to_be_bytes(), &[0; 8], rest].concat();
-        PgWireBackendMessage::CopyData(CopyData::new(body.into()))
-    }
-
-    fn wal(start: u64, byte: u8) -> PgWireBackendMessage {
+    fn wal(start: u64, byte: u8) -> Vec<u8> {
         copied(b'w', start, &[&[0; 8][..], &vec![byte; WAL_BYTES]].concat())
     }
 
+    fn notice() -> Vec<u8> {
+        said(b'N', b"Mnote\0\0")
+    }
+
     /// A client whose server has already said this, and hung up.
-    fn client_of(said: Vec<PgWireBackendMessage>) -> (PgClient, std::thread::JoinHandle<UnixStream>) {
+    fn client_of(said: &[Vec<u8>]) -> (PgClient, std::thread::JoinHandle<UnixStream>) {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let said = said.concat();
         let server = std::thread::spawn(move || {
-            for part in encoded(said).chunks(50_000) {
+            for part in said.chunks(50_000) {
                 theirs.write_all(part).unwrap();
             }
             theirs.shutdown(std::net::Shutdown::Write).unwrap();
@@ -336,27 +277,10 @@ mod tests {
     }
 
     #[test]
-    fn a_row_with_a_null_is_read_and_a_short_one_refused() {
-        let body = [0, 0, 0, 1, b'x', 0xFF, 0xFF, 0xFF, 0xFF];
-        let row = DataRow::new(BytesMut::from(&body[..]), 2);
-        assert_eq!(columns(row).unwrap(), vec![Some("x".to_owned()), None]);
-        for len in 0..body.len() {
-            columns(DataRow::new(BytesMut::from(&body[..len]), 2)).unwrap_err();
-        }
-    }
-
-    #[test]
-    fn errors_carry_code_and_message() {
-        let error = server_error(error("57P03", "the database system is starting up"));
-        assert_eq!(error.to_string(), "the database system is starting up (SQLSTATE 57P03)");
-    }
-
-    #[test]
     fn a_copy_arrives_whole_in_whatever_parts_it_is_sent_until_the_server_completes_it() {
-        let notice = PgWireBackendMessage::NoticeResponse(NoticeResponse::default());
-        let complete = PgWireBackendMessage::CommandComplete(CommandComplete::new("COPY 0".to_owned()));
-        let said = vec![wal(100, 1), notice, wal(200, 2), copied(b'k', 300, &[1]), complete];
-        let (mut client, server) = client_of(said);
+        let complete = said(b'C', b"COPY 0\0");
+        let (mut client, server) =
+            client_of(&[wal(100, 1), notice(), wal(200, 2), copied(b'k', 300, &[1]), complete]);
         let mut out = Vec::new();
         assert_eq!(client.copy_message(&mut out).unwrap(), CopyMessage::Wal { start: 100 });
         assert_eq!(client.copy_message(&mut out).unwrap(), CopyMessage::Wal { start: 200 });
@@ -375,9 +299,19 @@ mod tests {
     }
 
     #[test]
+    fn a_malformed_message_ends_the_copy_with_an_error() {
+        let short = [said(b'd', b"w"), said(b'E', b"Mno end"), said(b'D', &[0, 1]), said(b'R', &[0])];
+        for bytes in short {
+            let (mut client, server) = client_of(std::slice::from_ref(&bytes));
+            let error = client.copy_message(&mut Vec::new()).unwrap_err();
+            assert!(matches!(error, PgError::Malformed(_)), "{bytes:?}: {error}");
+            server.join().unwrap();
+        }
+    }
+
+    #[test]
     fn only_what_a_caller_waits_for_counts_as_a_message() {
-        let notice = || PgWireBackendMessage::NoticeResponse(NoticeResponse::default());
-        let (mut client, server) = client_of(vec![notice(), notice()]);
+        let (mut client, server) = client_of(&[notice(), notice()]);
         client.receive().unwrap();
         server.join().unwrap();
         assert!(!client.has_message().unwrap());
@@ -385,9 +319,9 @@ mod tests {
 
     #[test]
     fn a_refused_command_leaves_the_connection_usable() {
-        let ready = || PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(TransactionStatus::Idle));
-        let refused = PgWireBackendMessage::ErrorResponse(error("42704", "no such slot"));
-        let (mut client, server) = client_of(vec![refused, ready(), ready()]);
+        let ready = said(b'Z', b"I");
+        let refused = said_error("42704", "no such slot");
+        let (mut client, server) = client_of(&[refused, ready.clone(), ready]);
         let error = client.start_copy("START_REPLICATION 0/0").unwrap_err();
         assert_eq!(error.to_string(), "no such slot (SQLSTATE 42704)");
         assert!(client.command("IDENTIFY_SYSTEM").unwrap().is_empty());
