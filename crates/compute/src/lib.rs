@@ -42,4 +42,5 @@ mod oracle;
 
 pub use agent::run;
 pub use error::Error;
+pub use fs::{fusermount, unmount};
 pub use spec::{EndpointSpec, control_socket};

@@ -26,6 +26,6 @@ mod source;
 mod tree;
 
 pub use filesystem::{FileSystem, Options, Stats};
-pub use mount::{MountOptions, Mounted, mount};
+pub use mount::{MountOptions, Mounted, fusermount, mount, unmount};
 pub use names::{SEGMENT_BLOCKS, parse_relation_path, relation_path};
 pub use source::{Failure, FailureHook, FailureKind, PageSource};

@@ -9,6 +9,7 @@ use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Resource, Rlimit};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// What the program is called, the better one first.
+const FUSERMOUNTS: [&str; 2] = ["fusermount3", "fusermount"];
 /// Where the kernel is asked for a connection.
 const DEVICE: &str = "/dev/fuse";
+/// Said when `fusermount` finds nothing.
+const NO_FUSERMOUNT: &str = "there is no fusermount3, which mounts for users other than root";
 /// How long `unmount` waits for the threads that answered the kernel; one may be stuck in the page source.
 const THREADS_WAIT: Duration = Duration::from_secs(5);
 /// How often a dead mount is removed before giving up; they can be stacked.
@@ -52,7 +57,7 @@ impl Mounted {
 
     fn end(&mut self) -> io::Result<()> {
         let Some(session) = self.session.take() else { return Ok(()) };
-        let detached = detach(&self.at);
+        let detached = unmount(&self.at);
         let deadline = Instant::now() + THREADS_WAIT;
         while !session.guard.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
@@ -118,10 +123,7 @@ fn refusal(root: bool, error: io::Error) -> io::Error {
         );
     }
     if error.kind() == io::ErrorKind::NotFound {
-        return io::Error::new(
-            error.kind(),
-            "there is no fusermount3, which mounts for users other than root",
-        );
+        return io::Error::new(error.kind(), NO_FUSERMOUNT);
     }
     // What fusermount3 says ends in a newline.
     io::Error::new(error.kind(), reason.trim().to_owned())
@@ -132,7 +134,7 @@ fn refusal(root: bool, error: io::Error) -> io::Error {
 fn remove_dead_mounts(at: &Path) -> io::Result<()> {
     for _ in 0..STALE_ROUNDS {
         match rustix::fs::statvfs(at) {
-            Err(Errno::NOTCONN | Errno::CONNABORTED) => detach(at)?,
+            Err(Errno::NOTCONN | Errno::CONNABORTED) => unmount(at)?,
             Err(errno) => return Err(errno.into()),
             Ok(_) => return Ok(()),
         }
@@ -141,7 +143,10 @@ fn remove_dead_mounts(at: &Path) -> io::Result<()> {
 }
 
 /// Aborts the connection of the mount at `at` and takes the mount away. Not mounted is fine.
-fn detach(at: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Those of the kernel, or of `fusermount` for users other than root.
+pub fn unmount(at: &Path) -> io::Result<()> {
     match rustix::mount::unmount(at, UnmountFlags::FORCE | UnmountFlags::DETACH) {
         Err(Errno::PERM) => fusermount_lazily(at),
         Err(Errno::INVAL) | Ok(()) => Ok(()),
@@ -151,18 +156,54 @@ fn detach(at: &Path) -> io::Result<()> {
 
 /// The way of a user who is not root.
 fn fusermount_lazily(at: &Path) -> io::Result<()> {
-    let mut command = Command::new("fusermount3");
+    let missing = || io::Error::new(io::ErrorKind::NotFound, NO_FUSERMOUNT);
+    let program = fusermount().ok_or_else(missing)?;
+    let mut command = Command::new(&program);
     command.args(["-u", "-q", "-z", "--"]).arg(at).stdin(Stdio::null()).stderr(Stdio::null());
     let status = command.status()?;
     if status.success() {
         Ok(())
     } else {
-        Err(io::Error::other(format!("fusermount3 -u {}: {status}", at.display())))
+        Err(io::Error::other(format!("{} -u {}: {status}", program.display(), at.display())))
     }
+}
+
+/// The program that mounts and unmounts for users other than root. Found as the `fuser` crate finds it to mount: the one
+/// that `FUSERMOUNT_PATH` names, or else the first on the path, in `/sbin` or in `/bin`.
+pub fn fusermount() -> Option<PathBuf> {
+    find_fusermount(std::env::var_os("FUSERMOUNT_PATH"), std::env::var_os("PATH"))
+}
+
+fn find_fusermount(named: Option<OsString>, path: Option<OsString>) -> Option<PathBuf> {
+    let named = named.map(PathBuf::from);
+    let path: Vec<PathBuf> = path.map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    let program = |dir: &Path| FUSERMOUNTS.map(|name| dir.join(name));
+    let on_path = FUSERMOUNTS.into_iter().flat_map(|name| path.iter().map(move |dir| dir.join(name)));
+    let elsewhere = ["/sbin", "/bin"].into_iter().flat_map(|dir| program(Path::new(dir)));
+    named.or_else(|| on_path.chain(elsewhere).find(|file| file.is_file()))
 }
 
 /// Every file Postgres wrote more than a page to keeps a descriptor.
 fn allow_many_files() {
     let Rlimit { maximum, .. } = rustix::process::getrlimit(Resource::Nofile);
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fusermount_is_the_named_one_or_the_first_on_the_path() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let path = std::env::join_paths(dirs.iter().map(tempfile::TempDir::path)).unwrap();
+        std::fs::write(dirs[0].path().join("fusermount"), "").unwrap();
+        let old = find_fusermount(None, Some(path.clone()));
+        assert_eq!(old, Some(dirs[0].path().join("fusermount")));
+        std::fs::write(dirs[1].path().join("fusermount3"), "").unwrap();
+        let new = find_fusermount(None, Some(path.clone()));
+        assert_eq!(new, Some(dirs[1].path().join("fusermount3")), "3 is better wherever it is");
+        let named = find_fusermount(Some("/opt/fusermount3".into()), Some(path));
+        assert_eq!(named, Some("/opt/fusermount3".into()));
+    }
 }

@@ -6,10 +6,8 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::watch::wait_exit;
@@ -71,12 +69,8 @@ fn unmount(at: &Path) {
     if !is_mounted(at) {
         return;
     }
-    if rustix::mount::unmount(at, UnmountFlags::DETACH).is_ok() {
-        return;
-    }
-    let tried = Command::new("fusermount3").args(["-u", "-z", "--"]).arg(at).output();
-    if !tried.is_ok_and(|output| output.status.success()) {
-        tracing::warn!(mount = %at.display(), "cannot unmount");
+    if let Err(error) = compute::unmount(at) {
+        tracing::warn!(mount = %at.display(), "cannot unmount: {error}");
     }
 }
 
@@ -87,6 +81,8 @@ fn is_mounted(at: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]

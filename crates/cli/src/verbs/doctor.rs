@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use clap::Args;
@@ -174,7 +174,7 @@ fn fuse_device() -> Check {
 }
 
 fn fusermount() -> Check {
-    match on_path("fusermount3") {
+    match compute::fusermount() {
         Some(path) => Check::found("fusermount3", path.display().to_string()),
         None => Check::missing(
             "fusermount3",
@@ -182,11 +182,6 @@ fn fusermount() -> Check {
             "run `scripts/setup`, or `apt-get install fuse3`",
         ),
     }
-}
-
-fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
 /// Postgres refuses to run as root, so root's endpoints run as this user.

@@ -4,7 +4,6 @@
 
 use std::io;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -189,11 +188,7 @@ fn detach_dead_mount(mount_dir: &Path) -> Result<(), Error> {
     if !matches!(rustix::fs::statvfs(mount_dir), Err(Errno::NOTCONN | Errno::CONNABORTED)) {
         return Ok(());
     }
-    if rustix::mount::unmount(mount_dir, rustix::mount::UnmountFlags::DETACH).is_ok() {
-        return Ok(());
-    }
-    let ran = Command::new("fusermount3").arg("-uz").arg(mount_dir).status(); // without privileges
-    ran.map(|_| ()).while_(|| format!("run fusermount3 -uz {}", mount_dir.display()))
+    fs::unmount(mount_dir).while_(|| format!("unmount {}", mount_dir.display()))
 }
 
 /// Kills Postgres at once, from the file system's own thread, when the overlay cannot take a write; keeps what the
