@@ -45,6 +45,48 @@ fn a_suspended_endpoint_starts_again_with_everything() {
     root.amcheck();
 }
 
+/// Else what was applied from elsewhere would be applied again.
+#[test]
+fn progress_of_replication_origins_survives_and_belongs_to_the_position() {
+    const PROGRESS: &str = "select string_agg(external_id || ' ' || remote_lsn, ', ' order by external_id)
+        from pg_replication_origin_status";
+    let scion = Scion::start();
+    let root = scion.root().clone();
+    let applied = |origin: &str, upto: &str| {
+        root.psql(
+            "neondb",
+            &format!(
+                "select pg_replication_origin_session_setup('{origin}');
+                 begin; select pg_replication_origin_xact_setup('{upto}', now());
+                 insert into t values (1); commit"
+            ),
+        )
+    };
+    root.psql("neondb", "create table t(id int)");
+    for origin in ["gone", "moved", "near"] {
+        root.psql("neondb", &format!("select pg_replication_origin_create('{origin}')"));
+        applied(origin, "0/AABB");
+    }
+    let lsn = root.psql("neondb", "select pg_current_wal_flush_lsn()");
+    let past = root.psql("neondb", PROGRESS);
+    assert_eq!(past, "gone 0/AABB, moved 0/AABB, near 0/AABB");
+    applied("near", "1/CCDD");
+    root.psql("neondb", "select pg_replication_origin_advance('moved', '0/77')");
+    root.psql("neondb", "select pg_replication_origin_drop('gone')");
+    let now = "moved 0/77, near 1/CCDD";
+    assert_eq!(root.psql("neondb", PROGRESS), now);
+
+    let before = scion.branch("before", json!({"parent_lsn": lsn}));
+    assert_eq!(before.psql("neondb", PROGRESS), past);
+    for verb in ["suspend", "start"] {
+        let path = format!("/endpoints/{}/{verb}", root.id);
+        scion.api().post(&scion.path(&path), json!({})).unwrap();
+    }
+    assert_eq!(root.psql("neondb", PROGRESS), now);
+    let after = scion.branch("after", json!({}));
+    assert_eq!(after.psql("neondb", PROGRESS), now);
+}
+
 #[test]
 fn a_deleted_branch_leaves_no_process_mount_or_file() {
     let scion = Scion::start();

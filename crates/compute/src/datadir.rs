@@ -4,7 +4,7 @@
 //! - Relation sizes are exact; a block too few loses rows silently.
 //! - Free space maps are left out (Postgres makes them anew), and so is every fork of an unlogged relation but its
 //!   init fork, which its main fork starts as: the directory claims a clean shutdown, so Postgres does not reset it.
-//! - Slots, statistics and other state that is not in WAL start empty.
+//! - Slots, statistics and other state that is not in WAL start empty; progress of replication origins is in WAL.
 //!
 //! Not here: the control file's bytes (`control_file`), WAL (`wal_segment`), settings (`config`).
 
@@ -80,6 +80,7 @@ pub fn fill(fs: &FileSystem, state: &StateAt, major: &Major) -> Result<(), Error
         let name = two_phase_name(major, *xid as u32, state.cluster.next_xid);
         write(fs, &format!("pg_twophase/{name}"), &[data, &crc[..]].concat())?;
     }
+    write(fs, "pg_logical/replorigin_checkpoint", &origins_file(&state.origins))?;
     for (path, bytes) in slru_segments(&state.slru) {
         write(fs, &path, &bytes)?;
     }
@@ -116,6 +117,19 @@ fn database_directory(tablespace: u32, database: u32, version_directory: &str) -
         DEFAULT_TABLESPACE => format!("base/{database}"),
         _ => format!("pg_tblspc/{tablespace}/{version_directory}/{database}"),
     }
+}
+
+/// Progress of replication origins as a checkpoint leaves it (`CheckPointReplicationOrigin`).
+fn origins_file(origins: &[(u16, u64)]) -> Vec<u8> {
+    /// `REPLICATION_STATE_MAGIC`
+    const MAGIC: u32 = 0x1257_DADE;
+    let mut file = MAGIC.to_le_bytes().to_vec();
+    for (origin, upto) in origins {
+        file.extend(u64::from(*origin).to_le_bytes());
+        file.extend(upto.to_le_bytes());
+    }
+    file.extend(crc32c::crc32c(&file).to_le_bytes());
+    file
 }
 
 /// SLRU pages as segment files; pages between known ones are zeros.

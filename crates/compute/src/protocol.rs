@@ -166,6 +166,8 @@ pub struct StateAt {
     pub relmaps: Vec<(u32, u32, Vec<u8>)>,
     /// Prepared transactions: xid and file content without its trailing CRC.
     pub two_phase: Vec<(u64, Vec<u8>)>,
+    /// Replication origins: id and the position in the origin's log up to which it was applied.
+    pub origins: Vec<(u16, u64)>,
     /// Pages of the SLRUs.
     #[serde(with = "wire::slru_pages")]
     pub slru: Vec<(SlruKind, u32, Box<[u8; 8192]>)>,

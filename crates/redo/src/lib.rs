@@ -97,7 +97,8 @@ pub fn apply(
         | Key::RelMap { .. }
         | Key::Tablespace(_)
         | Key::TwoPhase(_)
-        | Key::RelSize(_) => Err(Fault::Untouched),
+        | Key::RelSize(_)
+        | Key::ReplOrigin(_) => Err(Fault::Untouched),
     };
     outcome.map_err(|fault| RedoError::new(fault, cx, key, record))
 }

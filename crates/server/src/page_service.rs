@@ -158,6 +158,7 @@ fn on_the_wire(state: store::StateAt) -> StateAt {
         tablespaces: state.tablespaces,
         relmaps: state.relmaps,
         two_phase: state.two_phase,
+        origins: state.origins,
         slru: state.slru,
     }
 }

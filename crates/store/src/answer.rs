@@ -96,6 +96,8 @@ pub struct StateAt {
     pub relmaps: Vec<(u32, u32, Vec<u8>)>,
     /// Prepared transactions: id and file content without its CRC.
     pub two_phase: Vec<(u64, Vec<u8>)>,
+    /// Replication origins: id and the position in the origin's log up to which it was applied.
+    pub origins: Vec<(u16, u64)>,
     /// Pages of every SLRU kept, by page number.
     pub slru: Vec<(SlruKind, u32, Box<[u8; BLOCK_SIZE]>)>,
 }

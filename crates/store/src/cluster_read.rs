@@ -6,7 +6,7 @@ use crate::answer::StateAt;
 use crate::branch::Branch;
 use crate::core::Core;
 use crate::error::{Result, StoreError};
-use crate::page_read::{build, size_in};
+use crate::page_read::{build, origin_in, size_in};
 use crate::value::Lookup;
 
 const MAX_REL: RelTag = RelTag { tablespace: u32::MAX, database: u32::MAX, relation: u32::MAX };
@@ -21,6 +21,7 @@ pub(crate) fn state_at(core: &Core, branch: &Branch, lsn: Lsn) -> Result<StateAt
         tablespaces: Vec::new(),
         relmaps: Vec::new(),
         two_phase: Vec::new(),
+        origins: Vec::new(),
         slru: Vec::new(),
     };
     let last = Key::RelSize(RelFork { rel: MAX_REL, fork: Fork::Init });
@@ -34,9 +35,14 @@ pub(crate) fn state_at(core: &Core, branch: &Branch, lsn: Lsn) -> Result<StateAt
             Key::TwoPhase(xid) => state.two_phase.push((xid, version.bytes.to_vec())),
             Key::RelSize(RelFork { fork: Fork::FreeSpace, .. }) => {}
             Key::RelSize(rel) => state.relations.push((rel, size_in(&version)?)),
-            Key::SlruBlock(..) | Key::RelBlock(..) => {
+            Key::SlruBlock(..) | Key::RelBlock(..) | Key::ReplOrigin(_) => {
                 return Err(StoreError::corrupt("a scan", 0, "gave a key out of its range"));
             }
+        }
+    }
+    for (key, version) in branch.scan(Key::ReplOrigin(0), Key::ReplOrigin(u16::MAX), lsn)? {
+        if let Key::ReplOrigin(origin) = key {
+            state.origins.push((origin, origin_in(&version)?));
         }
     }
     read_slrus(core, branch, lsn, &mut state)?;

@@ -12,13 +12,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use types::{BlockNumber, ClusterState, Fork, Key, Lsn, RelFork, RelTag, SlruKind, TimelineId};
-use wal::{BlockChange, Change, InterpretContext, RawRecord, Record, RecordReader, WalError, WalFormat};
+use wal::{
+    BlockChange, Change, InterpretContext, RawRecord, Record, RecordReader, RmgrId, WalError, WalFormat,
+};
 
 use crate::branch::Branch;
 use crate::core::Core;
 use crate::error::{Result, StoreError};
 use crate::memtable::{ArenaRef, Memtable};
-use crate::page_read::{self, database_value};
+use crate::page_read::{self, database_value, origin_in};
 use crate::slru;
 use crate::value::Kind;
 
@@ -179,7 +181,9 @@ impl Filing {
         self.puts.clear();
         self.long.clear();
         for change in changes {
-            self.change(branch, change)?;
+            if record.rmgr != RmgrId::SMGR || self.has_block(branch, &change)? {
+                self.change(branch, change)?;
+            }
         }
         self.file(branch, raw, state);
         self.store_long_pages(core, branch, raw.end);
@@ -190,6 +194,13 @@ impl Filing {
             self.freeze(branch);
         }
         Ok(())
+    }
+
+    /// False for a block that its fork does not have: a cut clears the tail of the map's last page if there is one,
+    /// and makes none.
+    fn has_block(&mut self, branch: &Branch, change: &Change<'_>) -> Result<bool> {
+        let Change::Block { rel, block, .. } = change else { return Ok(true) };
+        Ok(self.size(branch, *rel)?.is_some_and(|blocks| block.get() < blocks))
     }
 
     fn put(&mut self, key: Key, what: What) {
@@ -239,6 +250,10 @@ impl Filing {
             Change::SlruTruncated { kind, cutoff } => self.slru_truncated(branch, kind, cutoff)?,
             Change::Prepared { xid, bytes } => self.put(Key::TwoPhase(xid), What::Meta(bytes.to_vec())),
             Change::PreparedDone { xid } => self.put(Key::TwoPhase(xid), What::Tombstone),
+            Change::OriginAdvanced { origin, upto, backward } => {
+                self.origin_advanced(branch, origin, upto, backward)?;
+            }
+            Change::OriginDropped { origin } => self.put(Key::ReplOrigin(origin), What::Tombstone),
         }
         Ok(())
     }
@@ -344,6 +359,15 @@ impl Filing {
         let map = branch.newest(Key::RelMap { tablespace: source.0, database: source.1 }, Lsn::MAX)?;
         if let Some(map) = map {
             self.put(Key::RelMap { tablespace, database }, What::Meta(map.bytes.to_vec()));
+        }
+        Ok(())
+    }
+
+    fn origin_advanced(&mut self, branch: &Branch, origin: u16, upto: u64, backward: bool) -> Result<()> {
+        let key = Key::ReplOrigin(origin);
+        let known = branch.newest(key, Lsn::MAX)?.map(|version| origin_in(&version)).transpose()?;
+        if backward || known.is_none_or(|known| known < upto) {
+            self.put(key, What::Meta(upto.to_le_bytes().to_vec()));
         }
         Ok(())
     }

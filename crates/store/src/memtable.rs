@@ -19,6 +19,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// What an entry and its share of the tables cost, roughly.
 const ENTRY_COST: usize = 48;
 const KEY_COST: usize = 96;
+/// The first key that sorts after `RelBlock`.
+const FIRST_AFTER_PAGES: Key = Key::ReplOrigin(0);
 
 /// Where bytes lie in the arena.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -163,10 +165,10 @@ impl Memtable {
         let mut placed: HashMap<ArenaRef, Place> = HashMap::new();
         let mut pages: Vec<&Key> = self.pages.keys().collect();
         pages.sort_unstable();
-        // `RelBlock` is the last key of all.
-        let others = self.others.iter();
+        let before = self.others.range(..FIRST_AFTER_PAGES);
+        let after = self.others.range(FIRST_AFTER_PAGES..);
         let pages = pages.into_iter().filter_map(|key| self.pages.get_key_value(key));
-        for (key, entries) in others.chain(pages) {
+        for (key, entries) in before.chain(pages).chain(after) {
             for entry in entries {
                 let place = self.place(entry, &mut placed, layer)?;
                 layer.add(key, entry.lsn, (entry.kind, entry.aux), place)?;

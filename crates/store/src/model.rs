@@ -41,7 +41,8 @@ fn key(number: u8) -> Key {
     let rel = RelFork { rel, fork: Fork::Main };
     match number {
         0..=2 => Key::RelBlock(rel, BlockNumber::new(0)),
-        3..=4 => Key::SlruBlock(SlruKind::Clog, u32::from(number)),
+        3 => Key::SlruBlock(SlruKind::Clog, u32::from(number)),
+        4 => Key::ReplOrigin(u16::from(number)),
         _ => Key::RelSize(rel),
     }
 }

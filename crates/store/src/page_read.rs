@@ -59,6 +59,14 @@ pub(crate) fn size_in(version: &Version) -> Result<u32> {
     Ok(u32::from_le_bytes(raw))
 }
 
+/// The position in a `ReplOrigin` value.
+pub(crate) fn origin_in(version: &Version) -> Result<u64> {
+    let bytes: &[u8] = &version.bytes;
+    let raw =
+        bytes.try_into().map_err(|_| StoreError::corrupt("an origin's position", 0, "not eight bytes"))?;
+    Ok(u64::from_le_bytes(raw))
+}
+
 /// Versions of `count` blocks of `rel` from `first` on, following aliases.
 fn collect(branch: &Branch, rel: RelFork, first: u32, count: u32, lsn: Lsn) -> Result<Vec<Lookup>> {
     let blocks = first..first.saturating_add(count);

@@ -602,3 +602,22 @@ fn an_extensions_records_cost_their_blocks_and_nothing_else_and_minimal_wal_stop
     assert_eq!(info.head, head);
     assert!(info.stuck.is_some_and(|reason| reason.contains("wal_level became minimal")));
 }
+
+#[test]
+fn a_cut_table_gets_no_map_that_it_did_not_have() {
+    let cluster = Cluster::create("");
+    cluster.start();
+    cluster.sql("postgres", "create table t as select generate_series(1, 1000)");
+    let rel = main_fork(&cluster, "t");
+    cluster.stop();
+    let dir = tempfile::tempdir().unwrap();
+    let project = import(&cluster, dir.path());
+    let RelTag { tablespace, database, relation } = rel.rel;
+    let cut = [2, tablespace, database, relation, 7].map(u32::to_le_bytes).concat();
+    let record = made_record(&project, &root(), (2, 0x20), None, &cut);
+    let at = project.head(&root()).unwrap();
+    let head = project.append_wal(&root(), TimelineId::new(1), at, &record).unwrap();
+    let relations = project.state_at(&root(), head).unwrap().relations;
+    let of_table: Vec<_> = relations.into_iter().filter(|(fork, _)| fork.rel == rel.rel).collect();
+    assert_eq!(of_table, [(rel, 2)]);
+}

@@ -12,6 +12,7 @@
 //! |      5 | `RelSize`   | tablespace 4, database 4, relation 4, fork 1             |
 //! |      6 | `SlruBlock` | kind 1, page 4                                           |
 //! |      7 | `RelBlock`  | tablespace 4, database 4, relation 4, fork 1, block 4    |
+//! |      8 | `ReplOrigin`| id 2                                                     |
 //!
 //! Unused bytes are zero.
 
@@ -87,6 +88,8 @@ pub enum Key {
     SlruBlock(SlruKind, u32),
     /// A page of a relation.
     RelBlock(RelFork, BlockNumber),
+    /// How far a replication origin's changes were applied.
+    ReplOrigin(u16),
 }
 
 /// A key in its sortable form.
@@ -143,6 +146,10 @@ impl Key {
                 put(14, block.get());
                 (7, fork as u8)
             }
+            Self::ReplOrigin(id) => {
+                put(1, u32::from(id) << 16);
+                (8, 0)
+            }
         };
         out[0] = tag;
         out[13] = byte13;
@@ -166,6 +173,7 @@ impl Key {
                 let fork = Fork::from_raw(bytes[13])?;
                 Self::RelBlock(RelFork { rel: rel(), fork }, BlockNumber::new(get(14)))
             }
+            8 => Self::ReplOrigin((get(1) >> 16) as u16),
             _ => return None,
         })
     }
@@ -192,6 +200,8 @@ mod tests {
             Key::RelBlock(main(1), BlockNumber::new(256)),
             Key::RelBlock(RelFork { rel: rel(1), fork: Fork::Visibility }, BlockNumber::new(0)),
             Key::RelBlock(main(2), BlockNumber::new(0)),
+            Key::ReplOrigin(1),
+            Key::ReplOrigin(256),
         ]
     }
 

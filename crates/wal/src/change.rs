@@ -94,6 +94,20 @@ pub enum Change<'a> {
         /// The transaction.
         xid: u64,
     },
+    /// A replication origin's changes were applied up to a position (`replorigin_advance`).
+    OriginAdvanced {
+        /// The origin.
+        origin: u16,
+        /// Position in the origin's log.
+        upto: u64,
+        /// Whether a lower position than before counts too.
+        backward: bool,
+    },
+    /// A replication origin was dropped.
+    OriginDropped {
+        /// The origin.
+        origin: u16,
+    },
     /// A resource manager of an extension touched this block; its content is unknown from here on.
     Unreadable {
         /// The fork.

@@ -15,7 +15,7 @@ use types::{Fork, Lsn, SlruKind};
 use crate::major::{self, Major};
 use crate::{
     BlockChange, BlockRef, Change, Record, RmgrId, WalError, WalFormat, clog, dbase, heap_vm, multixact,
-    relmap, smgr, xact, xlog,
+    origin, relmap, smgr, xact, xlog,
 };
 
 /// What the meaning of a record depends on besides its bytes.
@@ -101,6 +101,7 @@ fn special<'a>(
         RmgrId::TBLSPC => dbase::tablespace_changes(record, sink),
         RmgrId::MULTIXACT => multixact::changes(major, record, sink),
         RmgrId::RELMAP => relmap::changes(major, record, sink),
+        RmgrId::REPLORIGIN => origin::changes(record, sink),
         _ => Ok(()),
     }
 }

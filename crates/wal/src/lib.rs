@@ -25,6 +25,7 @@ pub mod interpret;
 mod major;
 pub mod multixact;
 pub mod names;
+mod origin;
 pub mod page;
 pub mod reader;
 pub mod record;

@@ -16,7 +16,7 @@ use types::{PgTime, RelTag, SlruKind, Xid};
 use crate::bytes::{i32_at, i64_at, u32_at, u64_at};
 use crate::interpret::InterpretContext;
 use crate::major::{self, Major};
-use crate::{BlockChange, Change, Record, RmgrId, WalError, clog};
+use crate::{BlockChange, Change, Record, RmgrId, WalError, clog, origin};
 
 const OP_MASK: u8 = 0x70;
 const HAS_INFO: u8 = 0x80;
@@ -212,12 +212,15 @@ pub(crate) fn changes<'a>(
         PREPARE => {
             let xid = u32_at(record.main, 8).ok_or_else(|| record.malformed("shorter than its header"))?;
             sink(Change::Prepared { xid: u64::from(xid), bytes: record.main });
-            Ok(())
+            origin::prepared(record, sink)
         }
         ASSIGNMENT | INVALIDATIONS => Ok(()),
         _ => {
             let xact = ParsedXact::parse(major.number, record)?.ok_or_else(|| record.unknown())?;
             ended(cx, &xact, sink);
+            if let Some((upto, _)) = xact.origin_commit {
+                origin::applied(record, upto, sink);
+            }
             Ok(())
         }
     }

@@ -515,3 +515,39 @@ fn xids_of_a_commit_are_those_it_lists() {
     let cut = record_bytes(RmgrId::XACT, 0x80, 700, 0, &main[..main.len() - 1]);
     assert!(wal::ParsedXact::parse(15, &Record::decode(lsn(START), &cut).unwrap()).is_err());
 }
+
+/// A record of a transaction that was applied from `origin`.
+fn from_origin(origin: u16, info: u8, main: &[u8]) -> Vec<u8> {
+    let mut body = vec![253];
+    body.extend(origin.to_le_bytes());
+    body.extend([255, main.len() as u8]);
+    body.extend(main);
+    framed(RmgrId::XACT, info, 700, 0, &body)
+}
+
+#[test]
+fn transactions_and_records_of_an_origin_say_how_far_it_was_applied() {
+    let advanced = |upto, backward| Change::OriginAdvanced { origin: 7, upto, backward };
+    let told = |bytes: &[u8]| {
+        let changes = changes_of(bytes).unwrap();
+        changes.into_iter().filter(|change| change.starts_with("Origin")).collect::<Vec<_>>()
+    };
+    let only = |change: Change<'_>| vec![format!("{change:?}")];
+    let set =
+        |backward| record_bytes(RmgrId::REPLORIGIN, 0, 0, 0, &[0x55, 1, 0, 0, 0, 0, 0, 0, 7, 0, backward]);
+    assert_eq!(told(&set(0)), only(advanced(0x155, false)));
+    assert_eq!(told(&set(1)), only(advanced(0x155, true)));
+    let dropped = record_bytes(RmgrId::REPLORIGIN, 0x10, 0, 0, &[7, 0]);
+    assert_eq!(told(&dropped), only(Change::OriginDropped { origin: 7 }));
+    assert!(changes_of(&record_bytes(RmgrId::REPLORIGIN, 0, 0, 0, &[0; 10])).is_err());
+
+    let ended = [&[0u8; 8][..], &[1 << 5, 0, 0, 0], &[0x55, 1, 0, 0, 0, 0, 0, 0], &[0; 8]].concat();
+    for end in [0x80, 0xA0] {
+        assert_eq!(told(&from_origin(7, end, &ended)), only(advanced(0x155, false)), "{end:#x}");
+        assert!(told(&from_origin(u16::MAX, end, &ended)).is_empty(), "changes that are not replicated");
+    }
+    let mut prepared = [0; 80];
+    prepared[56..58].copy_from_slice(&[0x55, 1]);
+    assert_eq!(told(&from_origin(7, 0x10, &prepared)), only(advanced(0x155, false)));
+    assert!(told(&from_origin(0, 0x10, &prepared)).is_empty(), "prepared here");
+}

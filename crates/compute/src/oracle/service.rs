@@ -147,6 +147,7 @@ impl BranchService for Branch {
             tablespaces: Vec::new(),
             relmaps: Vec::new(),
             two_phase: Vec::new(),
+            origins: Vec::new(),
             slru: Vec::new(),
         };
         let data = &self.cluster.data;

@@ -45,6 +45,7 @@ fn state() -> StateAt {
         tablespaces: vec![16_400],
         relmaps: vec![(1664, 0, vec![1, 2, 3])],
         two_phase: vec![(745, vec![9; 40])],
+        origins: vec![(1, 0x0123_4567_89AB_CDEF)],
         slru: vec![(SlruKind::MultiXactMembers, 4, Box::new([7; 8192]))],
     }
 }

@@ -307,7 +307,11 @@ impl Model {
             Change::PreparedDone { xid } => {
                 self.prepared.remove(&xid);
             }
-            Change::TablespaceCreated(_) | Change::TablespaceDropped(_) | Change::SlruTruncated { .. } => {}
+            Change::TablespaceCreated(_)
+            | Change::TablespaceDropped(_)
+            | Change::SlruTruncated { .. }
+            | Change::OriginAdvanced { .. }
+            | Change::OriginDropped { .. } => {}
             Change::Unreadable { .. } => panic!("no extension is loaded"),
         }
     }
