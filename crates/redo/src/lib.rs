@@ -98,7 +98,9 @@ pub fn apply(
         | Key::Tablespace(_)
         | Key::TwoPhase(_)
         | Key::RelSize(_)
-        | Key::ReplOrigin(_) => Err(Fault::Untouched),
+        | Key::ReplOrigin(_)
+        | Key::Extension(_)
+        | Key::Unreadable(_) => Err(Fault::Untouched),
     };
     outcome.map_err(|fault| RedoError::new(fault, cx, key, record))
 }

@@ -41,11 +41,22 @@ pub struct BranchInfo {
     pub head: Lsn,
     /// Bytes on disk of this branch's own WAL and layers.
     pub own_bytes: u64,
-    /// End of the first record of an extension's resource manager in its history, and that: the blocks such records
-    /// changed cannot be read.
-    pub unreadable: Option<(Lsn, u8)>,
+    /// End of the first record of an extension's resource manager in its history, and that; see `Project::unreadable`.
+    pub extension: Option<(Lsn, u8)>,
     /// Why no WAL above `head` can be taken.
     pub stuck: Option<String>,
+}
+
+/// What extensions' resource managers wrote, which cannot be replayed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Unreadable {
+    /// Each resource manager and the end of its first record. What that changed without naming a block is not known.
+    pub managers: Vec<(u8, Lsn)>,
+    /// Forks that such records changed blocks of, by which resource manager first, and from which position on. A block
+    /// that was written anew by other records since can be read again.
+    pub forks: Vec<(RelFork, u8, Lsn)>,
+    /// How many more forks there are.
+    pub more: usize,
 }
 
 /// A record boundary at which a branch can be made.

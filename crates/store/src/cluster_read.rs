@@ -35,7 +35,11 @@ pub(crate) fn state_at(core: &Core, branch: &Branch, lsn: Lsn) -> Result<StateAt
             Key::TwoPhase(xid) => state.two_phase.push((xid, version.bytes.to_vec())),
             Key::RelSize(RelFork { fork: Fork::FreeSpace, .. }) => {}
             Key::RelSize(rel) => state.relations.push((rel, size_in(&version)?)),
-            Key::SlruBlock(..) | Key::RelBlock(..) | Key::ReplOrigin(_) => {
+            Key::SlruBlock(..)
+            | Key::RelBlock(..)
+            | Key::ReplOrigin(_)
+            | Key::Extension(_)
+            | Key::Unreadable(_) => {
                 return Err(StoreError::corrupt("a scan", 0, "gave a key out of its range"));
             }
         }

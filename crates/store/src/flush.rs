@@ -136,8 +136,8 @@ fn flush_one(core: &Core, branch: &Branch) -> Result<bool> {
         let entry = manifest.branch(&branch.id)?;
         entry.layers.push(id);
         entry.flushed = end.map_or(entry.flushed, Position);
-        let unreadable = table.unreadable.map(|(lsn, rmgr)| (Position(lsn), rmgr));
-        entry.unreadable = entry.unreadable.or(unreadable);
+        let extension = table.extension.map(|(lsn, rmgr)| (Position(lsn), rmgr));
+        entry.extension = entry.extension.or(extension);
         Ok(())
     });
     match listed {

@@ -19,6 +19,7 @@ use wal::{
 use crate::branch::Branch;
 use crate::core::Core;
 use crate::error::{Result, StoreError};
+use crate::extension::Extensions;
 use crate::memtable::{ArenaRef, Memtable};
 use crate::page_read::{self, database_value, origin_in};
 use crate::slru;
@@ -69,6 +70,8 @@ struct Filing {
     puts: Vec<(Key, What)>,
     /// Pages whose chains became too long with it.
     long: Vec<Key>,
+    /// What extensions' records left; loaded with the first record.
+    extensions: Option<Extensions>,
 }
 
 impl Tip {
@@ -83,6 +86,7 @@ impl Tip {
             frozen: at,
             puts: Vec::new(),
             long: Vec::new(),
+            extensions: None,
         };
         Self { format, reader: None, timeline: None, files, log_ended: false, torn: false, durable: at }
     }
@@ -180,6 +184,7 @@ impl Filing {
         wal::interpret(&cx, &record, raw.end, &mut |change| changes.push(change))?;
         self.puts.clear();
         self.long.clear();
+        self.extensions(branch)?;
         for change in changes {
             if record.rmgr != RmgrId::SMGR || self.has_block(branch, &change)? {
                 self.change(branch, change)?;
@@ -210,7 +215,15 @@ impl Filing {
     fn change(&mut self, branch: &Branch, change: Change<'_>) -> Result<()> {
         match change {
             Change::Block { rel, block, how } => self.block(branch, rel, block, What::Record(how))?,
+            Change::Extension { rmgr } => {
+                if self.extensions(branch)?.is_first_of(rmgr) {
+                    self.put(Key::Extension(rmgr), What::Meta(Vec::new()));
+                }
+            }
             Change::Unreadable { rel, block, rmgr } => {
+                if self.extensions(branch)?.is_first_in(rel, rmgr) {
+                    self.put(Key::Unreadable(rel), What::Meta(vec![rmgr]));
+                }
                 self.block(branch, rel, block, What::Unreadable(rmgr))?;
             }
             Change::ForkCreated(rel) => {
@@ -271,8 +284,21 @@ impl Filing {
         Ok(size)
     }
 
+    /// What is remembered of extensions' records.
+    fn extensions(&mut self, branch: &Branch) -> Result<&mut Extensions> {
+        let known = match self.extensions.take() {
+            Some(known) => known,
+            None => Extensions::load(branch)?,
+        };
+        Ok(self.extensions.insert(known))
+    }
+
     fn resize(&mut self, rel: RelFork, blocks: Option<u32>) {
         self.sizes.insert(rel, blocks);
+        let is_gone = blocks.is_none_or(|blocks| blocks == 0);
+        if is_gone && self.extensions.as_mut().is_some_and(|known| known.forget(rel)) {
+            self.put(Key::Unreadable(rel), What::Tombstone);
+        }
         let what = blocks.map_or(What::Tombstone, |blocks| What::Meta(blocks.to_le_bytes().to_vec()));
         // One size a record: its last.
         let key = Key::RelSize(rel);
@@ -356,6 +382,12 @@ impl Filing {
             (rel.rel.tablespace, rel.rel.database) = (tablespace, database);
             self.resize(rel, Some(blocks));
         }
+        for (mut rel, rmgr) in self.extensions(branch)?.of_database(source) {
+            (rel.rel.tablespace, rel.rel.database) = (tablespace, database);
+            if self.extensions(branch)?.is_first_in(rel, rmgr) {
+                self.put(Key::Unreadable(rel), What::Meta(vec![rmgr]));
+            }
+        }
         let map = branch.newest(Key::RelMap { tablespace: source.0, database: source.1 }, Lsn::MAX)?;
         if let Some(map) = map {
             self.put(Key::RelMap { tablespace, database }, What::Meta(map.bytes.to_vec()));
@@ -391,6 +423,9 @@ impl Filing {
         let table = &mut view.active;
         let mut record = None;
         for (key, what) in self.puts.drain(..) {
+            if let Key::Extension(rmgr) = key {
+                table.extension.get_or_insert((raw.end, rmgr));
+            }
             match what {
                 What::Record(how) => {
                     let at = *record
@@ -408,7 +443,6 @@ impl Filing {
                 What::Zero => table.add(key, raw.end, (Kind::Zero, 0), ArenaRef::NONE),
                 What::Tombstone => table.add(key, raw.end, (Kind::Tombstone, 0), ArenaRef::NONE),
                 What::Unreadable(rmgr) => {
-                    table.unreadable.get_or_insert((raw.end, rmgr));
                     table.add(key, raw.end, (Kind::Unreadable, rmgr), ArenaRef::NONE);
                 }
             }

@@ -14,6 +14,7 @@ mod core;
 mod crash;
 mod disk;
 mod error;
+mod extension;
 mod flush;
 mod import;
 mod ingest;
@@ -31,6 +32,8 @@ mod wal_files;
 mod walk;
 mod waypoint;
 
-pub use answer::{BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress};
+pub use answer::{
+    BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress, Unreadable,
+};
 pub use error::{Result, StoreError, of_extension};
 pub use project::Project;

@@ -65,9 +65,9 @@ pub(crate) struct BranchEntry {
     pub(crate) flushed: Position,
     /// Its layers, oldest first.
     pub(crate) layers: Vec<u64>,
-    /// End and resource manager of the first record in them that is an extension's and changed a block.
+    /// End and resource manager of the first record in them that is an extension's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) unreadable: Option<(Position, u8)>,
+    pub(crate) extension: Option<(Position, u8)>,
 }
 
 /// An LSN in text.

@@ -58,8 +58,8 @@ pub(crate) struct Memtable {
     bytes: usize,
     /// States at boundaries within this memtable; the last, once frozen, is its end.
     pub(crate) waypoints: Vec<ClusterState>,
-    /// End and resource manager of the first record here that is an extension's and changed a block.
-    pub(crate) unreadable: Option<(Lsn, u8)>,
+    /// End and resource manager of the first record here that is of an extension's resource manager new to the branch.
+    pub(crate) extension: Option<(Lsn, u8)>,
 }
 
 impl Memtable {

@@ -93,7 +93,7 @@ impl Real {
             timelines: vec![],
             flushed: start,
             layers: vec![],
-            unreadable: None,
+            extension: None,
         };
         let id = format!("b{}", self.branches.len()).parse().unwrap();
         self.branches.push(Arc::new(Branch::new(id, parent, &entry)));

@@ -13,13 +13,14 @@ use types::{BLOCK_SIZE, BlockNumber, BranchId, Lsn, PgTime, RelFork, TimelineId}
 use wal::WalFormat;
 
 use crate::answer::{
-    BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress,
+    BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress, Unreadable,
 };
 use crate::branch::Branch;
 use crate::cluster_read;
 use crate::core::Core;
 use crate::disk::{Disk, System, unused_name};
 use crate::error::{Result, StoreError};
+use crate::extension;
 use crate::flush;
 use crate::import::Source;
 use crate::layer::{LayerWriter, object_name};
@@ -148,7 +149,7 @@ impl Project {
             timelines: Vec::new(),
             flushed: Position(at),
             layers: Vec::new(),
-            unreadable: None,
+            extension: None,
         };
         core.manifests.commit(|manifest| {
             manifest.branches.insert(id.as_str().to_owned(), entry.clone());
@@ -201,7 +202,7 @@ impl Project {
                 start: branch.start,
                 head,
                 own_bytes: self.own_bytes(&branch, entry)?,
-                unreadable: unreadable(&manifest, &branch, head),
+                extension: first_of_an_extension(&manifest, &branch, head),
                 stuck: branch.view.read().stuck.clone(),
             });
         }
@@ -347,6 +348,16 @@ impl Project {
         page_read::read_blocks(&self.core, &branch, lsn, (rel, first), out)
     }
 
+    /// What extensions' resource managers wrote that cannot be read at the head of `branch`, with at most `limit` forks.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`.
+    pub fn unreadable(&self, branch: &BranchId, limit: usize) -> Result<Unreadable> {
+        let branch = self.core.open_branch(branch)?;
+        let head = branch.view.read().head;
+        extension::unreadable(&branch, head, limit)
+    }
+
     /// The bytes of the WAL segment that holds `lsn`, from its start up to `lsn`, as a promotion would copy them.
     ///
     /// # Errors
@@ -423,17 +434,18 @@ fn import_cluster(
     let start = Position(state.lsn);
     let timelines = vec![(state.timeline.get(), start)];
     let entry =
-        BranchEntry { parent: None, start, timelines, flushed: start, layers: vec![LAYER], unreadable: None };
+        BranchEntry { parent: None, start, timelines, flushed: start, layers: vec![LAYER], extension: None };
     manifest.branches.insert(root.as_str().to_owned(), entry);
     Ok(manifest)
 }
 
-/// The first record at or below `upto` that is an extension's and changed a block, on the branch or its ancestors.
-fn unreadable(manifest: &Manifest, branch: &Branch, upto: Lsn) -> Option<(Lsn, u8)> {
-    let parent = branch.parent.as_ref().and_then(|(parent, start)| unreadable(manifest, parent, *start));
-    let entry = manifest.branches.get(branch.id.as_str()).and_then(|entry| entry.unreadable);
+/// The first record at or below `upto` that is an extension's, on the branch or its ancestors.
+fn first_of_an_extension(manifest: &Manifest, branch: &Branch, upto: Lsn) -> Option<(Lsn, u8)> {
+    let parent =
+        branch.parent.as_ref().and_then(|(parent, start)| first_of_an_extension(manifest, parent, *start));
+    let entry = manifest.branches.get(branch.id.as_str()).and_then(|entry| entry.extension);
     let view = branch.view.read();
-    let tables = view.frozen.iter().map(|table| table.unreadable).chain([view.active.unreadable]);
+    let tables = view.frozen.iter().map(|table| table.extension).chain([view.active.extension]);
     let own = entry.map(|(at, rmgr)| (at.0, rmgr)).into_iter().chain(tables.flatten()).next();
     parent.or(own.filter(|(at, _)| *at <= upto))
 }

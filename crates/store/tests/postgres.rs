@@ -569,7 +569,7 @@ fn an_extensions_records_cost_their_blocks_and_nothing_else_and_minimal_wal_stop
     let of = |project: &Project, branch: &BranchId| {
         project.branches().unwrap().into_iter().find(|info| info.id == *branch).unwrap()
     };
-    assert_eq!(of(&project, &root()).unreadable, None);
+    assert_eq!(of(&project, &root()).extension, None);
     let first = append(&project, (138, 0), Some(rel), &[1]).unwrap();
     append(&project, NOOP, None, &[1]).unwrap();
     let head = append(&project, (139, 0), Some(rel), &[1]).unwrap();
@@ -581,13 +581,16 @@ fn an_extensions_records_cost_their_blocks_and_nothing_else_and_minimal_wal_stop
         read(head, other).unwrap();
         let error = read(first, rel).unwrap_err();
         assert!(error.to_string().contains("resource manager 138 of an extension (PGroonga)"), "{error}");
-        assert_eq!(of(project, &root()).unreadable, Some((first, 138)));
+        assert_eq!(of(project, &root()).extension, Some((first, 138)));
+        let unreadable = project.unreadable(&root(), 10).unwrap();
+        assert_eq!(unreadable.managers, [(138, first), (139, head)]);
+        assert_eq!((unreadable.forks, unreadable.more), (vec![(rel, 138, first)], 0));
     };
     check(&project);
     project.create_branch(&id("br-before"), &root(), before).unwrap();
     project.create_branch(&id("br-after"), &root(), head).unwrap();
-    assert_eq!(of(&project, &id("br-before")).unreadable, None);
-    assert_eq!(of(&project, &id("br-after")).unreadable, Some((first, 138)));
+    assert_eq!(of(&project, &id("br-before")).extension, None);
+    assert_eq!(of(&project, &id("br-after")).extension, Some((first, 138)));
     drop(project);
     let project = Project::open(dir.path()).unwrap();
     check(&project);
@@ -595,6 +598,14 @@ fn an_extensions_records_cost_their_blocks_and_nothing_else_and_minimal_wal_stop
     drop(project);
     let project = Project::open(dir.path()).unwrap();
     check(&project);
+
+    // What is cut to nothing begins anew.
+    let RelTag { tablespace, database, relation } = rel.rel;
+    let cut = [0, tablespace, database, relation, 7].map(u32::to_le_bytes).concat();
+    let head = append(&project, (2, 0x20), None, &cut).unwrap();
+    assert_eq!(project.unreadable(&root(), 10).unwrap().forks, []);
+    assert_eq!(project.unreadable(&id("br-after"), 10).unwrap().forks, [(rel, 138, first)]);
+    assert_eq!(project.unreadable(&id("br-after"), 0).unwrap().more, 1);
 
     let minimal = [[100u32, 8, 10, 5, 64, 0].map(u32::to_le_bytes).concat(), vec![0; 2]].concat();
     append(&project, (0, 0x60), None, &minimal).unwrap();

@@ -13,6 +13,8 @@
 //! |      6 | `SlruBlock` | kind 1, page 4                                           |
 //! |      7 | `RelBlock`  | tablespace 4, database 4, relation 4, fork 1, block 4    |
 //! |      8 | `ReplOrigin`| id 2                                                     |
+//! |      9 | `Extension` | resource manager 1                                       |
+//! |     10 | `Unreadable`| tablespace 4, database 4, relation 4, fork 1             |
 //!
 //! Unused bytes are zero.
 
@@ -90,6 +92,10 @@ pub enum Key {
     RelBlock(RelFork, BlockNumber),
     /// How far a replication origin's changes were applied.
     ReplOrigin(u16),
+    /// The log holds records of this resource manager, an extension's, which cannot be replayed.
+    Extension(u8),
+    /// Blocks of the fork were written by such records.
+    Unreadable(RelFork),
 }
 
 /// A key in its sortable form.
@@ -150,6 +156,16 @@ impl Key {
                 put(1, u32::from(id) << 16);
                 (8, 0)
             }
+            Self::Extension(rmgr) => {
+                put(1, u32::from(rmgr) << 24);
+                (9, 0)
+            }
+            Self::Unreadable(RelFork { rel, fork }) => {
+                put(1, rel.tablespace);
+                put(5, rel.database);
+                put(9, rel.relation);
+                (10, fork as u8)
+            }
         };
         out[0] = tag;
         out[13] = byte13;
@@ -174,6 +190,8 @@ impl Key {
                 Self::RelBlock(RelFork { rel: rel(), fork }, BlockNumber::new(get(14)))
             }
             8 => Self::ReplOrigin((get(1) >> 16) as u16),
+            9 => Self::Extension((get(1) >> 24) as u8),
+            10 => Self::Unreadable(RelFork { rel: rel(), fork: Fork::from_raw(bytes[13])? }),
             _ => return None,
         })
     }
@@ -202,6 +220,10 @@ mod tests {
             Key::RelBlock(main(2), BlockNumber::new(0)),
             Key::ReplOrigin(1),
             Key::ReplOrigin(256),
+            Key::Extension(128),
+            Key::Extension(255),
+            Key::Unreadable(main(1)),
+            Key::Unreadable(RelFork { rel: rel(1), fork: Fork::Init }),
         ]
     }
 

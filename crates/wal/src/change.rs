@@ -108,6 +108,11 @@ pub enum Change<'a> {
         /// The origin.
         origin: u16,
     },
+    /// The record is of an extension's resource manager; what it changes besides the blocks it names is not known.
+    Extension {
+        /// The extension's resource manager.
+        rmgr: u8,
+    },
     /// A resource manager of an extension touched this block; its content is unknown from here on.
     Unreadable {
         /// The fork.

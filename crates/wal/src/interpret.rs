@@ -49,6 +49,7 @@ pub fn interpret<'a>(
         WalError::Unsupported(format!("PostgreSQL {found}; supported are {supported}"))
     })?;
     if record.rmgr.0 >= RmgrId::FIRST_CUSTOM.0 {
+        sink(Change::Extension { rmgr: record.rmgr.0 });
         for block in served(record) {
             sink(Change::Unreadable { rel: block.rel, block: block.block, rmgr: record.rmgr.0 });
         }

@@ -379,8 +379,9 @@ fn unknown_types_are_refused_by_name_and_extensions_blocks_are_unreadable() {
     let unknown = changes_of(&with_blocks(RmgrId::XLOG, 0xC0, &[], &[]));
     assert!(matches!(unknown, Err(WalError::Unknown { .. })), "{unknown:?}");
     let custom = changes_of(&with_blocks(RmgrId(130), 0x10, &[3], &[]));
-    let expected = Change::Unreadable { rel: rel(Fork::Main), block: BlockNumber::new(3), rmgr: 130 };
-    assert_eq!(custom, expect(&[expected]));
+    let whose = Change::Extension { rmgr: 130 };
+    let block = Change::Unreadable { rel: rel(Fork::Main), block: BlockNumber::new(3), rmgr: 130 };
+    assert_eq!(custom, expect(&[whose, block]));
 }
 
 #[test]

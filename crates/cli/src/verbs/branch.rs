@@ -227,7 +227,9 @@ fn state(branch: &Value, endpoints: &[Value]) -> String {
 
 fn get(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
     let branches = session.branches()?;
-    let branch = session.branch(name)?;
+    let listed = session.branch(name)?;
+    let path = session.path(&format!("/branches/{}", wire::percent_encoded(wire::text(&listed, "id"))));
+    let branch = session.client.get(&path)?.get("branch").cloned().unwrap_or(listed);
     if format == Format::Json {
         output::json(&branch);
         return Ok(());

@@ -102,7 +102,11 @@ pub async fn get(State(context): State<Context>, Path((project, id)): Path<(Stri
         })?;
         let infos = view::store_infos(&context.server, &project)?;
         let annotation = view::annotation(&row);
-        Ok(BranchResponse { branch: view::branch(&row, infos.get(&id)), annotation })
+        let mut branch = view::branch(&row, infos.get(&id));
+        if let Some(info) = infos.get(&id) {
+            branch.warnings = view::warnings_in_full(&context.server, &project, info)?;
+        }
+        Ok(BranchResponse { branch, annotation })
     })
     .await
 }

@@ -21,6 +21,8 @@ use crate::metadata::role::{DatabaseRow, RoleRow};
 use crate::state::Server;
 
 const HOST: &str = "127.0.0.1";
+/// Relations that warnings of one branch name.
+const RELATIONS_NAMED: usize = 8;
 /// What is said of who made things.
 const SOURCE: &str = "console";
 
@@ -109,15 +111,46 @@ pub fn branch(row: &BranchRow, info: Option<&BranchInfo>) -> Branch {
     }
 }
 
-/// What of a branch cannot be read, and why.
+/// What of a branch cannot be read, and why, in a few words.
 fn warnings(info: &BranchInfo) -> Vec<String> {
-    let unreadable = info.unreadable.map(|(lsn, rmgr)| {
+    let extension = info.extension.map(|(lsn, rmgr)| {
         let whose = store::of_extension(rmgr);
-        format!("blocks written by {whose}, the first at {lsn}, cannot be read until they are written anew")
+        format!("since {lsn} the log holds records of {whose}: blocks that they change cannot be read")
     });
-    let stuck =
-        info.stuck.as_ref().map(|reason| format!("nothing above {} can be read: {reason}", info.head));
-    unreadable.into_iter().chain(stuck).collect()
+    extension.into_iter().chain(stuck(info)).collect()
+}
+
+fn stuck(info: &BranchInfo) -> Option<String> {
+    info.stuck.as_ref().map(|reason| format!("nothing above {} can be read: {reason}", info.head))
+}
+
+/// What of a branch cannot be read, and why, with the relations.
+///
+/// # Errors
+/// Those of the store.
+pub fn warnings_in_full(server: &Server, project: &str, info: &BranchInfo) -> Result<Vec<String>> {
+    if info.extension.is_none() {
+        return Ok(warnings(info));
+    }
+    let unreadable = server.store(project)?.unreadable(&info.id, RELATIONS_NAMED)?;
+    let mut texts = Vec::new();
+    for (rmgr, since) in unreadable.managers {
+        let whose = store::of_extension(rmgr);
+        texts.push(format!(
+            "since {since} the log holds records of {whose}: what they change without naming a block is not known"
+        ));
+    }
+    for (rel, rmgr, since) in unreadable.forks {
+        let whose = store::of_extension(rmgr);
+        texts.push(format!(
+            "since {since} blocks of relation {rel} that {whose} wrote cannot be read until they are written anew"
+        ));
+    }
+    if unreadable.more > 0 {
+        texts.push(format!("the same holds for {} more relations", unreadable.more));
+    }
+    texts.extend(stuck(info));
+    Ok(texts)
 }
 
 /// The free JSON a branch was made with.

@@ -312,7 +312,7 @@ impl Model {
             | Change::SlruTruncated { .. }
             | Change::OriginAdvanced { .. }
             | Change::OriginDropped { .. } => {}
-            Change::Unreadable { .. } => panic!("no extension is loaded"),
+            Change::Extension { .. } | Change::Unreadable { .. } => panic!("no extension is loaded"),
         }
     }
 }

@@ -1,0 +1,87 @@
+//! What resource managers of extensions wrote, which nobody can replay: which of them, where, and since when.
+//!
+//! A block that their record names is filed as unreadable (`ingest`). A record may also change what it does not name,
+//! as some of Postgres's own do. So both are remembered under keys of their own: a resource manager from its first
+//! record on, a fork from the first of its blocks on until it is gone or empty. The version's LSN is "since when".
+//!
+//! Not here: whether a block can be read, which its own versions say (`page_read`).
+
+use std::collections::{BTreeSet, HashMap};
+
+use types::{Fork, Key, Lsn, RelFork, RelTag};
+
+use crate::answer::Unreadable;
+use crate::branch::Branch;
+use crate::error::{Result, StoreError};
+use crate::value::Version;
+
+const MAX_REL: RelTag = RelTag { tablespace: u32::MAX, database: u32::MAX, relation: u32::MAX };
+const LAST: Key = Key::Unreadable(RelFork { rel: MAX_REL, fork: Fork::Init });
+
+/// What is remembered at the end of a branch.
+pub(crate) struct Extensions {
+    managers: BTreeSet<u8>,
+    forks: HashMap<RelFork, u8>,
+}
+
+impl Extensions {
+    /// What `branch` remembers.
+    pub(crate) fn load(branch: &Branch) -> Result<Self> {
+        let mut known = Self { managers: BTreeSet::new(), forks: HashMap::new() };
+        for (key, version) in branch.scan(Key::Extension(0), LAST, Lsn::MAX)? {
+            match key {
+                Key::Extension(rmgr) => {
+                    known.managers.insert(rmgr);
+                }
+                Key::Unreadable(rel) => {
+                    known.forks.insert(rel, rmgr_in(&version)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(known)
+    }
+
+    /// True for the first record of `rmgr`.
+    pub(crate) fn is_first_of(&mut self, rmgr: u8) -> bool {
+        self.managers.insert(rmgr)
+    }
+
+    /// True for the first block of `rel`.
+    pub(crate) fn is_first_in(&mut self, rel: RelFork, rmgr: u8) -> bool {
+        self.forks.insert(rel, rmgr).is_none()
+    }
+
+    /// True if `rel` was known; it no longer is.
+    pub(crate) fn forget(&mut self, rel: RelFork) -> bool {
+        self.forks.remove(&rel).is_some()
+    }
+
+    /// The forks of a database.
+    pub(crate) fn of_database(&self, (tablespace, database): (u32, u32)) -> Vec<(RelFork, u8)> {
+        let its = |rel: &RelFork| (rel.rel.tablespace, rel.rel.database) == (tablespace, database);
+        self.forks.iter().filter(|(rel, _)| its(rel)).map(|(rel, rmgr)| (*rel, *rmgr)).collect()
+    }
+}
+
+fn rmgr_in(version: &Version) -> Result<u8> {
+    let bytes: &[u8] = &version.bytes;
+    let [rmgr] = bytes else { return Err(StoreError::corrupt("an unreadable fork", 0, "not one byte")) };
+    Ok(*rmgr)
+}
+
+/// What cannot be read at `lsn`, with at most `limit` forks.
+pub(crate) fn unreadable(branch: &Branch, lsn: Lsn, limit: usize) -> Result<Unreadable> {
+    let mut answer = Unreadable::default();
+    for (key, version) in branch.scan(Key::Extension(0), LAST, lsn)? {
+        match key {
+            Key::Extension(rmgr) => answer.managers.push((rmgr, version.lsn)),
+            Key::Unreadable(rel) if answer.forks.len() < limit => {
+                answer.forks.push((rel, rmgr_in(&version)?, version.lsn));
+            }
+            Key::Unreadable(_) => answer.more += 1,
+            _ => {}
+        }
+    }
+    Ok(answer)
+}
