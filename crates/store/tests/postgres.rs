@@ -523,6 +523,41 @@ fn a_cluster_that_runs_or_crashed_is_not_imported() {
     assert!(matches!(outcome, StoreError::Import { .. }), "{outcome}");
 }
 
+#[test]
+fn a_cluster_that_cannot_be_read_is_refused_by_what_it_is_and_what_would_do() {
+    let cluster = Cluster::create("");
+    let path = cluster.data().join("global/pg_control");
+    let sound = fs::read(&path).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let import = ClusterImport { data_dir: cluster.data(), root: root() };
+    let refused = |changes: &[(usize, u32)]| {
+        let mut bytes = sound.clone();
+        for &(at, value) in changes {
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        let crc = crc32c::crc32c(&bytes[..288]);
+        bytes[288..292].copy_from_slice(&crc.to_le_bytes());
+        fs::write(&path, bytes).unwrap();
+        let error = Project::create(&dir.path().join("p"), &import).err().unwrap();
+        assert!(matches!(error, StoreError::Import { .. }), "{error}");
+        error.to_string()
+    };
+    let check = |changes: &[(usize, u32)], expected: [&str; 2]| {
+        let said = refused(changes);
+        assert!(expected.iter().all(|words| said.contains(words)), "{said}");
+    };
+    let supported = "supported are releases of PostgreSQL 15, 16, 17 and 18";
+    check(&[(12, 202_107_181)], ["of PostgreSQL 14", supported]);
+    check(&[(8, 1900), (12, 202_606_301)], ["version 1900", supported]);
+    check(&[(216, 16384)], ["block size 16384", "supported is 8192"]);
+    check(&[(224, 65536)], ["WAL block size 65536", "supported is 8192"]);
+    check(&[(220, 1000)], ["blocks in a relation segment 1000", "supported is 131072"]);
+    check(&[(228, 3 << 20)], ["WAL segments of 3145728 bytes", "powers of 2 from 1 MB to 1 GB"]);
+    check(&[(172, 0)], ["wal_level is minimal", "set it to replica"]);
+    fs::write(&path, &sound).unwrap();
+    Project::create(&dir.path().join("p"), &import).unwrap();
+}
+
 /// The bytes of a record that follows the last of `branch`, aligned; it may refer to one block of a relation.
 fn made_record(
     project: &Project,

@@ -39,6 +39,7 @@ const RELATION_SEGMENT_BLOCKS: u32 = 131_072;
 const VERSION: usize = 8;
 const CHECKPOINT: usize = 40;
 const CATALOG_VERSION: usize = 12;
+const SEGMENT_BYTES: usize = 228;
 
 /// What the server was doing when it last wrote the file (`DBState`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,9 +94,11 @@ impl ControlFile {
         let version = u32_at(bytes, VERSION).ok_or_else(short)?;
         let catalog = u32_at(bytes, CATALOG_VERSION).ok_or_else(short)?;
         let major = major::of_control(version, catalog).ok_or_else(|| {
+            let found = major::other_of_control(version, catalog);
+            let found = found.map_or_else(|| "another build".to_owned(), |major| format!("PostgreSQL {major}"));
             let supported = major::supported();
             refuse(format!(
-                "version {version}, catalog version {catalog}; supported are releases of PostgreSQL {supported}"
+                "of {found} (version {version}, catalog version {catalog}); supported are releases of PostgreSQL {supported}"
             ))
         })?;
         let stored = u32_at(bytes, major.control_crc_at).ok_or_else(short)?;
@@ -103,7 +106,7 @@ impl ControlFile {
         if stored != computed {
             return Err(refuse(format!("checksum {stored:08x}, its bytes give {computed:08x}")));
         }
-        check_build(bytes)?;
+        check_build(bytes).map_err(refuse)?;
         fields(major, bytes).ok_or_else(|| refuse("a field is out of range".to_owned()))
     }
 
@@ -147,8 +150,8 @@ impl ControlFile {
     }
 }
 
-/// Refuses what was built with other sizes than Postgres's defaults.
-fn check_build(bytes: &[u8]) -> Result<(), WalError> {
+/// Refuses what was built with other sizes than Postgres's defaults, and segments of no size that it allows.
+fn check_build(bytes: &[u8]) -> Result<(), String> {
     let expected = [
         ("alignment", 204, 8),
         ("block size", 216, BLOCK_SIZE as u32),
@@ -156,21 +159,19 @@ fn check_build(bytes: &[u8]) -> Result<(), WalError> {
         ("WAL block size", 224, WAL_PAGE_BYTES as u32),
     ];
     for (name, at, expected) in expected {
-        let found = u32_at(bytes, at);
-        if found != Some(expected) {
-            return Err(WalError::Unsupported(format!(
-                "pg_control: {name} {found:?}, only {expected} will do"
-            )));
+        let found = u32_at(bytes, at).unwrap_or(0);
+        if found != expected {
+            return Err(format!("{name} {found}; supported is {expected}"));
         }
     }
-    Ok(())
+    let segment_bytes = u32_at(bytes, SEGMENT_BYTES).unwrap_or(0);
+    if segment_size_is_valid(u64::from(segment_bytes)) {
+        return Ok(());
+    }
+    Err(format!("WAL segments of {segment_bytes} bytes; supported are powers of 2 from 1 MB to 1 GB"))
 }
 
 fn fields(major: &Major, bytes: &[u8]) -> Option<ControlFile> {
-    let segment_bytes = u64::from(u32_at(bytes, 228)?);
-    if !segment_size_is_valid(segment_bytes) {
-        return None;
-    }
     Some(ControlFile {
         system_id: u64_at(bytes, 0)?,
         major: major.number,
@@ -188,7 +189,7 @@ fn fields(major: &Major, bytes: &[u8]) -> Option<ControlFile> {
             max_locks_per_xact: i32_at(bytes, 196)?,
             track_commit_timestamp: u8_at(bytes, 200)? != 0,
         },
-        segment_bytes,
+        segment_bytes: u64::from(u32_at(bytes, SEGMENT_BYTES)?),
         checksum_version: u32_at(bytes, 252)?,
     })
 }

@@ -17,6 +17,15 @@ const ALL: [&Major; 4] = [&pg15::MAJOR, &pg16::MAJOR, &pg17::MAJOR, &pg18::MAJOR
 /// `XLOG_PAGE_MAGIC` of majors that are not supported, so that an error can name them.
 const OTHER_MAGICS: [(u16, u32); 5] = [(0xD10D, 14), (0xD106, 13), (0xD101, 12), (0xD098, 11), (0xD097, 10)];
 
+/// Control and catalog versions of majors that are not supported, for the same reason.
+const OTHER_CLUSTERS: [(u32, u32, u32); 5] = [
+    (1300, 202_107_181, 14),
+    (1300, 202_007_201, 13),
+    (1201, 201_909_212, 12),
+    (1100, 201_809_051, 11),
+    (1002, 201_707_211, 10),
+];
+
 /// For each resource manager, bit `n` is set if a record's info may have `n` in its upper four bits.
 pub(crate) type RecordTypes = [(RmgrId, u16); 22];
 
@@ -60,6 +69,12 @@ pub(crate) fn of(number: u32) -> Option<&'static Major> {
 pub(crate) fn of_control(control_version: u32, catalog_version: u32) -> Option<&'static Major> {
     ALL.into_iter()
         .find(|major| major.control_version == control_version && major.catalog_version == catalog_version)
+}
+
+/// The number of the major version that is not supported and whose `pg_control` has these two version numbers.
+pub(crate) fn other_of_control(control_version: u32, catalog_version: u32) -> Option<u32> {
+    let is_it = |known: &(u32, u32, u32)| (known.0, known.1) == (control_version, catalog_version);
+    OTHER_CLUSTERS.into_iter().find(is_it).map(|(_, _, number)| number)
 }
 
 /// The number of the major version whose WAL pages have this magic, supported or not.
