@@ -27,9 +27,20 @@ const RECOVERY_TAKES_AT_MOST: Duration = Duration::from_secs(300);
 
 #[test]
 fn every_byte_is_what_recovery_leaves() {
-    let recorded =
-        postgres::record_workload(&Postgres::v15(), &format!("{SETTINGS}wal_consistency_checking = ''\n"));
-    let recovered = recover(&recorded);
+    compare(&Postgres::v15());
+}
+
+#[test]
+#[ignore = "one major is enough for every change; cargo test -p scion-redo --test recovery -- --include-ignored"]
+fn every_byte_is_what_recovery_of_other_majors_leaves() {
+    for postgres in ["16", "17", "18", "18.4"].into_iter().filter_map(Postgres::release) {
+        compare(&postgres);
+    }
+}
+
+fn compare(postgres: &Postgres) {
+    let recorded = postgres::record_workload(postgres, &format!("{SETTINGS}wal_consistency_checking = ''\n"));
+    let recovered = recover(postgres, &recorded);
     let replayed = replay(&recorded.base, &recorded.after, &mut |_, _, _| {});
     let mut same: BTreeMap<&str, u64> = BTreeMap::new();
     let mut different = Vec::new();
@@ -44,7 +55,7 @@ fn every_byte_is_what_recovery_leaves() {
             Some(at) => different.push(format!("{owner} {key:?}: first at byte {at}")),
         }
     }
-    println!("pages that are the same: {same:?}");
+    println!("{}: pages that are the same: {same:?}", postgres.version());
     assert!(different.is_empty(), "{:#?}", &different[..different.len().min(40)]);
     for owner in ["Heap", "Btree", "Gin", "Gist", "SPGist", "Sequence", "Generic"] {
         assert!(same.contains_key(owner), "no page of {owner} was compared");
@@ -53,7 +64,7 @@ fn every_byte_is_what_recovery_leaves() {
 }
 
 /// The data directory after Postgres has recovered all WAL of the workload.
-fn recover(recorded: &Recorded) -> PathBuf {
+fn recover(postgres: &Postgres, recorded: &Recorded) -> PathBuf {
     let data = recorded.base.with_file_name("recovered");
     run(std::process::Command::new("cp").arg("-a").arg(&recorded.base).arg(&data));
     let from = recorded.after.display();
@@ -62,7 +73,6 @@ fn recover(recorded: &Recorded) -> PathBuf {
     let settings = std::fs::read_to_string(&conf).unwrap();
     std::fs::write(&conf, settings + &archive).unwrap();
     std::fs::write(data.join("recovery.signal"), "").unwrap();
-    let postgres = Postgres::v15();
     let log = data.join("log");
     run(postgres.tool("pg_ctl").args(["-w", "-s", "start", "-D"]).arg(&data).arg("-l").arg(&log));
     let waiting = Instant::now();

@@ -6,11 +6,17 @@ use anyhow::Result;
 
 use crate::cargo::{cargo, root, run};
 
-/// Builds for release, gets the suites' source, and runs a judge with `args`.
+/// Builds for release, gets the suites' source and the major that is asked for, and runs a judge with `args`.
 pub fn oracle(args: &[String]) -> Result<()> {
     let judge = args.first().map_or("", String::as_str);
     if ["consistency", "judge", "branch"].contains(&judge) {
-        run(Command::new(root().join("scripts/postgres-source")).arg("15"))?;
+        let major = args.iter().skip_while(|arg| *arg != "--major").nth(1).map_or("15", String::as_str);
+        // The isolation suite is 15's on every major; Debian has no source of 16, whose load is 17's.
+        let source = if major == "16" { "17" } else { major };
+        run(Command::new(root().join("scripts/postgres-source")).args(["15", source]))?;
+        if major != "15" {
+            run(Command::new(root().join("scripts/postgres-majors")).arg(major))?;
+        }
     }
     if judge == "branch" {
         run(cargo().args(["build", "--release", "--package", "scion"]))?;

@@ -128,7 +128,7 @@ fn libraries(server: &Server, source: &Path) -> PathBuf {
     fs::create_dir_all(&dir).unwrap();
     run(Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-w", "-I"])
-        .arg(source.join("include"))
+        .arg(server.postgres().headers().unwrap_or_else(|| source.join("include")))
         .arg(source.join("src/test/regress/regress.c"))
         .arg("-o")
         .arg(dir.join("regress.so")));
