@@ -179,11 +179,13 @@ fn replay_gives_the_pages_that_postgres_wrote() {
 }
 
 #[test]
+#[ignore = "two majors are enough for every change; cargo test -p scion-redo -- --include-ignored"]
 fn replay_gives_the_pages_that_postgres_16_wrote() {
     replay_a_release("16");
 }
 
 #[test]
+#[ignore = "two majors are enough for every change; cargo test -p scion-redo -- --include-ignored"]
 fn replay_gives_the_pages_that_postgres_17_wrote() {
     replay_a_release("17");
 }
@@ -195,6 +197,7 @@ fn replay_gives_the_pages_that_postgres_18_wrote() {
 
 /// 18.4 does not reference the pages of the visibility map that it clears bits on; 18.6 does.
 #[test]
+#[ignore = "two majors are enough for every change; cargo test -p scion-redo -- --include-ignored"]
 fn replay_gives_the_pages_that_an_older_minor_of_18_wrote() {
     replay_a_release("18.4");
 }
@@ -202,6 +205,7 @@ fn replay_gives_the_pages_that_an_older_minor_of_18_wrote() {
 /// 15.15 zeroes a page of multixact offsets after the multixact before it has said where its first one begins. What it
 /// does not write is where the next multixact of all will begin.
 #[test]
+#[ignore = "two majors are enough for every change; cargo test -p scion-redo -- --include-ignored"]
 fn the_last_multixact_of_a_page_keeps_its_end_in_wal_of_an_older_minor() {
     let Some(postgres) = Postgres::release("15.15") else { return };
     let recorded = postgres::record_workload(&postgres, SETTINGS);
