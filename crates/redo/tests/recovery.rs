@@ -11,19 +11,17 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod allocation;
 mod judge;
 mod postgres;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use oracle::files::read_page;
+use oracle::recovery::recover;
 use oracle::replay::replay;
-use oracle::server::{Postgres, Recorded, SETTINGS, run};
+use oracle::server::{Postgres, SETTINGS};
 use types::Key;
-
-const RECOVERY_TAKES_AT_MOST: Duration = Duration::from_secs(300);
 
 #[test]
 fn every_byte_is_what_recovery_leaves() {
@@ -40,7 +38,7 @@ fn every_byte_is_what_recovery_of_other_majors_leaves() {
 
 fn compare(postgres: &Postgres) {
     let recorded = postgres::record_workload(postgres, &format!("{SETTINGS}wal_consistency_checking = ''\n"));
-    let recovered = recover(postgres, &recorded);
+    let recovered = recover(postgres, &recorded, None);
     let replayed = replay(&recorded.base, &recorded.after, &mut |_, _, _| {});
     let mut same: BTreeMap<&str, u64> = BTreeMap::new();
     let mut different = Vec::new();
@@ -60,31 +58,6 @@ fn compare(postgres: &Postgres) {
     for owner in ["Heap", "Btree", "Gin", "Gist", "SPGist", "Sequence", "Generic"] {
         assert!(same.contains_key(owner), "no page of {owner} was compared");
     }
-    judge::every_step_is_what_postgres_redoes(&recorded);
-}
-
-/// The data directory after Postgres has recovered all WAL of the workload.
-fn recover(postgres: &Postgres, recorded: &Recorded) -> PathBuf {
-    let data = recorded.base.with_file_name("recovered");
-    run(std::process::Command::new("cp").arg("-a").arg(&recorded.base).arg(&data));
-    let from = recorded.after.display();
-    let archive = format!("hot_standby = off\nrestore_command = 'cp {from}/pg_wal/%f %p 2>/dev/null'\n");
-    let conf = data.join("postgresql.auto.conf");
-    let settings = std::fs::read_to_string(&conf).unwrap();
-    std::fs::write(&conf, settings + &archive).unwrap();
-    std::fs::write(data.join("recovery.signal"), "").unwrap();
-    let log = data.join("log");
-    run(postgres.tool("pg_ctl").args(["-w", "-s", "start", "-D"]).arg(&data).arg("-l").arg(&log));
-    let waiting = Instant::now();
-    loop {
-        let said = std::fs::read_to_string(&log).unwrap();
-        if said.contains("ready to accept connections") {
-            break; // not before all WAL is recovered, as it is no hot standby
-        }
-        let failed = said.contains("database system is shut down");
-        assert!(!failed && waiting.elapsed() < RECOVERY_TAKES_AT_MOST, "{said}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    run(postgres.tool("pg_ctl").args(["-w", "-s", "-m", "fast", "stop", "-D"]).arg(&data));
-    data
+    allocation::no_step_allocates(&replayed.samples);
+    judge::every_step_is_what_postgres_redoes(postgres, &recorded);
 }

@@ -9,7 +9,10 @@ use crate::cargo::{cargo, root, run};
 /// Builds for release, gets the suites' source and the major that is asked for, and runs a judge with `args`.
 pub fn oracle(args: &[String]) -> Result<()> {
     let judge = args.first().map_or("", String::as_str);
-    if ["consistency", "judge", "branch"].contains(&judge) {
+    if judge == "whole" {
+        return whole();
+    }
+    if ["consistency", "judge", "branch", "directory"].contains(&judge) {
         let major = args.iter().skip_while(|arg| *arg != "--major").nth(1).map_or("15", String::as_str);
         // The isolation suite is 15's on every major; Debian has no source of 16, whose load is 17's.
         let source = if major == "16" { "17" } else { major };
@@ -18,10 +21,26 @@ pub fn oracle(args: &[String]) -> Result<()> {
             run(Command::new(root().join("scripts/postgres-majors")).arg(major))?;
         }
     }
+    if judge == "directory" {
+        return redo(args);
+    }
     if judge == "branch" {
         run(cargo().args(["build", "--release", "--package", "scion"]))?;
         let judge = ["run", "--release", "--package", "scion-tests", "--bin", "suites", "--"];
         return run(cargo().args(judge).args(args.get(1..).unwrap_or_default()));
     }
     run(cargo().args(["run", "--release", "--package", "scion-oracle", "--bin", "oracle", "--"]).args(args))
+}
+
+/// Every judge over every load, on version 15, then the report. Takes some 15 minutes.
+fn whole() -> Result<()> {
+    for words in ["consistency --suite all", "judge --suite all", "directory", "report"] {
+        oracle(&words.split(' ').map(str::to_owned).collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+/// Builds for release and runs the program that has redo and the store together with `args`.
+pub fn redo(args: &[String]) -> Result<()> {
+    run(cargo().args(["run", "--release", "--package", "scion-tests", "--bin", "redo", "--"]).args(args))
 }

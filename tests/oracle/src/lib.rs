@@ -4,6 +4,7 @@
 //!  server, suites: a stock server and a load --> its data directory before and after
 //!  replay:         every record between the two, page by page --> a judge's page for each step, and a comparison
 //!  stock:          Postgres's own redo as a process, the strictest judge
+//!  recovery:       stock recovery of a load, whole directories at an LSN
 //!  files:          what no record shows --> the files of the stopped server
 //!  damage:         real records and pages with bits flipped --> no panic
 //! ```
@@ -19,6 +20,7 @@ pub mod damage;
 pub mod files;
 mod gin;
 pub mod inject;
+pub mod recovery;
 pub mod replay;
 pub mod results;
 pub mod seeds;

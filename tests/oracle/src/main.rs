@@ -18,6 +18,8 @@ oracle <judge> [options]
   consistency    every record of a load against the page image that wal_consistency_checking put into it
   judge          every record of a load against a stock Postgres's own redo, byte for byte
   branch         [core] [isolation] [contrib]: the suites on the endpoint of a branch made at a busy moment
+  directory      the whole directory at random LSNs: what the store gives against stock recovery
+  whole          consistency, judge and directory over all loads, then the report
   report         write the tables of the last runs into crates/redo/README.md
 
   --major N      PostgreSQL's major version; 15 unless given

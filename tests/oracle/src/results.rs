@@ -17,7 +17,7 @@ const END: &str = "<!-- end of what it writes -->";
 /// Which run it was.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// `consistency` or `judge`.
+    /// `consistency`, `judge` or `directory`.
     pub judge: &'static str,
     /// The load.
     pub suite: &'static str,
@@ -47,6 +47,19 @@ pub fn keep(run: &Run, replayed: &Replayed, compared: &Compared) {
         "records": replayed.records, "wal_bytes": replayed.wal_bytes, "counts": counts,
         "maps": compared.maps, "slrus": compared.slrus, "file_mismatches": compared.mismatches.len(),
     });
+    write(run, &value);
+}
+
+/// Keeps what a comparison of whole directories found after `records` records: LSNs, pages, SLRU pages, differences.
+pub fn keep_directory(run: &Run, records: u64, [points, pages, slrus, differing]: [u64; 4]) {
+    let value = json!({
+        "judge": run.judge, "suite": run.suite, "major": run.major, "version": run.version, "records": records,
+        "points": points, "pages": pages, "slrus": slrus, "differing": differing,
+    });
+    write(run, &value);
+}
+
+fn write(run: &Run, value: &Value) {
     fs::create_dir_all(results_dir()).unwrap();
     let name = format!("{}-{}-{}.json", run.judge, run.major, run.suite);
     fs::write(results_dir().join(name), format!("{value:#}\n")).unwrap();
@@ -61,7 +74,8 @@ pub fn report() {
         runs.push(serde_json::from_slice::<Value>(&fs::read(entry.unwrap().path()).unwrap()).unwrap());
     }
     runs.sort_by_key(|run| format!("{} {} {}", run["judge"], run["major"], run["suite"]));
-    let text = format!("{}\n{}", runs_table(&runs), types_table(&runs));
+    let (directories, runs): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run["judge"] == "directory");
+    let text = format!("{}\n{}\n{}", runs_table(&runs), directories_table(&directories), types_table(&runs));
     let path = workspace().join("crates/redo/README.md");
     let readme = fs::read_to_string(&path).unwrap();
     let (before, rest) = readme.split_once(BEGIN).expect("the README has the line that begins the tables");
@@ -102,6 +116,27 @@ fn runs_table(runs: &[Value]) -> String {
             grouped(number(&run["slrus"])),
             grouped(total[1]),
             grouped(total[2] + number(&run["file_mismatches"])),
+        )
+        .unwrap();
+    }
+    text
+}
+
+fn directories_table(runs: &[Value]) -> String {
+    let mut text = "| Directory at an LSN | PostgreSQL | Load | Records | LSNs | Pages | SLRU pages | Differences |\n|---|---|---|---:|---:|---:|---:|---:|\n".to_owned();
+    for run in runs {
+        let word = |name: &str| run[name].as_str().unwrap_or_default().to_owned();
+        let count = |name: &str| grouped(number(&run[name]));
+        writeln!(
+            text,
+            "| store and stock recovery | {} | {} | {} | {} | {} | {} | {} |",
+            word("version"),
+            word("suite"),
+            count("records"),
+            count("points"),
+            count("pages"),
+            count("slrus"),
+            count("differing"),
         )
         .unwrap();
     }

@@ -16,12 +16,15 @@ use wal::Record;
 const KINDS: usize = 110;
 
 /// Judges every step of the load, then a replay in which some are wrong.
-pub fn every_step_is_what_postgres_redoes(recorded: &Recorded) {
-    if !Stock::can_be_built(&Postgres::v15()) {
-        eprintln!("SKIPPED: no headers of PostgreSQL 15; scripts/postgres-source gets them");
+pub fn every_step_is_what_postgres_redoes(postgres: &Postgres, recorded: &Recorded) {
+    if !Stock::can_be_built(postgres) {
+        eprintln!(
+            "SKIPPED: no headers of PostgreSQL {}; scripts/postgres-source gets them",
+            postgres.major()
+        );
         return;
     }
-    let mut stock = stock(recorded);
+    let mut stock = Stock::start(postgres, &recorded.base);
     let replayed = replay_before(&mut stock, &recorded.base, &recorded.after, &mut |_, _, _| {});
     assert_eq!(stock.refused, 0, "records that Postgres refused");
     let total = replayed.total();
@@ -33,12 +36,12 @@ pub fn every_step_is_what_postgres_redoes(recorded: &Recorded) {
     );
     let reached = replayed.counts.values().filter(|count| count.verified > 0).count();
     assert!(reached >= KINDS, "only {reached} kinds of steps were judged");
-    a_single_wrong_bit_is_noticed(recorded);
+    a_single_wrong_bit_is_noticed(postgres, recorded);
 }
 
 /// Only the first step of each kind is judged here, as only there a bit is flipped.
-fn a_single_wrong_bit_is_noticed(recorded: &Recorded) {
-    let mut judge = FirstOfKind { stock: stock(recorded), seen: BTreeSet::new() };
+fn a_single_wrong_bit_is_noticed(postgres: &Postgres, recorded: &Recorded) {
+    let mut judge = FirstOfKind { stock: Stock::start(postgres, &recorded.base), seen: BTreeSet::new() };
     let mut injection = Injection::default();
     let replayed = replay_before(&mut judge, &recorded.base, &recorded.after, &mut |record, key, page| {
         injection.flip(record, key, page);
@@ -47,10 +50,6 @@ fn a_single_wrong_bit_is_noticed(recorded: &Recorded) {
     assert!(differing.eq(injection.flipped()), "{:#?}", replayed.mismatches);
     assert_eq!(replayed.total().differing, injection.flipped().len() as u64, "{:#?}", replayed.mismatches);
     assert!(injection.flipped().len() >= KINDS);
-}
-
-fn stock(recorded: &Recorded) -> Stock {
-    Stock::start(&Postgres::v15(), &recorded.base)
 }
 
 struct FirstOfKind {
