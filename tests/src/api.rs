@@ -38,6 +38,12 @@ impl Api {
         answer(path, request.send_json(body))
     }
 
+    /// PATCH with a JSON body.
+    pub fn patch(&self, path: &str, body: Value) -> Result<Value, ApiError> {
+        let request = self.agent.patch(format!("{}{path}", self.base)).header("Authorization", self.bearer());
+        answer(path, request.send_json(body))
+    }
+
     /// DELETE.
     pub fn delete(&self, path: &str) -> Result<Value, ApiError> {
         let request =

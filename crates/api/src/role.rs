@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A role of Postgres that scion knows the password of.
+use crate::operation::Operation;
+
+/// A role of Postgres, whoever made it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Role {
     /// Its branch.
@@ -15,7 +17,7 @@ pub struct Role {
     pub password: Option<String>,
     /// Never.
     pub protected: bool,
-    /// Always `password`.
+    /// `password` or `no_login`.
     pub authentication_method: String,
     /// When it was made.
     pub created_at: String,
@@ -35,4 +37,37 @@ pub struct RoleList {
 pub struct RolePassword {
     /// The password.
     pub password: String,
+}
+
+/// Body of `POST .../roles`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RoleCreateRequest {
+    /// The role wanted.
+    pub role: RoleCreate,
+}
+
+/// What a new role should be.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RoleCreate {
+    /// Its name, 1 to 63 bytes.
+    pub name: String,
+    /// Whether it is one that may not log in, and so gets no password.
+    #[serde(default)]
+    pub no_login: bool,
+}
+
+/// Answer that holds one role.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RoleResponse {
+    /// The role.
+    pub role: Role,
+}
+
+/// Answer that holds one role and what was done to it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RoleOperations {
+    /// The role; with its password if that is new.
+    pub role: Role,
+    /// What was done.
+    pub operations: Vec<Operation>,
 }

@@ -61,6 +61,10 @@ impl Route {
 const PROJECT: &str = "/projects/{project_id}";
 const BRANCHES: &str = "/projects/{project_id}/branches";
 const BRANCH: &str = "/projects/{project_id}/branches/{branch_id}";
+const ROLES: &str = "/projects/{project_id}/branches/{branch_id}/roles";
+const ROLE: &str = "/projects/{project_id}/branches/{branch_id}/roles/{role_name}";
+const DATABASES: &str = "/projects/{project_id}/branches/{branch_id}/databases";
+const DATABASE: &str = "/projects/{project_id}/branches/{branch_id}/databases/{database_name}";
 const ENDPOINT: &str = "/projects/{project_id}/endpoints/{endpoint_id}";
 
 /// Every route, grouped by resource.
@@ -88,23 +92,39 @@ pub const ROUTES: &[Route] = &[
         "Lists the endpoints of a branch.",
         "EndpointList",
     ),
-    get(
-        "/projects/{project_id}/branches/{branch_id}/roles",
-        "listProjectBranchRoles",
-        "Lists the roles of a branch.",
-        "RoleList",
-    ),
+    get(ROLES, "listProjectBranchRoles", "Lists the roles of a branch.", "RoleList"),
+    act(ROLES, "createProjectBranchRole", "Makes a role with a password.", "RoleOperations")
+        .creates_from("RoleCreateRequest"),
+    get(ROLE, "getProjectBranchRole", "Shows a role.", "RoleResponse"),
+    delete(ROLE, "deleteProjectBranchRole", "Deletes a role that owns no database.", "RoleOperations"),
     get(
         "/projects/{project_id}/branches/{branch_id}/roles/{role_name}/reveal_password",
         "getProjectBranchRolePassword",
         "Shows the password of a role.",
         "RolePassword",
     ),
+    act(
+        "/projects/{project_id}/branches/{branch_id}/roles/{role_name}/reset_password",
+        "resetProjectBranchRolePassword",
+        "Gives a role a new password and ends its sessions.",
+        "RoleOperations",
+    ),
+    get(DATABASES, "listProjectBranchDatabases", "Lists the databases of a branch.", "DatabaseList"),
+    act(DATABASES, "createProjectBranchDatabase", "Makes a database.", "DatabaseOperations")
+        .creates_from("DatabaseCreateRequest"),
+    get(DATABASE, "getProjectBranchDatabase", "Shows a database.", "DatabaseResponse"),
     get(
-        "/projects/{project_id}/branches/{branch_id}/databases",
-        "listProjectBranchDatabases",
-        "Lists the databases of a branch.",
-        "DatabaseList",
+        DATABASE,
+        "updateProjectBranchDatabase",
+        "Renames a database or changes its owner.",
+        "DatabaseOperations",
+    )
+    .patches_with("DatabaseUpdateRequest"),
+    delete(
+        DATABASE,
+        "deleteProjectBranchDatabase",
+        "Deletes a database, ending its sessions.",
+        "DatabaseOperations",
     ),
     get("/projects/{project_id}/endpoints", "listProjectEndpoints", "Lists endpoints.", "EndpointList"),
     act(

@@ -78,6 +78,12 @@ pub enum Verb {
     /// Start, stop and list the Postgres servers of branches.
     #[command(subcommand)]
     Endpoint(verbs::endpoint::Endpoint),
+    /// Create, list and delete the roles of a branch, and their passwords.
+    #[command(subcommand)]
+    Role(verbs::role::Role),
+    /// Create, list, change and delete the databases of a branch.
+    #[command(subcommand)]
+    Database(verbs::database::Database),
     /// Print the connection string of a branch.
     ConnectionString(verbs::connection_string::ConnectionString),
     /// Open psql on a branch, starting its endpoint if it is idle.

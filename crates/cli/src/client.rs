@@ -54,6 +54,11 @@ impl Client {
         self.request("POST", path, Some(body))
     }
 
+    /// `PATCH path` with a JSON body.
+    pub fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.request("PATCH", path, Some(body))
+    }
+
     /// `DELETE path`; `Value::Null` when the object was already gone.
     pub fn delete(&self, path: &str) -> Result<Value, Failure> {
         self.request("DELETE", path, None)

@@ -102,7 +102,10 @@ impl Server {
     }
 
     /// The record boundary that `at` means on `parent`, with everything in the store that it needs.
-    fn resolve(&self, project: &str, parent: &BranchRow, at: At) -> Result<BranchPoint> {
+    ///
+    /// # Errors
+    /// 422 for what is not in its history; 503 and 507 for what the store does not have.
+    pub fn resolve(&self, project: &str, parent: &BranchRow, at: At) -> Result<BranchPoint> {
         let store = self.store(project)?;
         let id = branch_id(&parent.id)?;
         let explain = |error: StoreError| name_branch(error, parent);
@@ -205,7 +208,7 @@ impl Server {
         store.create_branch(&id, &parent, point.lsn)?;
         let written = self.metadata.write(|change| {
             branch::insert(change, row)?;
-            role::inherit(change, parent.as_str(), &row.id)?;
+            role::inherit(change, parent.as_str(), &row.id, point.lsn)?;
             let endpoints = request
                 .endpoints
                 .iter()

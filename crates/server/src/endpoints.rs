@@ -190,7 +190,8 @@ impl Runtime {
         ended
     }
 
-    fn reap(&self, within: Duration) {
+    /// Waits until the process that this server started has ended.
+    pub fn reap(&self, within: Duration) {
         let deadline = Instant::now() + within;
         while !self.child_ended() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
@@ -317,8 +318,11 @@ impl Server {
         runtime.reap(Duration::from_secs(5));
     }
 
-    /// Clears what an earlier run left, starts the process and waits until it is ready.
-    fn launch(&self, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
+    /// Clears what an earlier run left, starts the process and waits until it is ready. The caller holds its turn.
+    ///
+    /// # Errors
+    /// 503 if it does not start.
+    pub fn launch(&self, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
         let began = Instant::now();
         runtime.note(EndpointState::Init, None);
         let dir = self.dir.endpoint(&row.id);

@@ -50,6 +50,16 @@ impl Error {
         Self::new(404, code, format!("{kind} not found: {id}"))
     }
 
+    /// 404, in the words of Postgres.
+    pub fn gone(message: impl Into<String>) -> Self {
+        Self::new(404, "NOT_FOUND", message)
+    }
+
+    /// 412: what is asked for is not known.
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self::new(412, "PRECONDITION_FAILED", message)
+    }
+
     /// 409: a name is taken.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(409, "CONFLICT", message)

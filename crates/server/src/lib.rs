@@ -18,6 +18,7 @@
 //! Not here: what a page held (`store`), how an endpoint runs (`compute`), the wire shapes (`api`).
 
 mod branches;
+mod catalog;
 mod clock;
 mod data_dir;
 mod endpoints;
@@ -34,7 +35,9 @@ mod projects;
 mod reconcile;
 mod recover;
 mod serve;
+mod sql;
 mod state;
+mod temporary;
 mod watch;
 
 pub use serve::{ServeError, ServeOptions, serve};

@@ -69,12 +69,13 @@ impl PageService for Service {
             let kind = if error.status == 404 { FailureKind::NotFound } else { FailureKind::Unavailable };
             Failure::new(kind, error.message)
         };
-        let row = self
-            .server
-            .metadata
-            .read(|connection| endpoint::get(connection, &hello.project, &hello.endpoint))
-            .map_err(unknown)?;
-        if row.branch_id != hello.branch {
+        let hidden = self.server.temporaries.lock().get(&hello.endpoint).cloned();
+        let known = || {
+            let read = |connection: &_| endpoint::get(connection, &hello.project, &hello.endpoint);
+            self.server.metadata.read(read)
+        };
+        let row = hidden.map_or_else(known, Ok).map_err(unknown)?;
+        if row.project_id != hello.project || row.branch_id != hello.branch {
             let text = format!("endpoint {} is not of branch {}", hello.endpoint, hello.branch);
             return Err(Failure::new(FailureKind::NotFound, text));
         }

@@ -12,6 +12,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::error::{Error, Result};
 use crate::installed::{self, Installed, NamedBin};
+use crate::sql::{identifier, literal};
 
 /// The superuser of every cluster; reached over the unix socket only.
 pub const SUPERUSER: &str = "postgres";
@@ -30,8 +31,8 @@ pub struct Postgres {
 pub struct Owner<'a> {
     /// Name of the role.
     pub role: &'a str,
-    /// Its password.
-    pub password: &'a str,
+    /// What Postgres keeps of its password.
+    pub verifier: &'a str,
     /// Name of the database it owns.
     pub database: &'a str,
 }
@@ -151,23 +152,22 @@ impl Postgres {
 }
 
 fn owner_sql(owner: &Owner<'_>) -> String {
-    let role = quoted(owner.role, '"');
-    let granted = "pg_read_all_data, pg_write_all_data, pg_monitor, pg_signal_backend, pg_checkpoint";
-    [
-        format!(
-            "CREATE ROLE {role} LOGIN CREATEDB CREATEROLE BYPASSRLS PASSWORD {}",
-            quoted(owner.password, '\'')
-        ),
-        format!("GRANT {granted} TO {role} WITH ADMIN OPTION"),
-        format!("CREATE DATABASE {} OWNER {role}", quoted(owner.database, '"')),
-    ]
-    .map(|statement| format!("{statement};\n\n"))
-    .concat()
+    let (role, database) = (identifier(owner.role), identifier(owner.database));
+    let mut statements = role_sql(owner.role, Some(owner.verifier));
+    statements.push(format!("CREATE DATABASE {database} OWNER {role}"));
+    statements.iter().map(|statement| format!("{statement};\n\n")).collect()
 }
 
-fn quoted(text: &str, quote: char) -> String {
-    let doubled: String = [quote, quote].iter().collect();
-    format!("{quote}{}{quote}", text.replace(quote, &doubled))
+/// What makes a role. One with the verifier of a password may log in, and may do all that a role that is not superuser
+/// can be allowed; without it is nothing but a name to grant to.
+pub fn role_sql(name: &str, verifier: Option<&str>) -> Vec<String> {
+    let role = identifier(name);
+    let Some(verifier) = verifier else { return vec![format!("CREATE ROLE {role} NOLOGIN")] };
+    let granted = "pg_read_all_data, pg_write_all_data, pg_monitor, pg_signal_backend, pg_checkpoint";
+    vec![
+        format!("CREATE ROLE {role} LOGIN CREATEDB CREATEROLE BYPASSRLS PASSWORD {}", literal(verifier)),
+        format!("GRANT {granted} TO {role} WITH ADMIN OPTION"),
+    ]
 }
 
 fn last_words(output: &Output) -> String {
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn names_and_passwords_cannot_leave_their_quotes() {
-        let owner = Owner { role: "a\"b", password: "x'y", database: "d" };
+        let owner = Owner { role: "a\"b", verifier: "x'y", database: "d" };
         let sql = owner_sql(&owner);
         assert!(sql.contains("CREATE ROLE \"a\"\"b\" LOGIN"));
         assert!(sql.contains("PASSWORD 'x''y'"));
@@ -207,7 +207,8 @@ mod tests {
         fs::set_permissions(temp.path(), mode).unwrap();
         let postgres = Postgres::find(&[], None).unwrap();
         let dir = temp.path().join("cluster");
-        let owner = Owner { role: "neondb_owner", password: "npg_x", database: "neondb" };
+        let owner =
+            Owner { role: "neondb_owner", verifier: "SCRAM-SHA-256$4096:AAAA$AAAA:AAAA", database: "neondb" };
         postgres.make_cluster(15, &dir, &owner).unwrap();
         let mut control = postgres.command(postgres.bin(15).unwrap(), "pg_controldata");
         let output = control.arg(&dir).output().unwrap();

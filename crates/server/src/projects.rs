@@ -16,7 +16,7 @@ use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project::{self, ProjectRow};
-use crate::metadata::role;
+use crate::metadata::role::{self, Secret};
 use crate::names;
 use crate::postgres::Owner;
 use crate::state::{Server, branch_id};
@@ -44,7 +44,7 @@ struct First {
     branch: String,
     role: String,
     database: String,
-    password: String,
+    secret: Secret,
 }
 
 impl Server {
@@ -76,7 +76,7 @@ impl Server {
         };
         let (endpoint, ended) = self.metadata.write(|change| {
             branch::insert(change, &branch)?;
-            role::insert_role(change, &branch.id, &first.role, &first.password, branch.created_us)?;
+            role::insert_role(change, &branch.id, &first.role, &first.secret, branch.created_us)?;
             role::insert_database(change, &branch.id, &first.database, &first.role, branch.created_us)?;
             let endpoint = crate::branches::insert_endpoint(change, &branch, &wanted)?;
             let ended = begun.ended(None);
@@ -94,7 +94,7 @@ impl Server {
     fn import_cluster(&self, row: &ProjectRow, root: &str, first: &First) -> Result<()> {
         let project = &row.id;
         let data_dir = self.dir.bootstrap(project);
-        let owner = Owner { role: &first.role, password: &first.password, database: &first.database };
+        let owner = Owner { role: &first.role, verifier: &first.secret.verifier, database: &first.database };
         self.postgres.make_cluster(row.pg_version, &data_dir, &owner)?;
         let import = ClusterImport { data_dir: data_dir.clone(), root: branch_id(root)? };
         let store = store::Project::create_with(&self.dir.project(project), &import, self.store_options)?;
@@ -184,7 +184,7 @@ fn check_request(request: &ProjectCreate) -> Result<First> {
         branch: asked.name.unwrap_or_else(|| "main".to_owned()),
         role: asked.role_name.unwrap_or_else(|| "neondb_owner".to_owned()),
         database: asked.database_name.unwrap_or_else(|| "neondb".to_owned()),
-        password: names::password()?,
+        secret: Secret::new()?,
     };
     names::check_name("branch", &first.branch)?;
     names::check_sql_name("role", &first.role)?;

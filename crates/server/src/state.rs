@@ -9,10 +9,12 @@ use parking_lot::Mutex;
 use store::StoreOptions;
 use types::BranchId;
 
+use crate::catalog::CatalogTurn;
 use crate::data_dir::DataDir;
 use crate::endpoints::Endpoints;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
+use crate::metadata::endpoint::EndpointRow;
 use crate::postgres::Postgres;
 use crate::watch::Bell;
 
@@ -38,6 +40,10 @@ pub struct Server {
     pub bell: Arc<Bell>,
     /// When the server started, microseconds since 1970.
     pub started_us: i64,
+    /// Hidden endpoints that run now, by id; they have no row.
+    pub temporaries: Mutex<HashMap<String, EndpointRow>>,
+    /// Who looks at or changes the catalog of a branch, by its id.
+    pub catalogs: Mutex<HashMap<String, Arc<Mutex<CatalogTurn>>>>,
     stores: Mutex<HashMap<String, Arc<store::Project>>>,
 }
 
@@ -55,6 +61,8 @@ impl Server {
             closing: AtomicBool::new(false),
             bell: Arc::default(),
             started_us: crate::clock::now_us(),
+            temporaries: Mutex::default(),
+            catalogs: Mutex::default(),
             stores: Mutex::new(HashMap::new()),
         }
     }

@@ -3,11 +3,13 @@
 pub mod branch;
 pub mod compute;
 pub mod connection_string;
+pub mod database;
 pub mod doctor;
 pub mod endpoint;
 mod openapi;
 pub mod project;
 pub mod psql;
+pub mod role;
 pub mod serve;
 mod status;
 pub mod stop;
@@ -26,6 +28,8 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Project(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Branch(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Endpoint(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+        Verb::Role(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+        Verb::Database(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::ConnectionString(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Psql(verb) => verb.run(global),
         Verb::Status => status::run(global).map(|()| ExitCode::SUCCESS),

@@ -36,6 +36,20 @@ where
     with_status(StatusCode::CREATED, work).await
 }
 
+/// Does `work` on a blocking thread; its value is the body of a 200, nothing a 204.
+pub async fn ok_or_gone<T, W>(work: W) -> Response
+where
+    T: Serialize + Send + 'static,
+    W: FnOnce() -> Result<Option<T>> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(Some(value))) => json(StatusCode::OK, &value),
+        Ok(Ok(None)) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&Error::internal(format!("a bug: {error}"))),
+    }
+}
+
 async fn with_status<T, W>(status: StatusCode, work: W) -> Response
 where
     T: Serialize + Send + 'static,

@@ -1,18 +1,15 @@
-//! Routes of branches, their roles and databases.
+//! Routes of branches.
 
 use api::branch::{
     BranchCreateRequest, BranchCreated, BranchList, BranchOperations, BranchPagination, BranchResponse,
     BranchUpdateRequest,
 };
-use api::database::DatabaseList;
-use api::role::{RoleList, RolePassword};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use serde::Deserialize;
 
 use super::{Context, answer, view};
-use crate::error::Error;
 use crate::metadata::{branch, project, role};
 
 /// Which branches of a list.
@@ -133,50 +130,6 @@ pub async fn delete(State(context): State<Context>, Path((project, id)): Path<(S
         let mut branch = view::branch(&row, None);
         branch.pending_state = Some("storage_deleted".to_owned());
         Ok(BranchOperations { branch, operations: view::operations(&operations) })
-    })
-    .await
-}
-
-/// `GET /projects/{project_id}/branches/{branch_id}/roles`.
-pub async fn roles(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
-    answer::ok(move || {
-        let rows = context.server.metadata.read(|connection| {
-            branch::get(connection, &project, &id)?;
-            role::roles(connection, &id)
-        })?;
-        Ok(RoleList { roles: rows.iter().map(|row| view::role(row, false)).collect() })
-    })
-    .await
-}
-
-/// `GET /projects/{project_id}/branches/{branch_id}/roles/{role_name}/reveal_password`.
-pub async fn reveal_password(
-    State(context): State<Context>,
-    Path((project, id, name)): Path<(String, String, String)>,
-) -> Response {
-    answer::ok(move || {
-        let rows = context.server.metadata.read(|connection| {
-            branch::get(connection, &project, &id)?;
-            role::roles(connection, &id)
-        })?;
-        let found = rows.into_iter().find(|row| row.name == name);
-        let row = found.ok_or_else(|| Error::not_found("role", &name))?;
-        Ok(RolePassword { password: row.password })
-    })
-    .await
-}
-
-/// `GET /projects/{project_id}/branches/{branch_id}/databases`.
-pub async fn databases(
-    State(context): State<Context>,
-    Path((project, id)): Path<(String, String)>,
-) -> Response {
-    answer::ok(move || {
-        let rows = context.server.metadata.read(|connection| {
-            branch::get(connection, &project, &id)?;
-            role::databases(connection, &id)
-        })?;
-        Ok(DatabaseList { databases: rows.iter().map(view::database).collect() })
     })
     .await
 }

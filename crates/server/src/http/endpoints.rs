@@ -7,14 +7,16 @@ use api::endpoint::{
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use compute::control::State as Life;
 use serde::Deserialize;
 
 use super::{Context, answer, view};
 use crate::branches::{check_endpoints, insert_endpoint};
+use crate::catalog::Rows;
 use crate::clock::now_us;
 use crate::error::{Error, Result};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
-use crate::metadata::{branch, project, role};
+use crate::metadata::{branch, project};
 use crate::state::Server;
 
 /// The row as it is now: a start may have changed its port.
@@ -174,35 +176,43 @@ pub async fn connection_uri(
     Query(wanted): Query<Wanted>,
 ) -> Response {
     answer::ok(move || {
-        context.server.metadata.read(|connection| {
-            project::get(connection, &project)?;
-            let uri = find_uri(connection, &project, &wanted)?;
-            Ok(ConnectionUri { uri })
-        })
+        let uri = find_uri(&context.server, &project, &wanted)?;
+        Ok(ConnectionUri { uri })
     })
     .await
 }
 
-fn find_uri(connection: &rusqlite::Connection, project: &str, wanted: &Wanted) -> Result<String> {
-    let row = match (&wanted.endpoint_id, &wanted.branch_id) {
-        (Some(id), _) => endpoint::get(connection, project, id)?,
-        (None, id) => {
-            let branch = match id {
-                Some(id) => branch::get(connection, project, id)?,
-                None => branch::default(connection, project)?,
-            };
-            endpoint::of_branch(connection, &branch.id)?.into_iter().next().ok_or_else(|| {
-                let hint = "hint: create an endpoint for it";
-                Error::not_found("endpoint", &format!("branch {} has none\n{hint}", branch.name))
-            })?
-        }
+fn find_uri(server: &Server, project: &str, wanted: &Wanted) -> Result<String> {
+    let row = server.metadata.read(|connection| endpoint_wanted(connection, project, wanted))?;
+    let (role, database) = (wanted.role_name.as_deref(), wanted.database_name.as_deref());
+    let chosen = |(roles, databases): Rows| -> Result<String> {
+        let role = choose("role", "role_name", role, &roles, |row| &row.name)?;
+        let database = choose("database", "database_name", database, &databases, |row| &row.name)?;
+        Ok(view::uri(&row, role, &database.name))
     };
-    let roles = role::roles(connection, &row.branch_id)?;
-    let databases = role::databases(connection, &row.branch_id)?;
-    let role = choose("role", "role_name", wanted.role_name.as_deref(), &roles, |row| &row.name)?;
-    let database =
-        choose("database", "database_name", wanted.database_name.as_deref(), &databases, |row| &row.name)?;
-    Ok(view::uri(&row, role, &database.name))
+    // An endpoint that does not run is not started for this: what was seen last is enough if all is in it.
+    let status = server.look(&row.id).1;
+    if status.is_none_or(|status| status.state != Life::Running)
+        && let Ok(uri) = chosen(server.known_catalog(&row.branch_id)?)
+    {
+        return Ok(uri);
+    }
+    chosen(server.read_catalog(project, &row.branch_id)?)
+}
+
+fn endpoint_wanted(connection: &rusqlite::Connection, project: &str, wanted: &Wanted) -> Result<EndpointRow> {
+    project::get(connection, project)?;
+    if let Some(id) = &wanted.endpoint_id {
+        return endpoint::get(connection, project, id);
+    }
+    let branch = match &wanted.branch_id {
+        Some(id) => branch::get(connection, project, id)?,
+        None => branch::default(connection, project)?,
+    };
+    endpoint::of_branch(connection, &branch.id)?.into_iter().next().ok_or_else(|| {
+        let hint = "hint: create an endpoint for it";
+        Error::not_found("endpoint", &format!("branch {} has none\n{hint}", branch.name))
+    })
 }
 
 /// The one named, or the only one.

@@ -5,9 +5,11 @@
 
 mod answer;
 mod branches;
+mod databases;
 mod endpoints;
 mod fixed;
 mod projects;
+mod roles;
 mod status;
 mod view;
 
@@ -57,12 +59,7 @@ pub fn router(context: Context) -> Router {
             get(branches::get).patch(branches::update).delete(branches::delete),
         )
         .route("/projects/{project}/branches/{branch}/endpoints", get(endpoints::list_of_branch))
-        .route("/projects/{project}/branches/{branch}/roles", get(branches::roles))
-        .route(
-            "/projects/{project}/branches/{branch}/roles/{role}/reveal_password",
-            get(branches::reveal_password),
-        )
-        .route("/projects/{project}/branches/{branch}/databases", get(branches::databases))
+        .merge(catalog_routes())
         .route("/projects/{project}/endpoints", get(endpoints::list).post(endpoints::create))
         .route("/projects/{project}/endpoints/{endpoint}", get(endpoints::get).delete(endpoints::delete))
         .route("/projects/{project}/endpoints/{endpoint}/start", post(endpoints::start))
@@ -81,6 +78,20 @@ pub fn router(context: Context) -> Router {
         .layer(middleware::from_fn_with_state(context.clone(), check_key))
         .with_state(context);
     Router::new().nest(api::PREFIX, routes).fallback(unknown_route)
+}
+
+fn catalog_routes() -> Router<Context> {
+    let branch = |rest: &str| format!("/projects/{{project}}/branches/{{branch}}{rest}");
+    Router::new()
+        .route(&branch("/roles"), get(roles::list).post(roles::create))
+        .route(&branch("/roles/{role}"), get(roles::get).delete(roles::delete))
+        .route(&branch("/roles/{role}/reveal_password"), get(roles::reveal_password))
+        .route(&branch("/roles/{role}/reset_password"), post(roles::reset_password))
+        .route(&branch("/databases"), get(databases::list).post(databases::create))
+        .route(
+            &branch("/databases/{database}"),
+            get(databases::get).patch(databases::update).delete(databases::delete),
+        )
 }
 
 async fn unknown_route(request: Request) -> Response {

@@ -39,6 +39,8 @@ pub async fn shutdown(State(context): State<Context>) -> Response {
 /// Stops what runs, all at once. What was wanted stays as it is: the next server starts it again.
 fn stop_all(server: &Server) -> Result<()> {
     let rows = server.metadata.read(endpoint::all)?;
+    let hidden: Vec<String> = server.temporaries.lock().keys().cloned().collect();
+    hidden.iter().try_for_each(|id| server.remove_endpoint_files(id))?;
     std::thread::scope(|scope| {
         for row in rows.iter().filter(|row| row.desired != Desired::Gone) {
             scope.spawn(|| server.stop_if_running(row));

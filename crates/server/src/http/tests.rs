@@ -106,7 +106,8 @@ fn every_documented_route_is_served() {
             path = path.replace(&format!("{{{name}_id}}"), "none");
         }
         // A body that cannot be read stops requests that would create something.
-        let (_, body) = served.ask(method, &path.replace("{role_name}", "r"), KEY, "[");
+        let (_, body) =
+            served.ask(method, &path.replace("{role_name}", "r").replace("{database_name}", "d"), KEY, "[");
         let message = body["message"].as_str().unwrap_or_default();
         assert!(!message.starts_with("route not found"), "{method} {path}: {body}");
     }

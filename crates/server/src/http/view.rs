@@ -244,9 +244,9 @@ pub fn role(row: &RoleRow, with_password: bool) -> Role {
     Role {
         branch_id: row.branch_id.clone(),
         name: row.name.clone(),
-        password: with_password.then(|| row.password.clone()),
+        password: row.password.clone().filter(|_| with_password),
         protected: false,
-        authentication_method: "password".to_owned(),
+        authentication_method: if row.login { "password" } else { "no_login" }.to_owned(),
         created_at: show(row.created_us),
         updated_at: show(row.updated_us),
     }
@@ -266,8 +266,10 @@ pub fn database(row: &DatabaseRow) -> Database {
 
 /// A connection string.
 pub fn uri(endpoint: &EndpointRow, role: &RoleRow, database: &str) -> String {
-    let (name, password) = (escape(&role.name), escape(&role.password));
-    format!("postgresql://{name}:{password}@{}/{}", host(endpoint), escape(database))
+    let name = escape(&role.name);
+    // A password that SQL set is for the user to fill in.
+    let password = role.password.as_ref().map_or_else(String::new, |text| format!(":{}", escape(text)));
+    format!("postgresql://{name}{password}@{}/{}", host(endpoint), escape(database))
 }
 
 /// How to connect; nothing unless it is clear to which endpoint and database and as whom.
@@ -282,7 +284,7 @@ pub fn connections(
     let parameters = ConnectionParameters {
         database: database.name.clone(),
         role: role.name.clone(),
-        password: role.password.clone(),
+        password: role.password.clone().unwrap_or_default(),
         host: host(endpoint),
         pooler_host: host(endpoint),
     };

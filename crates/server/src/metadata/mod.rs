@@ -23,7 +23,8 @@ use rusqlite::{Connection, Transaction};
 use crate::error::{Error, Result};
 
 /// Every change of the schema, oldest first; `user_version` counts those applied.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE project (
         id TEXT PRIMARY KEY,
         name TEXT NOT NULL,
@@ -95,7 +96,53 @@ const MIGRATIONS: &[&str] = &["
         updated_us INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX operation_project ON operation (project_id, sequence);
-"];
+",
+    "
+    CREATE TABLE new_role (
+        version INTEGER PRIMARY KEY,
+        branch_id TEXT NOT NULL REFERENCES branch (id) ON DELETE CASCADE,
+        oid INTEGER,
+        name TEXT NOT NULL,
+        login INTEGER NOT NULL,
+        password TEXT,
+        verifier TEXT,
+        from_lsn INTEGER NOT NULL,
+        until_lsn INTEGER,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO new_role (branch_id, name, login, password, from_lsn, created_us, updated_us)
+        SELECT branch_id, name, 1, password, 0, created_us, updated_us FROM role ORDER BY rowid;
+    DROP TABLE role;
+    ALTER TABLE new_role RENAME TO role;
+    CREATE INDEX role_branch ON role (branch_id);
+    CREATE INDEX role_verifier ON role (verifier);
+    CREATE TABLE role_pending (
+        branch_id TEXT NOT NULL REFERENCES branch (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        password TEXT NOT NULL,
+        verifier TEXT NOT NULL,
+        PRIMARY KEY (branch_id, name)
+    ) STRICT;
+    CREATE TABLE new_database (
+        version INTEGER PRIMARY KEY,
+        id INTEGER NOT NULL,
+        branch_id TEXT NOT NULL REFERENCES branch (id) ON DELETE CASCADE,
+        oid INTEGER,
+        name TEXT NOT NULL,
+        owner_name TEXT NOT NULL,
+        from_lsn INTEGER NOT NULL,
+        until_lsn INTEGER,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO new_database (id, branch_id, name, owner_name, from_lsn, created_us, updated_us)
+        SELECT id, branch_id, name, owner_name, 0, created_us, updated_us FROM database ORDER BY id;
+    DROP TABLE database;
+    ALTER TABLE new_database RENAME TO database;
+    CREATE INDEX database_branch ON database (branch_id);
+",
+];
 
 /// The open metadata file.
 pub struct Metadata {

@@ -26,6 +26,8 @@ pub enum Action {
     SuspendCompute,
     /// A branch was deleted.
     DeleteTimeline,
+    /// Roles or databases were changed.
+    ApplyConfig,
 }
 
 impl Action {
@@ -36,6 +38,7 @@ impl Action {
             Self::StartCompute => "start_compute",
             Self::SuspendCompute => "suspend_compute",
             Self::DeleteTimeline => "delete_timeline",
+            Self::ApplyConfig => "apply_config",
         }
     }
 }

@@ -1,11 +1,21 @@
-//! Rows of roles and databases: what a branch's connection strings are made of.
+//! Rows of roles and databases: what a branch's connection strings are made of, and what a child begins with.
 //!
-//! A child begins with the rows of its parent, as it begins with the parent's roles and databases.
+//! What exists is said by the catalog of a branch; these rows are what it said last, and the passwords, which no catalog
+//! has. Each row holds for the positions of the branch's log from `from_lsn` up to `until_lsn`, so that a child that
+//! begins in the past begins with what was there then.
+//!
+//! What must hold
+//! - A password is believed only beside the verifier that Postgres holds: one that was changed by SQL is not known.
+//! - A new password is written as pending before Postgres gets it. Whichever of the two a crash leaves in Postgres,
+//!   [`settle`] finds out from its verifier.
+//!
+//! Not here: asking the catalog (`catalog`).
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, named_params};
+use types::Lsn;
 
-use super::{many, run};
-use crate::error::Result;
+use super::{many, one, run};
+use crate::error::{Error, Result};
 
 /// One role.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,12 +24,17 @@ pub struct RoleRow {
     pub branch_id: String,
     /// Its name.
     pub name: String,
-    /// Its password, as it is typed.
-    pub password: String,
-    /// When it was made.
+    /// Its password, as it is typed; `None` if it has none or SQL gave it one.
+    pub password: Option<String>,
+    /// Whether it may log in.
+    pub login: bool,
+    /// When it was made, or first seen.
     pub created_us: i64,
     /// When it was last changed.
     pub updated_us: i64,
+    version: i64,
+    oid: Option<u32>,
+    verifier: Option<String>,
 }
 
 /// One database.
@@ -33,19 +48,82 @@ pub struct DatabaseRow {
     pub name: String,
     /// The role that owns it.
     pub owner_name: String,
-    /// When it was made.
+    /// When it was made, or first seen.
     pub created_us: i64,
     /// When it was last changed.
     pub updated_us: i64,
+    version: i64,
+    oid: Option<u32>,
 }
+
+/// A password and the verifier that Postgres keeps of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// As it is typed.
+    pub password: String,
+    /// `SCRAM-SHA-256$...`.
+    pub verifier: String,
+}
+
+impl Secret {
+    /// A new random password.
+    ///
+    /// # Errors
+    /// 500 without random numbers.
+    pub fn new() -> Result<Self> {
+        let password = crate::names::password()?;
+        let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+        Ok(Self { password, verifier })
+    }
+}
+
+/// What the catalog of a branch says, read at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Its roles, without those of Postgres's own.
+    pub roles: Vec<FoundRole>,
+    /// Its databases, without those of Postgres's own.
+    pub databases: Vec<FoundDatabase>,
+}
+
+/// A role in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundRole {
+    /// Its number.
+    pub oid: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether it may log in.
+    pub login: bool,
+    /// What Postgres keeps of its password.
+    pub verifier: Option<String>,
+}
+
+/// A database in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundDatabase {
+    /// Its number.
+    pub oid: u32,
+    /// Its name.
+    pub name: String,
+    /// The role that owns it.
+    pub owner: String,
+}
+
+const ROLE: &str = "branch_id, name, password, login, created_us, updated_us, version, oid, verifier";
+const DATABASE: &str = "id, branch_id, name, owner_name, created_us, updated_us, version, oid";
 
 fn read_role(row: &Row<'_>) -> rusqlite::Result<RoleRow> {
     Ok(RoleRow {
         branch_id: row.get(0)?,
         name: row.get(1)?,
         password: row.get(2)?,
-        created_us: row.get(3)?,
-        updated_us: row.get(4)?,
+        login: row.get(3)?,
+        created_us: row.get(4)?,
+        updated_us: row.get(5)?,
+        version: row.get(6)?,
+        oid: row.get(7)?,
+        verifier: row.get(8)?,
     })
 }
 
@@ -57,29 +135,62 @@ fn read_database(row: &Row<'_>) -> rusqlite::Result<DatabaseRow> {
         owner_name: row.get(3)?,
         created_us: row.get(4)?,
         updated_us: row.get(5)?,
+        version: row.get(6)?,
+        oid: row.get(7)?,
     })
 }
 
-/// Writes a new role.
+/// A position as SQLite holds it.
+fn position(lsn: Option<Lsn>) -> i64 {
+    lsn.map_or(0, |lsn| i64::try_from(lsn.raw()).unwrap_or(i64::MAX))
+}
+
+/// Writes a new role that was there from the beginning of the branch.
 ///
 /// # Errors
-/// 409 if the name is taken.
+/// Those of SQLite.
 pub fn insert_role(
     connection: &Connection,
     branch: &str,
     name: &str,
-    password: &str,
+    secret: &Secret,
     now_us: i64,
 ) -> Result<()> {
-    let sql =
-        "INSERT INTO role (branch_id, name, password, created_us, updated_us) VALUES (?1, ?2, ?3, ?4, ?4)";
-    run(connection, sql, (branch, name, password, now_us)).map(|_| ())
+    let row = RoleRow {
+        branch_id: branch.to_owned(),
+        name: name.to_owned(),
+        password: Some(secret.password.clone()),
+        login: true,
+        created_us: now_us,
+        updated_us: now_us,
+        version: 0,
+        oid: None,
+        verifier: Some(secret.verifier.clone()),
+    };
+    put_role(connection, &row, 0)
 }
 
-/// Writes a new database.
+fn put_role(connection: &Connection, row: &RoleRow, from: i64) -> Result<()> {
+    let sql = "INSERT INTO role (branch_id, oid, name, login, password, verifier, from_lsn, created_us, updated_us) \
+               VALUES (:branch, :oid, :name, :login, :password, :verifier, :from, :created_us, :updated_us)";
+    let values = named_params! {
+        ":branch": row.branch_id,
+        ":oid": row.oid,
+        ":name": row.name,
+        ":login": row.login,
+        ":password": row.password,
+        ":verifier": row.verifier,
+        ":from": from,
+        ":created_us": row.created_us,
+        ":updated_us": row.updated_us,
+    };
+    run(connection, sql, values).map(|_| ())
+}
+
+/// Writes a new database that was there from the beginning of the branch.
 ///
 /// # Errors
-/// 409 if the name is taken.
+/// Those of SQLite.
 pub fn insert_database(
     connection: &Connection,
     branch: &str,
@@ -87,38 +198,334 @@ pub fn insert_database(
     owner: &str,
     now_us: i64,
 ) -> Result<()> {
-    let sql = "INSERT INTO database (branch_id, name, owner_name, created_us, updated_us) VALUES (?1, ?2, ?3, ?4, ?4)";
-    run(connection, sql, (branch, name, owner, now_us)).map(|_| ())
+    let row = DatabaseRow {
+        id: 0,
+        branch_id: branch.to_owned(),
+        name: name.to_owned(),
+        owner_name: owner.to_owned(),
+        created_us: now_us,
+        updated_us: now_us,
+        version: 0,
+        oid: None,
+    };
+    put_database(connection, &row, 0)
 }
 
-/// Gives `child` the roles and databases of `parent`.
+/// A row whose number is 0 gets a new one.
+fn put_database(connection: &Connection, row: &DatabaseRow, from: i64) -> Result<()> {
+    let sql = "INSERT INTO database (id, branch_id, oid, name, owner_name, from_lsn, created_us, updated_us) \
+               VALUES (CASE :id WHEN 0 THEN (SELECT coalesce(max(id), 0) + 1 FROM database) ELSE :id END, \
+               :branch, :oid, :name, :owner, :from, :created_us, :updated_us)";
+    let values = named_params! {
+        ":id": row.id,
+        ":branch": row.branch_id,
+        ":oid": row.oid,
+        ":name": row.name,
+        ":owner": row.owner_name,
+        ":from": from,
+        ":created_us": row.created_us,
+        ":updated_us": row.updated_us,
+    };
+    run(connection, sql, values).map(|_| ())
+}
+
+/// Gives `child` the roles and databases that `parent` had at `lsn`, as far as is known.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn inherit(connection: &Connection, parent: &str, child: &str) -> Result<()> {
-    let sql = "INSERT INTO role (branch_id, name, password, created_us, updated_us) \
-               SELECT ?2, name, password, created_us, updated_us FROM role WHERE branch_id = ?1 ORDER BY rowid";
-    run(connection, sql, [parent, child])?;
-    let sql = "INSERT INTO database (branch_id, name, owner_name, created_us, updated_us) \
-               SELECT ?2, name, owner_name, created_us, updated_us FROM database WHERE branch_id = ?1 ORDER BY id";
-    run(connection, sql, [parent, child]).map(|_| ())
+pub fn inherit(connection: &Connection, parent: &str, child: &str, lsn: Lsn) -> Result<()> {
+    let then = "WHERE branch_id = ?1 AND from_lsn <= ?3 AND coalesce(until_lsn > ?3, true) ORDER BY version";
+    let sql = format!(
+        "INSERT INTO role (branch_id, oid, name, login, password, verifier, from_lsn, created_us, updated_us) \
+         SELECT ?2, oid, name, login, password, verifier, 0, created_us, updated_us FROM role {then}"
+    );
+    let values = (parent, child, position(Some(lsn)));
+    run(connection, &sql, values)?;
+    let sql = format!(
+        "INSERT INTO database (id, branch_id, oid, name, owner_name, from_lsn, created_us, updated_us) \
+         SELECT (SELECT max(id) FROM database) + row_number() OVER (ORDER BY version), \
+         ?2, oid, name, owner_name, 0, created_us, updated_us FROM database {then}"
+    );
+    run(connection, &sql, values).map(|_| ())
 }
 
-/// Roles of a branch, oldest first.
+/// Roles of a branch as they were seen last, oldest first.
 ///
 /// # Errors
 /// Those of SQLite.
 pub fn roles(connection: &Connection, branch: &str) -> Result<Vec<RoleRow>> {
-    let sql = "SELECT branch_id, name, password, created_us, updated_us FROM role WHERE branch_id = ? ORDER BY rowid";
-    many(connection, sql, [branch], read_role)
+    let sql = format!("SELECT {ROLE} FROM role WHERE branch_id = ? AND until_lsn IS NULL ORDER BY version");
+    many(connection, &sql, [branch], read_role)
 }
 
-/// Databases of a branch, oldest first.
+/// Databases of a branch as they were seen last, oldest first.
 ///
 /// # Errors
 /// Those of SQLite.
 pub fn databases(connection: &Connection, branch: &str) -> Result<Vec<DatabaseRow>> {
-    let sql = "SELECT id, branch_id, name, owner_name, created_us, updated_us FROM database WHERE branch_id = ? \
-               ORDER BY id";
-    many(connection, sql, [branch], read_database)
+    let sql =
+        format!("SELECT {DATABASE} FROM database WHERE branch_id = ? AND until_lsn IS NULL ORDER BY version");
+    many(connection, &sql, [branch], read_database)
+}
+
+/// Notes the password that role `name` is about to get.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn set_pending(connection: &Connection, branch: &str, name: &str, secret: &Secret) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO role_pending (branch_id, name, password, verifier) VALUES (?, ?, ?, ?)";
+    run(connection, sql, [branch, name, &secret.password, &secret.verifier]).map(|_| ())
+}
+
+/// True if a password was on its way to Postgres when something ended.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn has_pending(connection: &Connection, branch: &str) -> Result<bool> {
+    let sql = "SELECT 1 FROM role_pending WHERE branch_id = ?";
+    Ok(one(connection, sql, [branch], |_| Ok(()))?.is_some())
+}
+
+/// Brings the rows of a branch into agreement with its catalog, as it was at or after `lsn`.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn settle(connection: &Connection, branch: &str, found: &Found, lsn: Lsn, now_us: i64) -> Result<()> {
+    let lsn = position(Some(lsn));
+    let known = roles(connection, branch)?;
+    for row in &known {
+        if !found.roles.iter().any(|it| is_role(row, it)) {
+            close(connection, "role", row.version, lsn)?;
+        }
+    }
+    for it in &found.roles {
+        let row = known.iter().find(|row| is_role(row, it));
+        settle_role(connection, branch, row, it, (lsn, now_us))?;
+    }
+    run(connection, "DELETE FROM role_pending WHERE branch_id = ?", [branch])?;
+    let known = databases(connection, branch)?;
+    for row in &known {
+        if !found.databases.iter().any(|it| is_database(row, it)) {
+            close(connection, "database", row.version, lsn)?;
+        }
+    }
+    for it in &found.databases {
+        let row = known.iter().find(|row| is_database(row, it));
+        settle_database(connection, branch, row, it, (lsn, now_us))?;
+    }
+    Ok(())
+}
+
+fn is_role(row: &RoleRow, it: &FoundRole) -> bool {
+    row.oid.map_or(row.name == it.name, |oid| oid == it.oid)
+}
+
+fn is_database(row: &DatabaseRow, it: &FoundDatabase) -> bool {
+    row.oid.map_or(row.name == it.name, |oid| oid == it.oid)
+}
+
+fn close(connection: &Connection, table: &str, version: i64, lsn: i64) -> Result<()> {
+    let sql = format!("UPDATE {table} SET until_lsn = ?2 WHERE version = ?1");
+    run(connection, &sql, (version, lsn)).map(|_| ())
+}
+
+fn settle_role(
+    connection: &Connection,
+    branch: &str,
+    row: Option<&RoleRow>,
+    it: &FoundRole,
+    (lsn, now_us): (i64, i64),
+) -> Result<()> {
+    if let Some(row) = row.filter(|row| row.name == it.name && row.login == it.login) {
+        // A row of an older version of scion has no verifier yet.
+        let adopted = row.verifier.is_none() && row.password.is_some();
+        if row.oid.is_some() && row.verifier == it.verifier {
+            return Ok(());
+        }
+        if adopted || row.verifier == it.verifier {
+            let sql = "UPDATE role SET oid = ?2, verifier = ?3 WHERE version = ?1";
+            return run(connection, sql, (row.version, it.oid, &it.verifier)).map(|_| ());
+        }
+    }
+    let new = RoleRow {
+        branch_id: branch.to_owned(),
+        name: it.name.clone(),
+        password: password_of(connection, branch, it)?,
+        login: it.login,
+        created_us: row.map_or(now_us, |row| row.created_us),
+        updated_us: now_us,
+        version: 0,
+        oid: Some(it.oid),
+        verifier: it.verifier.clone(),
+    };
+    if let Some(row) = row {
+        close(connection, "role", row.version, lsn)?;
+    }
+    put_role(connection, &new, lsn)
+}
+
+/// The password that belongs to a role's verifier, whichever role of whichever branch it was made for: salts are random.
+fn password_of(connection: &Connection, branch: &str, it: &FoundRole) -> Result<Option<String>> {
+    let Some(verifier) = &it.verifier else { return Ok(None) };
+    let pending = "SELECT password FROM role_pending WHERE branch_id = ?1 AND name = ?2 AND verifier = ?3";
+    if let Some(password) = one(connection, pending, [branch, &it.name, verifier], |row| row.get(0))? {
+        return Ok(Some(password));
+    }
+    let known = "SELECT password FROM role WHERE verifier = ? AND password IS NOT NULL LIMIT 1";
+    one(connection, known, [verifier], |row| row.get(0))
+}
+
+fn settle_database(
+    connection: &Connection,
+    branch: &str,
+    row: Option<&DatabaseRow>,
+    it: &FoundDatabase,
+    (lsn, now_us): (i64, i64),
+) -> Result<()> {
+    if let Some(row) = row.filter(|row| row.name == it.name && row.owner_name == it.owner) {
+        if row.oid.is_none() {
+            let sql = "UPDATE database SET oid = ?2 WHERE version = ?1";
+            run(connection, sql, (row.version, it.oid))?;
+        }
+        return Ok(());
+    }
+    let new = DatabaseRow {
+        id: row.map_or(0, |row| row.id),
+        branch_id: branch.to_owned(),
+        name: it.name.clone(),
+        owner_name: it.owner.clone(),
+        created_us: row.map_or(now_us, |row| row.created_us),
+        updated_us: now_us,
+        version: 0,
+        oid: Some(it.oid),
+    };
+    if let Some(row) = row {
+        close(connection, "database", row.version, lsn)?;
+    }
+    put_database(connection, &new, lsn)
+}
+
+/// The role of that name.
+///
+/// # Errors
+/// 404 if there is none.
+pub fn named_role(rows: Vec<RoleRow>, name: &str) -> Result<RoleRow> {
+    rows.into_iter().find(|row| row.name == name).ok_or_else(|| Error::not_found("role", name))
+}
+
+/// The database of that name.
+///
+/// # Errors
+/// 404 if there is none.
+pub fn named_database(rows: Vec<DatabaseRow>, name: &str) -> Result<DatabaseRow> {
+    rows.into_iter().find(|row| row.name == name).ok_or_else(|| Error::not_found("database", name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Metadata, branch, project, tests};
+    use super::*;
+
+    fn lsn(raw: u64) -> Lsn {
+        Lsn::from_raw(raw).unwrap()
+    }
+
+    fn secret(text: &str) -> Secret {
+        Secret { password: text.to_owned(), verifier: format!("SCRAM-{text}") }
+    }
+
+    fn metadata(dir: &tempfile::TempDir) -> Metadata {
+        let metadata = Metadata::open(&dir.path().join("m.sqlite")).unwrap();
+        metadata
+            .write(|change| {
+                project::put(change, &tests::project_row("p", project::READY))?;
+                for id in ["br-a-a-a", "br-b-b-b", "br-c-c-c"] {
+                    branch::insert(change, &tests::branch_row(id, id))?;
+                }
+                insert_role(change, "br-a-a-a", "owner", &secret("first"), 1)?;
+                insert_database(change, "br-a-a-a", "db", "owner", 1)
+            })
+            .unwrap();
+        metadata
+    }
+
+    fn owner(verifier: &str) -> FoundRole {
+        FoundRole {
+            oid: 10,
+            name: "owner".to_owned(),
+            login: true,
+            verifier: Some(format!("SCRAM-{verifier}")),
+        }
+    }
+
+    fn db(name: &str, owner: &str) -> FoundDatabase {
+        FoundDatabase { oid: 20, name: name.to_owned(), owner: owner.to_owned() }
+    }
+
+    #[test]
+    fn a_child_begins_with_what_was_there_at_its_position() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = metadata(&dir);
+        let (roles, databases) = metadata
+            .write(|change| {
+                let found = Found { roles: vec![owner("first")], databases: vec![db("db", "owner")] };
+                settle(change, "br-a-a-a", &found, lsn(100), 2)?;
+                set_pending(change, "br-a-a-a", "owner", &secret("second"))?;
+                let found = Found { roles: vec![owner("second")], databases: vec![db("renamed", "owner")] };
+                settle(change, "br-a-a-a", &found, lsn(200), 3)?;
+                inherit(change, "br-a-a-a", "br-b-b-b", lsn(199))?;
+                inherit(change, "br-a-a-a", "br-c-c-c", lsn(200))?;
+                let of = |id: &str| Ok::<_, Error>((roles(change, id)?, databases(change, id)?));
+                Ok((vec![of("br-b-b-b")?.0, of("br-c-c-c")?.0], vec![of("br-b-b-b")?.1, of("br-c-c-c")?.1]))
+            })
+            .unwrap();
+        let password = |at: usize| roles[at][0].password.as_deref();
+        assert_eq!((password(0), password(1)), (Some("first"), Some("second")));
+        assert_eq!((databases[0][0].name.as_str(), databases[1][0].name.as_str()), ("db", "renamed"));
+        assert_ne!(databases[0][0].id, databases[1][0].id);
+    }
+
+    #[test]
+    fn after_a_crash_the_verifier_says_which_password_postgres_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = metadata(&dir);
+        for (held, then) in [("first", Some("first")), ("second", Some("second")), ("by hand", None)] {
+            let password = metadata
+                .write(|change| {
+                    set_pending(change, "br-a-a-a", "owner", &secret("second"))?;
+                    assert!(has_pending(change, "br-a-a-a")?);
+                    let found = Found { roles: vec![owner(held)], ..Found::default() };
+                    settle(change, "br-a-a-a", &found, lsn(100), 2)?;
+                    assert!(!has_pending(change, "br-a-a-a")?);
+                    Ok(roles(change, "br-a-a-a")?.remove(0).password)
+                })
+                .unwrap();
+            assert_eq!(password.as_deref(), then, "{held}");
+        }
+    }
+
+    #[test]
+    fn what_sql_made_renamed_and_dropped_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = metadata(&dir);
+        let settled = |found: &Found| {
+            metadata
+                .write(|change| {
+                    settle(change, "br-a-a-a", found, lsn(100), 2)?;
+                    Ok((roles(change, "br-a-a-a")?, databases(change, "br-a-a-a")?))
+                })
+                .unwrap()
+        };
+        let before = settled(&Found { roles: vec![owner("first")], databases: vec![db("db", "owner")] });
+        let by_hand = FoundRole { oid: 11, name: "hand".to_owned(), login: false, verifier: None };
+        let renamed = FoundRole { name: "chief".to_owned(), ..owner("first") };
+        let after =
+            settled(&Found { roles: vec![renamed.clone(), by_hand], databases: vec![db("d2", "chief")] });
+        let names: Vec<_> =
+            after.0.iter().map(|row| (row.name.as_str(), row.password.as_deref(), row.login)).collect();
+        assert_eq!(names, [("chief", Some("first"), true), ("hand", None, false)]);
+        assert_eq!(after.1[0].id, before.1[0].id, "a renamed database is the same one");
+        let last = settled(&Found { roles: vec![renamed], databases: Vec::new() });
+        assert_eq!((last.0.len(), last.1.len()), (1, 0));
+    }
 }

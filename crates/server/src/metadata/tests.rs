@@ -25,7 +25,8 @@ pub fn branch_row(id: &str, name: &str) -> BranchRow {
     }
 }
 
-fn project_row(id: &str, state: &str) -> ProjectRow {
+/// A project row with nothing special in it.
+pub fn project_row(id: &str, state: &str) -> ProjectRow {
     ProjectRow {
         id: id.to_owned(),
         name: format!("Project {id}"),
@@ -61,7 +62,8 @@ fn with_project(dir: &tempfile::TempDir) -> Metadata {
             project::put(change, &project_row("p", project::READY))?;
             let root = BranchRow { is_default: true, ..branch_row("br-a-a-a", "main") };
             branch::insert(change, &root)?;
-            role::insert_role(change, &root.id, "owner", "npg_x", 1)?;
+            let secret = role::Secret { password: "npg_x".to_owned(), verifier: "SCRAM-x".to_owned() };
+            role::insert_role(change, &root.id, "owner", &secret, 1)?;
             role::insert_database(change, &root.id, "db", "owner", 1)
         })
         .unwrap();
@@ -120,11 +122,11 @@ fn a_child_inherits_roles_with_their_passwords_and_databases() {
         .write(|change| {
             let child = BranchRow { parent_id: Some("br-a-a-a".to_owned()), ..branch_row("br-b-b-b", "dev") };
             branch::insert(change, &child)?;
-            role::inherit(change, "br-a-a-a", "br-b-b-b")
+            role::inherit(change, "br-a-a-a", "br-b-b-b", types::Lsn::from_raw(1).unwrap())
         })
         .unwrap();
     let roles = metadata.read(|connection| role::roles(connection, "br-b-b-b")).unwrap();
-    assert_eq!(roles.first().unwrap().password, "npg_x");
+    assert_eq!(roles.first().unwrap().password.as_deref(), Some("npg_x"));
     let databases = metadata.read(|connection| role::databases(connection, "br-b-b-b")).unwrap();
     assert_eq!(databases.first().unwrap().owner_name, "owner");
     let children = metadata.read(|connection| branch::children(connection, "br-a-a-a")).unwrap();

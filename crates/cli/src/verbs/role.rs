@@ -1,0 +1,152 @@
+//! `scion role`: the roles of a branch and their passwords.
+//!
+//! A password is printed only by the verbs that are asked for one, alone on stdout, so that it can be piped.
+
+use clap::Subcommand;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::args::Global;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::resolve::{Session, session};
+use crate::{confirm, progress, wire};
+
+/// Create, list and delete the roles of a branch, and their passwords.
+#[derive(Subcommand)]
+pub enum Role {
+    /// All roles of a branch, however they were made.
+    List {
+        /// Name or id of the branch.
+        branch: String,
+    },
+    /// Make a role and print its password.
+    Create {
+        /// Name or id of the branch.
+        branch: String,
+        /// Name of the role.
+        name: String,
+        /// Make one that may not log in, to be granted to others.
+        #[arg(long)]
+        no_login: bool,
+    },
+    /// Print the password of a role.
+    Password {
+        /// Name or id of the branch.
+        branch: String,
+        /// Name of the role.
+        name: String,
+        /// Give it a new one first, which ends its sessions.
+        #[arg(long)]
+        reset: bool,
+    },
+    /// Delete a role; what it owns goes to the owner of the database.
+    Delete {
+        /// Name or id of the branch.
+        branch: String,
+        /// Name of the role.
+        name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+impl Role {
+    /// Runs the verb.
+    pub fn run(&self, global: &Global) -> Result<(), Failure> {
+        let session = session(global)?;
+        let format = global.output;
+        match self {
+            Self::List { branch } => list(&session, format, branch),
+            Self::Create { branch, name, no_login } => create(&session, format, branch, name, *no_login),
+            Self::Password { branch, name, reset } => password(&session, format, branch, name, *reset),
+            Self::Delete { branch, name, yes } => delete(&session, format, branch, name, *yes),
+        }
+    }
+}
+
+/// The path of the roles of the branch called `branch`, and its name.
+fn roles(session: &Session, branch: &str) -> Result<(String, String), Failure> {
+    let branch = session.branch(branch)?;
+    let id = wire::percent_encoded(wire::text(&branch, "id"));
+    Ok((session.path(&format!("/branches/{id}/roles")), wire::text(&branch, "name").to_owned()))
+}
+
+fn list(session: &Session, format: Format, branch: &str) -> Result<(), Failure> {
+    let answer = session.client.get(&roles(session, branch)?.0)?;
+    let found = wire::list(&answer, "roles");
+    if format == Format::Json {
+        output::json(&json!(found));
+        return Ok(());
+    }
+    let now = Timestamp::now();
+    let row = |role: &Value| {
+        let login = if wire::text(role, "authentication_method") == "no_login" { "no" } else { "yes" };
+        let age = output::age(wire::text(role, "created_at"), now);
+        vec![wire::text(role, "name").to_owned(), login.to_owned(), age]
+    };
+    output::table(&["NAME", "LOGIN", "KNOWN SINCE"], &found.iter().map(row).collect::<Vec<_>>());
+    Ok(())
+}
+
+fn create(
+    session: &Session,
+    format: Format,
+    branch: &str,
+    name: &str,
+    no_login: bool,
+) -> Result<(), Failure> {
+    let (path, branch) = roles(session, branch)?;
+    let progress = progress::start(format!("making role {name} on {branch}"));
+    let answer = session.client.post(&path, &json!({ "role": { "name": name, "no_login": no_login } }))?;
+    session.client.wait(session.project_id(), &answer)?;
+    drop(progress);
+    show(format, &answer, &format!("made role {name} on {branch}"));
+    Ok(())
+}
+
+/// The role that an answer holds: as JSON, or its password as data and the rest in words.
+fn show(format: Format, answer: &Value, words: &str) {
+    let role = answer.get("role").unwrap_or(&Value::Null);
+    match format {
+        Format::Json => output::json(role),
+        Format::Table => {
+            output::words(words);
+            if let Some(password) = wire::some_text(role, "password") {
+                output::data(password);
+            }
+        }
+    }
+}
+
+fn password(session: &Session, format: Format, branch: &str, name: &str, reset: bool) -> Result<(), Failure> {
+    let (path, branch) = roles(session, branch)?;
+    let role = format!("{path}/{}", wire::percent_encoded(name));
+    if reset {
+        let answer = session.client.post(&format!("{role}/reset_password"), &json!({}))?;
+        session.client.wait(session.project_id(), &answer)?;
+        show(format, &answer, &format!("{name} on {branch} has a new password"));
+        return Ok(());
+    }
+    let answer = session.client.get(&format!("{role}/reveal_password"))?;
+    match format {
+        Format::Json => output::json(&answer),
+        Format::Table => output::data(wire::text(&answer, "password")),
+    }
+    Ok(())
+}
+
+fn delete(session: &Session, format: Format, branch: &str, name: &str, yes: bool) -> Result<(), Failure> {
+    let (path, branch) = roles(session, branch)?;
+    let role = format!("{path}/{}", wire::percent_encoded(name));
+    session.client.get(&role)?;
+    confirm::destructive(&format!("delete role {name} of {branch}"), yes)?;
+    let answer = session.client.delete(&role)?;
+    session.client.wait(session.project_id(), &answer)?;
+    match format {
+        Format::Json => output::json(&answer),
+        Format::Table => output::words(&format!("deleted role {name} of {branch}")),
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! A hidden branch with an endpoint of its own, for one question: what does a branch look like at its head, at a
+//! position or at a time?
+//!
+//! It has no row. So nobody sees it, the reconciler leaves it alone, and after a crash `recover` finds a branch in a store
+//! and a directory of an endpoint that no row knows, and removes both. Otherwise dropping it does.
+
+use std::time::Instant;
+
+use postgres::Client;
+
+use crate::branches::At;
+use crate::clock;
+use crate::error::Result;
+use crate::metadata::branch::BranchRow;
+use crate::metadata::endpoint::{Desired, EndpointRow};
+use crate::names;
+use crate::sql;
+use crate::state::{Server, branch_id};
+
+/// A running hidden endpoint. Everything of it ends with it.
+pub struct Temporary<'a> {
+    server: &'a Server,
+    row: EndpointRow,
+}
+
+impl Server {
+    /// Starts a hidden endpoint on what `parent` is at `at`.
+    ///
+    /// # Errors
+    /// Those of creating a branch, and of starting an endpoint.
+    pub fn temporary(&self, parent: &BranchRow, at: At) -> Result<Temporary<'_>> {
+        let project = &parent.project_id;
+        let point = self.resolve(project, parent, at)?;
+        let now_us = clock::now_us();
+        let row = EndpointRow {
+            id: names::endpoint_id()?,
+            project_id: project.clone(),
+            branch_id: names::branch_id()?,
+            port: self.metadata.read(crate::endpoints::reserve_port)?,
+            desired: Desired::Active,
+            options: "{}".to_owned(),
+            started_us: None,
+            suspended_us: None,
+            created_us: now_us,
+            updated_us: now_us,
+        };
+        {
+            let _tree = self.tree.lock();
+            self.store(project)?.create_branch(
+                &branch_id(&row.branch_id)?,
+                &branch_id(&parent.id)?,
+                point.lsn,
+            )?;
+            self.temporaries.lock().insert(row.id.clone(), row.clone());
+        }
+        let temporary = Temporary { server: self, row };
+        let runtime = self.endpoints.of(&temporary.row.id);
+        let _turn = runtime.turn.lock();
+        self.launch(&temporary.row, &runtime)?;
+        Ok(temporary)
+    }
+}
+
+impl Temporary<'_> {
+    /// Its endpoint; no row of the metadata.
+    pub fn endpoint(&self) -> &EndpointRow {
+        &self.row
+    }
+
+    /// Connects as superuser.
+    ///
+    /// # Errors
+    /// As [`sql::connect`].
+    pub fn connect(&self, database: &str) -> Result<Client> {
+        sql::connect(&self.server.dir.endpoint(&self.row.id), self.row.port, database)
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        let began = Instant::now();
+        let (server, row) = (self.server, &self.row);
+        // Nothing on it is worth keeping, so it is killed.
+        let files = server.remove_endpoint_files(&row.id);
+        server.endpoints.of(&row.id).reap(std::time::Duration::from_secs(5));
+        server.endpoints.forget(&row.id);
+        let _tree = server.tree.lock();
+        server.temporaries.lock().remove(&row.id);
+        let branch =
+            branch_id(&row.branch_id).and_then(|id| Ok(server.store(&row.project_id)?.delete_branch(&id)?));
+        if let Err(error) = files.and(branch) {
+            tracing::error!(endpoint = row.id, %error, "cannot remove a hidden branch; the next start will");
+        }
+        tracing::debug!(endpoint = row.id, ms = began.elapsed().as_millis(), "hidden endpoint removed");
+    }
+}
