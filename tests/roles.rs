@@ -16,7 +16,7 @@ fn names(scion: &Scion, branch: &str, kind: &str) -> Vec<String> {
 fn uri(scion: &Scion, branch: &str, role: &str, database: &str) -> String {
     let query =
         format!("/connection_uri?branch_id={branch}&role_name={role}&database_name={database}&pooled=true");
-    scion.api().get(&scion.path(&query)).unwrap()["uri"].as_str().unwrap().to_owned()
+    scion_tests::server::plain(scion.api().get(&scion.path(&query)).unwrap()["uri"].as_str().unwrap())
 }
 
 fn connect(scion: &Scion, branch: &str, role: &str, database: &str) -> Client {

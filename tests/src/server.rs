@@ -122,7 +122,7 @@ impl Scion {
     /// The endpoint in the answer to a create request.
     pub fn endpoint_of(&self, made: &Value) -> Endpoint {
         let id = text(&made["endpoints"][0]["id"]);
-        let uri = text(&made["connection_uris"][0]["connection_uri"]);
+        let uri = plain(&text(&made["connection_uris"][0]["connection_uri"]));
         let branch = text(&made["branch"]["id"]);
         let dir = self.dir.path().join("endpoints").join(&id);
         Endpoint { id, branch, uri, dir }
@@ -131,7 +131,7 @@ impl Scion {
     /// The owner's connection string of a branch.
     pub fn uri_of(&self, branch: &str) -> String {
         let query = format!("/connection_uri?branch_id={branch}&database_name=neondb&role_name=neondb_owner");
-        text(&self.api.get(&self.path(&query)).unwrap()["uri"])
+        plain(&text(&self.api.get(&self.path(&query)).unwrap()["uri"]))
     }
 
     /// What `GET` says of a branch.
@@ -219,6 +219,11 @@ fn launch(dir: &Path, arguments: &[String]) -> (Child, Api) {
     });
     let key = std::fs::read_to_string(dir.join("api-key")).unwrap();
     (child, Api::new(&url, key.trim()))
+}
+
+/// A connection string without TLS, which this package's client does not speak; loads are measured without it too.
+pub fn plain(uri: &str) -> String {
+    uri.strip_suffix("?sslmode=require").expect("a connection string asks for TLS").to_owned()
 }
 
 /// A temporary directory is private; the user that Postgres runs as must be able to pass through it.

@@ -93,6 +93,8 @@ pub fn postgresql_conf(spec: &EndpointSpec, major: &Major) -> String {
     for (name, value) in FIXED {
         line(name, value);
     }
+    // The files have the names that Postgres looks for.
+    line("ssl", if spec.tls.is_some() { "on" } else { "off" });
     line("port", &spec.port.to_string());
     line("unix_socket_directories", &spec.socket_dir().to_string_lossy());
     out

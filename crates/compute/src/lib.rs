@@ -43,4 +43,4 @@ mod oracle;
 pub use agent::run;
 pub use error::Error;
 pub use fs::{fusermount, unmount};
-pub use spec::{EndpointSpec, control_socket};
+pub use spec::{EndpointSpec, TlsFiles, control_socket};

@@ -26,9 +26,22 @@ pub struct EndpointSpec {
     pub run_as: Option<(u32, u32)>,
     /// Name of the cluster's superuser, trusted on the private socket only.
     pub superuser: String,
+    /// What Postgres shows clients that ask for TLS; without it none is offered.
+    #[serde(default)]
+    pub tls: Option<TlsFiles>,
     /// Extra lines of `postgresql.conf`; they win over scion's own.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
+}
+
+/// A certificate and its key as PEM files that this process can read. Postgres gets copies in its data directory, which
+/// only it can read and which end with the run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TlsFiles {
+    /// The certificate, and those that vouch for it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 impl EndpointSpec {

@@ -359,6 +359,7 @@ impl Server {
             port,
             run_as: self.postgres.run_as,
             superuser: SUPERUSER.to_owned(),
+            tls: Some(self.tls.clone()),
             settings: pg_settings(&row.options),
         };
         let text = serde_json::to_vec_pretty(&spec).map_err(|error| Error::internal(error.to_string()))?;

@@ -38,6 +38,7 @@ mod serve;
 mod sql;
 mod state;
 mod temporary;
+mod tls;
 mod watch;
 
 pub use serve::{ServeError, ServeOptions, serve};

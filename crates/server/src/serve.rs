@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use compute::TlsFiles;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -17,7 +18,7 @@ use crate::installed::NamedBin;
 use crate::metadata::Metadata;
 use crate::postgres::Postgres;
 use crate::state::Server;
-use crate::{page_service, reconcile, recover};
+use crate::{page_service, reconcile, recover, tls};
 
 /// How long requests may take to end when the server does.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -35,6 +36,8 @@ pub struct ServeOptions {
     pub pg_bin: Vec<NamedBin>,
     /// User that Postgres runs as when this process is root; `postgres` if `None`.
     pub run_as: Option<String>,
+    /// Certificate and key that endpoints show their clients; made in the data directory if `None`.
+    pub tls: Option<TlsFiles>,
     /// The program that is started as `PROGRAM compute --spec FILE`.
     pub compute_exe: PathBuf,
     /// Bytes of recent changes kept in memory for a branch before they are written as a layer.
@@ -92,7 +95,8 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let dir = DataDir::open(&options.data_dir)?;
     let key = dir.api_key()?;
     let metadata = Metadata::open(&dir.metadata())?;
-    let mut server = Server::new(dir, metadata, postgres, options.compute_exe.clone());
+    let tls = tls::certificate(dir.path(), options.tls.as_ref())?;
+    let mut server = Server::new(dir, metadata, postgres, tls, options.compute_exe.clone());
     server.store_options.memtable_bytes = options.memtable_bytes;
     let server = Arc::new(server);
     recover::run(&server)?;
@@ -162,6 +166,7 @@ mod tests {
             allow_remote: false,
             pg_bin: Vec::new(),
             run_as: None,
+            tls: None,
             compute_exe: PathBuf::from("/nonexistent"),
             memtable_bytes: 1 << 20,
         };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use compute::TlsFiles;
 use parking_lot::Mutex;
 use store::StoreOptions;
 use types::BranchId;
@@ -26,6 +27,8 @@ pub struct Server {
     pub metadata: Metadata,
     /// The Postgres installations.
     pub postgres: Postgres,
+    /// What endpoints show their clients.
+    pub tls: TlsFiles,
     /// The program that is started as `PROGRAM compute --spec FILE`.
     pub compute_exe: PathBuf,
     /// Sizes every project's store is opened with.
@@ -49,11 +52,18 @@ pub struct Server {
 
 impl Server {
     /// A server over an opened data directory.
-    pub fn new(dir: DataDir, metadata: Metadata, postgres: Postgres, compute_exe: PathBuf) -> Self {
+    pub fn new(
+        dir: DataDir,
+        metadata: Metadata,
+        postgres: Postgres,
+        tls: TlsFiles,
+        compute_exe: PathBuf,
+    ) -> Self {
         Self {
             dir,
             metadata,
             postgres,
+            tls,
             compute_exe,
             store_options: StoreOptions::default(),
             endpoints: Endpoints::default(),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Args;
+use compute::TlsFiles;
 use server::installed::NamedBin;
 use server::{ServeError, ServeOptions};
 
@@ -26,6 +27,12 @@ pub struct Serve {
     #[arg(long, env = "SCION_MEMTABLE_MB", default_value_t = 32, value_name = "MB",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     memtable_mb: u16,
+    /// Certificate that endpoints show their clients, PEM [default: one made in the data directory].
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Listen on an address other machines can reach, although the key travels in the clear.
     #[arg(long)]
     allow_remote: bool,
@@ -51,6 +58,7 @@ impl Serve {
             allow_remote: self.allow_remote,
             pg_bin: self.pg_bin.pg_bin.clone(),
             run_as: self.run_as.clone(),
+            tls: self.tls_cert.clone().zip(self.tls_key.clone()).map(|(certificate, key)| TlsFiles { certificate, key }),
             compute_exe,
             memtable_bytes: usize::from(self.memtable_mb) << 20,
         };

@@ -84,6 +84,12 @@ fn fill(
     datadir::write(&file_system, "postgresql.auto.conf", b"")?;
     datadir::write(&file_system, "pg_hba.conf", config::pg_hba_conf(spec).as_bytes())?;
     datadir::write(&file_system, "pg_ident.conf", b"")?;
+    if let Some(tls) = &spec.tls {
+        for (name, path) in [("server.crt", &tls.certificate), ("server.key", &tls.key)] {
+            let bytes = std::fs::read(path).while_(|| format!("read {}", path.display()))?;
+            datadir::write(&file_system, name, &bytes)?;
+        }
+    }
     file_system.symlink("pg_wal", &spec.wal_dir()).while_(|| "link pg_wal".to_owned())?;
     Ok(file_system)
 }

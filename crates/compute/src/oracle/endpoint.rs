@@ -48,6 +48,7 @@ impl Endpoint {
             port,
             run_as: Some(postgres_user()),
             superuser: "postgres".to_owned(),
+            tls: None,
             settings: [("fsync".to_owned(), "off".to_owned())].into(),
         };
         serve(&spec.serve_socket, cluster.clone(), Arc::clone(&switches));

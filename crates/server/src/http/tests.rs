@@ -35,7 +35,9 @@ fn served() -> Served {
     let gone = Installation { major: 15, version: "15.0".to_owned(), bin: PathBuf::from("/nonexistent") };
     let installed = Installed { by_major: [(15, gone)].into(), wrong: Vec::new() };
     let postgres = Postgres { installed, run_as: None };
-    let server = Arc::new(Server::new(dir, metadata, postgres, PathBuf::from("/nonexistent")));
+    let nowhere = PathBuf::from("/nonexistent");
+    let tls = compute::TlsFiles { certificate: nowhere.clone(), key: nowhere };
+    let server = Arc::new(Server::new(dir, metadata, postgres, tls, PathBuf::from("/nonexistent")));
     let app = router(Context::new(Arc::clone(&server), Arc::new(Notify::new()), KEY));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();

@@ -269,7 +269,7 @@ pub fn uri(endpoint: &EndpointRow, role: &RoleRow, database: &str) -> String {
     let name = escape(&role.name);
     // A password that SQL set is for the user to fill in.
     let password = role.password.as_ref().map_or_else(String::new, |text| format!(":{}", escape(text)));
-    format!("postgresql://{name}{password}@{}/{}", host(endpoint), escape(database))
+    format!("postgresql://{name}{password}@{}/{}?sslmode=require", host(endpoint), escape(database))
 }
 
 /// How to connect; nothing unless it is clear to which endpoint and database and as whom.

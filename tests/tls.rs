@@ -1,0 +1,76 @@
+//! Clients reach every endpoint over TLS, with a certificate they can check and bind their login to.
+
+use std::process::{Command, Output};
+
+use scion_tests::process::{output, pg_program};
+use scion_tests::{Endpoint, Scion};
+use serde_json::json;
+
+const SHOW: &str = "select ssl, version, current_user from pg_stat_ssl where pid = pg_backend_pid()";
+
+fn psql(uri: &str, more: &str) -> Output {
+    let name = format!("{uri}{more}");
+    output(Command::new(pg_program("psql")).args(["-XAtc", SHOW, "-d", &name]))
+}
+
+fn uri(scion: &Scion, endpoint: &Endpoint) -> String {
+    let query = format!("/connection_uri?branch_id={}&role_name=neondb_owner&database_name=neondb", endpoint.branch);
+    scion.api().get(&scion.path(&query)).unwrap()["uri"].as_str().unwrap().to_owned()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn a_login_is_encrypted_bound_to_the_channel_and_checked_against_the_certificate() {
+    let scion = Scion::start();
+    let child = scion.branch("child", json!({}));
+    let root = format!("&sslrootcert={}", scion.data_dir().join("tls-cert.pem").display());
+    for endpoint in [scion.root(), &child] {
+        let uri = uri(&scion, endpoint);
+        assert!(uri.ends_with("?sslmode=require"), "{uri}");
+        for more in ["", "&channel_binding=require"] {
+            let answer = psql(&uri, more);
+            assert!(said(&answer).starts_with("t|TLSv1.3|neondb_owner"), "{more}: {}", said(&answer));
+        }
+        let strict = uri.replace("sslmode=require", "sslmode=verify-full");
+        let answer = psql(&strict, &format!("{root}&channel_binding=require"));
+        assert!(answer.status.success(), "{}", said(&answer));
+        let other = psql(&strict, "&sslrootcert=/etc/ssl/certs/ca-certificates.crt");
+        assert!(!other.status.success(), "a certificate that nobody vouches for was taken");
+    }
+    let plain = endpoint_files(&scion, scion.root());
+    assert!(!plain.contains("PRIVATE KEY"), "the key lies in the endpoint's directory");
+}
+
+/// The text of every file that an endpoint has on disk, outside of its mount.
+fn endpoint_files(scion: &Scion, endpoint: &Endpoint) -> String {
+    let dir = scion.data_dir().join("endpoints").join(&endpoint.id);
+    let files = std::fs::read_dir(dir).unwrap().map(|it| it.unwrap().path()).filter(|path| path.is_file());
+    files.map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()).collect()
+}
+
+#[test]
+fn the_certificate_outlives_the_server_and_another_can_be_named() {
+    let mut scion = Scion::start();
+    let certificate = || std::fs::read(scion.data_dir().join("tls-cert.pem")).unwrap();
+    let first = certificate();
+    scion.stop_serve();
+    scion.relaunch();
+    assert_eq!(std::fs::read(scion.data_dir().join("tls-cert.pem")).unwrap(), first);
+
+    let path = |name: &str| scion.data_dir().join(name).to_str().unwrap().to_owned();
+    let named = ["--tls-cert", &path("tls-cert.pem"), "--tls-key", &path("tls-key.pem")].map(str::to_owned);
+    let other = Scion::start_with(&named, json!({"name": "named"}));
+    assert!(!other.data_dir().join("tls-cert.pem").exists());
+    let strict = uri(&other, other.root()).replace("sslmode=require", "sslmode=verify-full");
+    let answer = psql(&strict, &format!("&sslrootcert={}", path("tls-cert.pem")));
+    assert!(answer.status.success(), "{}", said(&answer));
+    let refused = output(
+        Command::new(scion_tests::process::scion_binary())
+            .args(["serve", "--http", "127.0.0.1:0", "--data-dir", &path("elsewhere")])
+            .args(["--tls-cert", "/etc/hostname", "--tls-key", &path("tls-key.pem")]),
+    );
+    assert!(!refused.status.success() && said(&refused).contains("/etc/hostname holds no certificate"));
+}
