@@ -23,6 +23,14 @@ fn connect(scion: &Scion, branch: &str, role: &str, database: &str) -> Client {
     Client::connect(&uri(scion, branch, role, database), NoTls).unwrap()
 }
 
+/// The endpoint of a branch that has more than one role, and so no one connection string.
+fn endpoint_of(scion: &Scion, made: &Value) -> Endpoint {
+    let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
+    let (id, branch) = (text(&made["endpoints"][0]), text(&made["branch"]));
+    let dir = scion.data_dir().join("endpoints").join(&id);
+    Endpoint { id, branch, uri: String::new(), dir }
+}
+
 fn role(name: &str) -> Value {
     json!({"role": {"name": name}})
 }
@@ -43,7 +51,8 @@ fn a_role_and_its_database_can_be_used_and_are_deleted() {
     assert_eq!(api.post(&of(&scion, branch, "/databases"), nobody).unwrap_err().status, 404);
 
     let mut alice = connect(&scion, branch, "alice%20%22x%22", "app");
-    alice.batch_execute("create table t(x int); create role from_alice; create database mine").unwrap();
+    alice.batch_execute("create table t(x int); create role from_alice").unwrap();
+    alice.batch_execute("create database mine").unwrap();
     assert_eq!(names(&scion, branch, "databases"), ["neondb", "app", "mine"]);
     assert_eq!(names(&scion, branch, "roles"), ["neondb_owner", "alice \"x\"", "from_alice"]);
     drop(alice);
@@ -130,7 +139,8 @@ fn a_child_has_the_roles_and_passwords_of_its_moment() {
     let late = api.post(&of(&scion, branch, "/roles/carol/reset_password"), json!({})).unwrap();
     api.delete(&of(&scion, branch, "/databases/neondb")).unwrap();
 
-    let before = scion.branch("before", json!({"parent_lsn": then}));
+    let made = scion.try_branch("before", json!({"parent_lsn": then}), true).unwrap();
+    let before = endpoint_of(&scion, &made);
     let after = scion.try_branch("after", json!({}), false).unwrap();
     let after = after["branch"]["id"].as_str().unwrap().to_owned();
     let password = |branch: &str| {

@@ -14,7 +14,8 @@ fn psql(uri: &str, more: &str) -> Output {
 }
 
 fn uri(scion: &Scion, endpoint: &Endpoint) -> String {
-    let query = format!("/connection_uri?branch_id={}&role_name=neondb_owner&database_name=neondb", endpoint.branch);
+    let query =
+        format!("/connection_uri?branch_id={}&role_name=neondb_owner&database_name=neondb", endpoint.branch);
     scion.api().get(&scion.path(&query)).unwrap()["uri"].as_str().unwrap().to_owned()
 }
 
@@ -54,8 +55,7 @@ fn endpoint_files(scion: &Scion, endpoint: &Endpoint) -> String {
 #[test]
 fn the_certificate_outlives_the_server_and_another_can_be_named() {
     let mut scion = Scion::start();
-    let certificate = || std::fs::read(scion.data_dir().join("tls-cert.pem")).unwrap();
-    let first = certificate();
+    let first = std::fs::read(scion.data_dir().join("tls-cert.pem")).unwrap();
     scion.stop_serve();
     scion.relaunch();
     assert_eq!(std::fs::read(scion.data_dir().join("tls-cert.pem")).unwrap(), first);

@@ -21,6 +21,7 @@ pub mod operation;
 pub mod project;
 pub mod role;
 pub mod routes;
+pub mod schema;
 pub mod status;
 
 pub use openapi::openapi;

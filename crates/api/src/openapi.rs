@@ -11,7 +11,7 @@ use utoipa::openapi::{
 
 use crate::routes::{Method, ROUTES, Route};
 use crate::{
-    PREFIX, account, branch, connection, database, endpoint, error, operation, project, role, status,
+    PREFIX, account, branch, connection, database, endpoint, error, operation, project, role, schema, status,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -83,6 +83,8 @@ use crate::{
         role::RoleOperations,
         role::RolePassword,
         role::RoleResponse,
+        schema::SchemaDiff,
+        schema::SchemaText,
         status::BranchStatus,
         status::EndpointStatus,
         status::Status

@@ -126,6 +126,20 @@ pub const ROUTES: &[Route] = &[
         "Deletes a database, ending its sessions.",
         "DatabaseOperations",
     ),
+    get(
+        "/projects/{project_id}/branches/{branch_id}/schema",
+        "getProjectBranchSchema",
+        "Shows the schema of a database, now or at a moment of the branch's history.",
+        "SchemaText",
+    )
+    .with_query(&["db_name", "lsn", "timestamp", "format"]),
+    get(
+        "/projects/{project_id}/branches/{branch_id}/compare_schema",
+        "getProjectBranchSchemaComparison",
+        "Shows what differs between the schemas of a branch and another, its parent by default.",
+        "SchemaDiff",
+    )
+    .with_query(&["db_name", "lsn", "timestamp", "base_branch_id", "base_lsn", "base_timestamp"]),
     get("/projects/{project_id}/endpoints", "listProjectEndpoints", "Lists endpoints.", "EndpointList"),
     act(
         "/projects/{project_id}/endpoints",

@@ -84,6 +84,8 @@ pub enum Verb {
     /// Create, list, change and delete the databases of a branch.
     #[command(subcommand)]
     Database(verbs::database::Database),
+    /// Show what differs between the schemas of two branches, or of one at two moments.
+    SchemaDiff(verbs::schema_diff::SchemaDiff),
     /// Print the connection string of a branch.
     ConnectionString(verbs::connection_string::ConnectionString),
     /// Open psql on a branch, starting its endpoint if it is idle.

@@ -56,6 +56,21 @@ pub fn failure(failure: &Failure) {
     }
 }
 
+/// Prints a unified diff.
+pub fn diff(text: &str) {
+    let terminal = std::io::stdout().is_terminal();
+    for line in text.lines() {
+        let code = match line.as_bytes() {
+            [b'-', b'-', b'-', ..] | [b'+', b'+', b'+', ..] => "1",
+            [b'-', ..] => "31",
+            [b'+', ..] => "32",
+            [b'@', ..] => "36",
+            _ => "0",
+        };
+        data(&paint(line, code, terminal && code != "0"));
+    }
+}
+
 fn dim(text: &str) -> String {
     paint(text, "2", std::io::stdout().is_terminal())
 }

@@ -299,6 +299,7 @@ impl Server {
     /// # Errors
     /// Those of either.
     pub fn remove_branch(&self, row: &BranchRow) -> Result<()> {
+        self.wait_unasked(&row.id);
         let _tree = self.tree.lock();
         match self.store(&row.project_id)?.delete_branch(&branch_id(&row.id)?) {
             Ok(()) | Err(StoreError::NotFound { .. }) => {}

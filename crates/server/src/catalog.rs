@@ -136,11 +136,11 @@ impl Server {
         let (server, branch) = (self, &branch);
         let done = work(&mut Session { server, branch, endpoint: &endpoint, client: &mut client });
         // A change that stopped half-way has changed something too.
-        let rows = self.settle(id, &mut client, before.parse().ok())?;
+        let rows = self.settle(id, &mut client, before.parse().ok());
         let begun = OperationRow::begun(Action::ApplyConfig, project, id, began_us)?;
         let ended = begun.about_endpoint(&endpoint.id).ended(done.as_ref().err());
         self.metadata.write(|change| operation::put(change, &ended))?;
-        let value = done?;
+        let (value, rows) = (done?, rows?);
         Ok(Changed { value, rows, operations: started.into_iter().chain([ended]).collect() })
     }
 
@@ -162,7 +162,7 @@ impl Server {
                 session.expect_verifier(name, secret)?;
             }
             let statements = role_sql(name, secret.as_ref().map(|secret| secret.verifier.as_str()));
-            session.run(&format!("BEGIN; {}; COMMIT", statements.join("; ")))
+            session.run_together(&statements)
         })?;
         done.role(name)
     }
@@ -323,6 +323,13 @@ struct Session<'a> {
 impl Session<'_> {
     fn run(&mut self, statements: &str) -> Result<()> {
         self.client.batch_execute(statements).map_err(|error| explained(&error))
+    }
+
+    /// All of them or none.
+    fn run_together(&mut self, statements: &[String]) -> Result<()> {
+        let mut change = self.client.transaction().map_err(|error| explained(&error))?;
+        let run = statements.iter().try_for_each(|statement| change.batch_execute(statement));
+        run.and_then(|()| change.commit()).map_err(|error| explained(&error))
     }
 
     fn settled(&mut self) -> Result<Rows> {

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/lock              held by the running server
 //! DIR/api-key           the bearer key, 0600
+//! DIR/tls-cert.pem      certificate that endpoints show; its key beside it, 0600
 //! DIR/server.json       url and pid of the running server
 //! DIR/scion.sqlite      metadata, 0600
 //! DIR/serve.sock        page service, 0600

@@ -34,6 +34,7 @@ mod process;
 mod projects;
 mod reconcile;
 mod recover;
+mod schema;
 mod serve;
 mod sql;
 mod state;

@@ -69,7 +69,7 @@ impl PageService for Service {
             let kind = if error.status == 404 { FailureKind::NotFound } else { FailureKind::Unavailable };
             Failure::new(kind, error.message)
         };
-        let hidden = self.server.temporaries.lock().get(&hello.endpoint).cloned();
+        let hidden = self.server.temporaries.lock().get(&hello.endpoint).map(|it| it.row.clone());
         let known = || {
             let read = |connection: &_| endpoint::get(connection, &hello.project, &hello.endpoint);
             self.server.metadata.read(read)

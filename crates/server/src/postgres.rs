@@ -124,6 +124,23 @@ impl Postgres {
         command
     }
 
+    /// Runs a program of a major to its end; what it printed.
+    ///
+    /// # Errors
+    /// 422 if the major is not there; 503 with the program's last words if it failed or is not there.
+    pub fn output(&self, major: i32, program: &str, arguments: &[&str]) -> Result<String> {
+        let mut command = self.command(self.bin(major)?, program);
+        let output = command.args(arguments).stdin(Stdio::null()).output().map_err(|error| {
+            let program = command.get_program().to_string_lossy().into_owned();
+            let hint = "hint: install the client package of that PostgreSQL; `scion doctor` says more";
+            Error::unavailable(format!("{program} does not run: {error}\n{hint}"))
+        })?;
+        if !output.status.success() {
+            return Err(Error::unavailable(format!("{program} failed: {}", last_words(&output))));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     fn run(&self, mut command: Command, input: &str) -> Result<()> {
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |text: String| Error::unavailable(format!("{program} failed: {text}"));

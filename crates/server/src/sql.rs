@@ -5,7 +5,7 @@
 //!   passwords. A password itself is never sent.
 //! - What Postgres refuses has the HTTP status that fits its SQLSTATE (appendix A of the manual).
 //!
-//! Not here: which statements (`catalog`, `quarantine`).
+//! Not here: which statements (`catalog`).
 
 use std::path::Path;
 use std::time::Duration;

@@ -15,8 +15,8 @@ use crate::data_dir::DataDir;
 use crate::endpoints::Endpoints;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
-use crate::metadata::endpoint::EndpointRow;
 use crate::postgres::Postgres;
+use crate::temporary::Hidden;
 use crate::watch::Bell;
 
 /// The running server, without its HTTP side.
@@ -44,7 +44,7 @@ pub struct Server {
     /// When the server started, microseconds since 1970.
     pub started_us: i64,
     /// Hidden endpoints that run now, by id; they have no row.
-    pub temporaries: Mutex<HashMap<String, EndpointRow>>,
+    pub temporaries: Mutex<HashMap<String, Hidden>>,
     /// Who looks at or changes the catalog of a branch, by its id.
     pub catalogs: Mutex<HashMap<String, Arc<Mutex<CatalogTurn>>>>,
     stores: Mutex<HashMap<String, Arc<store::Project>>>,

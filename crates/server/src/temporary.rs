@@ -4,18 +4,31 @@
 //! It has no row. So nobody sees it, the reconciler leaves it alone, and after a crash `recover` finds a branch in a store
 //! and a directory of an endpoint that no row knows, and removes both. Otherwise dropping it does.
 
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use postgres::Client;
 
 use crate::branches::At;
 use crate::clock;
-use crate::error::Result;
-use crate::metadata::branch::BranchRow;
+use crate::error::{Error, Result};
+use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{Desired, EndpointRow};
 use crate::names;
 use crate::sql;
 use crate::state::{Server, branch_id};
+
+/// How long a branch that is to be removed waits for questions about it.
+const ASKED_WITHIN: Duration = Duration::from_secs(120);
+
+/// What is known of a hidden endpoint.
+#[derive(Clone, Debug)]
+pub struct Hidden {
+    /// It, as if it had a row; its branch is a name of the store only.
+    pub row: EndpointRow,
+    /// The branch it was made from.
+    parent: String,
+}
 
 /// A running hidden endpoint. Everything of it ends with it.
 pub struct Temporary<'a> {
@@ -27,7 +40,7 @@ impl Server {
     /// Starts a hidden endpoint on what `parent` is at `at`.
     ///
     /// # Errors
-    /// Those of creating a branch, and of starting an endpoint.
+    /// Those of creating a branch, and of starting an endpoint; 503 while the server is being stopped.
     pub fn temporary(&self, parent: &BranchRow, at: At) -> Result<Temporary<'_>> {
         let project = &parent.project_id;
         let point = self.resolve(project, parent, at)?;
@@ -46,18 +59,32 @@ impl Server {
         };
         {
             let _tree = self.tree.lock();
+            if self.closing.load(Ordering::Acquire) {
+                return Err(Error::unavailable("the server is being stopped"));
+            }
+            // It may be on its way out since it was looked up.
+            self.metadata.read(|connection| branch::get(connection, project, &parent.id))?;
             self.store(project)?.create_branch(
                 &branch_id(&row.branch_id)?,
                 &branch_id(&parent.id)?,
                 point.lsn,
             )?;
-            self.temporaries.lock().insert(row.id.clone(), row.clone());
+            let hidden = Hidden { row: row.clone(), parent: parent.id.clone() };
+            self.temporaries.lock().insert(row.id.clone(), hidden);
         }
         let temporary = Temporary { server: self, row };
         let runtime = self.endpoints.of(&temporary.row.id);
         let _turn = runtime.turn.lock();
         self.launch(&temporary.row, &runtime)?;
         Ok(temporary)
+    }
+
+    /// Waits until no hidden endpoint runs on a branch that no new one can be made from.
+    pub fn wait_unasked(&self, branch: &str) {
+        let deadline = Instant::now() + ASKED_WITHIN;
+        while self.temporaries.lock().values().any(|it| it.parent == branch) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -82,7 +109,7 @@ impl Drop for Temporary<'_> {
         let (server, row) = (self.server, &self.row);
         // Nothing on it is worth keeping, so it is killed.
         let files = server.remove_endpoint_files(&row.id);
-        server.endpoints.of(&row.id).reap(std::time::Duration::from_secs(5));
+        server.endpoints.of(&row.id).reap(Duration::from_secs(5));
         server.endpoints.forget(&row.id);
         let _tree = server.tree.lock();
         server.temporaries.lock().remove(&row.id);

@@ -40,11 +40,11 @@ pub fn certificate(dir: &Path, named: Option<&TlsFiles>) -> Result<TlsFiles> {
 }
 
 fn check(path: &Path, what: &str) -> Result<()> {
-    let text = fs::read(path).map_err(|error| {
-        Error::malformed(format!("{} cannot be read: {error}", path.display()))
-    })?;
+    let text = fs::read(path)
+        .map_err(|error| Error::malformed(format!("{} cannot be read: {error}", path.display())))?;
     let text = String::from_utf8_lossy(&text);
-    let begins = |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{what}-----"));
+    let begins =
+        |line: &str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{what}-----"));
     if text.lines().any(begins) {
         return Ok(());
     }
@@ -92,7 +92,11 @@ mod tests {
         assert_eq!(fs::metadata(&files.key).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(certificate(dir.path(), None).unwrap(), files);
         assert_eq!(fs::read(&files.certificate).unwrap(), first);
-        assert_eq!(certificate(Path::new("/nonexistent"), Some(&files)).unwrap(), files, "named ones are taken");
+        assert_eq!(
+            certificate(Path::new("/nonexistent"), Some(&files)).unwrap(),
+            files,
+            "named ones are taken"
+        );
     }
 
     #[test]

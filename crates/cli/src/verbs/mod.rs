@@ -10,6 +10,7 @@ mod openapi;
 pub mod project;
 pub mod psql;
 pub mod role;
+pub mod schema_diff;
 pub mod serve;
 mod status;
 pub mod stop;
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Endpoint(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Role(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Database(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+        Verb::SchemaDiff(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::ConnectionString(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Psql(verb) => verb.run(global),
         Verb::Status => status::run(global).map(|()| ExitCode::SUCCESS),

@@ -1,6 +1,7 @@
 //! `scion serve`: the server, in the foreground until it is told to stop.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -58,7 +59,11 @@ impl Serve {
             allow_remote: self.allow_remote,
             pg_bin: self.pg_bin.pg_bin.clone(),
             run_as: self.run_as.clone(),
-            tls: self.tls_cert.clone().zip(self.tls_key.clone()).map(|(certificate, key)| TlsFiles { certificate, key }),
+            tls: self
+                .tls_cert
+                .clone()
+                .zip(self.tls_key.clone())
+                .map(|(certificate, key)| TlsFiles { certificate, key }),
             compute_exe,
             memtable_bytes: usize::from(self.memtable_mb) << 20,
         };

@@ -10,6 +10,7 @@ mod endpoints;
 mod fixed;
 mod projects;
 mod roles;
+mod schema;
 mod status;
 mod view;
 
@@ -87,6 +88,8 @@ fn catalog_routes() -> Router<Context> {
         .route(&branch("/roles/{role}"), get(roles::get).delete(roles::delete))
         .route(&branch("/roles/{role}/reveal_password"), get(roles::reveal_password))
         .route(&branch("/roles/{role}/reset_password"), post(roles::reset_password))
+        .route(&branch("/schema"), get(schema::get))
+        .route(&branch("/compare_schema"), get(schema::compare))
         .route(&branch("/databases"), get(databases::list).post(databases::create))
         .route(
             &branch("/databases/{database}"),

@@ -277,15 +277,6 @@ pub fn set_pending(connection: &Connection, branch: &str, name: &str, secret: &S
     run(connection, sql, [branch, name, &secret.password, &secret.verifier]).map(|_| ())
 }
 
-/// True if a password was on its way to Postgres when something ended.
-///
-/// # Errors
-/// Those of SQLite.
-pub fn has_pending(connection: &Connection, branch: &str) -> Result<bool> {
-    let sql = "SELECT 1 FROM role_pending WHERE branch_id = ?";
-    Ok(one(connection, sql, [branch], |_| Ok(()))?.is_some())
-}
-
 /// Brings the rows of a branch into agreement with its catalog, as it was at or after `lsn`.
 ///
 /// # Errors
@@ -447,6 +438,11 @@ mod tests {
             })
             .unwrap();
         metadata
+    }
+
+    fn has_pending(connection: &Connection, branch: &str) -> Result<bool> {
+        let sql = "SELECT 1 FROM role_pending WHERE branch_id = ?";
+        Ok(one(connection, sql, [branch], |_| Ok(()))?.is_some())
     }
 
     fn owner(verifier: &str) -> FoundRole {

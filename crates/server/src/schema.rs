@@ -1,0 +1,138 @@
+//! The schema of a database on a branch, now or in the past, as `pg_dump` writes it; and what differs between two.
+//!
+//! The endpoint of the branch is asked when it runs and the present is wanted; otherwise a hidden one, which ends with
+//! the question.
+//!
+//! Not here: starting and removing a hidden endpoint (`temporary`).
+
+use std::path::Path;
+
+use similar::TextDiff;
+
+use crate::branches::{At, parse_at};
+use crate::error::{Error, Result};
+use crate::metadata::branch::{self, BranchRow};
+use crate::metadata::{endpoint, project};
+use crate::postgres::SUPERUSER;
+use crate::sql;
+use crate::state::Server;
+
+/// Unchanged lines around a change.
+const CONTEXT_LINES: usize = 3;
+
+/// A branch at a moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Side<'a> {
+    /// The branch.
+    pub branch: &'a str,
+    /// A position in its log.
+    pub lsn: Option<&'a str>,
+    /// A moment in its history, RFC 3339.
+    pub time: Option<&'a str>,
+}
+
+impl Server {
+    /// The schema of a database as SQL.
+    ///
+    /// # Errors
+    /// 400 and 422 for a moment that cannot be; 404 without such a branch or database.
+    pub fn schema(&self, project: &str, side: &Side<'_>, database: &str) -> Result<String> {
+        let at = parse_at(side.lsn, side.time)?;
+        let row = self.metadata.read(|connection| branch::get(connection, project, side.branch))?;
+        if at == At::Head
+            && let Some((id, port)) = self.running_endpoint(&row)?
+        {
+            return self.dump(project, &self.dir.endpoint(&id), port, database);
+        }
+        let temporary = self.temporary(&row, at)?;
+        let endpoint = temporary.endpoint();
+        self.dump(project, &self.dir.endpoint(&endpoint.id), endpoint.port, database)
+    }
+
+    /// Id and port of the branch's endpoint, if that runs.
+    fn running_endpoint(&self, branch: &BranchRow) -> Result<Option<(String, u16)>> {
+        let rows = self.metadata.read(|connection| endpoint::of_branch(connection, &branch.id))?;
+        let running = rows.into_iter().find(|row| {
+            let status = self.look(&row.id).1;
+            status.is_some_and(|status| status.state == compute::control::State::Running)
+        });
+        Ok(running.map(|row| (row.id, row.port)))
+    }
+
+    fn dump(&self, project: &str, dir: &Path, port: u16, database: &str) -> Result<String> {
+        // Says which database is missing better than pg_dump does.
+        drop(sql::connect(dir, port, database)?);
+        let socket = dir.join("sock").to_string_lossy().into_owned();
+        let port = port.to_string();
+        let arguments = ["--schema-only", "--no-password", "-h", &socket, "-p", &port, "-U", SUPERUSER, "-d"];
+        // Not an older one, which refuses a newer server.
+        let major = self.metadata.read(|connection| project::get(connection, project))?.pg_version;
+        let written =
+            self.postgres.output(major, "pg_dump", &[arguments.as_slice(), &[database]].concat())?;
+        Ok(without_keys(&written))
+    }
+
+    /// What differs in a database from `base` to `side` as a unified diff; empty if nothing does. A database that one of
+    /// them does not have is empty there.
+    ///
+    /// # Errors
+    /// As [`Server::schema`]; 404 if neither has the database.
+    pub fn compare_schema(
+        &self,
+        project: &str,
+        side: &Side<'_>,
+        base: &Side<'_>,
+        database: &str,
+    ) -> Result<String> {
+        let branches = [base, side]
+            .map(|it| self.metadata.read(|connection| branch::get(connection, project, it.branch)).map(drop));
+        branches.into_iter().collect::<Result<()>>()?;
+        let (old, new) = std::thread::scope(|scope| {
+            let old = scope.spawn(|| self.schema(project, base, database));
+            let new = self.schema(project, side, database);
+            (old.join().unwrap_or_else(|_| Err(Error::internal("a bug: a dump panicked"))), new)
+        });
+        let absent = |side: &Result<String>| side.as_ref().is_err_and(|error| error.status == 404);
+        if absent(&old) && absent(&new) {
+            return new;
+        }
+        let text = |side: Result<String>| if absent(&side) { Ok(String::new()) } else { side };
+        Ok(diff(&text(old)?, &text(new)?, database))
+    }
+}
+
+fn diff(old: &str, new: &str, database: &str) -> String {
+    let names = (format!("a/{database}"), format!("b/{database}"));
+    let lines = TextDiff::from_lines(old, new);
+    lines.unified_diff().context_radius(CONTEXT_LINES).header(&names.0, &names.1).to_string()
+}
+
+/// A dump without its `\restrict` lines, whose random keys would be a difference.
+fn without_keys(dump: &str) -> String {
+    let is_key = |line: &&str| line.starts_with("\\restrict ") || line.starts_with("\\unrestrict ");
+    let mut text = String::with_capacity(dump.len());
+    for line in dump.lines().filter(|line| !is_key(line)) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_dumps_of_one_schema_do_not_differ() {
+        let dump = |key: &str| format!("\\restrict {key}\n\nCREATE TABLE t ();\n\n\\unrestrict {key}\n");
+        let (a, b) = (without_keys(&dump("x1")), without_keys(&dump("y2")));
+        assert_eq!(a, "\nCREATE TABLE t ();\n\n");
+        assert_eq!(diff(&a, &b, "db"), "");
+    }
+
+    #[test]
+    fn a_difference_names_the_database_and_shows_the_line() {
+        let text = diff("a\nb\nc\n", "a\nB\nc\n", "neondb");
+        assert_eq!(text, "--- a/neondb\n+++ b/neondb\n@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n");
+    }
+}
