@@ -1,9 +1,9 @@
 //! How often WAL goes to the store.
 //!
 //! Each shipment is synced to disk by the store, on what is often the disk that Postgres syncs its commits to. One for
-//! every commit would take a good part of that disk's syncs from them; one every few milliseconds takes next to none. A
-//! branch that is being created waits for the parent's last commit to arrive, and must not wait for a rest: whoever asks
-//! how far the endpoint has flushed hurries the shipments on.
+//! every commit would take a good part of that disk's syncs from them; ten a second take next to none. A branch that is
+//! being created waits for the parent's last commit to arrive, and must not wait for a rest: whoever asks how far the
+//! endpoint has flushed hurries the shipments on.
 //!
 //! Not here: what is shipped (`wal_stream`).
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 /// Least time between two shipments.
-const REST: Duration = Duration::from_millis(20);
+const REST: Duration = Duration::from_millis(100);
 /// How long nothing rests after somebody asked; the WAL they wait for is on its way.
 const HURRY: Duration = Duration::from_millis(20);
 
