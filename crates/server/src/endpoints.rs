@@ -338,6 +338,19 @@ impl Server {
         self.wait_ready(&row.id, runtime, began)
     }
 
+    /// The major of a project.
+    fn major(&self, project: &str) -> Result<i32> {
+        Ok(i32::try_from(self.store(project)?.format().major).unwrap_or_default())
+    }
+
+    /// Whether the endpoints of a project offer TLS.
+    ///
+    /// # Errors
+    /// Those of opening the store.
+    pub fn offers_tls(&self, project: &str) -> Result<bool> {
+        Ok(self.postgres.offers_tls(self.major(project)?))
+    }
+
     fn write_spec(&self, row: &EndpointRow, dir: &Path) -> Result<std::path::PathBuf> {
         let mut port = row.port;
         if !is_free_within(port, PORT_WITHIN) {
@@ -347,7 +360,7 @@ impl Server {
             })?;
             tracing::warn!(endpoint = row.id, old = row.port, new = port, "port is taken, using another");
         }
-        let major = i32::try_from(self.store(&row.project_id)?.format().major).unwrap_or_default();
+        let major = self.major(&row.project_id)?;
         let pg_bin = self.postgres.bin(major)?;
         let spec = compute::EndpointSpec {
             project: row.project_id.clone(),
@@ -359,7 +372,7 @@ impl Server {
             port,
             run_as: self.postgres.run_as,
             superuser: SUPERUSER.to_owned(),
-            tls: Some(self.tls.clone()),
+            tls: self.postgres.offers_tls(major).then(|| self.tls.clone()),
             settings: pg_settings(&row.options),
         };
         let text = serde_json::to_vec_pretty(&spec).map_err(|error| Error::internal(error.to_string()))?;

@@ -30,6 +30,8 @@ pub struct Installation {
     pub version: String,
     /// Directory of `postgres` and `initdb`.
     pub bin: PathBuf,
+    /// Whether it was built with TLS.
+    pub tls: bool,
 }
 
 /// What was found.
@@ -115,10 +117,16 @@ fn look(dir: &Path) -> Option<Installation> {
     if !program.is_file() || !dir.join("initdb").is_file() {
         return None;
     }
-    let output = Command::new(program).arg("--version").output().ok()?;
+    let output = Command::new(&program).arg("--version").output().ok()?;
     let version = version_in(&String::from_utf8_lossy(&output.stdout))?;
     let major = version.split(|it: char| !it.is_ascii_digit()).next()?.parse().ok()?;
-    Some(Installation { major, version, bin: dir.to_owned() })
+    Some(Installation { major, version, bin: dir.to_owned(), tls: has_tls(&program) })
+}
+
+/// Whether a server takes the setting `ssl = on`; one built without it refuses.
+fn has_tls(program: &Path) -> bool {
+    let ask = ["-C", "ssl", "-c", "ssl=on", "-c", "config_file=/dev/null", "-D", "/"];
+    Command::new(program).args(ask).output().is_ok_and(|output| output.status.success())
 }
 
 /// `15.8` of `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)`.

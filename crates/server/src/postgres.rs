@@ -90,6 +90,11 @@ impl Postgres {
         })
     }
 
+    /// Whether endpoints of this major can offer TLS; some builds cannot.
+    pub fn offers_tls(&self, major: i32) -> bool {
+        self.installed.by_major.get(&major).is_some_and(|it| it.tls)
+    }
+
     /// Makes a cluster of this major in `dir` and shuts it down cleanly. `dir` must not exist.
     ///
     /// # Errors

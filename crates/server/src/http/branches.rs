@@ -80,7 +80,7 @@ pub async fn create(State(context): State<Context>, Path(project): Path<String>,
         }
         Ok(BranchCreated {
             branch: view::branch(&made.branch, None),
-            connection_uris: view::connections(&endpoints, &roles, &databases),
+            connection_uris: view::connections(&endpoints, &roles, &databases, server.offers_tls(&project)?),
             endpoints: endpoints.iter().map(|row| view::endpoint(server, row)).collect(),
             operations: view::operations(&made.operations),
             roles: roles.iter().map(|row| view::role(row, true)).collect(),

@@ -32,7 +32,8 @@ fn served() -> Served {
     let temp = tempfile::tempdir().unwrap();
     let dir = DataDir::open(temp.path()).unwrap();
     let metadata = Metadata::open(&dir.metadata()).unwrap();
-    let gone = Installation { major: 15, version: "15.0".to_owned(), bin: PathBuf::from("/nonexistent") };
+    let gone =
+        Installation { major: 15, version: "15.0".to_owned(), bin: PathBuf::from("/nonexistent"), tls: true };
     let installed = Installed { by_major: [(15, gone)].into(), wrong: Vec::new() };
     let postgres = Postgres { installed, run_as: None };
     let nowhere = PathBuf::from("/nonexistent");

@@ -264,12 +264,13 @@ pub fn database(row: &DatabaseRow) -> Database {
     }
 }
 
-/// A connection string.
-pub fn uri(endpoint: &EndpointRow, role: &RoleRow, database: &str) -> String {
+/// A connection string; with `tls`, one that insists on it.
+pub fn uri(endpoint: &EndpointRow, role: &RoleRow, database: &str, tls: bool) -> String {
     let name = escape(&role.name);
     // A password that SQL set is for the user to fill in.
     let password = role.password.as_ref().map_or_else(String::new, |text| format!(":{}", escape(text)));
-    format!("postgresql://{name}{password}@{}/{}?sslmode=require", host(endpoint), escape(database))
+    let options = if tls { "?sslmode=require" } else { "" };
+    format!("postgresql://{name}{password}@{}/{}{options}", host(endpoint), escape(database))
 }
 
 /// How to connect; nothing unless it is clear to which endpoint and database and as whom.
@@ -277,6 +278,7 @@ pub fn connections(
     endpoints: &[EndpointRow],
     roles: &[RoleRow],
     databases: &[DatabaseRow],
+    tls: bool,
 ) -> Vec<ConnectionDetails> {
     let (Some(endpoint), [role], [database]) = (endpoints.first(), roles, databases) else {
         return Vec::new();
@@ -288,7 +290,7 @@ pub fn connections(
         host: host(endpoint),
         pooler_host: host(endpoint),
     };
-    let connection_uri = uri(endpoint, role, &database.name);
+    let connection_uri = uri(endpoint, role, &database.name, tls);
     vec![ConnectionDetails { connection_uri, connection_parameters: parameters }]
 }
 
