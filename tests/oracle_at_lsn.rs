@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use fastrand::Rng;
 use scion_tests::process::{self, pg_program};
 use scion_tests::stock::{Archive, Stock, Target};
 use scion_tests::{Endpoint, Scion, files};
@@ -46,11 +47,11 @@ fn branches_at_random_record_boundaries_equal_stock_recovery() {
     assert!(starts.len() > 10_000, "only {} records", starts.len());
     let missing: Vec<_> = EXPECTED.into_iter().filter(|kind| archive.count(kind) == 0).collect();
     assert!(missing.is_empty(), "the load made no {missing:?} records");
-    let mut random = Random(0x5DEE_CE66_D1CE_4E5B);
+    let mut random = Rng::with_seed(0x5DEE_CE66_D1CE_4E5B);
     let mut pages = 0;
     let mut first = None;
     for n in 0..POINTS {
-        let lsn = starts[random.below(starts.len())];
+        let lsn = starts[random.usize(..starts.len())];
         eprintln!("point {n}: {lsn}");
         let branch = branch_at(&scion, n, &lsn.to_string());
         let mut stock = archive.recover(&Target::Lsn(lsn.to_string()));
@@ -227,18 +228,5 @@ fn two_phase(root: &Endpoint) {
     }
     for n in (2..20).step_by(3) {
         client.batch_execute(&format!("rollback prepared 'p{n}'")).unwrap();
-    }
-}
-
-/// Small, repeatable random numbers (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((z ^ (z >> 31)) % u64::try_from(limit).unwrap()).unwrap()
     }
 }

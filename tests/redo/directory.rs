@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use fastrand::Rng;
 use oracle::recovery::recover;
 use oracle::replay::control;
 use oracle::results::{self, Run};
@@ -61,10 +62,10 @@ pub fn run(options: &Options) -> bool {
     let ends: Vec<Lsn> = log.records().map(|raw| raw.end).collect();
     let dir = tempfile::tempdir().unwrap();
     let project = feed::stored(&recorded, &dir.path().join("project"), MEMTABLE_BYTES);
-    let mut random = Random(0x5DEE_CE66_D1CE_4E5B ^ options.plan.seed);
+    let mut random = Rng::with_seed(0x5DEE_CE66_D1CE_4E5B ^ options.plan.seed);
     let mut total = Compared::default();
     for point in 0..options.points {
-        let lsn = ends[random.below(ends.len())];
+        let lsn = ends[random.usize(..ends.len())];
         let recovered = recover(&postgres, &recorded, Some(lsn));
         let compared = compare(&project, lsn, &recovered, None);
         println!(
@@ -251,16 +252,4 @@ fn relation_files(data: &Path) -> BTreeMap<RelFork, Vec<PathBuf>> {
 
 fn entries(directory: &Path) -> Vec<PathBuf> {
     fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect()
-}
-
-/// xorshift64, so that a run can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as usize
-    }
 }

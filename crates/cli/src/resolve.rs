@@ -57,6 +57,13 @@ impl Session {
         self.client.list(&self.path("/branches"), "branches")
     }
 
+    /// The path of a kind of objects that the branch called `branch` has, such as `roles`, and the branch's name.
+    pub fn path_in_branch(&self, branch: &str, objects: &str) -> Result<(String, String), Failure> {
+        let branch = self.branch(branch)?;
+        let id = wire::percent_encoded(wire::text(&branch, "id"));
+        Ok((self.path(&format!("/branches/{id}/{objects}")), wire::text(&branch, "name").to_owned()))
+    }
+
     /// All endpoints of the project.
     pub fn endpoints(&self) -> Result<Vec<Value>, Failure> {
         self.client.list(&self.path("/endpoints"), "endpoints")

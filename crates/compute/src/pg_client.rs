@@ -77,7 +77,7 @@ impl PgClient {
             ("replication", "true"),
             ("application_name", "scion"),
             ("wal_sender_timeout", "0"),
-        ]))?;
+        ])?)?;
         loop {
             match client.message()? {
                 Answer::Ready => return Ok(client),
@@ -96,7 +96,7 @@ impl PgClient {
     /// # Errors
     /// `Server` if the command failed; the connection stays usable.
     pub fn command(&mut self, text: &str) -> Result<Vec<Row>, PgError> {
-        self.send(&pg_message::query(text))?;
+        self.send(&pg_message::query(text)?)?;
         let mut rows = Vec::new();
         loop {
             match self.message()? {
@@ -113,7 +113,7 @@ impl PgClient {
     /// # Errors
     /// `Server` if it did not; the connection stays usable.
     pub fn start_copy(&mut self, text: &str) -> Result<(), PgError> {
-        self.send(&pg_message::query(text))?;
+        self.send(&pg_message::query(text)?)?;
         match self.message()? {
             Answer::CopyBoth => Ok(self.stream.set_read_timeout(None)?),
             other => Err(self.failed(other)),
@@ -126,7 +126,7 @@ impl PgClient {
     /// `Server` if the server ended the copy with an error, `Io` if the connection ended.
     pub fn copy_message(&mut self, out: &mut Vec<u8>) -> Result<CopyMessage, PgError> {
         match self.message()? {
-            Answer::CopyData(data) => Ok(replication_message(data, out).ok_or(Malformed("CopyData"))?),
+            Answer::CopyData(data) => Ok(replication_message(data, out).ok_or_else(cut_short)?),
             Answer::CopyDone => Ok(CopyMessage::Done),
             Answer::Complete => Ok(CopyMessage::Complete),
             other => Err(refusal(other)),
@@ -160,7 +160,7 @@ impl PgClient {
         status.put_u64(upto); // applied
         status.put_u64(0); // our clock, which nobody reads
         status.put_u8(0); // no answer wanted
-        self.send(&pg_message::copy_data(&status))
+        self.send(&pg_message::copy_data(&status)?)
     }
 
     /// Answers the server's end of the copy.
@@ -219,6 +219,10 @@ impl Drop for PgClient {
             let _ = self.send(&pg_message::terminate()); // see above
         }
     }
+}
+
+fn cut_short() -> Malformed {
+    Malformed("the content of CopyData is cut short or unknown".to_owned())
 }
 
 /// What `CopyData` carries during replication; WAL is appended to `out`. None if it is cut short or unknown.

@@ -1,22 +1,34 @@
 //! Messages between a replication client and its server: which bytes a request is, and what an answer says.
 //!
-//! Follows chapter "Message Formats" of PostgreSQL's manual, for the messages that a walsender sends and takes.
+//! `postgres-protocol` reads and writes them. It does not know the answer that opens a copy in both directions, which is
+//! told by its type, and it would wait for any length, which is bounded here.
 //! Invariant: no bytes of the server make this panic or wait for more than `MESSAGE_BYTES_MAX`; what is no message is an
 //! error.
 //!
 //! Not here: which message may come when (`pg_client`).
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::message::backend::{DataRowBody, ErrorFields, Header, Message};
+use postgres_protocol::message::frontend;
 
 /// Longest message that is taken; the server sends WAL in parts of 128 KiB.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
-/// Version 3.0 of the protocol.
-const PROTOCOL: u32 = 3 << 16;
+/// Type of `CopyBothResponse`.
+const COPY_BOTH: u8 = b'W';
 
-/// Bytes that are no message; the text says which message they pretend to be.
+/// Bytes that are no message; the text says why.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("malformed {0}")]
-pub struct Malformed(pub &'static str);
+#[error("malformed message: {0}")]
+pub struct Malformed(pub String);
+
+impl From<io::Error> for Malformed {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// A row of text columns.
 pub type Row = Vec<Option<String>>;
@@ -26,8 +38,6 @@ pub type Row = Vec<Option<String>>;
 pub enum Answer {
     /// No password is wanted.
     Welcome,
-    /// Another request about who we are.
-    Authentication(u32),
     /// A command can be sent.
     Ready,
     /// A row.
@@ -49,7 +59,7 @@ pub enum Answer {
     },
     /// Something said beside the point: a notice, a setting, the columns to come, a key to cancel with.
     Aside,
-    /// A message of this type, which is none of the above.
+    /// A message of this type, which is none of the above, such as one that asks for a password.
     Other(u8),
 }
 
@@ -58,123 +68,114 @@ pub enum Answer {
 /// # Errors
 /// What is there is no message; the connection is of no more use.
 pub fn next(buffer: &mut BytesMut) -> Result<Option<Answer>, Malformed> {
-    let Some((&kind, mut head)) = buffer.split_first() else { return Ok(None) };
-    let Ok(len) = head.try_get_u32() else { return Ok(None) };
-    // The length counts itself.
-    let body = usize::try_from(len).ok().and_then(|len| len.checked_sub(4));
-    let body = body.filter(|body| *body <= MESSAGE_BYTES_MAX).ok_or(Malformed("length"))?;
-    if head.len() < body {
+    let Some(header) = Header::parse(buffer)? else { return Ok(None) };
+    let kind = header.tag();
+    // The length counts itself, but not the type.
+    let bytes = usize::try_from(header.len()).map_or(usize::MAX, |len| len + 1);
+    if bytes > MESSAGE_BYTES_MAX {
+        return Err(Malformed(format!("a length of {} bytes", header.len())));
+    }
+    if buffer.len() < bytes {
         return Ok(None);
     }
-    buffer.advance(5);
-    let body = buffer.split_to(body).freeze();
-    answer(kind, body).map(Some)
+    if kind == COPY_BOTH {
+        buffer.advance(bytes);
+        return Ok(Some(Answer::CopyBoth));
+    }
+    Message::parse(buffer)?.map(|message| answer(kind, message)).transpose()
 }
 
-fn answer(kind: u8, mut body: Bytes) -> Result<Answer, Malformed> {
-    Ok(match kind {
-        b'R' => match body.try_get_u32().map_err(|_| Malformed("Authentication"))? {
-            0 => Answer::Welcome,
-            wanted => Answer::Authentication(wanted),
-        },
-        b'Z' => Answer::Ready,
-        b'D' => Answer::Row(row(body).ok_or(Malformed("DataRow"))?),
-        b'C' => Answer::Complete,
-        b'W' => Answer::CopyBoth,
-        b'd' => Answer::CopyData(body),
-        b'c' => Answer::CopyDone,
-        b'E' => error(body).ok_or(Malformed("ErrorResponse"))?,
-        b'N' | b'S' | b'T' | b'K' => Answer::Aside,
-        other => Answer::Other(other),
+fn answer(kind: u8, message: Message) -> Result<Answer, Malformed> {
+    Ok(match message {
+        Message::AuthenticationOk => Answer::Welcome,
+        Message::ReadyForQuery(_) => Answer::Ready,
+        Message::DataRow(body) => Answer::Row(row(&body)?),
+        Message::CommandComplete(_) => Answer::Complete,
+        Message::CopyData(body) => Answer::CopyData(body.into_bytes()),
+        Message::CopyDone => Answer::CopyDone,
+        Message::ErrorResponse(body) => error(body.fields())?,
+        Message::NoticeResponse(_)
+        | Message::ParameterStatus(_)
+        | Message::RowDescription(_)
+        | Message::BackendKeyData(_) => Answer::Aside,
+        _ => Answer::Other(kind),
     })
 }
 
-fn row(mut body: Bytes) -> Option<Row> {
-    let columns = body.try_get_u16().ok()?;
-    let row = (0..columns).map(|_| column(&mut body)).collect::<Option<Row>>()?;
-    body.is_empty().then_some(row)
+fn row(body: &DataRowBody) -> Result<Row, Malformed> {
+    let text = |at: std::ops::Range<usize>| {
+        body.buffer().get(at).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    };
+    Ok(body.ranges().map(|column| Ok(column.and_then(text))).collect()?)
 }
 
-/// A length, below zero for null, and that many bytes.
-fn column(body: &mut Bytes) -> Option<Option<String>> {
-    let Ok(len) = usize::try_from(body.try_get_i32().ok()?) else { return Some(None) };
-    let value = String::from_utf8_lossy(body.get(..len)?).into_owned();
-    body.advance(len);
-    Some(Some(value))
-}
-
-/// Fields of one byte and a text that ends in a zero, then a zero.
-fn error(mut body: Bytes) -> Option<Answer> {
+fn error(mut fields: ErrorFields<'_>) -> Result<Answer, Malformed> {
     let (mut code, mut message) = (String::new(), String::new());
-    loop {
-        let field = body.try_get_u8().ok()?;
-        if field == 0 {
-            return Some(Answer::Error { code, message });
-        }
-        let len = body.iter().position(|byte| *byte == 0)?;
-        let text = body.split_to(len);
-        body.advance(1);
-        match field {
-            b'C' => code = String::from_utf8_lossy(&text).into_owned(),
-            b'M' => message = String::from_utf8_lossy(&text).into_owned(),
+    while let Some(field) = fields.next()? {
+        let text = || String::from_utf8_lossy(field.value_bytes()).into_owned();
+        match field.type_() {
+            b'C' => code = text(),
+            b'M' => message = text(),
             _ => {}
         }
     }
+    Ok(Answer::Error { code, message })
 }
 
 /// The first message of a connection: settings by name.
-pub fn startup(settings: &[(&str, &str)]) -> Vec<u8> {
-    let mut body = PROTOCOL.to_be_bytes().to_vec();
-    for (name, value) in settings {
-        for text in [name, value] {
-            body.extend_from_slice(text.as_bytes());
-            body.push(0);
-        }
-    }
-    body.push(0);
-    [&length(body.len()).to_be_bytes()[..], &body].concat()
+///
+/// # Errors
+/// A setting holds a zero byte.
+pub fn startup(settings: &[(&str, &str)]) -> io::Result<BytesMut> {
+    let mut bytes = BytesMut::new();
+    frontend::startup_message(settings.iter().copied(), &mut bytes)?;
+    Ok(bytes)
 }
 
 /// A command.
-pub fn query(text: &str) -> Vec<u8> {
-    message(b'Q', &[text.as_bytes(), &[0]].concat())
+///
+/// # Errors
+/// It holds a zero byte.
+pub fn query(text: &str) -> io::Result<BytesMut> {
+    let mut bytes = BytesMut::new();
+    frontend::query(text, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Part of a copy.
-pub fn copy_data(body: &[u8]) -> Vec<u8> {
-    message(b'd', body)
+///
+/// # Errors
+/// It is longer than a message can be.
+pub fn copy_data(body: &[u8]) -> io::Result<BytesMut> {
+    let mut bytes = BytesMut::new();
+    frontend::CopyData::new(body)?.write(&mut bytes);
+    Ok(bytes)
 }
 
 /// The end of our side of a copy.
-pub fn copy_done() -> Vec<u8> {
-    message(b'c', &[])
-}
-
-/// Goodbye.
-pub fn terminate() -> Vec<u8> {
-    message(b'X', &[])
-}
-
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(5 + body.len());
-    bytes.put_u8(kind);
-    bytes.put_u32(length(body.len()));
-    bytes.put_slice(body);
+pub fn copy_done() -> BytesMut {
+    let mut bytes = BytesMut::new();
+    frontend::copy_done(&mut bytes);
     bytes
 }
 
-/// What we send is short.
-fn length(body: usize) -> u32 {
-    u32::try_from(body + 4).unwrap_or(u32::MAX)
+/// Goodbye.
+pub fn terminate() -> BytesMut {
+    let mut bytes = BytesMut::new();
+    frontend::terminate(&mut bytes);
+    bytes
 }
 
 #[cfg(test)]
 pub mod tests {
+    use bytes::BufMut;
+
     use super::*;
 
     /// A message as a server sends it.
     pub fn said(kind: u8, body: &[u8]) -> Vec<u8> {
-        message(kind, body)
+        let len = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        [&[kind][..], &len, body].concat()
     }
 
     /// An error as a server sends it.
@@ -192,13 +193,13 @@ pub mod tests {
         let failed = Answer::Error { code: "57P03".to_owned(), message: "it starts".to_owned() };
         vec![
             (said(b'R', &[0; 4]), Answer::Welcome),
-            (said(b'R', &[0, 0, 0, 3]), Answer::Authentication(3)),
+            (said(b'R', &[0, 0, 0, 3]), Answer::Other(b'R')),
+            (said(b'W', &[0, 0, 0]), Answer::CopyBoth),
             (said(b'D', &row), Answer::Row(vec![Some("x".to_owned()), None])),
             (said_error("57P03", "it starts"), failed),
             (said(b'd', b"wal"), Answer::CopyData(Bytes::from_static(b"wal"))),
             (said(b'Z', b"I"), Answer::Ready),
             (said(b'N', b"Mnote\0\0"), Answer::Aside),
-            (said(b'?', b"x"), Answer::Other(b'?')),
         ]
     }
 
@@ -222,10 +223,10 @@ pub mod tests {
             for len in 0..body.len() {
                 let cut = all(&said(bytes[0], &body[..len]));
                 match &answer {
-                    Answer::Welcome | Answer::Authentication(_) | Answer::Row(_) | Answer::Error { .. } => {
-                        assert!(cut.is_err(), "{answer:?} of {len} bytes is {cut:?}");
+                    Answer::CopyData(_) | Answer::CopyBoth | Answer::Aside => {
+                        assert_eq!(cut.unwrap().len(), 1);
                     }
-                    _ => assert_eq!(cut.unwrap().len(), 1),
+                    _ => assert!(cut.is_err(), "{answer:?} of {len} bytes is {cut:?}"),
                 }
             }
         }
@@ -235,8 +236,14 @@ pub mod tests {
     fn a_length_that_cannot_be_is_refused_at_once() {
         for len in [0u32, 3, 17 << 20, u32::MAX] {
             let bytes = [&b"d"[..], &len.to_be_bytes()].concat();
-            assert_eq!(all(&bytes), Err(Malformed("length")), "length {len}");
+            let refused = all(&bytes).unwrap_err();
+            assert!(refused.to_string().contains("length"), "length {len}: {refused}");
         }
+    }
+
+    #[test]
+    fn a_message_of_no_known_type_is_refused() {
+        assert!(all(&said(b'?', b"x")).is_err());
     }
 
     #[test]

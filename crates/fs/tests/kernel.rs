@@ -13,6 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use fs::{FailureKind, FileSystem, PageSource};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -20,18 +21,6 @@ use support::*;
 use types::{BlockNumber, Fork, RelFork};
 
 type Model = BTreeMap<String, Vec<u8>>;
-
-/// xorshift: the same operations every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
 
 fn fill_relations(fs: &FileSystem) {
     fs.mkdir("d", 0o700).unwrap();
@@ -67,18 +56,18 @@ fn check_all(at: &Path, model: &Model) {
     }
 }
 
-fn random_operation(random: &mut Random, at: &Path, model: &mut Model) {
-    let any = |random: &mut Random| match random.below(2) {
-        0 => format!("base/5/{}", 16384 + random.below(6)),
-        _ => format!("d/f{}", random.below(4)),
+fn random_operation(random: &mut Rng, at: &Path, model: &mut Model) {
+    let any = |random: &mut Rng| match random.u64(..2) {
+        0 => format!("base/5/{}", 16384 + random.u64(..6)),
+        _ => format!("d/f{}", random.u64(..4)),
     };
     let path = any(random);
     let real = at.join(&path);
-    let scale = [4096, 8192, 100, 1][random.below(4) as usize];
-    let offset = random.below(400_000 / scale.max(4)) * scale.min(4096) % 400_000;
-    match random.below(10) {
+    let scale = [4096, 8192, 100, 1][random.u64(..4) as usize];
+    let offset = random.u64(..400_000 / scale.max(4)) * scale.min(4096) % 400_000;
+    match random.u64(..10) {
         0..=4 => {
-            let data = vec![random.below(256) as u8; (random.below(5) * scale + random.below(3)) as usize];
+            let data = vec![random.u64(..256) as u8; (random.u64(..5) * scale + random.u64(..3)) as usize];
             let file = OpenOptions::new().write(true).create(true).truncate(false).open(&real).unwrap();
             file.write_all_at(&data, offset).unwrap();
             let bytes = model.entry(path).or_default();
@@ -119,7 +108,7 @@ fn a_mount_agrees_with_a_map_under_random_operations_and_remounts() {
     for seed in 1..=6 {
         let mut mount = Mount::new(Arc::new(Patterns), fill_relations);
         let mut model = model_of_relations();
-        let mut random = Random(seed * 0x1234_5678_9ABC_DEF1);
+        let mut random = Rng::with_seed(seed * 0x1234_5678_9ABC_DEF1);
         for round in 0..6 {
             for _ in 0..120 {
                 random_operation(&mut random, &mount.at, &mut model);

@@ -94,10 +94,7 @@ impl Server {
 
     /// The endpoint's row once it runs; a start that this needed.
     fn running(&self, row: &EndpointRow) -> Result<(EndpointRow, Option<OperationRow>)> {
-        let started = match self.look(&row.id).1 {
-            Some(status) if status.state == compute::control::State::Running => None,
-            _ => Some(self.start_endpoint(row)?),
-        };
+        let started = if self.runs(&row.id) { None } else { Some(self.start_endpoint(row)?) };
         let row = self.metadata.read(|connection| endpoint::get(connection, &row.project_id, &row.id))?;
         Ok((row, started))
     }

@@ -257,6 +257,11 @@ impl Server {
         }
     }
 
+    /// Whether an endpoint accepts connections.
+    pub fn runs(&self, id: &str) -> bool {
+        self.look(id).1.is_some_and(|status| status.state == State::Running)
+    }
+
     /// Notes what a process says of itself, and has the reconciler told when it ends.
     fn note_status(&self, runtime: &Runtime, status: &Status) {
         runtime.note_status(status);
@@ -339,7 +344,10 @@ impl Server {
     }
 
     /// The major of a project.
-    fn major(&self, project: &str) -> Result<i32> {
+    ///
+    /// # Errors
+    /// Those of opening the store.
+    pub fn major(&self, project: &str) -> Result<i32> {
         Ok(i32::try_from(self.store(project)?.format().major).unwrap_or_default())
     }
 

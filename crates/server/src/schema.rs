@@ -12,7 +12,7 @@ use similar::TextDiff;
 use crate::branches::{At, parse_at};
 use crate::error::{Error, Result};
 use crate::metadata::branch::{self, BranchRow};
-use crate::metadata::{endpoint, project};
+use crate::metadata::endpoint;
 use crate::postgres::SUPERUSER;
 use crate::sql;
 use crate::state::Server;
@@ -52,11 +52,7 @@ impl Server {
     /// Id and port of the branch's endpoint, if that runs.
     fn running_endpoint(&self, branch: &BranchRow) -> Result<Option<(String, u16)>> {
         let rows = self.metadata.read(|connection| endpoint::of_branch(connection, &branch.id))?;
-        let running = rows.into_iter().find(|row| {
-            let status = self.look(&row.id).1;
-            status.is_some_and(|status| status.state == compute::control::State::Running)
-        });
-        Ok(running.map(|row| (row.id, row.port)))
+        Ok(rows.into_iter().find(|row| self.runs(&row.id)).map(|row| (row.id, row.port)))
     }
 
     fn dump(&self, project: &str, dir: &Path, port: u16, database: &str) -> Result<String> {
@@ -66,7 +62,7 @@ impl Server {
         let port = port.to_string();
         let arguments = ["--schema-only", "--no-password", "-h", &socket, "-p", &port, "-U", SUPERUSER, "-d"];
         // Not an older one, which refuses a newer server.
-        let major = self.metadata.read(|connection| project::get(connection, project))?.pg_version;
+        let major = self.major(project)?;
         let written =
             self.postgres.output(major, "pg_dump", &[arguments.as_slice(), &[database]].concat())?;
         Ok(without_keys(&written))

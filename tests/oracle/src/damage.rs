@@ -1,5 +1,6 @@
 //! Real records and pages with bits flipped: redo may fail or give nonsense, but it returns.
 
+use fastrand::Rng;
 use redo::RedoContext;
 use types::Page;
 use wal::Record;
@@ -11,7 +12,7 @@ const TRIES: u64 = 150;
 
 /// Applies every sample with a few bits flipped, in its record, its page or both.
 pub fn damaged_records_and_pages_do_not_panic(samples: &[Sample]) {
-    let mut random = Random(0x5C10);
+    let mut random = Rng::with_seed(0x5C10);
     let (mut failed, mut applied) = (0u64, 0u64);
     for sample in samples {
         for _ in 0..TRIES {
@@ -25,26 +26,26 @@ pub fn damaged_records_and_pages_do_not_panic(samples: &[Sample]) {
     assert!(failed > 1000 && applied > 1000, "{failed} refused, {applied} applied");
 }
 
-fn apply_damaged(sample: &Sample, random: &mut Random) -> bool {
+fn apply_damaged(sample: &Sample, random: &mut Rng) -> bool {
     let mut bytes = sample.record.clone();
     let mut page: Page = sample.before.clone();
-    let what = random.below(3);
+    let what = random.usize(..3);
     if what != 1 {
-        for _ in 0..=random.below(3) {
-            let at = 24 + random.below(bytes.len() - 24);
-            bytes[at] ^= 1 << random.below(8);
+        for _ in 0..=random.usize(..3) {
+            let at = 24 + random.usize(..bytes.len() - 24);
+            bytes[at] ^= 1 << random.usize(..8);
         }
     }
     if what != 0 {
-        for _ in 0..=random.below(4) {
+        for _ in 0..=random.usize(..4) {
             // The header, the first line pointers and the special area are where damage is interesting.
-            let at = match random.below(4) {
-                0 => 8 + random.below(16),
-                1 => 24 + random.below(400),
-                2 => 8176 + random.below(16),
-                _ => random.below(8192),
+            let at = match random.usize(..4) {
+                0 => 8 + random.usize(..16),
+                1 => 24 + random.usize(..400),
+                2 => 8176 + random.usize(..16),
+                _ => random.usize(..8192),
             };
-            page[at] ^= 1 << random.below(8);
+            page[at] ^= 1 << random.usize(..8);
         }
         page[..8].fill(0); // a damaged LSN would only make redo skip the record
     }
@@ -57,16 +58,4 @@ fn apply_damaged(sample: &Sample, random: &mut Random) -> bool {
         sample.end,
     )
     .is_ok()
-}
-
-/// A small generator with a fixed seed, so that a failure can be repeated (xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as usize
-    }
 }

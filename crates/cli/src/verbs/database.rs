@@ -70,15 +70,8 @@ impl Database {
     }
 }
 
-/// The path of the databases of the branch called `branch`, and its name.
-fn databases(session: &Session, branch: &str) -> Result<(String, String), Failure> {
-    let branch = session.branch(branch)?;
-    let id = wire::percent_encoded(wire::text(&branch, "id"));
-    Ok((session.path(&format!("/branches/{id}/databases")), wire::text(&branch, "name").to_owned()))
-}
-
 fn list(session: &Session, format: Format, branch: &str) -> Result<(), Failure> {
-    let answer = session.client.get(&databases(session, branch)?.0)?;
+    let answer = session.client.get(&session.path_in_branch(branch, "databases")?.0)?;
     let found = wire::list(&answer, "databases");
     if format == Format::Json {
         output::json(&json!(found));
@@ -94,7 +87,7 @@ fn list(session: &Session, format: Format, branch: &str) -> Result<(), Failure> 
 }
 
 fn create(session: &Session, format: Format, branch: &str, name: &str, owner: &str) -> Result<(), Failure> {
-    let (path, branch) = databases(session, branch)?;
+    let (path, branch) = session.path_in_branch(branch, "databases")?;
     let progress = progress::start(format!("making database {name} on {branch}"));
     let answer = session.client.post(&path, &json!({ "database": { "name": name, "owner_name": owner } }))?;
     session.client.wait(session.project_id(), &answer)?;
@@ -110,7 +103,7 @@ fn change(
     name: &str,
     wanted: &Value,
 ) -> Result<(), Failure> {
-    let (path, branch) = databases(session, branch)?;
+    let (path, branch) = session.path_in_branch(branch, "databases")?;
     let answer = session.client.patch(&format!("{path}/{}", wire::percent_encoded(name)), wanted)?;
     session.client.wait(session.project_id(), &answer)?;
     let now = answer.get("database").unwrap_or(&Value::Null);
@@ -128,7 +121,7 @@ fn show(format: Format, answer: &Value, words: &str) {
 }
 
 fn delete(session: &Session, format: Format, branch: &str, name: &str, yes: bool) -> Result<(), Failure> {
-    let (path, branch) = databases(session, branch)?;
+    let (path, branch) = session.path_in_branch(branch, "databases")?;
     let database = format!("{path}/{}", wire::percent_encoded(name));
     session.client.get(&database)?;
     confirm::destructive(&format!("delete database {name} of {branch} and all it holds"), yes)?;

@@ -66,15 +66,8 @@ impl Role {
     }
 }
 
-/// The path of the roles of the branch called `branch`, and its name.
-fn roles(session: &Session, branch: &str) -> Result<(String, String), Failure> {
-    let branch = session.branch(branch)?;
-    let id = wire::percent_encoded(wire::text(&branch, "id"));
-    Ok((session.path(&format!("/branches/{id}/roles")), wire::text(&branch, "name").to_owned()))
-}
-
 fn list(session: &Session, format: Format, branch: &str) -> Result<(), Failure> {
-    let answer = session.client.get(&roles(session, branch)?.0)?;
+    let answer = session.client.get(&session.path_in_branch(branch, "roles")?.0)?;
     let found = wire::list(&answer, "roles");
     if format == Format::Json {
         output::json(&json!(found));
@@ -97,7 +90,7 @@ fn create(
     name: &str,
     no_login: bool,
 ) -> Result<(), Failure> {
-    let (path, branch) = roles(session, branch)?;
+    let (path, branch) = session.path_in_branch(branch, "roles")?;
     let progress = progress::start(format!("making role {name} on {branch}"));
     let answer = session.client.post(&path, &json!({ "role": { "name": name, "no_login": no_login } }))?;
     session.client.wait(session.project_id(), &answer)?;
@@ -121,7 +114,7 @@ fn show(format: Format, answer: &Value, words: &str) {
 }
 
 fn password(session: &Session, format: Format, branch: &str, name: &str, reset: bool) -> Result<(), Failure> {
-    let (path, branch) = roles(session, branch)?;
+    let (path, branch) = session.path_in_branch(branch, "roles")?;
     let role = format!("{path}/{}", wire::percent_encoded(name));
     if reset {
         let answer = session.client.post(&format!("{role}/reset_password"), &json!({}))?;
@@ -138,7 +131,7 @@ fn password(session: &Session, format: Format, branch: &str, name: &str, reset: 
 }
 
 fn delete(session: &Session, format: Format, branch: &str, name: &str, yes: bool) -> Result<(), Failure> {
-    let (path, branch) = roles(session, branch)?;
+    let (path, branch) = session.path_in_branch(branch, "roles")?;
     let role = format!("{path}/{}", wire::percent_encoded(name));
     session.client.get(&role)?;
     confirm::destructive(&format!("delete role {name} of {branch}"), yes)?;

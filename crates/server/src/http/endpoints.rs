@@ -7,7 +7,6 @@ use api::endpoint::{
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use compute::control::State as Life;
 use serde::Deserialize;
 
 use super::{Context, answer, view};
@@ -192,8 +191,7 @@ fn find_uri(server: &Server, project: &str, wanted: &Wanted) -> Result<String> {
         Ok(view::uri(&row, role, &database.name, tls))
     };
     // An endpoint that does not run is not started for this: what was seen last is enough if all is in it.
-    let status = server.look(&row.id).1;
-    if status.is_none_or(|status| status.state != Life::Running)
+    if !server.runs(&row.id)
         && let Ok(uri) = chosen(server.known_catalog(&row.branch_id)?)
     {
         return Ok(uri);
