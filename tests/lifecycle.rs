@@ -95,7 +95,7 @@ fn a_deleted_branch_leaves_no_process_mount_or_file() {
     let info = scion.endpoint_info(&branch);
     let pid = i32::try_from(info["postgres_pid"].as_i64().unwrap()).unwrap();
 
-    scion.api().delete(&scion.path(&format!("/branches/{}", branch.branch))).unwrap();
+    scion.api().delete(&scion.path(&format!("/branches/{}?hard_delete=true", branch.branch))).unwrap();
 
     assert!(!process::alive(pid));
     assert!(!branch.dir.exists(), "{} is still there", branch.dir.display());

@@ -38,6 +38,12 @@ impl Api {
         answer(path, request.send_json(body))
     }
 
+    /// POST with a JSON body and one more header.
+    pub fn post_with(&self, path: &str, header: (&str, &str), body: Value) -> Result<Value, ApiError> {
+        let request = self.agent.post(format!("{}{path}", self.base)).header("Authorization", self.bearer());
+        answer(path, request.header(header.0, header.1).send_json(body))
+    }
+
     /// PATCH with a JSON body.
     pub fn patch(&self, path: &str, body: Value) -> Result<Value, ApiError> {
         let request = self.agent.patch(format!("{}{path}", self.base)).header("Authorization", self.bearer());

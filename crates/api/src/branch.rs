@@ -68,6 +68,18 @@ pub struct Branch {
     pub written_data_bytes: i64,
     /// Bytes sent to clients; not counted.
     pub data_transfer_bytes: i64,
+    /// When it is deleted by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// How long after its creation or last reset that is, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_interval_seconds: Option<i64>,
+    /// How it can be brought back, if it is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<BranchRecovery>,
+    /// When it was last given other data: reset to its parent, or restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_reset_at: Option<String>,
     /// When it was made.
     pub created_at: String,
     /// When it was last changed.
@@ -109,7 +121,7 @@ pub struct BranchCreate {
     /// What of the parent to begin with; only `parent-data`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_source: Option<String>,
-    /// When to delete it; refused for now.
+    /// When to delete it, RFC 3339, at most 30 days from now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
 }
@@ -119,6 +131,26 @@ pub struct BranchCreate {
 pub struct BranchUpdateRequest {
     /// What to change.
     pub branch: BranchUpdate,
+}
+
+/// How a deleted branch can be brought back.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BranchRecovery {
+    /// When it was deleted.
+    pub deleted_at: String,
+    /// When its data goes.
+    pub recoverable_until: String,
+    /// `user`, or `ttl` if it had expired.
+    pub deletion_method: String,
+}
+
+/// Body of `POST /projects/{project_id}/branches/{branch_id}/recover`; may be empty.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct BranchRecoverRequest {
+    /// Ours: another name for it, if its own was taken meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// What to change of a branch; what is left out stays.
@@ -131,6 +163,54 @@ pub struct BranchUpdate {
     /// Whether it is protected from deletion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protected: Option<bool>,
+    /// When to delete it, RFC 3339, at most 30 days from now; `null` for never.
+    #[serde(deserialize_with = "sent", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub expires_at: Option<Option<String>>,
+}
+
+/// Tells `null` from a field that was left out.
+fn sent<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::<String>::deserialize(value).map(Some)
+}
+
+/// Body of `POST /projects/{project_id}/branches/{branch_id}/restore`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct BranchRestoreRequest {
+    /// The branch whose data to take; it may be the restored one itself.
+    pub source_branch_id: String,
+    /// Where in the log of that; its head if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_lsn: Option<String>,
+    /// When in the history of that, RFC 3339; not together with `source_lsn`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_timestamp: Option<String>,
+    /// Name for a new branch that keeps what the branch holds now. Needed to restore a branch to its own past, and for
+    /// one with children, which move to that new branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preserve_under_name: Option<String>,
+    /// Ours: when to delete it; if left out, a branch that expires lives for as long as it was made for, from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
+/// Answer of `POST /projects/{project_id}/branches/{branch_id}/restore`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BranchRestored {
+    /// The branch, with its new data.
+    pub branch: Branch,
+    /// Ours: what it held before, if that was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_branch: Option<Branch>,
+    /// What was done.
+    pub operations: Vec<Operation>,
+}
+
+/// Answer of `GET /projects/{project_id}/branches/count`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BranchCount {
+    /// How many there are.
+    pub count: i64,
 }
 
 /// Answer of `POST /projects/{project_id}/branches`.
@@ -170,7 +250,7 @@ pub struct BranchOperations {
     pub operations: Vec<Operation>,
 }
 
-/// Branches, oldest first. Clients rely on `annotations` being there.
+/// Branches, oldest first unless asked otherwise. Clients rely on `annotations` being there.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct BranchList {
     /// The branches.

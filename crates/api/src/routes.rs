@@ -53,6 +53,10 @@ impl Route {
         Self { request: Some(request), response: (201, self.response.1), ..self }
     }
 
+    const fn takes(self, request: &'static str) -> Self {
+        Self { request: Some(request), ..self }
+    }
+
     const fn patches_with(self, request: &'static str) -> Self {
         Self { method: Method::Patch, request: Some(request), ..self }
     }
@@ -78,14 +82,54 @@ pub const ROUTES: &[Route] = &[
     get(PROJECT, "updateProject", "Changes a project.", "ProjectOperations")
         .patches_with("ProjectUpdateRequest"),
     delete(PROJECT, "deleteProject", "Deletes a project with all it holds.", "ProjectResponse"),
-    get(BRANCHES, "listProjectBranches", "Lists branches, oldest first.", "BranchList")
-        .with_query(&["search", "limit", "cursor"]),
+    get(BRANCHES, "listProjectBranches", "Lists branches, oldest first.", "BranchList").with_query(&[
+        "search",
+        "sort_by",
+        "sort_order",
+        "limit",
+        "cursor",
+        "include_deleted",
+    ]),
+    get("/projects/{project_id}/branches/count", "countProjectBranches", "Counts branches.", "BranchCount")
+        .with_query(&["search"]),
     act(BRANCHES, "createProjectBranch", "Makes a branch from the head, an LSN or a time.", "BranchCreated")
-        .creates_from("BranchCreateRequest"),
+        .creates_from("BranchCreateRequest")
+        .with_query(&["on_conflict"]),
     get(BRANCH, "getProjectBranch", "Shows a branch.", "BranchResponse"),
-    get(BRANCH, "updateProjectBranch", "Renames or protects a branch.", "BranchOperations")
-        .patches_with("BranchUpdateRequest"),
-    delete(BRANCH, "deleteProjectBranch", "Deletes a branch that has no children.", "BranchOperations"),
+    get(
+        BRANCH,
+        "updateProjectBranch",
+        "Renames or protects a branch, or says when it expires.",
+        "BranchOperations",
+    )
+    .patches_with("BranchUpdateRequest"),
+    delete(
+        BRANCH,
+        "deleteProjectBranch",
+        "Deletes a branch; it can be recovered for 7 days.",
+        "BranchOperations",
+    )
+    .with_query(&["recursive", "hard_delete"]),
+    act(
+        "/projects/{project_id}/branches/{branch_id}/recover",
+        "recoverProjectBranch",
+        "Brings a deleted branch back.",
+        "BranchOperations",
+    )
+    .takes("BranchRecoverRequest"),
+    act(
+        "/projects/{project_id}/branches/{branch_id}/restore",
+        "restoreProjectBranch",
+        "Gives a branch the data of any moment of any branch.",
+        "BranchRestored",
+    )
+    .takes("BranchRestoreRequest"),
+    act(
+        "/projects/{project_id}/branches/{branch_id}/set_as_default",
+        "setDefaultProjectBranch",
+        "Makes a branch the parent of branches that name none.",
+        "BranchOperations",
+    ),
     get(
         "/projects/{project_id}/branches/{branch_id}/endpoints",
         "listProjectBranchEndpoints",

@@ -1,19 +1,21 @@
-//! Branches: create from the head, an LSN or a time; list; change; delete.
+//! Branches: create from the head, an LSN or a time; change.
 //!
 //! The path of creating one is kept short: ask the parent's Postgres how far it has flushed, wait until the store has
 //! that, one manifest write in the store, one SQLite transaction.
 
 use std::time::{Duration, Instant};
 
-use api::branch::{BranchCreateRequest, BranchUpdate};
+use api::branch::{BranchCreateRequest, BranchRestoreRequest, BranchUpdate};
 use api::endpoint::{BranchEndpointCreate, EndpointType};
 use store::{BranchPoint, StoreError};
 use types::{BranchId, Lsn, PgTime};
 
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::expiry;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
+use crate::metadata::idempotency::{self, Key};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::{project, role};
 use crate::names;
@@ -35,6 +37,27 @@ pub struct Created {
     pub endpoints: Vec<EndpointRow>,
     /// What was done.
     pub operations: Vec<OperationRow>,
+}
+
+/// What to do if there is a branch of the name asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Refuse.
+    #[default]
+    Refuse,
+    /// Answer with that branch, as it is.
+    Return,
+    /// Give that branch the data asked for.
+    Reset,
+}
+
+/// How to treat a request to create that may have been sent before.
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// Its key, if it has one.
+    pub key: Option<Key>,
+    /// See there.
+    pub on_conflict: OnConflict,
 }
 
 /// Where a branch is to begin.
@@ -70,23 +93,38 @@ impl Server {
     ///
     /// # Errors
     /// 400, 404, 409, 422 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
-    pub fn create_branch(&self, project: &str, request: &BranchCreateRequest) -> Result<Created> {
+    pub fn create_branch(
+        &self,
+        project: &str,
+        request: &BranchCreateRequest,
+        options: &CreateOptions,
+    ) -> Result<Created> {
         let began_us = clock::now_us();
         check_request(request)?;
+        let _once = options.key.as_ref().map(|key| self.locks.take(&[&key.key])).transpose()?;
+        if let Some(made) = self.made_before(project, request, options)? {
+            return Ok(made);
+        }
         let id = names::branch_id()?;
         let name = request.branch.name.clone().unwrap_or_else(|| id.clone());
         let parent = self.metadata.read(|connection| {
             project::get(connection, project)?;
             branch::check_free(connection, project, &name)?;
-            match &request.branch.parent_id {
-                Some(parent) => branch::get(connection, project, parent),
-                None => branch::default(connection, project),
-            }
+            let parent = match &request.branch.parent_id {
+                Some(parent) => branch::get(connection, project, parent)?,
+                None => branch::default(connection, project)?,
+            };
+            expiry::check_parent(&parent)?;
+            Ok(parent)
         })?;
         let at = parse_at(request.branch.parent_lsn.as_deref(), request.branch.parent_timestamp.as_deref())?;
-        let point = self.resolve(project, &parent, at)?;
+        let data = branch_id(&id)?;
+        let _making = self.unborn.make(&data);
+        let (parent, point) = self.fork(&parent, at, &data)?;
         let row = new_row(id, name, &parent, at, &point, request);
-        let (endpoints, operation) = self.record_branch(&row, &point, request, began_us)?;
+        let begun = OperationRow::begun(Action::CreateBranch, project, &row.id, began_us)?;
+        let (row, endpoints, operation) =
+            self.record_branch(row, &parent, point.lsn, begun, (request, options.key.as_ref()))?;
         let mut operations = vec![operation];
         for endpoint in &endpoints {
             match self.start_endpoint(endpoint) {
@@ -101,16 +139,74 @@ impl Server {
         Ok(Created { branch: row, endpoints, operations })
     }
 
-    /// The record boundary that `at` means on `parent`, with everything in the store that it needs.
+    /// The branch that the request is content with, if there is one: of an earlier request with its key, or of its name.
+    fn made_before(
+        &self,
+        project: &str,
+        request: &BranchCreateRequest,
+        options: &CreateOptions,
+    ) -> Result<Option<Created>> {
+        let (by_key, by_name) = self.metadata.read(|connection| {
+            let key = options.key.as_ref().map(|key| idempotency::find(connection, project, key));
+            let by_key = key.transpose()?.flatten();
+            let by_key = by_key.map(|id| branch::get(connection, project, &id)).transpose()?;
+            let name = request.branch.name.as_ref().filter(|_| options.on_conflict != OnConflict::Refuse);
+            let by_name = name.map(|name| branch::named(connection, project, name)).transpose()?.flatten();
+            Ok((by_key, by_name))
+        })?;
+        let (row, operations) = match (by_key, by_name) {
+            (Some(row), _) => (row, Vec::new()),
+            (None, Some(row)) if options.on_conflict == OnConflict::Reset => {
+                let source = match (&request.branch.parent_id, &row.parent_id) {
+                    (Some(asked), _) => asked.clone(),
+                    (None, Some(parent)) => parent.clone(),
+                    (None, None) => self.metadata.read(|connection| branch::default(connection, project))?.id,
+                };
+                let reset = BranchRestoreRequest {
+                    source_branch_id: source,
+                    source_lsn: request.branch.parent_lsn.clone(),
+                    source_timestamp: request.branch.parent_timestamp.clone(),
+                    preserve_under_name: None,
+                    expires_at: request.branch.expires_at.clone(),
+                };
+                let done = self.restore_branch(project, &row.id, &reset)?;
+                (done.branch, done.operations)
+            }
+            (None, Some(row)) => (row, Vec::new()),
+            (None, None) => return Ok(None),
+        };
+        let endpoints = self.metadata.read(|connection| endpoint::of_branch(connection, &row.id))?;
+        Ok(Some(Created { branch: row, endpoints, operations }))
+    }
+
+    /// Makes branch `data` of the store where `at` means on `source`; gives the source as it was then. The caller keeps
+    /// `data` from being swept until a row names it.
     ///
     /// # Errors
-    /// 422 for what is not in its history; 503 and 507 for what the store does not have.
-    pub fn resolve(&self, project: &str, parent: &BranchRow, at: At) -> Result<BranchPoint> {
+    /// 404 if the source is gone; those of finding the place.
+    pub fn fork(&self, source: &BranchRow, at: At, data: &BranchId) -> Result<(BranchRow, BranchPoint)> {
+        let store = self.store(&source.project_id)?;
+        let mut source = source.clone();
+        loop {
+            let point = self.resolve(&source.project_id, &source, at)?;
+            let _tree = self.tree.lock();
+            let now = self.metadata.read(|c| branch::get(c, &source.project_id, &source.id))?;
+            if now.store_id == source.store_id {
+                store.create_branch(data, &branch_id(&source.store_id)?, point.lsn)?;
+                return Ok((now, point));
+            }
+            // It was restored meanwhile: the same request means another place now.
+            source = now;
+        }
+    }
+
+    /// The record boundary that `at` means on `parent`, with everything in the store that it needs.
+    fn resolve(&self, project: &str, parent: &BranchRow, at: At) -> Result<BranchPoint> {
         let store = self.store(project)?;
-        let id = branch_id(&parent.id)?;
+        let id = branch_id(&parent.store_id)?;
         let explain = |error: StoreError| name_branch(error, parent);
         let catch_up = || -> Result<Option<Lsn>> {
-            let flushed = self.flushed_lsn(&parent.id)?;
+            let flushed = self.flushed_lsn(parent)?;
             if let Some(flushed) = flushed {
                 self.wait_durable(&store, &id, flushed).map_err(|error| rename(error, parent))?;
             }
@@ -172,9 +268,8 @@ impl Server {
 
     /// Checks that `time` is not before the project, nor before the parent itself began.
     fn check_history(&self, project: &str, parent: &BranchRow, time: PgTime) -> Result<()> {
-        let rows = self.metadata.read(|connection| branch::all(connection, project))?;
-        let first_us = rows.iter().filter(|row| row.parent_id.is_none()).map(|row| row.created_us).min();
-        let began_us = parent.parent_time_us.or(first_us).unwrap_or(parent.created_us);
+        let project = self.metadata.read(|connection| project::get(connection, project))?;
+        let began_us = parent.parent_time_us.unwrap_or(project.created_us);
         if time.unix_us() >= began_us {
             return Ok(());
         }
@@ -188,41 +283,48 @@ impl Server {
         Err(Error::refused("TIME_BEFORE_HISTORY", text))
     }
 
-    /// Makes the branch in the store and writes its rows: the two durable writes of a new branch.
+    /// Writes the rows of a new branch whose data is there.
     fn record_branch(
         &self,
-        row: &BranchRow,
-        point: &BranchPoint,
-        request: &BranchCreateRequest,
-        began_us: i64,
-    ) -> Result<(Vec<EndpointRow>, OperationRow)> {
-        let (id, parent) = (branch_id(&row.id)?, branch_id(row.parent_id.as_deref().unwrap_or_default())?);
-        let store = self.store(&row.project_id)?;
-        let begun = OperationRow::begun(Action::CreateBranch, &row.project_id, &row.id, began_us)?;
-        let _tree = self.tree.lock();
-        // The parent may have been deleted, or the name taken, since the request came in.
-        self.metadata.read(|connection| {
-            branch::get(connection, &row.project_id, parent.as_str())?;
-            branch::check_free(connection, &row.project_id, &row.name)
-        })?;
-        store.create_branch(&id, &parent, point.lsn)?;
+        mut row: BranchRow,
+        parent: &BranchRow,
+        lsn: Lsn,
+        begun: OperationRow,
+        (request, key): (&BranchCreateRequest, Option<&Key>),
+    ) -> Result<(BranchRow, Vec<EndpointRow>, OperationRow)> {
         let written = self.metadata.write(|change| {
-            branch::insert(change, row)?;
-            role::inherit(change, parent.as_str(), &row.id, point.lsn)?;
+            // The parent may have been deleted or restored, or the name taken, since the request came in.
+            let holder = branch::holder(change, parent)?;
+            row.parent_id = Some(holder.clone());
+            branch::insert(change, &row)?;
+            role::inherit(change, &holder, &row.id, lsn)?;
             let endpoints = request
                 .endpoints
                 .iter()
-                .map(|wanted| insert_endpoint(change, row, wanted))
+                .map(|wanted| insert_endpoint(change, &row, wanted))
                 .collect::<Result<Vec<EndpointRow>>>()?;
+            if let Some(key) = key {
+                idempotency::insert(change, &row.project_id, key, &row.id, row.created_us)?;
+            }
             let ended = begun.ended(None);
             operation::put(change, &ended)?;
             Ok((endpoints, ended))
         });
-        written.inspect_err(|_| {
-            if let Err(error) = store.delete_branch(&id) {
-                tracing::error!(branch = row.id, %error, "cannot undo a branch; the next start will");
+        match written {
+            Ok((endpoints, ended)) => Ok((row, endpoints, ended)),
+            Err(error) => {
+                self.discard(&row.project_id, &row.store_id);
+                Err(error)
             }
-        })
+        }
+    }
+
+    /// Removes data that no row came to name.
+    pub fn discard(&self, project: &str, data: &str) {
+        let removed = self.store(project).and_then(|store| Ok(store.delete_branch(&branch_id(data)?)?));
+        if let Err(error) = removed {
+            tracing::error!(project, data, %error, "cannot undo a branch; the next start will");
+        }
     }
 
     fn undo_branch(&self, row: &BranchRow, endpoints: &[EndpointRow]) {
@@ -234,78 +336,72 @@ impl Server {
                 })?;
                 self.remove_endpoint(&endpoint.id)
             })
-            .and_then(|()| self.remove_branch(row));
+            .and_then(|()| self.metadata.write(|change| branch::remove(change, &row.id)))
+            .map(|()| self.discard(&row.project_id, &row.store_id));
         if let Err(error) = undone {
             tracing::error!(branch = row.id, %error, "cannot undo a branch; the next start will");
         }
     }
 
-    /// Renames or protects a branch.
+    /// Renames or protects a branch, or says when it expires.
     ///
     /// # Errors
-    /// 404 if it does not exist, 409 if the name is taken.
-    pub fn update_branch(&self, project: &str, id: &str, update: &BranchUpdate) -> Result<BranchRow> {
+    /// 404 if it does not exist, 409 if the name is taken, 422 for an expiry that it cannot have.
+    pub fn update_branch(
+        &self,
+        project: &str,
+        id: &str,
+        update: &BranchUpdate,
+    ) -> Result<(BranchRow, OperationRow)> {
         if let Some(name) = &update.name {
             names::check_name("branch", name)?;
         }
-        self.metadata.write(|change| {
-            let mut row = branch::get(change, project, id)?;
+        self.change_branch(project, id, Action::UpdateBranch, |change, row| {
             if let Some(name) = update.name.as_ref().filter(|name| **name != row.name) {
                 branch::check_free(change, project, name)?;
                 row.name.clone_from(name);
             }
             row.protected = update.protected.unwrap_or(row.protected);
-            row.updated_us = clock::now_us();
-            branch::update(change, &row)?;
-            Ok(row)
+            if let Some(expires_at) = &update.expires_at {
+                let expiry = expiry::parse(expires_at.as_deref(), clock::now_us())?;
+                row.expires_us = expiry.map(|expiry| expiry.at_us);
+                row.ttl_s = expiry.map(|expiry| expiry.ttl_s);
+            }
+            expiry::check(row, &branch::children(change, id)?)
         })
     }
 
-    /// Deletes a branch with its endpoints.
+    /// Makes a branch the parent of branches that name none.
     ///
     /// # Errors
-    /// 404 if it does not exist; 422 for the root, the default, a protected branch and one with children.
-    pub fn delete_branch(&self, project: &str, id: &str) -> Result<(BranchRow, Vec<OperationRow>)> {
-        let began_us = clock::now_us();
-        let (row, endpoints) = {
-            let _tree = self.tree.lock();
-            self.metadata.write(|change| {
-                let row = branch::get(change, project, id)?;
-                check_deletable(&row, &branch::children(change, id)?)?;
-                let endpoints = endpoint::of_branch(change, id)?;
-                for endpoint in &endpoints {
-                    endpoint::set_desired(change, &endpoint.id, Desired::Gone, began_us)?;
-                }
-                branch::set_deleting(change, id)?;
-                Ok((row, endpoints))
-            })?
-        };
-        let mut operations = Vec::new();
-        for endpoint in &endpoints {
-            let begun = OperationRow::begun(Action::SuspendCompute, project, id, clock::now_us())?;
-            self.remove_endpoint(&endpoint.id)?;
-            operations.push(begun.about_endpoint(&endpoint.id).ended(None));
-        }
-        let begun = OperationRow::begun(Action::DeleteTimeline, project, id, began_us)?;
-        self.remove_branch(&row)?;
-        operations.push(begun.ended(None));
-        self.metadata.write(|change| operations.iter().try_for_each(|row| operation::put(change, row)))?;
-        tracing::info!(branch = id, "branch deleted");
-        Ok((row, operations))
+    /// 404 if it does not exist.
+    pub fn set_default_branch(&self, project: &str, id: &str) -> Result<(BranchRow, OperationRow)> {
+        self.change_branch(project, id, Action::SetDefaultBranch, |change, row| {
+            row.is_default = true;
+            expiry::check(row, &[])?;
+            branch::set_default(change, project, id)
+        })
     }
 
-    /// Removes a branch without endpoints from the store and the metadata.
-    ///
-    /// # Errors
-    /// Those of either.
-    pub fn remove_branch(&self, row: &BranchRow) -> Result<()> {
-        self.wait_unasked(&row.id);
-        let _tree = self.tree.lock();
-        match self.store(&row.project_id)?.delete_branch(&branch_id(&row.id)?) {
-            Ok(()) | Err(StoreError::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.metadata.write(|change| branch::remove(change, &row.id))
+    /// Changes a row, and keeps a record of it.
+    fn change_branch(
+        &self,
+        project: &str,
+        id: &str,
+        action: Action,
+        edit: impl FnOnce(&rusqlite::Connection, &mut BranchRow) -> Result<()>,
+    ) -> Result<(BranchRow, OperationRow)> {
+        let begun = OperationRow::begun(action, project, id, clock::now_us())?;
+        let _held = self.locks.take(&[id])?;
+        self.metadata.write(|change| {
+            let mut row = branch::get(change, project, id)?;
+            edit(change, &mut row)?;
+            row.updated_us = clock::now_us();
+            branch::update(change, &row)?;
+            let ended = begun.ended(None);
+            operation::put(change, &ended)?;
+            Ok((row, ended))
+        })
     }
 }
 
@@ -318,9 +414,9 @@ fn check_request(request: &BranchCreateRequest) -> Result<()> {
         let text = "only init_source parent-data is supported\nhint: leave it out";
         return Err(Error::refused("NOT_SUPPORTED", text));
     }
-    if request.branch.expires_at.is_some() {
-        let text = "branches that expire are not supported yet\nhint: leave out expires_at";
-        return Err(Error::refused("NOT_SUPPORTED", text));
+    let expiring = expiry::parse(request.branch.expires_at.as_deref(), clock::now_us())?.is_some();
+    if expiring && request.branch.protected.unwrap_or(false) {
+        return Err(expiry::refusal("a protected branch cannot expire"));
     }
     Ok(())
 }
@@ -340,29 +436,9 @@ pub fn check_endpoints(endpoints: &[BranchEndpointCreate]) -> Result<()> {
     Ok(())
 }
 
-fn check_deletable(row: &BranchRow, children: &[String]) -> Result<()> {
-    if row.protected {
-        return Err(Error::refused("BRANCH_PROTECTED", "cannot delete protected branch"));
-    }
-    if !children.is_empty() {
-        let text = format!(
-            "branch {} has children: {}\nhint: delete all children first",
-            row.name,
-            children.join(", ")
-        );
-        return Err(Error::refused("BRANCH_HAS_CHILDREN", text));
-    }
-    if row.parent_id.is_none() {
-        let text = format!("cannot delete root branch {}\nhint: delete the project", row.name);
-        return Err(Error::refused("BRANCH_IS_ROOT", text));
-    }
-    if row.is_default {
-        return Err(Error::refused(
-            "BRANCH_IS_DEFAULT",
-            format!("cannot delete default branch {}", row.name),
-        ));
-    }
-    Ok(())
+/// Names of branches, for people.
+pub fn names_of(rows: &[BranchRow]) -> String {
+    rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Writes the row of an endpoint that is to run on `branch`.
@@ -401,11 +477,14 @@ fn new_row(
     request: &BranchCreateRequest,
 ) -> BranchRow {
     let now_us = clock::now_us();
+    // Checked with the rest of the request.
+    let expiry = expiry::parse(request.branch.expires_at.as_deref(), now_us).unwrap_or_default();
     let requested = match at {
         At::Lsn(asked) if asked != point.lsn => Some(asked.to_string()),
         _ => None,
     };
     BranchRow {
+        store_id: id.clone(),
         id,
         project_id: parent.project_id.clone(),
         name,
@@ -415,8 +494,13 @@ fn new_row(
         requested_lsn: requested,
         is_default: false,
         protected: request.branch.protected.unwrap_or(false),
-        deleting: false,
+        purging: false,
         annotation: request.annotation_value.as_ref().map(ToString::to_string),
+        expires_us: expiry.map(|expiry| expiry.at_us),
+        ttl_s: expiry.map(|expiry| expiry.ttl_s),
+        last_reset_us: None,
+        deleted_us: None,
+        expired: false,
         created_us: now_us,
         updated_us: now_us,
     }
@@ -429,7 +513,7 @@ fn name_branch(error: StoreError, branch: &BranchRow) -> Error {
 
 fn rename(mut error: Error, branch: &BranchRow) -> Error {
     if error.status != 404 {
-        error.message = error.message.replace(&branch.id, &branch.name);
+        error.message = error.message.replace(&branch.store_id, &branch.name);
     }
     error
 }
@@ -460,18 +544,5 @@ mod tests {
             "{}",
             error.message
         );
-    }
-
-    #[test]
-    fn roots_parents_defaults_and_protected_branches_stay() {
-        let mut row = crate::metadata::tests::branch_row("br-a-b-c", "dev");
-        assert_eq!(check_deletable(&row, &[]).unwrap_err().code, "BRANCH_IS_ROOT");
-        row.parent_id = Some("br-x-y-z".to_owned());
-        assert!(check_deletable(&row, &[]).is_ok());
-        assert_eq!(check_deletable(&row, &["kid".to_owned()]).unwrap_err().code, "BRANCH_HAS_CHILDREN");
-        row.is_default = true;
-        assert_eq!(check_deletable(&row, &[]).unwrap_err().code, "BRANCH_IS_DEFAULT");
-        row.protected = true;
-        assert_eq!(check_deletable(&row, &[]).unwrap_err().message, "cannot delete protected branch");
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use postgres::Client;
+use postgres::error::SqlState;
 use types::Lsn;
 
 use crate::branches::At;
@@ -26,7 +27,7 @@ use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::role::{
-    self, DatabaseRow, Found, FoundDatabase, FoundRole, RoleRow, Secret, named_database, named_role,
+    self, DatabaseRow, Found, FoundDatabase, FoundRole, Moment, RoleRow, Secret, named_database, named_role,
 };
 use crate::names::check_sql_name;
 use crate::postgres::{SUPERUSER, role_sql};
@@ -68,13 +69,13 @@ impl Server {
             let mut client = self.connect(&row, SUPERUSER)?;
             return self.settle(id, &mut client, None);
         }
-        let head = self.store(project)?.head(&branch_id(id)?)?;
+        let head = self.store(project)?.head(&branch_id(&branch.store_id)?)?;
         if turn.settled == Some(head) {
             return self.known_catalog(id);
         }
         let temporary = self.temporary(&branch, At::Head)?;
         let mut client = temporary.connect(SUPERUSER)?;
-        let rows = self.settle(id, &mut client, Some(head))?;
+        let rows = self.settle(id, &mut client, Some(Moment::At(head)))?;
         turn.settled = Some(head);
         Ok(rows)
     }
@@ -88,6 +89,55 @@ impl Server {
             .read(|connection| Ok((role::roles(connection, branch)?, role::databases(connection, branch)?)))
     }
 
+    /// Does `work`, which gives a branch other data, while nobody looks at its catalog or changes it. Before, what the
+    /// catalog says is taken over if that can be had at once.
+    ///
+    /// # Errors
+    /// 423 if another request has the catalog in hand for too long; those of `work`.
+    pub fn while_unseen<T>(
+        &self,
+        id: &str,
+        endpoints: &[EndpointRow],
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let turn = self.catalog_turn(id);
+        let mut turn = turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(id))?;
+        turn.settled = None;
+        let runs = |row: &&EndpointRow| {
+            self.look(&row.id).1.is_some_and(|status| status.state == compute::control::State::Running)
+        };
+        if let Some(row) = endpoints.iter().find(runs)
+            && let Err(error) =
+                self.connect(row, SUPERUSER).and_then(|mut client| self.settle(id, &mut client, None))
+        {
+            tracing::warn!(branch = id, %error, "passwords that SQL changed last are not known");
+        }
+        work()
+    }
+
+    /// Gives the data of a restored branch the passwords that the branch had before. The caller holds the endpoint's
+    /// turn.
+    ///
+    /// # Errors
+    /// Those of Postgres and SQLite; then the next start or look tries again.
+    pub fn give_kept_passwords(&self, row: &EndpointRow) -> Result<()> {
+        let kept = self.metadata.read(|connection| role::kept(connection, &row.branch_id))?;
+        if kept.is_empty() {
+            return Ok(());
+        }
+        // Its start may have changed its port.
+        let row = self.metadata.read(|connection| endpoint::get(connection, &row.project_id, &row.id))?;
+        let mut client = self.connect(&row, SUPERUSER)?;
+        for (name, verifier) in &kept {
+            let sql = format!("ALTER ROLE {} PASSWORD {}", identifier(name), sql::literal(verifier));
+            match client.batch_execute(&sql) {
+                Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => {}
+                result => result.map_err(|error| explained(&error))?,
+            }
+        }
+        self.metadata.write(|change| role::forget_kept(change, &row.branch_id))
+    }
+
     fn connect(&self, row: &EndpointRow, database: &str) -> Result<Client> {
         sql::connect(&self.dir.endpoint(&row.id), row.port, database)
     }
@@ -99,12 +149,13 @@ impl Server {
         Ok((row, started))
     }
 
-    /// Takes over what the catalog says; `at` is where it was read, by default where its Postgres is now.
-    fn settle(&self, branch: &str, client: &mut Client, at: Option<Lsn>) -> Result<Rows> {
+    /// Takes over what the catalog says; by default it was read where its Postgres is now.
+    fn settle(&self, branch: &str, client: &mut Client, moment: Option<Moment>) -> Result<Rows> {
         let (lsn, found) = look(client).map_err(|error| explained(&error))?;
-        let lsn = at.or_else(|| lsn.parse().ok()).ok_or_else(|| Error::internal("no flush position"))?;
+        let moment = moment.or_else(|| lsn.parse().ok().map(Moment::At));
+        let moment = moment.ok_or_else(|| Error::internal("no flush position"))?;
         self.metadata.write(|change| {
-            role::settle(change, branch, &found, lsn, clock::now_us())?;
+            role::settle(change, branch, &found, moment, clock::now_us())?;
             Ok((role::roles(change, branch)?, role::databases(change, branch)?))
         })
     }
@@ -133,7 +184,7 @@ impl Server {
         let (server, branch) = (self, &branch);
         let done = work(&mut Session { server, branch, endpoint: &endpoint, client: &mut client });
         // A change that stopped half-way has changed something too.
-        let rows = self.settle(id, &mut client, before.parse().ok());
+        let rows = self.settle(id, &mut client, before.parse().ok().map(Moment::After));
         let begun = OperationRow::begun(Action::ApplyConfig, project, id, began_us)?;
         let ended = begun.about_endpoint(&endpoint.id).ended(done.as_ref().err());
         self.metadata.write(|change| operation::put(change, &ended))?;

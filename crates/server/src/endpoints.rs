@@ -34,6 +34,7 @@ use types::Lsn;
 use crate::clock;
 use crate::data_dir::write_whole;
 use crate::error::{Error, Result};
+use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::names;
@@ -278,9 +279,13 @@ impl Server {
     /// # Errors
     /// 423 if another request has it in hand for too long, 503 if it does not start.
     pub fn start_endpoint(&self, row: &EndpointRow) -> Result<OperationRow> {
+        self.record_start(row, || self.start_unrecorded(row))
+    }
+
+    fn record_start(&self, row: &EndpointRow, start: impl FnOnce() -> Result<()>) -> Result<OperationRow> {
         let now_us = clock::now_us();
         let begun = OperationRow::begun(Action::StartCompute, &row.project_id, &row.branch_id, now_us)?;
-        let result = self.start_unrecorded(row);
+        let result = start();
         let ended = begun.about_endpoint(&row.id).ended(result.as_ref().err());
         self.metadata.write(|change| {
             if result.is_ok() {
@@ -294,6 +299,10 @@ impl Server {
     fn start_unrecorded(&self, row: &EndpointRow) -> Result<()> {
         let runtime = self.endpoints.of(&row.id);
         let _turn = runtime.turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
+        self.start_in_turn(row, &runtime)
+    }
+
+    fn start_in_turn(&self, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
         if self.closing.load(Ordering::Acquire) {
             return Err(Error::unavailable("the server is being stopped"));
         }
@@ -304,13 +313,15 @@ impl Server {
         }
         let row = &row;
         let started = match self.look(&row.id).0 {
-            Seen::Alive => self.wait_ready(&row.id, &runtime, Instant::now()),
+            Seen::Alive => {
+                self.wait_ready(&row.id, runtime, Instant::now()).and_then(|()| self.give_kept_passwords(row))
+            }
             Seen::Ending => {
-                self.wait_gone(&row.id, &runtime);
-                self.launch(row, &runtime)
+                self.wait_gone(&row.id, runtime);
+                self.launch(row, runtime)
             }
             Seen::Silent => Err(busy(&row.id)),
-            Seen::Dead | Seen::Unknown => self.launch(row, &runtime),
+            Seen::Dead | Seen::Unknown => self.launch(row, runtime),
         };
         started.inspect_err(|error| runtime.note_failure(error))
     }
@@ -336,11 +347,14 @@ impl Server {
         let make = fs::create_dir_all(&dir)
             .and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o711)));
         make.map_err(Error::io(format!("create {}", dir.display())))?;
-        let spec = self.write_spec(row, &dir)?;
+        let store_id = self.store_id(row)?;
+        forget_other(&dir, &store_id)?;
+        let spec = self.write_spec(row, store_id, &dir)?;
         let child = spawn(&self.compute_exe, &spec, &dir).map_err(Error::io("start scion compute"))?;
         tracing::info!(endpoint = row.id, pid = child.id(), "started");
         *runtime.child.lock() = Some(child);
-        self.wait_ready(&row.id, runtime, began)
+        self.wait_ready(&row.id, runtime, began)?;
+        self.give_kept_passwords(row)
     }
 
     /// The major of a project.
@@ -359,7 +373,17 @@ impl Server {
         Ok(self.postgres.offers_tls(self.major(project)?))
     }
 
-    fn write_spec(&self, row: &EndpointRow, dir: &Path) -> Result<std::path::PathBuf> {
+    /// What the store calls the branch of an endpoint.
+    fn store_id(&self, row: &EndpointRow) -> Result<String> {
+        if self.temporaries.lock().contains_key(&row.id) {
+            return Ok(row.branch_id.clone());
+        }
+        let found =
+            self.metadata.read(|connection| branch::find(connection, &row.project_id, &row.branch_id))?;
+        found.map(|branch| branch.store_id).ok_or_else(|| Error::not_found("branch", &row.branch_id))
+    }
+
+    fn write_spec(&self, row: &EndpointRow, store_id: String, dir: &Path) -> Result<std::path::PathBuf> {
         let mut port = row.port;
         if !is_free_within(port, PORT_WITHIN) {
             port = self.metadata.write(|change| {
@@ -372,7 +396,7 @@ impl Server {
         let pg_bin = self.postgres.bin(major)?;
         let spec = compute::EndpointSpec {
             project: row.project_id.clone(),
-            branch: row.branch_id.clone(),
+            branch: store_id,
             endpoint: row.id.clone(),
             dir: dir.to_owned(),
             serve_socket: self.dir.serve_socket(),
@@ -458,21 +482,68 @@ impl Server {
     pub fn stop_endpoint(&self, row: &EndpointRow) -> Result<()> {
         let runtime = self.endpoints.of(&row.id);
         let _turn = runtime.turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
+        self.stop_in_turn(row, &runtime)
+    }
+
+    fn stop_in_turn(&self, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
         let dead = matches!(self.look(&row.id).0, Seen::Dead | Seen::Unknown);
-        let clean =
-            if dead { ended_clean(&self.dir.endpoint(&row.id)) } else { self.ask_to_stop(row, &runtime) };
+        let clean = if dead {
+            ended_clean(&self.dir.endpoint(&row.id), &self.store_id(row)?)
+        } else {
+            self.ask_to_stop(row, runtime)
+        };
         if clean {
             runtime.note(EndpointState::Idle, None);
             return Ok(());
         }
         tracing::warn!(endpoint = row.id, "died unclean, starting it once more to ship what it wrote");
-        let stopped = self.launch(row, &runtime).and_then(|()| {
+        let stopped = self.launch(row, runtime).and_then(|()| {
             let text = format!("endpoint {} did not stop cleanly", row.id);
-            self.ask_to_stop(row, &runtime).then_some(()).ok_or_else(|| Error::unavailable(text))
+            self.ask_to_stop(row, runtime).then_some(()).ok_or_else(|| Error::unavailable(text))
         });
         stopped.inspect_err(|error| runtime.note_failure(error))?;
         runtime.note(EndpointState::Idle, None);
         Ok(())
+    }
+
+    /// Ends what runs on a branch, lets `change` say what the branch is from now on, and starts on that what should
+    /// run. With `keep`, all that was written is in the store before the change; without, it is lost.
+    ///
+    /// # Errors
+    /// Those of stopping, of `change`, and of starting. After one of stopping or of `change`, what should run is
+    /// started again by the reconciler.
+    pub fn change_under(
+        &self,
+        rows: &[EndpointRow],
+        keep: bool,
+        change: impl FnOnce() -> Result<()>,
+    ) -> Result<Vec<OperationRow>> {
+        let runtimes: Vec<Arc<Runtime>> = rows.iter().map(|row| self.endpoints.of(&row.id)).collect();
+        let mut turns = Vec::new();
+        for (row, runtime) in rows.iter().zip(&runtimes) {
+            turns.push(runtime.turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(&row.id))?);
+        }
+        for (row, runtime) in rows.iter().zip(&runtimes) {
+            if keep {
+                self.stop_in_turn(row, runtime)?;
+            } else {
+                runtime.note(EndpointState::Init, None);
+                clear_leftovers(&self.dir.endpoint(&row.id));
+                runtime.reap(Duration::from_secs(5));
+            }
+        }
+        change()?;
+        let mut operations = Vec::new();
+        for (row, runtime) in rows.iter().zip(&runtimes) {
+            let wanted = self.metadata.read(|connection| endpoint::find(connection, &row.id))?;
+            if wanted.is_some_and(|row| row.desired == Desired::Active) {
+                let launch = || self.launch(row, runtime).inspect_err(|error| runtime.note_failure(error));
+                operations.push(self.record_start(row, launch)?);
+            } else {
+                runtime.note(EndpointState::Idle, None);
+            }
+        }
+        Ok(operations)
     }
 
     /// Stops an endpoint if it runs. One that died is left as it is: its next start ships what it wrote.
@@ -538,13 +609,15 @@ impl Server {
     ///
     /// # Errors
     /// 503 if an endpoint should run and does not answer: the store may lack what it committed last.
-    pub fn flushed_lsn(&self, branch: &str) -> Result<Option<Lsn>> {
-        let rows = self.metadata.read(|connection| endpoint::of_branch(connection, branch))?;
-        let unfinished =
-            |row: &&EndpointRow| row.desired == Desired::Active || !ended_clean(&self.dir.endpoint(&row.id));
+    pub fn flushed_lsn(&self, branch: &BranchRow) -> Result<Option<Lsn>> {
+        let rows = self.metadata.read(|connection| endpoint::of_branch(connection, &branch.id))?;
+        let unfinished = |row: &&EndpointRow| {
+            row.desired == Desired::Active || !ended_clean(&self.dir.endpoint(&row.id), &branch.store_id)
+        };
+        let name = &branch.name;
         let Some(row) = rows.iter().find(unfinished) else { return Ok(None) };
         if row.desired == Desired::Idle {
-            let text = format!("endpoint {} of branch {branch} did not end cleanly", row.id);
+            let text = format!("endpoint {} of branch {name} did not end cleanly", row.id);
             let hint = "hint: start it, which brings what it wrote last to the store";
             return Err(Error::unavailable(format!("{text}\n{hint}")));
         }
@@ -561,8 +634,7 @@ impl Server {
             };
             if Instant::now() > deadline {
                 let hint = "hint: its last commits may not be in the store yet; try again when it runs";
-                let text =
-                    format!("endpoint {} of branch {branch} does not answer: {reason}\n{hint}", row.id);
+                let text = format!("endpoint {} of branch {name} does not answer: {reason}\n{hint}", row.id);
                 return Err(Error::unavailable(text));
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -570,14 +642,38 @@ impl Server {
     }
 }
 
-/// True if the last run of the endpoint in `dir` ended with everything in the store, or there was none.
-fn ended_clean(dir: &Path) -> bool {
-    if !dir.join("spec.json").exists() {
+/// True if the last run of the endpoint in `dir` ended with everything in the store, or there was none, or it ran on
+/// other data than its branch has now, which the store calls `store_id`.
+fn ended_clean(dir: &Path, store_id: &str) -> bool {
+    if !dir.join("spec.json").exists() || ran_on_other(dir, store_id) {
         return true;
     }
     let last =
         fs::read(dir.join("status.json")).ok().and_then(|text| serde_json::from_slice::<Status>(&text).ok());
     last.is_some_and(|status| status.state == State::Stopped)
+}
+
+/// True if it is certain that the endpoint in `dir` ran last on other data than what the store calls `store_id`.
+fn ran_on_other(dir: &Path, store_id: &str) -> bool {
+    // Leniently, as another version may have written it.
+    let spec: Option<serde_json::Value> =
+        fs::read(dir.join("spec.json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    spec.and_then(|spec| spec.get("branch")?.as_str().map(|branch| branch != store_id)).unwrap_or(false)
+}
+
+/// Removes the WAL of a run on other data than `store_id`: shipped to `store_id`, it would be taken for its own. It is
+/// either in the store or nobody wanted it, or the branch would not have changed.
+fn forget_other(dir: &Path, store_id: &str) -> Result<()> {
+    if !ran_on_other(dir, store_id) {
+        return Ok(());
+    }
+    let path = dir.join("pg_wal");
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io(format!("remove {}", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn busy(id: &str) -> Error {
@@ -629,11 +725,30 @@ mod tests {
     #[test]
     fn only_a_run_that_said_so_ended_clean() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(ended_clean(dir.path()), "never started");
+        let clean = || ended_clean(dir.path(), "br-a-a-a");
+        assert!(clean(), "never started");
         fs::write(dir.path().join("spec.json"), "{}").unwrap();
-        assert!(!ended_clean(dir.path()), "killed");
+        assert!(!clean(), "killed, on nobody knows what");
+        fs::write(dir.path().join("spec.json"), r#"{"branch": "br-a-a-a"}"#).unwrap();
+        assert!(!clean(), "killed");
         fs::write(dir.path().join("status.json"), "{").unwrap();
-        assert!(!ended_clean(dir.path()), "half-written");
+        assert!(!clean(), "half-written");
+        fs::write(dir.path().join("spec.json"), r#"{"branch": "br-b-b-b"}"#).unwrap();
+        assert!(clean(), "on what the branch had before");
+    }
+
+    #[test]
+    fn wal_of_other_data_is_removed_and_wal_of_the_same_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = dir.path().join("pg_wal");
+        fs::create_dir(&wal).unwrap();
+        for spec in ["{}", r#"{"branch": "br-a-a-a"}"#] {
+            fs::write(dir.path().join("spec.json"), spec).unwrap();
+            forget_other(dir.path(), "br-a-a-a").unwrap();
+            assert!(wal.exists(), "{spec}");
+        }
+        forget_other(dir.path(), "br-b-b-b").unwrap();
+        assert!(!wal.exists());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use store::StoreError;
 use types::{BlockNumber, BranchId, Lsn, RelFork, TimelineId};
 
 use crate::error::{Error, Result, chain};
-use crate::metadata::endpoint;
+use crate::metadata::{branch, endpoint};
 use crate::state::Server;
 
 /// Listens on the page service's socket; the old one of a server that was killed is replaced.
@@ -69,13 +69,18 @@ impl PageService for Service {
             let kind = if error.status == 404 { FailureKind::NotFound } else { FailureKind::Unavailable };
             Failure::new(kind, error.message)
         };
-        let hidden = self.server.temporaries.lock().get(&hello.endpoint).map(|it| it.row.clone());
+        let hidden = self.server.temporaries.lock().get(&hello.endpoint).cloned();
         let known = || {
-            let read = |connection: &_| endpoint::get(connection, &hello.project, &hello.endpoint);
-            self.server.metadata.read(read)
+            self.server.metadata.read(|connection| {
+                let row = endpoint::get(connection, &hello.project, &hello.endpoint)?;
+                let branch = branch::get(connection, &hello.project, &row.branch_id)?;
+                Ok((branch.project_id, branch.store_id))
+            })
         };
-        let row = hidden.map_or_else(known, Ok).map_err(unknown)?;
-        if row.project_id != hello.project || row.branch_id != hello.branch {
+        let hidden = hidden.map(|row| (row.project_id, row.branch_id));
+        let (project, store_id) = hidden.map_or_else(known, Ok).map_err(unknown)?;
+        // One that runs on what its branch was before a restore must not go on.
+        if project != hello.project || store_id != hello.branch {
             let text = format!("endpoint {} is not of branch {}", hello.endpoint, hello.branch);
             return Err(Failure::new(FailureKind::NotFound, text));
         }

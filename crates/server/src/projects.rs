@@ -132,7 +132,7 @@ impl Server {
     pub fn delete_project(&self, id: &str) -> Result<ProjectRow> {
         let row = self.metadata.write(|change| {
             let row = project::get(change, id)?;
-            if let Some(branch) = branch::all(change, id)?.into_iter().find(|branch| branch.protected) {
+            if let Some(branch) = branch::live(change, id)?.into_iter().find(|branch| branch.protected) {
                 let text = format!(
                     "project {id} has the protected branch {}\nhint: unprotect it first",
                     branch.name
@@ -220,6 +220,7 @@ fn new_row(request: &ProjectCreate, major: i32) -> Result<ProjectRow> {
 fn root_row(project: &ProjectRow, id: String, name: &str) -> BranchRow {
     let now_us = clock::now_us();
     BranchRow {
+        store_id: id.clone(),
         id,
         project_id: project.id.clone(),
         name: name.to_owned(),
@@ -229,8 +230,13 @@ fn root_row(project: &ProjectRow, id: String, name: &str) -> BranchRow {
         requested_lsn: None,
         is_default: true,
         protected: false,
-        deleting: false,
+        purging: false,
         annotation: None,
+        expires_us: None,
+        ttl_s: None,
+        last_reset_us: None,
+        deleted_us: None,
+        expired: false,
         created_us: now_us,
         updated_us: now_us,
     }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use compute::control::State;
+
 use crate::endpoints::Runtime;
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::plan::{self, Action, Seen};
@@ -35,7 +37,12 @@ pub fn pass(server: &Arc<Server>) {
         let runtime = server.endpoints.of(&row.id);
         // Whoever starts or stops it will say how it is.
         let Some(turn) = runtime.turn.try_lock() else { continue };
-        let (seen, _) = server.look(&row.id);
+        let (seen, status) = server.look(&row.id);
+        if status.is_some_and(|status| status.state == State::Running)
+            && let Err(error) = server.give_kept_passwords(&row)
+        {
+            tracing::warn!(endpoint = row.id, %error, "passwords are not those of the branch yet");
+        }
         drop(turn);
         let action = plan::next(row.desired, seen);
         if action == Action::Nothing || !due(&runtime) || runtime.in_hand.swap(true, Ordering::AcqRel) {

@@ -3,19 +3,17 @@
 //! | found                                   | then                        |
 //! |-----------------------------------------|-----------------------------|
 //! | project row `creating` or `deleting`    | the project is removed      |
-//! | branch row `deleting`                   | the branch is removed       |
-//! | branch in a store without a row         | it is removed from the store|
+//! | branch row `purging`                    | it is removed unless a branch begins on it |
+//! | branch of a store without a row         | it is removed unless another begins on it |
 //! | endpoint row `gone`                     | the endpoint is removed     |
 //! | directory without a row                 | it is removed               |
 
 use std::collections::HashSet;
 use std::fs;
 
-use store::StoreError;
-
 use crate::error::{Error, Result};
 use crate::metadata::endpoint::{self, Desired};
-use crate::metadata::{branch, project};
+use crate::metadata::project;
 use crate::state::Server;
 
 /// Brings directories, stores and metadata into agreement.
@@ -39,33 +37,8 @@ pub fn run(server: &Server) -> Result<()> {
 }
 
 fn recover_branches(server: &Server, project: &str) -> Result<()> {
-    let store = server.store(project)?;
-    for row in server.metadata.read(|connection| branch::all(connection, project))? {
-        if row.deleting {
-            log("branch", &row.id, server.remove_branch(&row));
-        }
-    }
-    let rows = server.metadata.read(|connection| branch::all(connection, project))?;
-    let known: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-    let mut strangers: Vec<_> = store.branches()?.into_iter().map(|info| info.id).collect();
-    strangers.retain(|id| !known.contains(id.as_str()));
-    // Children before parents, without asking who is whose.
-    while !strangers.is_empty() {
-        let before = strangers.len();
-        let mut left = Vec::new();
-        for id in strangers {
-            match store.delete_branch(&id) {
-                Err(StoreError::HasChildren { .. }) => left.push(id),
-                result => log("branch", id.as_str(), result.map_err(Error::from)),
-            }
-        }
-        if left.len() == before {
-            tracing::error!(project, ?left, "branches without a row have children with one");
-            break;
-        }
-        strangers = left;
-    }
-    Ok(())
+    server.purge(project);
+    server.sweep(project)
 }
 
 fn remove_strangers(server: &Server) -> Result<()> {

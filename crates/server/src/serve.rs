@@ -18,7 +18,7 @@ use crate::installed::NamedBin;
 use crate::metadata::Metadata;
 use crate::postgres::Postgres;
 use crate::state::Server;
-use crate::{page_service, reconcile, recover, tls};
+use crate::{deletion, page_service, reconcile, recover, tls};
 
 /// How long requests may take to end when the server does.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -107,6 +107,8 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     reconcile::pass(&server);
     let loop_server = Arc::clone(&server);
     let reconciler = std::thread::spawn(move || reconcile::run(&loop_server));
+    let deletion_server = Arc::clone(&server);
+    let deletion = std::thread::spawn(move || deletion::run(&deletion_server));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -117,8 +119,10 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     server.closing.store(true, Ordering::Release);
     server.bell.ring();
     runtime.shutdown_timeout(DRAIN_WITHIN);
-    if reconciler.join().is_err() {
-        tracing::error!("the reconciler panicked");
+    for (name, thread) in [("reconciler", reconciler), ("deletion", deletion)] {
+        if thread.join().is_err() {
+            tracing::error!("the {name} panicked");
+        }
     }
     result
 }

@@ -14,9 +14,11 @@ use crate::catalog::CatalogTurn;
 use crate::data_dir::DataDir;
 use crate::endpoints::Endpoints;
 use crate::error::{Error, Result};
+use crate::locks::Locks;
 use crate::metadata::Metadata;
+use crate::metadata::endpoint::EndpointRow;
 use crate::postgres::Postgres;
-use crate::temporary::Hidden;
+use crate::sweep::Unborn;
 use crate::watch::Bell;
 
 /// The running server, without its HTTP side.
@@ -37,14 +39,18 @@ pub struct Server {
     pub endpoints: Endpoints,
     /// Held while a branch is made or removed, so that store and metadata change together.
     pub tree: Mutex<()>,
+    /// Which branches are being changed.
+    pub locks: Locks,
+    /// Branches of stores that no row names yet.
+    pub unborn: Unborn,
     /// Set when the server is to end with its endpoints: none is started any more.
     pub closing: AtomicBool,
     /// Wakes the reconciler.
     pub bell: Arc<Bell>,
     /// When the server started, microseconds since 1970.
     pub started_us: i64,
-    /// Hidden endpoints that run now, by id; they have no row.
-    pub temporaries: Mutex<HashMap<String, Hidden>>,
+    /// Hidden endpoints that run now, by id. They have no row, and their branch is one of the store only.
+    pub temporaries: Mutex<HashMap<String, EndpointRow>>,
     /// Who looks at or changes the catalog of a branch, by its id.
     pub catalogs: Mutex<HashMap<String, Arc<Mutex<CatalogTurn>>>>,
     stores: Mutex<HashMap<String, Arc<store::Project>>>,
@@ -68,6 +74,8 @@ impl Server {
             store_options: StoreOptions::default(),
             endpoints: Endpoints::default(),
             tree: Mutex::new(()),
+            locks: Locks::default(),
+            unborn: Unborn::default(),
             closing: AtomicBool::new(false),
             bell: Arc::default(),
             started_us: crate::clock::now_us(),

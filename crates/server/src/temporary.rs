@@ -12,28 +12,19 @@ use postgres::Client;
 use crate::branches::At;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::metadata::branch::{self, BranchRow};
+use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{Desired, EndpointRow};
 use crate::names;
 use crate::sql;
 use crate::state::{Server, branch_id};
-
-/// How long a branch that is to be removed waits for questions about it.
-const ASKED_WITHIN: Duration = Duration::from_secs(120);
-
-/// What is known of a hidden endpoint.
-#[derive(Clone, Debug)]
-pub struct Hidden {
-    /// It, as if it had a row; its branch is a name of the store only.
-    pub row: EndpointRow,
-    /// The branch it was made from.
-    parent: String,
-}
+use crate::sweep::Making;
 
 /// A running hidden endpoint. Everything of it ends with it.
 pub struct Temporary<'a> {
     server: &'a Server,
     row: EndpointRow,
+    /// Keeps its branch from being swept.
+    making: Option<Making<'a>>,
 }
 
 impl Server {
@@ -43,7 +34,6 @@ impl Server {
     /// Those of creating a branch, and of starting an endpoint; 503 while the server is being stopped.
     pub fn temporary(&self, parent: &BranchRow, at: At) -> Result<Temporary<'_>> {
         let project = &parent.project_id;
-        let point = self.resolve(project, parent, at)?;
         let now_us = clock::now_us();
         let row = EndpointRow {
             id: names::endpoint_id()?,
@@ -57,34 +47,23 @@ impl Server {
             created_us: now_us,
             updated_us: now_us,
         };
+        let data = branch_id(&row.branch_id)?;
+        let making = Some(self.unborn.make(&data));
+        self.fork(parent, at, &data)?;
+        let temporary = Temporary { server: self, row, making };
         {
-            let _tree = self.tree.lock();
+            // Whoever stops the server looks for hidden ones after it said so.
+            let mut temporaries = self.temporaries.lock();
             if self.closing.load(Ordering::Acquire) {
+                drop(temporaries);
                 return Err(Error::unavailable("the server is being stopped"));
             }
-            // It may be on its way out since it was looked up.
-            self.metadata.read(|connection| branch::get(connection, project, &parent.id))?;
-            self.store(project)?.create_branch(
-                &branch_id(&row.branch_id)?,
-                &branch_id(&parent.id)?,
-                point.lsn,
-            )?;
-            let hidden = Hidden { row: row.clone(), parent: parent.id.clone() };
-            self.temporaries.lock().insert(row.id.clone(), hidden);
+            temporaries.insert(temporary.row.id.clone(), temporary.row.clone());
         }
-        let temporary = Temporary { server: self, row };
         let runtime = self.endpoints.of(&temporary.row.id);
         let _turn = runtime.turn.lock();
         self.launch(&temporary.row, &runtime)?;
         Ok(temporary)
-    }
-
-    /// Waits until no hidden endpoint runs on a branch that no new one can be made from.
-    pub fn wait_unasked(&self, branch: &str) {
-        let deadline = Instant::now() + ASKED_WITHIN;
-        while self.temporaries.lock().values().any(|it| it.parent == branch) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-        }
     }
 }
 
@@ -111,13 +90,13 @@ impl Drop for Temporary<'_> {
         let files = server.remove_endpoint_files(&row.id);
         server.endpoints.of(&row.id).reap(Duration::from_secs(5));
         server.endpoints.forget(&row.id);
-        let _tree = server.tree.lock();
         server.temporaries.lock().remove(&row.id);
-        let branch =
-            branch_id(&row.branch_id).and_then(|id| Ok(server.store(&row.project_id)?.delete_branch(&id)?));
-        if let Err(error) = files.and(branch) {
-            tracing::error!(endpoint = row.id, %error, "cannot remove a hidden branch; the next start will");
+        if let Err(error) = files {
+            tracing::error!(endpoint = row.id, %error, "cannot remove a hidden endpoint; the next start will");
         }
+        // With it goes what was only kept because it began there.
+        drop(self.making.take());
+        server.sweep_after(&row.project_id);
         tracing::debug!(endpoint = row.id, ms = began.elapsed().as_millis(), "hidden endpoint removed");
     }
 }

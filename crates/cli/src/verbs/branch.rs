@@ -11,9 +11,10 @@ use crate::failure::Failure;
 use crate::moment::{self, Moment};
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
+use crate::verbs::branch_change::{self, Reset, Restore};
 use crate::{confirm, progress, tree, wire};
 
-/// Create, list, show and delete branches.
+/// Create, list, show, reset, restore, change and delete branches.
 #[derive(Subcommand)]
 pub enum Branch {
     /// Make a branch with its own endpoint.
@@ -25,13 +26,63 @@ pub enum Branch {
         /// Name or id of the branch.
         name: String,
     },
-    /// Delete a branch, its endpoint and what was written on it.
+    /// Give a branch the data its parent has now; its id and connection string stay.
+    Reset(Reset),
+    /// Give a branch the data of an earlier moment; its id and connection string stay.
+    Restore(Restore),
+    /// Give a branch another name.
+    Rename {
+        /// Name or id of the branch.
+        name: String,
+        /// The new name.
+        new_name: String,
+    },
+    /// Protect a branch from being deleted, reset or restored.
+    Protect {
+        /// Name or id of the branch.
+        name: String,
+        /// Take the protection away.
+        #[arg(long)]
+        off: bool,
+    },
+    /// Make a branch the parent of branches that name none.
+    SetDefault {
+        /// Name or id of the branch.
+        name: String,
+    },
+    /// Let a branch be deleted by itself.
+    #[command(group(clap::ArgGroup::new("when").required(true)))]
+    Expire {
+        /// Name or id of the branch.
+        name: String,
+        /// How long from now: "2h", "3 days". A reset begins it anew.
+        #[arg(long = "in", value_name = "SPAN", group = "when")]
+        after: Option<String>,
+        /// Not at all, from now on.
+        #[arg(long, group = "when")]
+        never: bool,
+    },
+    /// Delete a branch and its endpoint; it can be recovered for 7 days.
     Delete {
         /// Name or id of the branch.
         name: String,
+        /// Everything that begins on it, too.
+        #[arg(long)]
+        recursive: bool,
+        /// For good: what was written on it goes at once.
+        #[arg(long)]
+        hard: bool,
         /// Do not ask.
         #[arg(short, long)]
         yes: bool,
+    },
+    /// Bring a deleted branch back.
+    Recover {
+        /// Name or id of the branch.
+        name: String,
+        /// Another name for it, if its own was taken meanwhile.
+        #[arg(long = "as", value_name = "NAME")]
+        new_name: Option<String>,
     },
 }
 
@@ -65,7 +116,22 @@ impl Branch {
             Self::Create(create) => create.run(global),
             Self::List => list(&session(global)?, global.output),
             Self::Get { name } => get(&session(global)?, global.output, name),
-            Self::Delete { name, yes } => delete(&session(global)?, global.output, name, *yes),
+            Self::Reset(reset) => reset.run(global),
+            Self::Restore(restore) => restore.run(global),
+            Self::Rename { name, new_name } => {
+                branch_change::update(global, name, &json!({ "name": new_name }), "is its name now")
+            }
+            Self::Protect { name, off } => {
+                let done = if *off { "is not protected any more" } else { "is protected" };
+                branch_change::update(global, name, &json!({ "protected": !off }), done)
+            }
+            Self::SetDefault { name } => branch_change::set_default(global, name),
+            Self::Expire { name, after, .. } => branch_change::expire(global, name, after.as_deref()),
+            Self::Delete { name, recursive, hard, yes } => {
+                let how = format!("?recursive={recursive}&hard_delete={hard}");
+                delete(&session(global)?, global.output, (name, &how), *yes)
+            }
+            Self::Recover { name, new_name } => branch_change::recover(global, name, new_name.as_deref()),
         }
     }
 }
@@ -258,7 +324,7 @@ fn get(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn delete(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
+fn delete(session: &Session, format: Format, (name, how): (&str, &str), yes: bool) -> Result<(), Failure> {
     let branch = session.branch(name)?;
     let name = wire::text(&branch, "name");
     let size = wire::own_bytes(&branch)
@@ -266,7 +332,7 @@ fn delete(session: &Session, format: Format, name: &str, yes: bool) -> Result<()
     confirm::destructive(&format!("delete branch {name}{size}"), yes)?;
     let _progress = progress::start(format!("deleting branch {name}"));
     let id = wire::percent_encoded(wire::text(&branch, "id"));
-    let answer = session.client.delete(&session.path(&format!("/branches/{id}")))?;
+    let answer = session.client.delete(&session.path(&format!("/branches/{id}{how}")))?;
     session.client.wait(session.project_id(), &answer)?;
     if format == Format::Json {
         output::json(&answer);

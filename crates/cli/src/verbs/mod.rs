@@ -1,6 +1,7 @@
 //! The verbs, one file each, and which of them a command line means.
 
 pub mod branch;
+mod branch_change;
 pub mod compute;
 pub mod connection_string;
 pub mod database;

@@ -1,41 +1,26 @@
 //! Routes of branches.
 
 use api::branch::{
-    BranchCreateRequest, BranchCreated, BranchList, BranchOperations, BranchPagination, BranchResponse,
-    BranchUpdateRequest,
+    BranchCount, BranchCreateRequest, BranchCreated, BranchList, BranchOperations, BranchRecoverRequest,
+    BranchResponse, BranchRestoreRequest, BranchRestored, BranchUpdateRequest,
 };
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
+use super::branch_list::Wanted;
 use super::{Context, answer, view};
-use crate::metadata::{branch, project, role};
-
-/// Which branches of a list.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Wanted {
-    search: String,
-    limit: Option<usize>,
-    cursor: String,
-}
-
-impl Wanted {
-    /// The page asked for, and where the next one starts. `rows` are all branches, oldest first.
-    fn page(&self, rows: Vec<branch::BranchRow>) -> (Vec<branch::BranchRow>, Option<String>) {
-        let search = self.search.to_lowercase();
-        let after = rows.iter().position(|row| row.id == self.cursor).map_or(0, |at| at + 1);
-        let matches =
-            |row: &branch::BranchRow| row.name.to_lowercase().contains(&search) || row.id.contains(&search);
-        let mut left = rows.into_iter().skip(after).filter(|row| !row.deleting && matches(row)).peekable();
-        // Some clients send no limit and expect everything.
-        let limit = self.limit.unwrap_or(usize::MAX).clamp(1, 10_000);
-        let page: Vec<_> = left.by_ref().take(limit).collect();
-        let next = left.peek().and(page.last()).map(|row| row.id.clone());
-        (page, next)
-    }
-}
+use crate::branches::{CreateOptions, OnConflict};
+use crate::deletion::How;
+use crate::error::{Error, Result};
+use crate::metadata::branch::{self, BranchRow};
+use crate::metadata::idempotency::Key;
+use crate::metadata::operation::OperationRow;
+use crate::metadata::{project, role};
+use crate::state::Server;
 
 /// `GET /projects/{project_id}/branches`.
 pub async fn list(
@@ -48,29 +33,80 @@ pub async fn list(
             project::get(connection, &project)?;
             branch::all(connection, &project)
         })?;
-        let (rows, next) = wanted.page(rows);
+        let page = wanted.page(rows)?;
         let infos = view::store_infos(&context.server, &project)?;
         let annotations =
-            rows.iter().filter_map(|row| Some((row.id.clone(), view::annotation(row)?))).collect();
+            page.rows.iter().filter_map(|row| Some((row.id.clone(), view::annotation(row)?))).collect();
         Ok(BranchList {
-            branches: rows.iter().map(|row| view::branch(row, infos.get(&row.id))).collect(),
+            branches: page.rows.iter().map(|row| view::branch(row, infos.get(&row.store_id))).collect(),
             annotations,
-            pagination: BranchPagination {
-                next,
-                sort_by: "created_at".to_owned(),
-                sort_order: "ASC".to_owned(),
-            },
+            pagination: page.pagination,
         })
     })
     .await
 }
 
+/// `GET /projects/{project_id}/branches/count`.
+pub async fn count(
+    State(context): State<Context>,
+    Path(project): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    answer::ok(move || {
+        let rows = context.server.metadata.read(|connection| {
+            project::get(connection, &project)?;
+            branch::all(connection, &project)
+        })?;
+        Ok(BranchCount { count: i64::try_from(wanted.matching(rows).len()).unwrap_or(i64::MAX) })
+    })
+    .await
+}
+
+/// What to do if the name is taken.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Conflict {
+    on_conflict: String,
+}
+
+impl Conflict {
+    fn read(&self) -> Result<OnConflict> {
+        match self.on_conflict.as_str() {
+            "" | "error" => Ok(OnConflict::Refuse),
+            "return" => Ok(OnConflict::Return),
+            "reset" => Ok(OnConflict::Reset),
+            other => {
+                Err(Error::malformed(format!("on_conflict is error, return or reset, and not {other:?}")))
+            }
+        }
+    }
+}
+
+/// The key that tells a request sent twice from two requests.
+fn key(headers: &HeaderMap, wanted: &Conflict, bytes: &Bytes) -> Result<Option<Key>> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+    let key = key.ok_or_else(|| Error::malformed("an Idempotency-Key has 1 to 255 printable characters"))?;
+    let mut hash = Sha256::new();
+    hash.update(wanted.on_conflict.as_bytes());
+    hash.update([0]);
+    hash.update(bytes);
+    Ok(Some(Key { key: key.to_owned(), request: hex::encode(hash.finalize()) }))
+}
+
 /// `POST /projects/{project_id}/branches`.
-pub async fn create(State(context): State<Context>, Path(project): Path<String>, bytes: Bytes) -> Response {
+pub async fn create(
+    State(context): State<Context>,
+    Path(project): Path<String>,
+    Query(wanted): Query<Conflict>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Response {
     answer::created(move || {
         let server = &context.server;
         let request: BranchCreateRequest = answer::body(&bytes)?;
-        let made = server.create_branch(&project, &request)?;
+        let options = CreateOptions { key: key(&headers, &wanted, &bytes)?, on_conflict: wanted.read()? };
+        let made = server.create_branch(&project, &request, &options)?;
         let (roles, databases) = server.metadata.read(|connection| {
             Ok((role::roles(connection, &made.branch.id)?, role::databases(connection, &made.branch.id)?))
         })?;
@@ -99,8 +135,8 @@ pub async fn get(State(context): State<Context>, Path((project, id)): Path<(Stri
         })?;
         let infos = view::store_infos(&context.server, &project)?;
         let annotation = view::annotation(&row);
-        let mut branch = view::branch(&row, infos.get(&id));
-        if let Some(info) = infos.get(&id) {
+        let mut branch = view::branch(&row, infos.get(&row.store_id));
+        if let Some(info) = infos.get(&row.store_id) {
             branch.warnings = view::warnings_in_full(&context.server, &project, info)?;
         }
         Ok(BranchResponse { branch, annotation })
@@ -116,39 +152,88 @@ pub async fn update(
 ) -> Response {
     answer::ok(move || {
         let request: BranchUpdateRequest = answer::body(&bytes)?;
-        let row = context.server.update_branch(&project, &id, &request.branch)?;
-        let infos = view::store_infos(&context.server, &project)?;
-        Ok(BranchOperations { branch: view::branch(&row, infos.get(&id)), operations: Vec::new() })
+        let (row, operation) = context.server.update_branch(&project, &id, &request.branch)?;
+        show(&context.server, &row, operation)
     })
     .await
 }
 
-/// `DELETE /projects/{project_id}/branches/{branch_id}`.
-pub async fn delete(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
+fn show(server: &Server, row: &BranchRow, operation: OperationRow) -> Result<BranchOperations> {
+    let infos = view::store_infos(server, &row.project_id)?;
+    Ok(BranchOperations {
+        branch: view::branch(row, infos.get(&row.store_id)),
+        operations: view::operations(&[operation]),
+    })
+}
+
+/// `POST /projects/{project_id}/branches/{branch_id}/set_as_default`.
+pub async fn set_default(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+) -> Response {
     answer::ok(move || {
-        let (row, operations) = context.server.delete_branch(&project, &id)?;
+        let (row, operation) = context.server.set_default_branch(&project, &id)?;
+        show(&context.server, &row, operation)
+    })
+    .await
+}
+
+/// `POST /projects/{project_id}/branches/{branch_id}/restore`.
+pub async fn restore(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Response {
+    answer::ok(move || {
+        let request: BranchRestoreRequest = answer::body(&bytes)?;
+        let done = context.server.restore_branch(&project, &id, &request)?;
+        let infos = view::store_infos(&context.server, &project)?;
+        let shown = |row: &BranchRow| view::branch(row, infos.get(&row.store_id));
+        Ok(BranchRestored {
+            branch: shown(&done.branch),
+            backup_branch: done.backup.as_ref().map(shown),
+            operations: view::operations(&done.operations),
+        })
+    })
+    .await
+}
+
+/// How to delete.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Deletion {
+    recursive: bool,
+    hard_delete: bool,
+}
+
+/// `DELETE /projects/{project_id}/branches/{branch_id}`; 204 if it was deleted before.
+pub async fn delete(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+    Query(wanted): Query<Deletion>,
+) -> Response {
+    answer::ok_or_gone(move || {
+        let how = How { recursive: wanted.recursive, hard: wanted.hard_delete, expired: false };
+        let Some((row, operations)) = context.server.delete_branch(&project, &id, how)? else {
+            return Ok(None);
+        };
         let mut branch = view::branch(&row, None);
         branch.pending_state = Some("storage_deleted".to_owned());
-        Ok(BranchOperations { branch, operations: view::operations(&operations) })
+        Ok(Some(BranchOperations { branch, operations: view::operations(&operations) }))
     })
     .await
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_of_branches_end() {
-        let row = |id: &str, name: &str| crate::metadata::tests::branch_row(id, name);
-        let rows = || vec![row("br-a", "main"), row("br-b", "dev"), row("br-c", "Dev2")];
-        let wanted = Wanted { limit: Some(2), ..Wanted::default() };
-        let (page, next) = wanted.page(rows());
-        assert_eq!((page.len(), next.as_deref()), (2, Some("br-b")));
-        let wanted = Wanted { limit: Some(2), cursor: "br-b".to_owned(), ..Wanted::default() };
-        let (page, next) = wanted.page(rows());
-        assert_eq!((page.len(), next), (1, None));
-        let (page, next) = Wanted { search: "dev".to_owned(), ..Wanted::default() }.page(rows());
-        assert_eq!((page.len(), next), (2, None));
-    }
+/// `POST /projects/{project_id}/branches/{branch_id}/recover`.
+pub async fn recover(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Response {
+    answer::ok(move || {
+        let request: BranchRecoverRequest = answer::body(&bytes)?;
+        let (row, operation) = context.server.recover_branch(&project, &id, request.name.as_deref())?;
+        show(&context.server, &row, operation)
+    })
+    .await
 }

@@ -4,6 +4,7 @@
 //! it reads the request, calls the server, and shapes the answer.
 
 mod answer;
+mod branch_list;
 mod branches;
 mod databases;
 mod endpoints;
@@ -55,6 +56,10 @@ pub fn router(context: Context) -> Router {
         .route("/projects/shared", get(projects::shared))
         .route("/projects/{project}", get(projects::get).patch(projects::update).delete(projects::delete))
         .route("/projects/{project}/branches", get(branches::list).post(branches::create))
+        .route("/projects/{project}/branches/count", get(branches::count))
+        .route("/projects/{project}/branches/{branch}/restore", post(branches::restore))
+        .route("/projects/{project}/branches/{branch}/recover", post(branches::recover))
+        .route("/projects/{project}/branches/{branch}/set_as_default", post(branches::set_default))
         .route(
             "/projects/{project}/branches/{branch}",
             get(branches::get).patch(branches::update).delete(branches::delete),

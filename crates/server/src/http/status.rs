@@ -54,9 +54,9 @@ fn collect(server: &Server) -> Result<Status> {
     let mut branches = Vec::new();
     for project in projects.iter().filter(|row| row.state == project::READY) {
         let infos = view::store_infos(server, &project.id)?;
-        let rows = server.metadata.read(|connection| branch::all(connection, &project.id))?;
+        let rows = server.metadata.read(|connection| branch::live(connection, &project.id))?;
         branches.extend(rows.into_iter().filter_map(|row| {
-            let info = infos.get(&row.id)?;
+            let info = infos.get(&row.store_id)?;
             Some(BranchStatus {
                 project_id: row.project_id,
                 id: row.id,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use api::branch::{Annotation, AnnotationObject, Branch};
+use api::branch::{Annotation, AnnotationObject, Branch, BranchRecovery};
 use api::connection::{ConnectionDetails, ConnectionParameters};
 use api::database::Database;
 use api::endpoint::{Endpoint, EndpointOptions, EndpointState, EndpointType};
@@ -12,6 +12,7 @@ use api::role::Role;
 use store::BranchInfo;
 
 use crate::clock::{now_us, show};
+use crate::deletion::RECOVERABLE_US;
 use crate::error::Result;
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{Desired, EndpointRow};
@@ -70,7 +71,7 @@ fn clamp(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// What the store of a project says of its branches, by id.
+/// What the store of a project says of its branches, by what the store calls them.
 ///
 /// # Errors
 /// Those of the store.
@@ -106,6 +107,14 @@ pub fn branch(row: &BranchRow, info: Option<&BranchInfo>) -> Branch {
         active_time_seconds: 0,
         written_data_bytes: clamp(written),
         data_transfer_bytes: 0,
+        expires_at: row.expires_us.map(show),
+        ttl_interval_seconds: row.ttl_s,
+        recovery: row.deleted_us.filter(|_| !row.purging).map(|deleted_us| BranchRecovery {
+            deleted_at: show(deleted_us),
+            recoverable_until: show(deleted_us.saturating_add(RECOVERABLE_US)),
+            deletion_method: if row.expired { "ttl" } else { "user" }.to_owned(),
+        }),
+        last_reset_at: row.last_reset_us.map(show),
         created_at: show(row.created_us),
         updated_at: show(row.updated_us),
     }

@@ -1,4 +1,7 @@
 //! Rows of branches.
+//!
+//! A branch is *live* until it is deleted, then *deleted* and can be brought back, then *purged*: hidden for good, and
+//! its row goes when no row of a child is left.
 
 use rusqlite::{Connection, Row, named_params};
 
@@ -12,9 +15,11 @@ pub struct BranchRow {
     pub id: String,
     /// Its project.
     pub project_id: String,
-    /// Its name, unique in the project.
+    /// What the store calls the data it has now; a restore gives it another.
+    pub store_id: String,
+    /// Its name, unique among the live branches of the project.
     pub name: String,
-    /// The branch it was made from.
+    /// The branch its data began on.
     pub parent_id: Option<String>,
     /// Where in the parent's log it begins.
     pub parent_lsn: Option<String>,
@@ -24,36 +29,53 @@ pub struct BranchRow {
     pub requested_lsn: Option<String>,
     /// Whether it is the parent of branches that name none.
     pub is_default: bool,
-    /// Whether it is protected from deletion.
+    /// Whether it is protected from deletion and restore.
     pub protected: bool,
-    /// It is being deleted; a crash finishes that.
-    pub deleting: bool,
+    /// It was deleted for good; its data goes as soon as nothing hangs on it.
+    pub purging: bool,
     /// JSON it was made with.
     pub annotation: Option<String>,
+    /// When it is deleted by itself.
+    pub expires_us: Option<i64>,
+    /// How long after its creation or restore that is.
+    pub ttl_s: Option<i64>,
+    /// When it was last restored.
+    pub last_reset_us: Option<i64>,
+    /// When it was deleted; `None` for a live one.
+    pub deleted_us: Option<i64>,
+    /// Whether it was deleted because it had expired.
+    pub expired: bool,
     /// When it was made.
     pub created_us: i64,
     /// When it was last changed.
     pub updated_us: i64,
 }
 
-const COLUMNS: &str = "id, project_id, name, parent_id, parent_lsn, parent_time_us, requested_lsn, is_default, \
-                       protected, deleting, annotation, created_us, updated_us";
+const COLUMNS: &str = "id, project_id, store_id, name, parent_id, parent_lsn, parent_time_us, requested_lsn, \
+                       is_default, protected, purging, annotation, expires_us, ttl_s, last_reset_us, deleted_us, \
+                       expired, created_us, updated_us";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<BranchRow> {
     Ok(BranchRow {
         id: row.get(0)?,
         project_id: row.get(1)?,
-        name: row.get(2)?,
-        parent_id: row.get(3)?,
-        parent_lsn: row.get(4)?,
-        parent_time_us: row.get(5)?,
-        requested_lsn: row.get(6)?,
-        is_default: row.get(7)?,
-        protected: row.get(8)?,
-        deleting: row.get(9)?,
-        annotation: row.get(10)?,
-        created_us: row.get(11)?,
-        updated_us: row.get(12)?,
+        store_id: row.get(2)?,
+        name: row.get(3)?,
+        parent_id: row.get(4)?,
+        parent_lsn: row.get(5)?,
+        parent_time_us: row.get(6)?,
+        requested_lsn: row.get(7)?,
+        is_default: row.get(8)?,
+        protected: row.get(9)?,
+        purging: row.get(10)?,
+        annotation: row.get(11)?,
+        expires_us: row.get(12)?,
+        ttl_s: row.get(13)?,
+        last_reset_us: row.get(14)?,
+        deleted_us: row.get(15)?,
+        expired: row.get(16)?,
+        created_us: row.get(17)?,
+        updated_us: row.get(18)?,
     })
 }
 
@@ -64,12 +86,33 @@ fn read(row: &Row<'_>) -> rusqlite::Result<BranchRow> {
 pub fn insert(connection: &Connection, row: &BranchRow) -> Result<()> {
     check_free(connection, &row.project_id, &row.name)?;
     let sql = format!(
-        "INSERT INTO branch ({COLUMNS}) VALUES (:id, :project_id, :name, :parent_id, :parent_lsn, :parent_time_us, \
-         :requested_lsn, :is_default, :protected, :deleting, :annotation, :created_us, :updated_us)"
+        "INSERT INTO branch ({COLUMNS}) VALUES (:id, :project_id, :store_id, :name, :parent_id, :parent_lsn, \
+         :parent_time_us, :requested_lsn, :is_default, :protected, :purging, :annotation, :expires_us, :ttl_s, \
+         :last_reset_us, :deleted_us, :expired, :created_us, :updated_us)"
     );
+    write(connection, &sql, row)
+}
+
+/// Writes everything of a row that can change.
+///
+/// # Errors
+/// 409 if the name is taken.
+pub fn update(connection: &Connection, row: &BranchRow) -> Result<()> {
+    // The rest is named so that every parameter is used.
+    let sql = "UPDATE branch SET store_id = :store_id, name = :name, parent_id = :parent_id, \
+               parent_lsn = :parent_lsn, parent_time_us = :parent_time_us, requested_lsn = :requested_lsn, \
+               is_default = :is_default, protected = :protected, purging = :purging, annotation = :annotation, \
+               expires_us = :expires_us, ttl_s = :ttl_s, last_reset_us = :last_reset_us, \
+               deleted_us = :deleted_us, expired = :expired, updated_us = :updated_us \
+               WHERE id = :id AND project_id = :project_id AND created_us = :created_us";
+    write(connection, sql, row)
+}
+
+fn write(connection: &Connection, sql: &str, row: &BranchRow) -> Result<()> {
     let values = named_params! {
         ":id": row.id,
         ":project_id": row.project_id,
+        ":store_id": row.store_id,
         ":name": row.name,
         ":parent_id": row.parent_id,
         ":parent_lsn": row.parent_lsn,
@@ -77,12 +120,17 @@ pub fn insert(connection: &Connection, row: &BranchRow) -> Result<()> {
         ":requested_lsn": row.requested_lsn,
         ":is_default": row.is_default,
         ":protected": row.protected,
-        ":deleting": row.deleting,
+        ":purging": row.purging,
         ":annotation": row.annotation,
+        ":expires_us": row.expires_us,
+        ":ttl_s": row.ttl_s,
+        ":last_reset_us": row.last_reset_us,
+        ":deleted_us": row.deleted_us,
+        ":expired": row.expired,
         ":created_us": row.created_us,
         ":updated_us": row.updated_us,
     };
-    run(connection, &sql, values).map(|_| ())
+    run(connection, sql, values).map(|_| ())
 }
 
 /// Checks that no branch of the project is called `name`.
@@ -90,20 +138,39 @@ pub fn insert(connection: &Connection, row: &BranchRow) -> Result<()> {
 /// # Errors
 /// 409 if one is.
 pub fn check_free(connection: &Connection, project: &str, name: &str) -> Result<()> {
-    let sql = "SELECT 1 FROM branch WHERE project_id = ? AND name = ?";
-    match one(connection, sql, [project, name], |_| Ok(()))? {
+    match named(connection, project, name)? {
         None => Ok(()),
-        Some(()) => Err(Error::conflict(format!("branch with the provided name {name:?} already exists"))),
+        Some(_) => Err(Error::conflict(format!("branch with the provided name {name:?} already exists"))),
     }
 }
 
-/// A branch that exists for clients.
+/// The live branch called `name`, if there is one.
 ///
 /// # Errors
-/// 404 if it does not.
+/// Those of SQLite.
+pub fn named(connection: &Connection, project: &str, name: &str) -> Result<Option<BranchRow>> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? AND name = ? AND deleted_us IS NULL");
+    one(connection, &sql, [project, name], read)
+}
+
+/// A live branch.
+///
+/// # Errors
+/// 404 if there is none.
 pub fn get(connection: &Connection, project: &str, id: &str) -> Result<BranchRow> {
-    let sql = format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? AND id = ? AND NOT deleting");
-    one(connection, &sql, [project, id], read)?.ok_or_else(|| Error::not_found("branch", id))
+    find(connection, project, id)?
+        .filter(|row| row.deleted_us.is_none())
+        .ok_or_else(|| Error::not_found("branch", id))
+}
+
+/// A row, whatever its state.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn find(connection: &Connection, project: &str, id: &str) -> Result<Option<BranchRow>> {
+    let sql = format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? AND id = ?");
+    one(connection, &sql, [project, id], read)
 }
 
 /// The default branch of a project.
@@ -115,7 +182,7 @@ pub fn default(connection: &Connection, project: &str) -> Result<BranchRow> {
     one(connection, &sql, [project], read)?.ok_or_else(|| Error::not_found("branch", "default"))
 }
 
-/// Every branch of a project, those being deleted too, oldest first.
+/// Every branch of a project, whatever its state, oldest first.
 ///
 /// # Errors
 /// Those of SQLite.
@@ -124,42 +191,71 @@ pub fn all(connection: &Connection, project: &str) -> Result<Vec<BranchRow>> {
     many(connection, &sql, [project], read)
 }
 
-/// Names of the children of a branch, oldest first.
+/// The live branches of a project, oldest first.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn children(connection: &Connection, id: &str) -> Result<Vec<String>> {
-    many(connection, "SELECT name FROM branch WHERE parent_id = ? ORDER BY rowid", [id], |row| row.get(0))
-}
-
-/// Changes name and protection.
-///
-/// # Errors
-/// 409 if the name is taken.
-pub fn update(connection: &Connection, row: &BranchRow) -> Result<()> {
+pub fn live(connection: &Connection, project: &str) -> Result<Vec<BranchRow>> {
     let sql =
-        "UPDATE branch SET name = :name, protected = :protected, updated_us = :updated_us WHERE id = :id";
-    let values = named_params! {
-        ":id": row.id,
-        ":name": row.name,
-        ":protected": row.protected,
-        ":updated_us": row.updated_us,
-    };
-    run(connection, sql, values).map(|_| ())
+        format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? AND deleted_us IS NULL ORDER BY rowid");
+    many(connection, &sql, [project], read)
 }
 
-/// Hides a branch from clients until it is removed.
+/// The live children of a branch, oldest first.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn set_deleting(connection: &Connection, id: &str) -> Result<()> {
-    run(connection, "UPDATE branch SET deleting = 1 WHERE id = ?", [id]).map(|_| ())
+pub fn children(connection: &Connection, id: &str) -> Result<Vec<BranchRow>> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM branch WHERE parent_id = ? AND deleted_us IS NULL ORDER BY rowid");
+    many(connection, &sql, [id], read)
+}
+
+/// Id of the branch that holds the data of `source` now. Unless `source` was restored since it was read, or its data
+/// is on its way out, that is `source` itself.
+///
+/// # Errors
+/// 404 if `source` is not live any more.
+pub fn holder(connection: &Connection, source: &BranchRow) -> Result<String> {
+    let now = get(connection, &source.project_id, &source.id)?;
+    let sql = "SELECT id FROM branch WHERE store_id = ? AND deleted_us IS NULL";
+    Ok(one(connection, sql, [&source.store_id], |row| row.get(0))?.unwrap_or(now.id))
+}
+
+/// Gives the children of `from`, deleted ones too, to `to`.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn move_children(connection: &Connection, from: &str, to: &str) -> Result<()> {
+    run(connection, "UPDATE branch SET parent_id = ?2 WHERE parent_id = ?1", [from, to]).map(|_| ())
+}
+
+/// Branches of usable projects whose time has come: those to be purged, those deleted before `deleted_us`, and live
+/// ones that expired before `now_us`.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn due(connection: &Connection, now_us: i64, deleted_us: i64) -> Result<Vec<BranchRow>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM branch WHERE (purging OR deleted_us <= ?2 OR (deleted_us IS NULL AND expires_us <= ?1)) \
+         AND project_id IN (SELECT id FROM project WHERE state = 'ready')"
+    );
+    many(connection, &sql, [now_us, deleted_us], read)
+}
+
+/// Makes a branch the default one, and no other.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn set_default(connection: &Connection, project: &str, id: &str) -> Result<()> {
+    run(connection, "UPDATE branch SET is_default = (id = ?2) WHERE project_id = ?1", [project, id])
+        .map(|_| ())
 }
 
 /// Removes the row and all that belongs to it.
 ///
 /// # Errors
-/// Those of SQLite.
+/// 409 while a branch has it as its parent.
 pub fn remove(connection: &Connection, id: &str) -> Result<()> {
     run(connection, "DELETE FROM branch WHERE id = ?", [id]).map(|_| ())
 }

@@ -10,6 +10,7 @@
 
 pub mod branch;
 pub mod endpoint;
+pub mod idempotency;
 pub mod operation;
 pub mod project;
 pub mod role;
@@ -142,6 +143,51 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE new_database RENAME TO database;
     CREATE INDEX database_branch ON database (branch_id);
 ",
+    // What the store calls a branch changes when it is restored; a deleted one keeps its row and lets its name go.
+    "
+    CREATE TABLE branch_2 (
+        id TEXT PRIMARY KEY,
+        project_id TEXT NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        store_id TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        parent_id TEXT REFERENCES branch (id),
+        parent_lsn TEXT,
+        parent_time_us INTEGER,
+        requested_lsn TEXT,
+        is_default INTEGER NOT NULL,
+        protected INTEGER NOT NULL,
+        purging INTEGER NOT NULL,
+        annotation TEXT,
+        expires_us INTEGER,
+        ttl_s INTEGER,
+        last_reset_us INTEGER,
+        deleted_us INTEGER,
+        expired INTEGER NOT NULL,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO branch_2 SELECT id, project_id, id, name, parent_id, parent_lsn, parent_time_us, requested_lsn,
+        is_default, protected, deleting, annotation, NULL, NULL, NULL, iif(deleting, updated_us, NULL), 0,
+        created_us, updated_us FROM branch ORDER BY rowid;
+    DROP TABLE branch;
+    ALTER TABLE branch_2 RENAME TO branch;
+    CREATE INDEX branch_parent ON branch (parent_id);
+    CREATE UNIQUE INDEX branch_name ON branch (project_id, name) WHERE deleted_us IS NULL;
+    CREATE TABLE role_kept (
+        branch_id TEXT NOT NULL REFERENCES branch (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        verifier TEXT NOT NULL,
+        PRIMARY KEY (branch_id, name)
+    ) STRICT;
+    CREATE TABLE idempotency (
+        project_id TEXT NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        request TEXT NOT NULL,
+        branch_id TEXT NOT NULL,
+        created_us INTEGER NOT NULL,
+        PRIMARY KEY (project_id, key)
+    ) STRICT;
+",
 ];
 
 /// The open metadata file.
@@ -162,7 +208,8 @@ impl Metadata {
         connection.busy_timeout(Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
+        // Off while the schema changes, or dropping a table would empty those that refer to it.
+        connection.pragma_update(None, "foreign_keys", false)?;
         let applied: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if applied as usize > MIGRATIONS.len() {
             let text = format!("{} was written by a newer version of scion", path.display());
@@ -174,6 +221,7 @@ impl Metadata {
             change.pragma_update(None, "user_version", version)?;
             change.commit()?;
         }
+        connection.pragma_update(None, "foreign_keys", true)?;
         Ok(Self { connection: Mutex::new(connection) })
     }
 

@@ -28,6 +28,14 @@ pub enum Action {
     DeleteTimeline,
     /// Roles or databases were changed.
     ApplyConfig,
+    /// A branch was given other data.
+    RestoreBranch,
+    /// A deleted branch was brought back.
+    RecoverBranch,
+    /// Name, protection or expiry of a branch was changed.
+    UpdateBranch,
+    /// A branch was made the default one.
+    SetDefaultBranch,
 }
 
 impl Action {
@@ -39,6 +47,10 @@ impl Action {
             Self::SuspendCompute => "suspend_compute",
             Self::DeleteTimeline => "delete_timeline",
             Self::ApplyConfig => "apply_config",
+            Self::RestoreBranch => "restore_branch",
+            Self::RecoverBranch => "recover_branch",
+            Self::UpdateBranch => "update_branch",
+            Self::SetDefaultBranch => "set_default_branch",
         }
     }
 }

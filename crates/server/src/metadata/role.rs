@@ -8,6 +8,7 @@
 //! - A password is believed only beside the verifier that Postgres holds: one that was changed by SQL is not known.
 //! - A new password is written as pending before Postgres gets it. Whichever of the two a crash leaves in Postgres,
 //!   [`settle`] finds out from its verifier.
+//! - A restored branch has the passwords it had before: those its data does not have are [`kept`] until it is started.
 //!
 //! Not here: asking the catalog (`catalog`).
 
@@ -84,6 +85,25 @@ pub struct Found {
     pub roles: Vec<FoundRole>,
     /// Its databases, without those of Postgres's own.
     pub databases: Vec<FoundDatabase>,
+}
+
+/// Where in the log of its branch a catalog was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// It was read there.
+    At(Lsn),
+    /// What is new in it came later: who begins there begins without that.
+    After(Lsn),
+}
+
+impl Moment {
+    /// The first position that what was found holds for.
+    fn first(self) -> i64 {
+        match self {
+            Self::At(lsn) => position(Some(lsn)),
+            Self::After(lsn) => position(Some(lsn)).saturating_add(1),
+        }
+    }
 }
 
 /// A role in the catalog.
@@ -249,6 +269,76 @@ pub fn inherit(connection: &Connection, parent: &str, child: &str, lsn: Lsn) -> 
     run(connection, &sql, values).map(|_| ())
 }
 
+/// Gives `to`, whose data is what `from` had, all that is known of it at every position.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn hand_over(connection: &Connection, from: &str, to: &str) -> Result<()> {
+    let sql = "INSERT INTO role (branch_id, oid, name, login, password, verifier, from_lsn, until_lsn, created_us, \
+               updated_us) SELECT ?2, oid, name, login, password, verifier, from_lsn, until_lsn, created_us, \
+               updated_us FROM role WHERE branch_id = ?1 ORDER BY version";
+    run(connection, sql, [from, to])?;
+    let sql = "INSERT INTO database (id, branch_id, oid, name, owner_name, from_lsn, until_lsn, created_us, updated_us) \
+               SELECT (SELECT max(id) FROM database) + dense_rank() OVER (ORDER BY id), ?2, oid, name, owner_name, \
+               from_lsn, until_lsn, created_us, updated_us FROM database WHERE branch_id = ?1 ORDER BY version";
+    run(connection, sql, [from, to])?;
+    run(connection, "UPDATE role_kept SET branch_id = ?2 WHERE branch_id = ?1", [from, to]).map(|_| ())
+}
+
+/// Gives `branch` the roles and databases that `source` had at `lsn` instead of its own, which it may be itself. A role
+/// that `branch` had too keeps the password it had there; its verifier is one of [`kept`] then.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn replace(connection: &Connection, source: &str, branch: &str, lsn: Lsn) -> Result<()> {
+    let before = roles(connection, branch)?;
+    let last = |table: &str| {
+        let sql = format!("SELECT coalesce(max(version), 0) FROM {table}");
+        one(connection, &sql, [], |row| row.get::<_, i64>(0)).map(Option::unwrap_or_default)
+    };
+    let (last_role, last_database) = (last("role")?, last("database")?);
+    inherit(connection, source, branch, lsn)?;
+    run(connection, "DELETE FROM role WHERE branch_id = ? AND version <= ?", (branch, last_role))?;
+    run(connection, "DELETE FROM database WHERE branch_id = ? AND version <= ?", (branch, last_database))?;
+    forget_kept(connection, branch)?;
+    // What begins exactly there begins with the passwords of the source.
+    let from = Moment::After(lsn).first();
+    for row in roles(connection, branch)?.iter().filter(|row| row.login) {
+        let Some(old) = before.iter().find(|old| old.name == row.name && old.login) else { continue };
+        let made = || {
+            let scram = |text: &String| postgres_protocol::password::scram_sha_256(text.as_bytes());
+            old.password.as_ref().filter(|_| old.password != row.password).map(scram)
+        };
+        let Some(verifier) = old.verifier.clone().or_else(made) else { continue };
+        if row.verifier.as_ref() == Some(&verifier) {
+            continue;
+        }
+        close(connection, "role", row.version, from)?;
+        let sql = "INSERT INTO role_kept (branch_id, name, verifier) VALUES (?, ?, ?)";
+        run(connection, sql, [branch, &row.name, &verifier])?;
+        let kept = RoleRow { password: old.password.clone(), verifier: Some(verifier), ..row.clone() };
+        put_role(connection, &kept, from)?;
+    }
+    Ok(())
+}
+
+/// Names and verifiers of the roles whose passwords the data of a restored branch does not have yet.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn kept(connection: &Connection, branch: &str) -> Result<Vec<(String, String)>> {
+    let sql = "SELECT name, verifier FROM role_kept WHERE branch_id = ?";
+    many(connection, sql, [branch], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// Notes that the data has them.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn forget_kept(connection: &Connection, branch: &str) -> Result<()> {
+    run(connection, "DELETE FROM role_kept WHERE branch_id = ?", [branch]).map(|_| ())
+}
+
 /// Roles of a branch as they were seen last, oldest first.
 ///
 /// # Errors
@@ -277,21 +367,30 @@ pub fn set_pending(connection: &Connection, branch: &str, name: &str, secret: &S
     run(connection, sql, [branch, name, &secret.password, &secret.verifier]).map(|_| ())
 }
 
-/// Brings the rows of a branch into agreement with its catalog, as it was at or after `lsn`.
+/// Brings the rows of a branch into agreement with its catalog.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn settle(connection: &Connection, branch: &str, found: &Found, lsn: Lsn, now_us: i64) -> Result<()> {
-    let lsn = position(Some(lsn));
+pub fn settle(
+    connection: &Connection,
+    branch: &str,
+    found: &Found,
+    moment: Moment,
+    now_us: i64,
+) -> Result<()> {
+    let lsn = moment.first();
     let known = roles(connection, branch)?;
     for row in &known {
         if !found.roles.iter().any(|it| is_role(row, it)) {
             close(connection, "role", row.version, lsn)?;
         }
     }
+    let kept = kept(connection, branch)?;
     for it in &found.roles {
         let row = known.iter().find(|row| is_role(row, it));
-        settle_role(connection, branch, row, it, (lsn, now_us))?;
+        let verifier = kept.iter().find(|(name, _)| *name == it.name).map(|(_, verifier)| verifier.clone());
+        let it = FoundRole { verifier: verifier.or_else(|| it.verifier.clone()), ..it.clone() };
+        settle_role(connection, branch, row, &it, (lsn, now_us))?;
     }
     run(connection, "DELETE FROM role_pending WHERE branch_id = ?", [branch])?;
     let known = databases(connection, branch)?;
@@ -421,6 +520,10 @@ mod tests {
         Lsn::from_raw(raw).unwrap()
     }
 
+    fn at(raw: u64) -> Moment {
+        Moment::At(lsn(raw))
+    }
+
     fn secret(text: &str) -> Secret {
         Secret { password: text.to_owned(), verifier: format!("SCRAM-{text}") }
     }
@@ -465,10 +568,10 @@ mod tests {
         let (roles, databases) = metadata
             .write(|change| {
                 let found = Found { roles: vec![owner("first")], databases: vec![db("db", "owner")] };
-                settle(change, "br-a-a-a", &found, lsn(100), 2)?;
+                settle(change, "br-a-a-a", &found, at(100), 2)?;
                 set_pending(change, "br-a-a-a", "owner", &secret("second"))?;
                 let found = Found { roles: vec![owner("second")], databases: vec![db("renamed", "owner")] };
-                settle(change, "br-a-a-a", &found, lsn(200), 3)?;
+                settle(change, "br-a-a-a", &found, at(200), 3)?;
                 inherit(change, "br-a-a-a", "br-b-b-b", lsn(199))?;
                 inherit(change, "br-a-a-a", "br-c-c-c", lsn(200))?;
                 let of = |id: &str| Ok::<_, Error>((roles(change, id)?, databases(change, id)?));
@@ -481,6 +584,65 @@ mod tests {
         assert_ne!(databases[0][0].id, databases[1][0].id);
     }
 
+    /// 22 Nov: nothing else had written since the moment asked for, so the new password was taken for that moment's.
+    #[test]
+    fn what_begins_where_a_password_was_changed_begins_with_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = metadata(&dir);
+        let passwords = metadata
+            .write(|change| {
+                set_pending(change, "br-a-a-a", "owner", &secret("second"))?;
+                let found = Found { roles: vec![owner("second")], databases: vec![db("renamed", "owner")] };
+                settle(change, "br-a-a-a", &found, Moment::After(lsn(100)), 2)?;
+                inherit(change, "br-a-a-a", "br-b-b-b", lsn(100))?;
+                inherit(change, "br-a-a-a", "br-c-c-c", lsn(101))?;
+                assert_eq!(databases(change, "br-b-b-b")?[0].name, "db");
+                let of = |id: &str| Ok::<_, Error>(roles(change, id)?.remove(0).password);
+                Ok((of("br-b-b-b")?, of("br-c-c-c")?))
+            })
+            .unwrap();
+        assert_eq!(passwords, (Some("first".to_owned()), Some("second".to_owned())));
+    }
+
+    #[test]
+    fn a_restored_branch_keeps_the_passwords_it_had_until_its_data_has_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = metadata(&dir);
+        let password = |rows: Vec<RoleRow>| rows.first().unwrap().password.clone().unwrap();
+        metadata
+            .write(|change| {
+                let found = Found { roles: vec![owner("first")], databases: vec![db("db", "owner")] };
+                settle(change, "br-a-a-a", &found, at(100), 2)?;
+                set_pending(change, "br-a-a-a", "owner", &secret("second"))?;
+                let found = Found { roles: vec![owner("second")], databases: Vec::new() };
+                settle(change, "br-a-a-a", &found, at(200), 3)?;
+                // To its own past, with what it held kept.
+                hand_over(change, "br-a-a-a", "br-b-b-b")?;
+                replace(change, "br-a-a-a", "br-a-a-a", lsn(150))?;
+                assert_eq!(password(roles(change, "br-b-b-b")?), "second");
+                assert_eq!(password(roles(change, "br-a-a-a")?), "second");
+                assert_eq!(databases(change, "br-a-a-a")?.len(), 1);
+                assert_eq!(kept(change, "br-a-a-a")?, [("owner".to_owned(), "SCRAM-second".to_owned())]);
+                // What begins where it was restored to, or in the past of what was kept, has other ones.
+                inherit(change, "br-a-a-a", "br-c-c-c", lsn(150))?;
+                assert_eq!(password(roles(change, "br-c-c-c")?), "first");
+                for table in ["role", "database"] {
+                    run(change, &format!("DELETE FROM {table} WHERE branch_id = 'br-c-c-c'"), [])?;
+                }
+                inherit(change, "br-b-b-b", "br-c-c-c", lsn(150))?;
+                assert_eq!(password(roles(change, "br-c-c-c")?), "first");
+                assert_eq!(databases(change, "br-c-c-c")?.len(), 1);
+                // A look before its start sees the password of that time, and a restore of it hands over what is due.
+                let found = Found { roles: vec![owner("first")], databases: vec![db("db", "owner")] };
+                settle(change, "br-a-a-a", &found, at(150), 4)?;
+                assert_eq!(password(roles(change, "br-a-a-a")?), "second");
+                hand_over(change, "br-a-a-a", "br-c-c-c")?;
+                assert_eq!((kept(change, "br-a-a-a")?.len(), kept(change, "br-c-c-c")?.len()), (0, 1));
+                Ok(())
+            })
+            .unwrap();
+    }
+
     #[test]
     fn after_a_crash_the_verifier_says_which_password_postgres_has() {
         let dir = tempfile::tempdir().unwrap();
@@ -491,7 +653,7 @@ mod tests {
                     set_pending(change, "br-a-a-a", "owner", &secret("second"))?;
                     assert!(has_pending(change, "br-a-a-a")?);
                     let found = Found { roles: vec![owner(held)], ..Found::default() };
-                    settle(change, "br-a-a-a", &found, lsn(100), 2)?;
+                    settle(change, "br-a-a-a", &found, at(100), 2)?;
                     assert!(!has_pending(change, "br-a-a-a")?);
                     Ok(roles(change, "br-a-a-a")?.remove(0).password)
                 })
@@ -507,7 +669,7 @@ mod tests {
         let settled = |found: &Found| {
             metadata
                 .write(|change| {
-                    settle(change, "br-a-a-a", found, lsn(100), 2)?;
+                    settle(change, "br-a-a-a", found, at(100), 2)?;
                     Ok((roles(change, "br-a-a-a")?, databases(change, "br-a-a-a")?))
                 })
                 .unwrap()

@@ -11,6 +11,7 @@ pub fn branch_row(id: &str, name: &str) -> BranchRow {
     BranchRow {
         id: id.to_owned(),
         project_id: "p".to_owned(),
+        store_id: id.to_owned(),
         name: name.to_owned(),
         parent_id: None,
         parent_lsn: None,
@@ -18,8 +19,13 @@ pub fn branch_row(id: &str, name: &str) -> BranchRow {
         requested_lsn: None,
         is_default: false,
         protected: false,
-        deleting: false,
+        purging: false,
         annotation: None,
+        expires_us: None,
+        ttl_s: None,
+        last_reset_us: None,
+        deleted_us: None,
+        expired: false,
         created_us: 1,
         updated_us: 1,
     }
@@ -96,6 +102,35 @@ fn a_file_of_a_newer_version_is_refused() {
 }
 
 #[test]
+fn a_file_of_the_first_version_keeps_all_its_rows() {
+    let dir = temp();
+    let path = dir.path().join("m.sqlite");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(MIGRATIONS[0]).unwrap();
+    old.execute_batch(
+        "INSERT INTO project VALUES ('p', 'P', 'ready', 15, 1, '{}', '{}', 1, 1);
+         INSERT INTO branch VALUES ('br-a-a-a', 'p', 'main', NULL, NULL, NULL, NULL, 1, 0, 0, NULL, 1, 1);
+         INSERT INTO branch VALUES ('br-b-b-b', 'p', 'dev', 'br-a-a-a', '0/1', 5, NULL, 0, 1, 0, '{}', 2, 3);
+         INSERT INTO branch VALUES ('br-c-c-c', 'p', 'gone', 'br-a-a-a', '0/1', 5, NULL, 0, 0, 1, NULL, 2, 3);
+         INSERT INTO role VALUES ('br-b-b-b', 'owner', 'npg_x', 1, 1);
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    let metadata = Metadata::open(&path).unwrap();
+    let rows = metadata.read(|connection| branch::all(connection, "p")).unwrap();
+    assert_eq!(rows.len(), 3);
+    let dev = rows.get(1).unwrap();
+    assert_eq!((dev.store_id.as_str(), dev.protected, dev.deleted_us), ("br-b-b-b", true, None));
+    assert!(rows.get(2).unwrap().purging && rows.get(2).unwrap().deleted_us.is_some());
+    assert_eq!(metadata.read(|connection| role::roles(connection, "br-b-b-b")).unwrap().len(), 1);
+    // References hold again, and lead to the new table.
+    assert!(metadata.write(|change| branch::remove(change, "br-a-a-a")).is_err());
+    metadata.write(|change| branch::remove(change, "br-b-b-b")).unwrap();
+    assert!(metadata.read(|connection| role::roles(connection, "br-b-b-b")).unwrap().is_empty());
+}
+
+#[test]
 fn a_branch_name_is_taken_once_per_project() {
     let metadata = with_project(&temp());
     let second = metadata.write(|change| branch::insert(change, &branch_row("br-b-b-b", "main")));
@@ -130,7 +165,7 @@ fn a_child_inherits_roles_with_their_passwords_and_databases() {
     let databases = metadata.read(|connection| role::databases(connection, "br-b-b-b")).unwrap();
     assert_eq!(databases.first().unwrap().owner_name, "owner");
     let children = metadata.read(|connection| branch::children(connection, "br-a-a-a")).unwrap();
-    assert_eq!(children, ["dev"]);
+    assert_eq!(children.first().unwrap().name, "dev");
 }
 
 #[test]
@@ -141,8 +176,10 @@ fn what_is_being_made_or_deleted_is_not_found() {
             project::put(change, &project_row("q", project::CREATING))?;
             endpoint::insert(change, &endpoint_row("ep-1", "br-a-a-a", 20_000))?;
             endpoint::set_desired(change, "ep-1", Desired::Gone, 2)?;
-            branch::insert(change, &branch_row("br-b-b-b", "dev"))?;
-            branch::set_deleting(change, "br-b-b-b")
+            let deleted = BranchRow { deleted_us: Some(2), ..branch_row("br-b-b-b", "dev") };
+            branch::insert(change, &deleted)?;
+            // Its name is free again.
+            branch::insert(change, &branch_row("br-c-c-c", "dev"))
         })
         .unwrap();
     metadata

@@ -1,0 +1,304 @@
+//! Branches go: by request or because they expired. They can be brought back for a while, and then they are purged.
+//!
+//! ```text
+//!   live --delete, expiry--> deleted --7 days, hard_delete--> purging --no row begins on it--> no row --sweep--> no data
+//!     ^                         |
+//!     +--------recover----------+
+//! ```
+//!
+//! What must hold
+//! - Deleting is one transaction over all branches that go together. Before it, unless they are purged, all that their
+//!   endpoints wrote is in the store.
+//! - Data goes only in a sweep, which sees what still begins on it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::branches::names_of;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::metadata::branch::{self, BranchRow};
+use crate::metadata::endpoint::{self, Desired};
+use crate::metadata::operation::{self, Action, OperationRow};
+use crate::metadata::{idempotency, project};
+use crate::names;
+use crate::state::Server;
+
+/// How long a deleted branch can be brought back: seven days, in microseconds.
+pub const RECOVERABLE_US: i64 = 7 * 86_400 * 1_000_000;
+/// How often expired and purged branches are looked for.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long one that could not be deleted is left alone.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// How to delete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How {
+    /// With everything that begins on it.
+    pub recursive: bool,
+    /// For good, at once.
+    pub hard: bool,
+    /// Because its time has come.
+    pub expired: bool,
+}
+
+impl Server {
+    /// Deletes a branch with its endpoints. `None` if it was deleted before.
+    ///
+    /// # Errors
+    /// 404 if there never was one; 422 for the default, a protected branch and one with children; 423 while another
+    /// request changes one of them; 503 if an endpoint could not bring what it wrote to the store.
+    pub fn delete_branch(
+        &self,
+        project: &str,
+        id: &str,
+        how: How,
+    ) -> Result<Option<(BranchRow, Vec<OperationRow>)>> {
+        let began_us = clock::now_us();
+        let going = self.metadata.read(|connection| {
+            project::get(connection, project)?;
+            going(connection, project, id, how)
+        })?;
+        let ids: Vec<&str> = going.iter().map(|row| row.id.as_str()).collect();
+        let _held = self.locks.take(&ids)?;
+        let endpoints = self.metadata.read(|connection| {
+            let of = |row: &BranchRow| endpoint::of_branch(connection, &row.id);
+            Ok(going.iter().map(of).collect::<Result<Vec<_>>>()?.concat())
+        })?;
+        let mut operations = Vec::new();
+        for endpoint in &endpoints {
+            let begun = OperationRow::begun(Action::SuspendCompute, project, &endpoint.branch_id, began_us)?;
+            operations.push(begun.about_endpoint(&endpoint.id));
+        }
+        for row in &going {
+            operations.push(OperationRow::begun(Action::DeleteTimeline, project, &row.id, began_us)?);
+        }
+        let mut gone = None;
+        self.change_under(&endpoints, !how.hard, || {
+            gone = self.record_deletion(project, id, how, &ids, &mut operations)?;
+            Ok(())
+        })?;
+        for endpoint in &endpoints {
+            self.remove_endpoint(&endpoint.id)?;
+        }
+        if how.hard {
+            self.purge(project);
+        }
+        tracing::info!(branch = id, ?how, "branch deleted");
+        Ok(gone.map(|row| (row, operations)))
+    }
+
+    /// The transaction that deletes; `None` if there was nothing to delete any more.
+    fn record_deletion(
+        &self,
+        project: &str,
+        id: &str,
+        how: How,
+        held: &[&str],
+        operations: &mut [OperationRow],
+    ) -> Result<Option<BranchRow>> {
+        let now_us = clock::now_us();
+        self.metadata.write(|change| {
+            let rows = going(change, project, id, how)?;
+            if rows.iter().any(|row| !held.contains(&row.id.as_str())) {
+                return Err(Error::busy(format!("branch {id} got a child while it was being deleted")));
+            }
+            for row in &rows {
+                for endpoint in endpoint::of_branch(change, &row.id)? {
+                    endpoint::set_desired(change, &endpoint.id, Desired::Gone, now_us)?;
+                }
+                let row = BranchRow {
+                    deleted_us: row.deleted_us.or(Some(now_us)),
+                    purging: how.hard,
+                    expired: how.expired,
+                    updated_us: now_us,
+                    ..row.clone()
+                };
+                branch::update(change, &row)?;
+            }
+            for operation in operations {
+                *operation = operation.clone().ended(None);
+                operation::put(change, operation)?;
+            }
+            if rows.is_empty() { Ok(None) } else { branch::find(change, project, id) }
+        })
+    }
+
+    /// Brings a deleted branch back, without an endpoint and without a time to expire.
+    ///
+    /// # Errors
+    /// 404 if there is none, or it is too late; 409 if its name is taken; 422 if it is not deleted, or what it begins
+    /// on is.
+    pub fn recover_branch(
+        &self,
+        project: &str,
+        id: &str,
+        name: Option<&str>,
+    ) -> Result<(BranchRow, OperationRow)> {
+        if let Some(name) = name {
+            names::check_name("branch", name)?;
+        }
+        let begun = OperationRow::begun(Action::RecoverBranch, project, id, clock::now_us())?;
+        let _held = self.locks.take(&[id])?;
+        self.metadata.write(|change| {
+            let found = branch::find(change, project, id)?.filter(|row| !row.purging);
+            let mut row = found.ok_or_else(|| Error::not_found("branch", id))?;
+            if row.deleted_us.is_none() {
+                let text = format!("branch {} is not deleted", row.name);
+                return Err(Error::refused("BRANCH_NOT_DELETED", text));
+            }
+            let parent = row.parent_id.as_deref().map(|parent| branch::find(change, project, parent));
+            if let Some(parent) = parent.transpose()?.flatten().filter(|parent| parent.deleted_us.is_some()) {
+                let text =
+                    format!("its parent {} is deleted\nhint: recover {} first", parent.name, parent.id);
+                return Err(Error::refused("PARENT_DELETED", text));
+            }
+            row.name = name.map_or(row.name, str::to_owned);
+            branch::check_free(change, project, &row.name)?;
+            row.deleted_us = None;
+            row.expired = false;
+            row.expires_us = None;
+            row.ttl_s = None;
+            row.updated_us = clock::now_us();
+            branch::update(change, &row)?;
+            let ended = begun.ended(None);
+            operation::put(change, &ended)?;
+            Ok((row, ended))
+        })
+    }
+
+    /// Removes the rows of branches that are purged, children before parents, and their data.
+    pub fn purge(&self, project: &str) {
+        let removed = self.metadata.write(|change| {
+            let mut removed = 0_u32;
+            loop {
+                let rows = branch::all(change, project)?;
+                let begun_on = |id: &str| rows.iter().any(|row| row.parent_id.as_deref() == Some(id));
+                // An endpoint's row goes after its files, and so not with its branch's.
+                let endpoints = endpoint::all(change)?;
+                let runs = |id: &str| endpoints.iter().any(|endpoint| endpoint.branch_id == id);
+                let leaf = rows.iter().find(|row| row.purging && !begun_on(&row.id) && !runs(&row.id));
+                let Some(leaf) = leaf else { return Ok(removed) };
+                branch::remove(change, &leaf.id)?;
+                removed += 1;
+            }
+        });
+        match removed {
+            Ok(0) => {}
+            Ok(_) => self.sweep_after(project),
+            Err(error) => tracing::error!(project, %error, "cannot purge branches"),
+        }
+    }
+}
+
+/// The rows to be deleted with branch `id`.
+fn going(connection: &rusqlite::Connection, project: &str, id: &str, how: How) -> Result<Vec<BranchRow>> {
+    let row = branch::find(connection, project, id)?.filter(|row| !row.purging);
+    let row = row.ok_or_else(|| Error::not_found("branch", id))?;
+    let all = branch::all(connection, project)?;
+    let live = |row: &BranchRow| row.deleted_us.is_none();
+    if !live(&row) && !how.hard {
+        return Ok(Vec::new());
+    }
+    let children: Vec<BranchRow> = branch::children(connection, id)?;
+    if live(&row) {
+        check_deletable(&row)?;
+    }
+    if !children.is_empty() && !how.recursive {
+        let names = names_of(&children);
+        let hint = "hint: delete all children first, or ask for recursive=true";
+        let text = format!("branch {} has children: {names}\n{hint}", row.name);
+        return Err(Error::refused("BRANCH_HAS_CHILDREN", text));
+    }
+    let mut going = vec![row];
+    let mut at = 0;
+    while let Some(parent) = going.get(at).map(|row| row.id.clone()) {
+        let below = all.iter().filter(|row| row.parent_id.as_deref() == Some(parent.as_str()));
+        // Deleted ones could never be brought back.
+        let below: Vec<_> = below.filter(|row| live(row) || (how.hard && !row.purging)).cloned().collect();
+        for row in below.iter().filter(|row| live(row)) {
+            check_deletable(row)?;
+        }
+        for row in below {
+            if !going.iter().any(|known| known.id == row.id) {
+                going.push(row);
+            }
+        }
+        at += 1;
+    }
+    Ok(going)
+}
+
+fn check_deletable(row: &BranchRow) -> Result<()> {
+    if row.protected {
+        return Err(Error::refused("BRANCH_PROTECTED", "cannot delete protected branch"));
+    }
+    if row.is_default {
+        let hint = "hint: make another one the default first, or delete the project";
+        let text = format!("cannot delete default branch {}\n{hint}", row.name);
+        return Err(Error::refused("BRANCH_IS_DEFAULT", text));
+    }
+    Ok(())
+}
+
+/// Looks for branches whose time has come, until the server closes.
+pub fn run(server: &Arc<Server>) {
+    let mut failed: HashMap<String, Instant> = HashMap::new();
+    while !server.closing.load(Ordering::Acquire) {
+        failed.retain(|_, at| at.elapsed() < AGAIN_AFTER);
+        if let Err(error) = pass(server, &mut failed) {
+            tracing::error!(%error, "cannot look for expired branches");
+        }
+        std::thread::sleep(EVERY);
+    }
+}
+
+fn pass(server: &Server, failed: &mut HashMap<String, Instant>) -> Result<()> {
+    let now_us = clock::now_us();
+    let rows = server.metadata.read(|connection| branch::due(connection, now_us, now_us - RECOVERABLE_US))?;
+    let mut purged: Vec<&str> = Vec::new();
+    for row in &rows {
+        if failed.contains_key(&row.id) {
+            continue;
+        }
+        let result = match (row.purging, row.deleted_us) {
+            (true, _) if purged.contains(&row.project_id.as_str()) => continue,
+            (true, _) => {
+                purged.push(&row.project_id);
+                server.purge(&row.project_id);
+                continue;
+            }
+            (false, Some(_)) => {
+                let how = How { hard: true, expired: row.expired, ..How::default() };
+                server.delete_branch(&row.project_id, &row.id, how)
+            }
+            (false, None) => {
+                let how = How { expired: true, ..How::default() };
+                server.delete_branch(&row.project_id, &row.id, how)
+            }
+        };
+        if let Err(error) = result {
+            tracing::warn!(branch = row.id, %error, "its time has come, but it cannot be deleted");
+            failed.insert(row.id.clone(), Instant::now());
+        }
+    }
+    server.metadata.write(|change| idempotency::forget_before(change, now_us - idempotency::KEPT_US))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::tests::branch_row;
+
+    #[test]
+    fn defaults_and_protected_branches_stay() {
+        let mut row = branch_row("br-a-b-c", "dev");
+        assert!(check_deletable(&row).is_ok());
+        row.is_default = true;
+        assert_eq!(check_deletable(&row).unwrap_err().code, "BRANCH_IS_DEFAULT");
+        row.protected = true;
+        assert_eq!(check_deletable(&row).unwrap_err().message, "cannot delete protected branch");
+    }
+}
