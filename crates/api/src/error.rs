@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 /// | status | when |
 /// |-------:|------|
 /// | 400 | the request is malformed |
-/// | 401 | the API key is missing or wrong |
-/// | 404 | what it names does not exist |
+/// | 401 | the API key is missing, wrong or revoked |
+/// | 404 | what it names does not exist, or the API key does not reach it |
 /// | 409 | the name is taken |
 /// | 422 | a rule refuses it |
 /// | 423 | the thing is in the middle of something else; try again |

@@ -11,6 +11,7 @@
 //! Not here: who answers (`server`), who asks (`cli`).
 
 pub mod account;
+pub mod api_key;
 pub mod branch;
 pub mod connection;
 pub mod database;

@@ -11,7 +11,8 @@ use utoipa::openapi::{
 
 use crate::routes::{Method, ROUTES, Route};
 use crate::{
-    PREFIX, account, branch, connection, database, endpoint, error, operation, project, role, schema, status,
+    PREFIX, account, api_key, branch, connection, database, endpoint, error, operation, project, role,
+    schema, status,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -27,6 +28,12 @@ use crate::{
         account::Region,
         account::RegionList,
         account::User,
+        api_key::ApiKey,
+        api_key::ApiKeyCreateRequest,
+        api_key::ApiKeyCreateResponse,
+        api_key::ApiKeyCreator,
+        api_key::ApiKeyList,
+        api_key::ApiKeyRevokeResponse,
         branch::Annotation,
         branch::AnnotationObject,
         branch::Branch,

@@ -221,6 +221,29 @@ pub const ROUTES: &[Route] = &[
         "ConnectionUri",
     )
     .with_query(&["branch_id", "endpoint_id", "database_name", "role_name", "pooled"]),
+    get("/api_keys", "listApiKeys", "Lists API keys, without the keys themselves.", "ApiKeyList"),
+    act("/api_keys", "createApiKey", "Makes an API key and shows it, once.", "ApiKeyCreateResponse")
+        .takes("ApiKeyCreateRequest"),
+    delete("/api_keys/{key_id}", "revokeApiKey", "Revokes an API key, at once.", "ApiKeyRevokeResponse"),
+    get(
+        "/organizations/{org_id}/api_keys",
+        "listOrgApiKeys",
+        "The same as `/api_keys`, where clients look for keys of one project.",
+        "ApiKeyList",
+    ),
+    act(
+        "/organizations/{org_id}/api_keys",
+        "createOrgApiKey",
+        "Makes an API key and shows it, once.",
+        "ApiKeyCreateResponse",
+    )
+    .takes("ApiKeyCreateRequest"),
+    delete(
+        "/organizations/{org_id}/api_keys/{key_id}",
+        "revokeOrgApiKey",
+        "Revokes an API key, at once.",
+        "ApiKeyRevokeResponse",
+    ),
     get("/users/me", "getCurrentUserInfo", "Shows the only user.", "User"),
     get(
         "/users/me/organizations",

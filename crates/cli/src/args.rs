@@ -86,6 +86,9 @@ pub enum Verb {
     Database(verbs::database::Database),
     /// Show what differs between the schemas of two branches, or of one at two moments.
     SchemaDiff(verbs::schema_diff::SchemaDiff),
+    /// Create, list and revoke keys for the server's API.
+    #[command(subcommand)]
+    ApiKey(verbs::api_key::ApiKey),
     /// Print the connection string of a branch.
     ConnectionString(verbs::connection_string::ConnectionString),
     /// Open psql on a branch, starting its endpoint if it is idle.

@@ -27,6 +27,7 @@ mod error;
 mod expiry;
 mod http;
 pub mod installed;
+mod keys;
 mod locks;
 mod metadata;
 mod names;

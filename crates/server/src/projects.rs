@@ -170,7 +170,9 @@ impl Server {
                 _ => {}
             }
         }
-        self.metadata.write(|change| project::remove(change, id))
+        self.metadata.write(|change| project::remove(change, id))?;
+        self.keys.forget_project(id);
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ const EVERY: Duration = Duration::from_secs(1);
 pub fn run(server: &Arc<Server>) {
     while !server.closing.load(Ordering::Acquire) {
         pass(server);
+        server.keys.write_uses_if_due(&server.metadata);
         server.bell.sleep(EVERY);
     }
 }

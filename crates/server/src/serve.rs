@@ -98,6 +98,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let tls = tls::certificate(dir.path(), options.tls.as_ref())?;
     let mut server = Server::new(dir, metadata, postgres, tls, options.compute_exe.clone());
     server.store_options.memtable_bytes = options.memtable_bytes;
+    server.keys.load(&server.metadata, &key)?;
     let server = Arc::new(server);
     recover::run(&server)?;
     let socket = page_service::listen(&server.dir.serve_socket())?;
@@ -113,9 +114,10 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         .enable_all()
         .build()
         .map_err(|error| ServeError::Setup(format!("start threads: {error}")))?;
-    let result = runtime.block_on(serve_http(options.http, &server, &key));
+    let result = runtime.block_on(serve_http(options.http, &server));
     server.dir.remove_server_file();
     let _ = std::fs::remove_file(server.dir.serve_socket());
+    server.keys.write_uses(&server.metadata);
     server.closing.store(true, Ordering::Release);
     server.bell.ring();
     runtime.shutdown_timeout(DRAIN_WITHIN);
@@ -127,12 +129,13 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     result
 }
 
-async fn serve_http(address: SocketAddr, server: &Arc<Server>, key: &str) -> Result<(), ServeError> {
+async fn serve_http(address: SocketAddr, server: &Arc<Server>) -> Result<(), ServeError> {
     let listener =
         TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
     let local = listener.local_addr().map_err(|source| ServeError::Listen { address, source })?;
     let shutdown = Arc::new(Notify::new());
-    let app = router(Context::new(Arc::clone(server), Arc::clone(&shutdown), key));
+    let app = router(Context { server: Arc::clone(server), shutdown: Arc::clone(&shutdown) });
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Http)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Http)?;
     let url = format!("http://{local}");

@@ -14,6 +14,7 @@ use crate::catalog::CatalogTurn;
 use crate::data_dir::DataDir;
 use crate::endpoints::Endpoints;
 use crate::error::{Error, Result};
+use crate::keys::Keys;
 use crate::locks::Locks;
 use crate::metadata::Metadata;
 use crate::metadata::endpoint::EndpointRow;
@@ -27,6 +28,8 @@ pub struct Server {
     pub dir: DataDir,
     /// The metadata.
     pub metadata: Metadata,
+    /// The API keys.
+    pub keys: Keys,
     /// The Postgres installations.
     pub postgres: Postgres,
     /// What endpoints show their clients.
@@ -68,6 +71,7 @@ impl Server {
         Self {
             dir,
             metadata,
+            keys: Keys::default(),
             postgres,
             tls,
             compute_exe,

@@ -7,6 +7,8 @@ use axum::response::Response;
 use super::{Context, answer};
 use crate::clock::show;
 
+/// Id of the only user.
+pub const USER: &str = "00000000-0000-4000-8000-000000000000";
 /// Id of the only organization.
 pub const ORGANIZATION: &str = "org-local-scion-00000000";
 /// Id of the only region.
@@ -16,7 +18,7 @@ pub const REGION: &str = "local";
 pub async fn user() -> Response {
     answer::ok(|| {
         Ok(User {
-            id: "00000000-0000-4000-8000-000000000000".to_owned(),
+            id: USER.to_owned(),
             login: "scion".to_owned(),
             email: "scion@localhost".to_owned(),
             name: "scion".to_owned(),

@@ -3,7 +3,9 @@
 //! Every handler hands its work to a blocking thread: stores and SQLite are synchronous. No handler decides anything;
 //! it reads the request, calls the server, and shapes the answer.
 
+mod access;
 mod answer;
+mod api_keys;
 mod branch_list;
 mod branches;
 mod databases;
@@ -18,12 +20,10 @@ mod view;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::middleware::{self, Next};
+use axum::extract::Request;
+use axum::middleware;
 use axum::response::Response;
-use axum::routing::{get, post};
-use sha2::{Digest, Sha256};
+use axum::routing::{delete, get, post};
 use tokio::sync::Notify;
 
 use crate::error::Error;
@@ -36,17 +36,6 @@ pub struct Context {
     pub server: Arc<Server>,
     /// Told when the process is to end.
     pub shutdown: Arc<Notify>,
-    key: KeyHash,
-}
-
-/// The hash of the one API key; the key itself is not kept in memory.
-type KeyHash = [u8; 32];
-
-impl Context {
-    /// A context for the server that answers to `key`.
-    pub fn new(server: Arc<Server>, shutdown: Arc<Notify>, key: &str) -> Self {
-        Self { server, shutdown, key: Sha256::digest(key).into() }
-    }
 }
 
 /// The whole interface.
@@ -73,6 +62,7 @@ pub fn router(context: Context) -> Router {
         .route("/projects/{project}/operations", get(projects::operations))
         .route("/projects/{project}/operations/{operation}", get(projects::operation))
         .route("/projects/{project}/connection_uri", get(endpoints::connection_uri))
+        .merge(key_routes())
         .route("/users/me", get(fixed::user))
         .route("/users/me/organizations", get(fixed::organizations))
         .route("/regions", get(fixed::regions))
@@ -81,7 +71,7 @@ pub fn router(context: Context) -> Router {
         .route("/shutdown", post(status::shutdown))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_route)
-        .layer(middleware::from_fn_with_state(context.clone(), check_key))
+        .layer(middleware::from_fn_with_state(context.clone(), access::check))
         .with_state(context);
     Router::new().nest(api::PREFIX, routes).fallback(unknown_route)
 }
@@ -102,19 +92,17 @@ fn catalog_routes() -> Router<Context> {
         )
 }
 
-async fn unknown_route(request: Request) -> Response {
-    answer::failed(&Error::not_found("route", &format!("{} {}", request.method(), request.uri().path())))
+fn key_routes() -> Router<Context> {
+    let of_org = "/organizations/{org}/api_keys";
+    Router::new()
+        .route("/api_keys", get(api_keys::list).post(api_keys::create))
+        .route("/api_keys/{key}", delete(api_keys::revoke))
+        .route(of_org, get(api_keys::list_of_org).post(api_keys::create_of_org))
+        .route(&format!("{of_org}/{{key}}"), delete(api_keys::revoke_of_org))
 }
 
-async fn check_key(State(context): State<Context>, request: Request, next: Next) -> Response {
-    let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let key = sent.and_then(|text| text.strip_prefix("Bearer ")).map(str::trim).unwrap_or_default();
-    // Comparing hashes tells a guesser nothing by the time it takes.
-    if <KeyHash>::from(Sha256::digest(key)) == context.key {
-        next.run(request).await
-    } else {
-        answer::failed(&Error::unauthorized())
-    }
+async fn unknown_route(request: Request) -> Response {
+    answer::failed(&Error::not_found("route", &format!("{} {}", request.method(), request.uri().path())))
 }
 
 #[cfg(test)]

@@ -1,16 +1,20 @@
 //! Routes of projects and operations.
 
+use std::sync::Arc;
+
 use api::operation::{OperationList, OperationResponse};
 use api::project::{
     CursorPagination, ProjectCreateRequest, ProjectCreated, ProjectList, ProjectOperations, ProjectResponse,
     ProjectUpdateRequest,
 };
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use serde::Deserialize;
 
 use super::{Context, answer, view};
+use crate::keys::Key;
 use crate::metadata::{operation, project, role};
 use crate::state::Server;
 
@@ -29,11 +33,17 @@ impl Page {
     }
 }
 
-/// `GET /projects`.
-pub async fn list(State(context): State<Context>, Query(page): Query<Page>) -> Response {
+/// `GET /projects`: those that the key reaches.
+pub async fn list(
+    State(context): State<Context>,
+    Extension(key): Extension<Arc<Key>>,
+    Query(page): Query<Page>,
+) -> Response {
     answer::ok(move || {
         let limit = page.limit(10, 400);
-        let rows = context.server.metadata.read(|c| project::page(c, &page.cursor, limit, &page.search))?;
+        let only = key.project.as_deref();
+        let rows =
+            context.server.metadata.read(|c| project::page(c, &page.cursor, limit, &page.search, only))?;
         let pagination = rows.last().map(|row| CursorPagination { cursor: row.id.clone() });
         let projects = rows.iter().map(|row| view::project(row, None)).collect();
         Ok(ProjectList { projects, pagination })

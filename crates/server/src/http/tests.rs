@@ -3,7 +3,7 @@
 use super::*;
 use std::path::PathBuf;
 
-use api::routes::{Method, ROUTES};
+use api::routes::{Method, ROUTES, Route};
 use serde_json::Value;
 
 use crate::data_dir::DataDir;
@@ -39,7 +39,9 @@ fn served() -> Served {
     let nowhere = PathBuf::from("/nonexistent");
     let tls = compute::TlsFiles { certificate: nowhere.clone(), key: nowhere };
     let server = Arc::new(Server::new(dir, metadata, postgres, tls, PathBuf::from("/nonexistent")));
-    let app = router(Context::new(Arc::clone(&server), Arc::new(Notify::new()), KEY));
+    server.keys.load(&server.metadata, KEY).unwrap();
+    let app = router(Context { server: Arc::clone(&server), shutdown: Arc::new(Notify::new()) });
+    let app = app.into_make_service_with_connect_info::<std::net::SocketAddr>();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let url = format!("http://{}{}", listener.local_addr().unwrap(), api::PREFIX);
@@ -94,18 +96,22 @@ fn without_the_key_nothing_is_told() {
     assert_eq!(served.ask("GET", "/projects", "", "").0, 401);
 }
 
+const fn method(route: &Route) -> &'static str {
+    match route.method {
+        Method::Get => "GET",
+        Method::Post => "POST",
+        Method::Patch => "PATCH",
+        Method::Delete => "DELETE",
+    }
+}
+
 #[test]
 fn every_documented_route_is_served() {
     let served = served();
     for route in ROUTES.iter().filter(|route| route.path != "/shutdown") {
-        let method = match route.method {
-            Method::Get => "GET",
-            Method::Post => "POST",
-            Method::Patch => "PATCH",
-            Method::Delete => "DELETE",
-        };
+        let method = method(route);
         let mut path = route.path.to_owned();
-        for name in ["project", "branch", "endpoint", "operation"] {
+        for name in ["project", "branch", "endpoint", "operation", "key", "org"] {
             path = path.replace(&format!("{{{name}_id}}"), "none");
         }
         // A body that cannot be read stops requests that would create something.
@@ -211,4 +217,79 @@ fn the_clients_find_one_user_with_one_organization() {
     assert_eq!(body["organizations"].as_array().unwrap().len(), 1);
     assert_eq!(served.get("/projects/shared").1["projects"], serde_json::json!([]));
     assert_eq!(served.get("/status").1["projects"], 0);
+}
+
+impl Served {
+    fn make_key(&self, wanted: &Value) -> (String, i64) {
+        let (status, made) = self.ask("POST", "/api_keys", KEY, &wanted.to_string());
+        assert_eq!(status, 200, "{made}");
+        (made["key"].as_str().unwrap().to_owned(), made["id"].as_i64().unwrap())
+    }
+}
+
+#[test]
+fn a_key_is_shown_once_and_opens_everything_until_it_is_revoked() {
+    let served = served();
+    let (key, id) = served.make_key(&serde_json::json!({"key_name": "ci"}));
+    let listed = served.get("/api_keys").1[0].clone();
+    assert_eq!((&listed["name"], &listed["last_used_at"]), (&Value::from("ci"), &Value::Null));
+    assert!(!listed.to_string().contains(&key));
+    assert_eq!(served.ask("GET", "/status", &key, "").0, 200);
+    let used = served.get("/api_keys").1[0].clone();
+    assert!(used["last_used_at"].is_string(), "{used}");
+    assert_eq!(used["last_used_from_addr"], "127.0.0.1");
+    assert_eq!(served.get(&format!("/organizations/{}/api_keys", fixed::ORGANIZATION)).1[0], used);
+    assert_eq!(served.get("/organizations/org-other/api_keys").0, 404);
+    let (status, revoked) = served.ask("DELETE", &format!("/api_keys/{id}"), &key, "");
+    assert_eq!((status, &revoked["revoked"]), (200, &Value::from(true)), "a key may end itself");
+    assert_eq!(served.ask("GET", "/status", &key, "").0, 401);
+    assert_eq!(served.ask("DELETE", &format!("/api_keys/{id}"), KEY, "").0, 404);
+    assert_eq!(served.ask("DELETE", "/api_keys/x", KEY, "").0, 404);
+    assert_eq!(served.get("/api_keys").1, serde_json::json!([]));
+}
+
+#[test]
+fn a_key_of_a_project_reaches_nothing_else() {
+    let served = served();
+    served.add_project("mine");
+    served.add_project("other");
+    let (key, _) = served.make_key(&serde_json::json!({"key_name": "ci", "project_id": "mine"}));
+    let open = ["/projects", "/projects/shared", "/users/me", "/users/me/organizations", "/regions", "/auth"];
+    let outside = |body: &Value| {
+        body["message"].as_str().unwrap_or_default().starts_with("not allowed to perform actions outside")
+    };
+    for route in ROUTES {
+        let path = |project: &str| {
+            let path = route.path.replace("{project_id}", project).replace("{org_id}", fixed::ORGANIZATION);
+            path.replace(['{', '}'], "")
+        };
+        let (status, body) = served.ask(method(route), &path("other"), &key, "[");
+        if method(route) == "GET" && open.contains(&route.path) {
+            assert_eq!(status, 200, "{}", route.id);
+            continue;
+        }
+        assert_eq!(status, 404, "{} {body}", route.id);
+        assert!(outside(&body) || route.id == "createProject", "{} {body}", route.id);
+        if route.path.starts_with("/projects/{project_id}") {
+            let (_, body) = served.ask(method(route), &path("mine"), &key, "[");
+            assert!(!outside(&body), "{} {body}", route.id);
+        }
+    }
+    let (_, list) = served.ask("GET", "/projects", &key, "");
+    assert_eq!(list["projects"].as_array().unwrap().len(), 1);
+    assert_eq!(list["projects"][0]["id"], "mine");
+    assert_eq!(served.ask("DELETE", "/projects/mine", &key, "").0, 404);
+    assert_eq!(served.get("/projects/mine").0, 200, "the project is still there");
+    for path in ["/projects/%6fther", "/projects//other", "/projects/mine/../other", "/projects/other/"] {
+        assert_eq!(served.ask("GET", path, &key, "").0, 404, "{path}");
+    }
+    let stranger = branch::BranchRow {
+        project_id: "other".to_owned(),
+        ..crate::metadata::tests::branch_row("br-a-a-a", "main")
+    };
+    served.server.metadata.write(|change| branch::insert(change, &stranger)).unwrap();
+    assert_eq!(served.get("/projects/other/branches/br-a-a-a/endpoints").0, 200);
+    assert_eq!(served.ask("GET", "/projects/mine/branches/br-a-a-a/endpoints", &key, "").0, 404);
+    let sent = r#"{"branch": {"parent_id": "br-a-a-a"}}"#;
+    assert_eq!(served.ask("POST", "/projects/mine/branches", &key, sent).0, 404);
 }

@@ -8,6 +8,7 @@
 //!
 //! Not here: positions and sizes, which the store knows better; whether an endpoint runs, which its process knows.
 
+pub mod api_key;
 pub mod branch;
 pub mod endpoint;
 pub mod idempotency;
@@ -186,6 +187,17 @@ const MIGRATIONS: &[&str] = &[
         branch_id TEXT NOT NULL,
         created_us INTEGER NOT NULL,
         PRIMARY KEY (project_id, key)
+    ) STRICT;
+",
+    "
+    CREATE TABLE api_key (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        hash BLOB NOT NULL UNIQUE,
+        project_id TEXT REFERENCES project (id) ON DELETE CASCADE,
+        created_us INTEGER NOT NULL,
+        used_us INTEGER,
+        used_from TEXT NOT NULL
     ) STRICT;
 ",
 ];

@@ -95,19 +95,27 @@ pub fn all(connection: &Connection) -> Result<Vec<ProjectRow>> {
     many(connection, &format!("SELECT {COLUMNS} FROM project ORDER BY rowid"), [], read)
 }
 
-/// At most `limit` projects whose name or id holds `search`, newest first, after the one with id `cursor`.
+/// At most `limit` projects whose name or id holds `search`, newest first, after the one with id `cursor`; of all, or
+/// of the one with id `only`.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn page(connection: &Connection, cursor: &str, limit: usize, search: &str) -> Result<Vec<ProjectRow>> {
+pub fn page(
+    connection: &Connection,
+    cursor: &str,
+    limit: usize,
+    search: &str,
+    only: Option<&str>,
+) -> Result<Vec<ProjectRow>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM project WHERE state = 'ready' \
+        "SELECT {COLUMNS} FROM project WHERE state = 'ready' AND (:only IS NULL OR id = :only) \
          AND (:cursor = '' OR rowid < (SELECT rowid FROM project WHERE id = :cursor)) \
          AND (instr(lower(name), lower(:search)) > 0 OR instr(id, :search) > 0) \
          ORDER BY rowid DESC LIMIT :limit"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    many(connection, &sql, named_params! { ":cursor": cursor, ":search": search, ":limit": limit }, read)
+    let values = named_params! { ":cursor": cursor, ":search": search, ":limit": limit, ":only": only };
+    many(connection, &sql, values, read)
 }
 
 /// Sets the state.

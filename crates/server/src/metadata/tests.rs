@@ -229,13 +229,13 @@ fn pages_of_projects_end() {
         .unwrap();
     let (mut cursor, mut seen) = (String::new(), 0);
     loop {
-        let page = metadata.read(|connection| project::page(connection, &cursor, 10, "")).unwrap();
+        let page = metadata.read(|connection| project::page(connection, &cursor, 10, "", None)).unwrap();
         let Some(last) = page.last() else { break };
         cursor.clone_from(&last.id);
         seen += page.len();
     }
     assert_eq!(seen, 26);
-    let found = metadata.read(|connection| project::page(connection, "", 10, "project P7")).unwrap();
+    let found = metadata.read(|connection| project::page(connection, "", 10, "project P7", None)).unwrap();
     assert_eq!(found.len(), 1);
 }
 

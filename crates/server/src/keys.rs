@@ -1,0 +1,288 @@
+//! API keys: which one opens what, and when each was last used.
+//!
+//! All of them are in memory, by hash, because every request asks and a write to the metadata may hold that up.
+//!
+//! What must hold
+//! - A key is 256 random bits and is shown once. What is kept, in memory and on disk, is its SHA-256: it opens nothing,
+//!   and nobody finds a key of that size to a hash.
+//! - A key that was revoked opens nothing from the moment the answer is sent, on connections that are open too.
+//! - The key in the file `api-key` opens everything and cannot be revoked here: whoever reads it owns the directory.
+//!
+//! The time of the last use is exact in memory and written down once a minute; a crash loses at most that.
+//!
+//! Not here: which routes a key of one project reaches (`http::access`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+use sha2::{Digest, Sha256};
+
+use crate::clock::now_us;
+use crate::error::{Error, Result};
+use crate::metadata::api_key::{self, ApiKeyRow};
+use crate::metadata::{Metadata, project};
+use crate::names;
+
+/// How often the times of last use are written down.
+const WRITE_EVERY: Duration = Duration::from_secs(60);
+/// The longest name of a key, as at Neon.
+const NAME_CHARACTERS: usize = 64;
+
+type Hash = [u8; 32];
+
+/// Every key there is.
+#[derive(Default)]
+pub struct Keys {
+    by_hash: RwLock<HashMap<Hash, Arc<Key>>>,
+    written: Mutex<Option<Instant>>,
+}
+
+/// A key that opens something.
+#[derive(Debug)]
+pub struct Key {
+    /// Its id; `None` for the one in the file `api-key`.
+    pub id: Option<i64>,
+    /// The only project it reaches.
+    pub project: Option<String>,
+    used: Mutex<Use>,
+}
+
+#[derive(Debug, Default)]
+struct Use {
+    at_us: Option<i64>,
+    from: String,
+    written: bool,
+}
+
+fn hash(key: &str) -> Hash {
+    Sha256::digest(key).into()
+}
+
+impl Keys {
+    /// Takes in the keys of the metadata, and `own`, the one in the file.
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub fn load(&self, metadata: &Metadata, own: &str) -> Result<()> {
+        let rows = metadata.read(api_key::all)?;
+        let mut by_hash = self.by_hash.write();
+        by_hash.clear();
+        by_hash.extend(rows.iter().map(|row| (row.hash, Arc::new(Key::of(row)))));
+        let own_key = Key { id: None, project: None, used: Mutex::default() };
+        by_hash.insert(hash(own), Arc::new(own_key));
+        Ok(())
+    }
+
+    /// What `sent` is, if it opens anything. Looking for its hash tells a guesser nothing by the time it takes.
+    pub fn find(&self, sent: &str) -> Option<Arc<Key>> {
+        self.by_hash.read().get(&hash(sent)).cloned()
+    }
+
+    /// Makes a key that reaches everything, or `project` only; the key itself and its row.
+    ///
+    /// # Errors
+    /// 400 for a name that is none, 404 for a project that is none.
+    pub fn create(
+        &self,
+        metadata: &Metadata,
+        name: &str,
+        project: Option<&str>,
+    ) -> Result<(String, ApiKeyRow)> {
+        check_name(name)?;
+        let key = names::api_key()?;
+        let mut row = ApiKeyRow {
+            id: 0,
+            name: name.to_owned(),
+            hash: hash(&key),
+            project_id: project.map(str::to_owned),
+            created_us: now_us(),
+            used_us: None,
+            used_from: String::new(),
+        };
+        row.id = metadata.write(|change| {
+            if let Some(project) = project {
+                project::get(change, project)?;
+            }
+            api_key::insert(change, &row)
+        })?;
+        self.by_hash.write().insert(row.hash, Arc::new(Key::of(&row)));
+        tracing::info!(key = row.id, name, project, "API key created");
+        Ok((key, row))
+    }
+
+    /// Ends a key; what it was.
+    ///
+    /// # Errors
+    /// 404 if there is none.
+    pub fn revoke(&self, metadata: &Metadata, id: i64) -> Result<ApiKeyRow> {
+        let row = metadata.write(|change| {
+            let row = api_key::get(change, id)?;
+            api_key::remove(change, id)?;
+            Ok(row)
+        })?;
+        let gone = self.by_hash.write().remove(&row.hash);
+        tracing::info!(key = id, name = row.name, "API key revoked");
+        Ok(gone.map_or(row.clone(), |key| key.newest(row)))
+    }
+
+    /// Every key of the metadata, oldest first, with its last use.
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub fn list(&self, metadata: &Metadata) -> Result<Vec<ApiKeyRow>> {
+        let rows = metadata.read(api_key::all)?;
+        let by_hash = self.by_hash.read();
+        Ok(rows
+            .into_iter()
+            .map(|row| match by_hash.get(&row.hash) {
+                Some(key) => key.newest(row),
+                None => row,
+            })
+            .collect())
+    }
+
+    /// Forgets the keys of a project that is removed; their rows go with its row.
+    pub fn forget_project(&self, project: &str) {
+        self.by_hash.write().retain(|_, key| key.project.as_deref() != Some(project));
+    }
+
+    /// Writes down when keys were last used, if that is due.
+    pub fn write_uses_if_due(&self, metadata: &Metadata) {
+        let mut written = self.written.lock();
+        let now = Instant::now();
+        if written.is_none_or(|at| now.duration_since(at) >= WRITE_EVERY) {
+            *written = Some(now);
+            self.write_uses(metadata);
+        }
+    }
+
+    /// Writes down when keys were last used.
+    pub fn write_uses(&self, metadata: &Metadata) {
+        let fresh: Vec<(i64, i64, String)> =
+            self.by_hash.read().values().filter_map(|key| key.take_unwritten()).collect();
+        if fresh.is_empty() {
+            return;
+        }
+        let result = metadata.write(|change| {
+            fresh.iter().try_for_each(|(id, at_us, from)| api_key::set_used(change, *id, *at_us, from))
+        });
+        if let Err(error) = result {
+            tracing::warn!(%error, "cannot write down when API keys were used");
+        }
+    }
+}
+
+impl Key {
+    fn of(row: &ApiKeyRow) -> Self {
+        let used = Use { at_us: row.used_us, from: row.used_from.clone(), written: true };
+        Self { id: Some(row.id), project: row.project_id.clone(), used: Mutex::new(used) }
+    }
+
+    /// Notes that a request came with it.
+    pub fn note_use(&self, from: &str) {
+        let mut used = self.used.lock();
+        used.at_us = Some(now_us());
+        if used.from != from {
+            from.clone_into(&mut used.from);
+        }
+        used.written = false;
+    }
+
+    fn newest(&self, row: ApiKeyRow) -> ApiKeyRow {
+        let used = self.used.lock();
+        ApiKeyRow { used_us: used.at_us, used_from: used.from.clone(), ..row }
+    }
+
+    fn take_unwritten(&self) -> Option<(i64, i64, String)> {
+        let mut used = self.used.lock();
+        let fresh = !used.written;
+        used.written = true;
+        fresh.then_some((self.id?, used.at_us?, used.from.clone()))
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let length = name.chars().count();
+    if name.trim().is_empty() || length > NAME_CHARACTERS || name.chars().any(char::is_control) {
+        let text =
+            format!("the name of an API key has 1 to {NAME_CHARACTERS} characters, this one has {length}");
+        return Err(Error::malformed(text));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::tests::project_row;
+
+    fn opened(dir: &tempfile::TempDir) -> (Metadata, Keys) {
+        let metadata = Metadata::open(&dir.path().join("m.sqlite")).unwrap();
+        let keys = Keys::default();
+        keys.load(&metadata, "own").unwrap();
+        (metadata, keys)
+    }
+
+    #[test]
+    fn a_key_opens_until_it_is_revoked_and_only_its_hash_is_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (metadata, keys) = opened(&dir);
+        let (key, row) = keys.create(&metadata, "ci", None).unwrap();
+        assert_eq!(keys.find(&key).unwrap().id, Some(row.id));
+        assert!(keys.find(&key[1..]).is_none());
+        assert!(keys.find("own").unwrap().id.is_none());
+        drop((metadata, keys));
+        let (metadata, keys) = opened(&dir);
+        assert!(keys.find(&key).is_some(), "it is there after a restart");
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            assert!(!bytes.windows(key.len()).any(|part| part == key.as_bytes()));
+        }
+        assert_eq!(keys.revoke(&metadata, row.id).unwrap().name, "ci");
+        assert!(keys.find(&key).is_none());
+        assert_eq!(keys.revoke(&metadata, row.id).unwrap_err().status, 404);
+        drop((metadata, keys));
+        assert!(opened(&dir).1.find(&key).is_none(), "it stays revoked");
+    }
+
+    #[test]
+    fn the_last_use_is_told_at_once_and_kept_over_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (metadata, keys) = opened(&dir);
+        let (key, row) = keys.create(&metadata, "ci", None).unwrap();
+        assert_eq!(keys.list(&metadata).unwrap()[0].used_us, None);
+        keys.find(&key).unwrap().note_use("127.0.0.1");
+        let used = keys.list(&metadata).unwrap().remove(0);
+        assert!(used.used_us.unwrap() >= row.created_us);
+        assert_eq!(used.used_from, "127.0.0.1");
+        keys.write_uses(&metadata);
+        drop((metadata, keys));
+        let (metadata, keys) = opened(&dir);
+        assert_eq!(keys.list(&metadata).unwrap(), [used]);
+    }
+
+    #[test]
+    fn a_key_of_a_project_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (metadata, keys) = opened(&dir);
+        assert_eq!(keys.create(&metadata, "ci", Some("p")).unwrap_err().status, 404);
+        metadata.write(|change| project::put(change, &project_row("p", project::READY))).unwrap();
+        let (key, _) = keys.create(&metadata, "ci", Some("p")).unwrap();
+        assert_eq!(keys.find(&key).unwrap().project.as_deref(), Some("p"));
+        metadata.write(|change| project::remove(change, "p")).unwrap();
+        keys.forget_project("p");
+        assert!(keys.find(&key).is_none());
+        assert_eq!(keys.list(&metadata).unwrap(), []);
+    }
+
+    #[test]
+    fn a_key_has_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (metadata, keys) = opened(&dir);
+        for name in ["", " ", "a\nb", &"x".repeat(65)] {
+            assert_eq!(keys.create(&metadata, name, None).unwrap_err().status, 400, "{name:?}");
+        }
+    }
+}
