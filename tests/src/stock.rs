@@ -193,11 +193,13 @@ impl Stock {
         self.dir.path().join("data")
     }
 
-    fn socket(&self) -> PathBuf {
+    /// The directory of its socket, which is for port 5432.
+    pub fn socket(&self) -> PathBuf {
         self.dir.path().join("sock")
     }
 
-    fn log(&self) -> PathBuf {
+    /// What it wrote to its standard error.
+    pub fn log(&self) -> PathBuf {
         self.dir.path().join("log")
     }
 

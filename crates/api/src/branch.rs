@@ -121,6 +121,10 @@ pub struct BranchCreate {
     /// What of the parent to begin with; only `parent-data`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_source: Option<String>,
+    /// Ours: false leaves what the parent had that acts by itself as it is: subscriptions, jobs of `pg_cron` and
+    /// `pg_timetable`. Otherwise they are switched off before the first client is let in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<bool>,
     /// When to delete it, RFC 3339, at most 30 days from now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
@@ -192,6 +196,9 @@ pub struct BranchRestoreRequest {
     /// Ours: when to delete it; if left out, a branch that expires lives for as long as it was made for, from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
+    /// Ours: false leaves what acts by itself in its new data as it is, as when a branch is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<bool>,
 }
 
 /// Answer of `POST /projects/{project_id}/branches/{branch_id}/restore`.

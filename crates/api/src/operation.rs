@@ -37,6 +37,9 @@ pub struct Operation {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Ours: what exactly was done, where that is worth knowing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<serde_json::Value>,
     /// Times it failed.
     pub failures_count: i32,
     /// When it began.

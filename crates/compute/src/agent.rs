@@ -36,7 +36,7 @@ use crate::error::{Error, While};
 use crate::pace::Pace;
 use crate::pg_client::PgClient;
 use crate::protocol::FailureKind;
-use crate::spec::EndpointSpec;
+use crate::spec::{Admission, EndpointSpec};
 use crate::tail::{self, Tail};
 use crate::wal_stream::StreamEnd;
 use crate::{config, control_file, logs, process, wal_segment};
@@ -280,6 +280,7 @@ impl Agent {
             shipped_lsn: None,
             restarts: 0,
             overlay_bytes: 0,
+            quarantine: None,
             phases: Phases::default(),
         };
         Self {
@@ -356,6 +357,14 @@ impl Agent {
         *connection = Some(pg);
         self.pace.hurry();
         lsn.ok_or_else(|| "IDENTIFY_SYSTEM gave no position".to_owned())
+    }
+
+    /// Who is to be let in by the start that comes next: what a start of this process put to rest stays so.
+    fn admission(&self) -> Admission {
+        match self.spec.admission {
+            Admission::AfterQuarantine if self.status.lock().quarantine.is_some() => Admission::Everybody,
+            admission => admission,
+        }
     }
 
     fn connect(&self) -> Result<PgClient, crate::pg_client::PgError> {

@@ -269,6 +269,7 @@ mod tests {
             port: 1,
             run_as: None,
             superuser: "postgres".to_owned(),
+            admission: crate::Admission::Everybody,
             tls: None,
             settings: Default::default(),
         };

@@ -77,8 +77,8 @@ pub fn socket_path(spec: &EndpointSpec) -> std::path::PathBuf {
     spec.socket_dir().join(format!(".s.PGSQL.{}", spec.port))
 }
 
-/// Content of `postgresql.conf`.
-pub fn postgresql_conf(spec: &EndpointSpec, major: &Major) -> String {
+/// Content of `postgresql.conf`; while it is not `open`, nothing acts by itself.
+pub fn postgresql_conf(spec: &EndpointSpec, major: &Major, open: bool) -> String {
     let mut out =
         String::from("# Written by scion at every start; changes here are lost. ALTER SYSTEM likewise.\n");
     let mut line = |name: &str, value: &str| {
@@ -93,6 +93,9 @@ pub fn postgresql_conf(spec: &EndpointSpec, major: &Major) -> String {
     for (name, value) in FIXED {
         line(name, value);
     }
+    if !open {
+        line("cron.launch_active_jobs", "off");
+    }
     // The files have the names that Postgres looks for.
     line("ssl", if spec.tls.is_some() { "on" } else { "off" });
     line("port", &spec.port.to_string());
@@ -100,10 +103,14 @@ pub fn postgresql_conf(spec: &EndpointSpec, major: &Major) -> String {
     out
 }
 
-/// Content of `pg_hba.conf`: the private socket is trusted, the superuser cannot come in over TCP.
-pub fn pg_hba_conf(spec: &EndpointSpec) -> String {
+/// Content of `pg_hba.conf`: the private socket is trusted, the superuser cannot come in over TCP; while it is not
+/// `open`, nobody can.
+pub fn pg_hba_conf(spec: &EndpointSpec, open: bool) -> String {
     let superuser = &spec.superuser;
     let mut out = String::from("local all all trust\nlocal replication all trust\n");
+    if !open {
+        return out;
+    }
     for network in ["127.0.0.1/32", "::1/128"] {
         out.push_str(&format!("host all \"{superuser}\" {network} reject\n"));
         out.push_str(&format!("host all all {network} scram-sha-256\n"));

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::quarantine::Quarantine;
+
 /// What can be asked of an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case")]
@@ -81,6 +83,9 @@ pub struct Status {
     pub restarts: u32,
     /// Bytes its private overlay holds now.
     pub overlay_bytes: u64,
+    /// What the branch inherited and the start put to rest; `None` if that was not asked for.
+    #[serde(default)]
+    pub quarantine: Option<Box<Quarantine>>,
     /// How long the parts of the last start took.
     pub phases: Phases,
 }

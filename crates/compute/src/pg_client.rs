@@ -70,14 +70,24 @@ impl PgClient {
     /// # Errors
     /// `Server` with code 57P03 while the server starts.
     pub fn connect(socket: &Path, user: &str) -> Result<Self, PgError> {
+        let parameters = [("replication", "true"), ("wal_sender_timeout", "0")];
+        Self::with(socket, user, &parameters)
+    }
+
+    /// Connects to a database for ordinary SQL as `user`. Names that are not qualified are those of the catalog only.
+    ///
+    /// # Errors
+    /// `Server` if there is no such database or user.
+    pub fn connect_sql(socket: &Path, user: &str, database: &str) -> Result<Self, PgError> {
+        Self::with(socket, user, &[("database", database), ("search_path", "pg_catalog")])
+    }
+
+    fn with(socket: &Path, user: &str, more: &[(&str, &str)]) -> Result<Self, PgError> {
         let mut client = Self::over(UnixStream::connect(socket)?);
         client.stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        client.send(&pg_message::startup(&[
-            ("user", user),
-            ("replication", "true"),
-            ("application_name", "scion"),
-            ("wal_sender_timeout", "0"),
-        ])?)?;
+        let own = [("user", user), ("application_name", "scion")];
+        let all: Vec<(&str, &str)> = own.iter().chain(more).copied().collect();
+        client.send(&pg_message::startup(&all)?)?;
         loop {
             match client.message()? {
                 Answer::Ready => return Ok(client),

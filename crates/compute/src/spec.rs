@@ -26,12 +26,28 @@ pub struct EndpointSpec {
     pub run_as: Option<(u32, u32)>,
     /// Name of the cluster's superuser, trusted on the private socket only.
     pub superuser: String,
+    /// Who is let in over TCP, and when.
+    #[serde(default)]
+    pub admission: Admission,
     /// What Postgres shows clients that ask for TLS; without it none is offered.
     #[serde(default)]
     pub tls: Option<TlsFiles>,
     /// Extra lines of `postgresql.conf`; they win over scion's own.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
+}
+
+/// Who is let in over TCP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Admission {
+    /// Everybody with a password.
+    #[default]
+    Everybody,
+    /// The same, once what the branch inherited was put to rest.
+    AfterQuarantine,
+    /// Nobody: scion itself looks at it, over its socket.
+    Nobody,
 }
 
 /// A certificate and its key as PEM files that this process can read. Postgres gets copies in its data directory, which

@@ -17,7 +17,7 @@ use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::idempotency::{self, Key};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::{project, role};
+use crate::metadata::{project, quarantine, role};
 use crate::names;
 use crate::state::{Server, branch_id};
 
@@ -168,6 +168,7 @@ impl Server {
                     source_timestamp: request.branch.parent_timestamp.clone(),
                     preserve_under_name: None,
                     expires_at: request.branch.expires_at.clone(),
+                    quarantine: request.branch.quarantine,
                 };
                 let done = self.restore_branch(project, &row.id, &reset)?;
                 (done.branch, done.operations)
@@ -298,6 +299,9 @@ impl Server {
             row.parent_id = Some(holder.clone());
             branch::insert(change, &row)?;
             role::inherit(change, &holder, &row.id, lsn)?;
+            if request.branch.quarantine == Some(false) {
+                quarantine::settle(change, &row.id, clock::now_us())?;
+            }
             let endpoints = request
                 .endpoints
                 .iter()

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use api::endpoint::{EndpointOptions, EndpointState};
+use compute::Quarantine;
 use compute::control::{self, Answer, State, Status};
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -74,6 +75,8 @@ pub struct Runtime {
     pub in_hand: AtomicBool,
     observed: Mutex<Observed>,
     child: Mutex<Option<Child>>,
+    /// Whether what its start put to rest is in the metadata.
+    pub settled: AtomicBool,
     /// The process whose end wakes the reconciler.
     watched: AtomicU32,
 }
@@ -89,6 +92,8 @@ pub struct Observed {
     pub last_read_error: Option<String>,
     /// What its last start spent its time on.
     pub phases_ms: BTreeMap<String, f64>,
+    /// What its start put to rest, if that was asked of it.
+    pub quarantine: Option<Box<Quarantine>>,
     /// Process ids of Postgres and of its compute, while there are any.
     pub postgres_pid: Option<u32>,
     /// See `postgres_pid`.
@@ -108,6 +113,7 @@ impl Default for Observed {
             reason: None,
             last_read_error: None,
             phases_ms: BTreeMap::new(),
+            quarantine: None,
             postgres_pid: None,
             compute_pid: None,
             failures: 0,
@@ -174,6 +180,7 @@ impl Runtime {
         observed.postgres_pid = status.postgres_pid;
         observed.compute_pid = Some(status.compute_pid);
         observed.last_read_error.clone_from(&status.last_read_error);
+        observed.quarantine.clone_from(&status.quarantine);
         if status.state == State::Running {
             observed.failures = 0;
             observed.retry_at = None;
@@ -242,6 +249,7 @@ impl Server {
         match control::ask(&socket, control::Command::Status, LOOK_WITHIN) {
             Ok(Answer::Status(status)) => {
                 self.note_status(&runtime, &status);
+                self.settle_adopted(id, &runtime);
                 let alive = matches!(status.state, State::Starting | State::Running);
                 (if alive { Seen::Alive } else { Seen::Ending }, Some(status))
             }
@@ -290,6 +298,7 @@ impl Server {
         self.metadata.write(|change| {
             if result.is_ok() {
                 endpoint::set_started(change, &row.id, ended.updated_us)?;
+                self.settle_quarantine(change, row)?;
             }
             operation::put(change, &ended)
         })?;
@@ -404,6 +413,7 @@ impl Server {
             port,
             run_as: self.postgres.run_as,
             superuser: SUPERUSER.to_owned(),
+            admission: self.admission(row)?,
             tls: self.postgres.offers_tls(major).then(|| self.tls.clone()),
             settings: pg_settings(&row.options),
         };

@@ -36,6 +36,7 @@ mod plan;
 mod postgres;
 mod process;
 mod projects;
+mod quarantine;
 mod reconcile;
 mod recover;
 mod restore;

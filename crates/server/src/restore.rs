@@ -22,7 +22,7 @@ use crate::expiry::{self, Expiry};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::role;
+use crate::metadata::{quarantine, role};
 use crate::names;
 use crate::state::{Server, branch_id};
 
@@ -44,6 +44,7 @@ struct Plan {
     endpoints: Vec<EndpointRow>,
     at: At,
     keep_as: Option<String>,
+    quarantine: bool,
     expiry: Option<Expiry>,
 }
 
@@ -105,7 +106,8 @@ impl Server {
             }
             check_restore(&target, &source, at, keep_as.as_deref(), &branch::children(connection, id)?)?;
             let endpoints = endpoint::of_branch(connection, id)?;
-            Ok(Plan { target, source, endpoints, at, keep_as, expiry })
+            let quarantine = request.quarantine != Some(false);
+            Ok(Plan { target, source, endpoints, at, keep_as, quarantine, expiry })
         })
     }
 
@@ -135,6 +137,10 @@ impl Server {
             row.parent_id = Some(branch::holder(change, &plan.source)?);
             expiry::check(&row, &[])?;
             branch::update(change, &row)?;
+            quarantine::begin_again(change, &old.id, backup.as_ref().map(|row| row.id.as_str()))?;
+            if !plan.quarantine {
+                quarantine::settle(change, &old.id, now_us)?;
+            }
             role::replace(change, &plan.source.id, &old.id, point.lsn)?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;

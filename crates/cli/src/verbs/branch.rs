@@ -101,6 +101,9 @@ pub struct Create {
     /// Make the branch only; `scion endpoint start` gives it an endpoint later.
     #[arg(long)]
     no_compute: bool,
+    /// Leave subscriptions and scheduled jobs of the parent switched on; they then run on both.
+    #[arg(long)]
+    no_quarantine: bool,
     /// Wait until the endpoint accepts connections; this is the default.
     #[arg(long, conflicts_with = "no_wait")]
     wait: bool,
@@ -168,6 +171,9 @@ impl Create {
         let mut branch = json!({ "name": self.name });
         if let Some(parent) = &self.parent {
             branch["parent_id"] = json!(wire::text(&session.branch(parent)?, "id"));
+        }
+        if self.no_quarantine {
+            branch["quarantine"] = json!(false);
         }
         match at {
             Some(Moment::Lsn(lsn)) => branch["parent_lsn"] = json!(lsn),

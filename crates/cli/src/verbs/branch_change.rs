@@ -25,6 +25,9 @@ pub struct Reset {
     /// Keep what it holds now as a branch of this name.
     #[arg(long, value_name = "NAME")]
     preserve_as: Option<String>,
+    /// Leave subscriptions and scheduled jobs in its new data switched on.
+    #[arg(long)]
+    no_quarantine: bool,
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
@@ -46,6 +49,9 @@ pub struct Restore {
     /// NAME_old_TIME].
     #[arg(long, value_name = "NAME")]
     preserve_as: Option<String>,
+    /// Leave subscriptions and scheduled jobs in its new data switched on.
+    #[arg(long)]
+    no_quarantine: bool,
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
@@ -66,7 +72,10 @@ impl Reset {
                 format!("reset branch {} and lose what was written on it", wire::text(&branch, "name"));
             confirm::destructive(&what, self.yes)?;
         }
-        let body = json!({ "source_branch_id": parent, "preserve_under_name": self.preserve_as });
+        let mut body = json!({ "source_branch_id": parent, "preserve_under_name": self.preserve_as });
+        if self.no_quarantine {
+            body["quarantine"] = json!(false);
+        }
         restore(&session, global.output, &branch, &body)
     }
 }
@@ -99,6 +108,9 @@ impl Restore {
             Some(Moment::Lsn(lsn)) => body["source_lsn"] = json!(lsn),
             Some(Moment::Time(time)) => body["source_timestamp"] = json!(time.to_string()),
             None => {}
+        }
+        if self.no_quarantine {
+            body["quarantine"] = json!(false);
         }
         restore(&session, global.output, &branch, &body)
     }

@@ -15,21 +15,30 @@ use crate::client::{Client, StorePages};
 use crate::error::{Error, While};
 use crate::major::Major;
 use crate::protocol::NewTimeline;
-use crate::spec::EndpointSpec;
+use crate::spec::{Admission, EndpointSpec};
 use crate::wal_segment::{self, FirstWal, WalShape};
-use crate::{config, control_file, datadir};
+use crate::{config, control_file, datadir, quarantine};
 
 use super::remove_dir;
 
+/// What Postgres will find.
+pub(super) struct Prepared {
+    /// Its data directory.
+    pub file_system: FileSystem,
+    /// Ends when the new files are durable, which they must be before a commit may rely on them.
+    pub durable: JoinHandle<io::Result<()>>,
+    /// Files, by name, that let clients in once they replace what is there; none if they are let in from the start.
+    pub opening: Vec<(&'static str, String)>,
+}
+
 /// Makes everything Postgres will find: the file system's content, `pg_wal`, the socket's directory.
-///
-/// The second value ends when the new files are durable, which they must be before a commit may rely on them.
 pub(super) fn data_directory(
     spec: &EndpointSpec,
     new: &NewTimeline,
     client: &Client,
     pages: &Arc<Client>,
-) -> Result<(FileSystem, JoinHandle<io::Result<()>>), Error> {
+    admission: Admission,
+) -> Result<Prepared, Error> {
     if new.state.cluster.lsn != new.start {
         let text = format!("state of {} for a timeline that begins at {}", new.state.cluster.lsn, new.start);
         return Err(Error::Answer(text));
@@ -52,10 +61,25 @@ pub(super) fn data_directory(
             make_directories(spec)?;
             write_wal(spec, new, &wal)
         });
+        let open = scope.spawn(|| match admission {
+            Admission::Everybody => Ok(true),
+            Admission::AfterQuarantine => quarantine::is_suspect(pages, &new.state, new.start).map(|it| !it),
+            Admission::Nobody => Ok(false),
+        });
         let file_system = fill(spec, new, pages, major, &checkpoint);
         let files = wal.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let sync = move || files.iter().try_for_each(|path| File::open(path)?.sync_all());
-        Ok((file_system?, thread::spawn(sync)))
+        let open = open.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let file_system = file_system?;
+        let files = |open| {
+            let conf = config::postgresql_conf(spec, major, open);
+            vec![("postgresql.conf", conf), ("pg_hba.conf", config::pg_hba_conf(spec, open))]
+        };
+        for (name, text) in files(open) {
+            datadir::write(&file_system, name, text.as_bytes())?;
+        }
+        let opening = if open { Vec::new() } else { files(true) };
+        Ok(Prepared { file_system, durable: thread::spawn(sync), opening })
     })
 }
 
@@ -80,9 +104,7 @@ fn fill(
     datadir::fill(&file_system, &new.state, major)?;
     let control = control_file::encode(&new.control_template, checkpoint)?;
     datadir::write(&file_system, "global/pg_control", &control)?;
-    datadir::write(&file_system, "postgresql.conf", config::postgresql_conf(spec, major).as_bytes())?;
     datadir::write(&file_system, "postgresql.auto.conf", b"")?;
-    datadir::write(&file_system, "pg_hba.conf", config::pg_hba_conf(spec).as_bytes())?;
     datadir::write(&file_system, "pg_ident.conf", b"")?;
     if let Some(tls) = &spec.tls {
         for (name, path) in [("server.crt", &tls.certificate), ("server.key", &tls.key)] {

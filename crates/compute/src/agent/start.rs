@@ -21,6 +21,8 @@ use crate::error::{Error, While};
 use crate::pg_client::{PgClient, PgError};
 use crate::process::{self, Server};
 use crate::protocol::{self, Failure, NewTimeline};
+use crate::quarantine::{self, Quarantine};
+use crate::spec::Admission;
 use crate::tail::{self, Tail};
 use crate::wal_stream::{Alive, WalStream};
 
@@ -86,8 +88,10 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     phases.state = watch.lap();
 
     let pages = Arc::new(Client::new(spec));
-    let (file_system, durable) = prepare::data_directory(spec, &new, &client, &pages)?;
-    let file_system = Arc::new(file_system);
+    let admission = agent.admission();
+    let prepared = prepare::data_directory(spec, &new, &client, &pages, admission)?;
+    let (durable, opening) = (prepared.durable, prepared.opening);
+    let file_system = Arc::new(prepared.file_system);
     *agent.file_system.lock() = Some(Arc::clone(&file_system));
     let server_handle = Arc::new(Mutex::new(None));
     report_failures(agent, &file_system, &pages, &server_handle, events.clone());
@@ -110,6 +114,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         .create_slot(&mut pg)
         .map_err(|error| Error::Postgres(format!("create the replication slot: {error}")))?;
     *agent.flush_connection.lock() = Some(pg);
+    let_clients_in(agent, &server, admission, opening)?;
     durable.join().unwrap_or_else(|_| Err(io::Error::other("panic"))).while_(|| "sync pg_wal".to_owned())?;
     phases.postgres_start = watch.lap();
     phases.total = ms_since(begun);
@@ -129,6 +134,37 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         segment_bytes,
         phases,
     })
+}
+
+/// Puts to rest what the branch inherited, if there may be something, and lets its clients in.
+fn let_clients_in(
+    agent: &Agent,
+    server: &Server,
+    admission: Admission,
+    opening: Vec<(&str, String)>,
+) -> Result<(), Error> {
+    let spec = &agent.spec;
+    if admission != Admission::AfterQuarantine {
+        return Ok(());
+    }
+    let found = if opening.is_empty() {
+        Quarantine::default()
+    } else {
+        let found = quarantine::put_to_rest(&config::socket_path(spec), &spec.superuser);
+        found.map_err(|error| Error::Postgres(format!("quarantine of what it inherited: {error}")))?
+    };
+    agent.update(|status| status.quarantine = Some(Box::new(found)));
+    if opening.is_empty() {
+        return Ok(());
+    }
+    // Through the mount, as the kernel remembers what it read.
+    for (name, text) in opening {
+        let path = spec.mount_dir().join(name);
+        std::fs::write(&path, text).while_(|| format!("write {}", path.display()))?;
+    }
+    // The postmaster takes the signal before it takes the next connection.
+    process::send(&server.handle(), Signal::HUP);
+    Ok(())
 }
 
 /// From here on a stop request reaches this start.

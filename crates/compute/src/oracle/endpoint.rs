@@ -48,6 +48,7 @@ impl Endpoint {
             port,
             run_as: Some(postgres_user()),
             superuser: "postgres".to_owned(),
+            admission: crate::Admission::Everybody,
             tls: None,
             settings: [("fsync".to_owned(), "off".to_owned())].into(),
         };

@@ -236,6 +236,7 @@ pub fn operation(row: &OperationRow) -> Operation {
         action: row.action.clone(),
         status,
         error: row.error.clone(),
+        detail: row.detail.as_deref().and_then(|text| serde_json::from_str(text).ok()),
         failures_count: i32::from(status == OperationStatus::Failed),
         created_at: show(row.created_us),
         updated_at: show(row.updated_us),

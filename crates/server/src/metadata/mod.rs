@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod idempotency;
 pub mod operation;
 pub mod project;
+pub mod quarantine;
 pub mod role;
 
 use std::path::Path;
@@ -199,6 +200,14 @@ const MIGRATIONS: &[&str] = &[
         used_us INTEGER,
         used_from TEXT NOT NULL
     ) STRICT;
+",
+    "
+    CREATE TABLE quarantine (
+        branch_id TEXT PRIMARY KEY REFERENCES branch (id) ON DELETE CASCADE,
+        settled_us INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO quarantine (branch_id, settled_us) SELECT id, created_us FROM branch;
+    ALTER TABLE operation ADD COLUMN detail TEXT;
 ",
 ];
 

@@ -72,6 +72,8 @@ pub struct OperationRow {
     pub status: String,
     /// Why it failed.
     pub error: Option<String>,
+    /// What exactly was done, as JSON.
+    pub detail: Option<String>,
     /// When it began.
     pub created_us: i64,
     /// When it last changed.
@@ -92,6 +94,7 @@ impl OperationRow {
             action: action.as_str().to_owned(),
             status: RUNNING.to_owned(),
             error: None,
+            detail: None,
             created_us: began_us,
             updated_us: began_us,
         })
@@ -112,7 +115,8 @@ impl OperationRow {
     }
 }
 
-const COLUMNS: &str = "id, project_id, branch_id, endpoint_id, action, status, error, created_us, updated_us";
+const COLUMNS: &str =
+    "id, project_id, branch_id, endpoint_id, action, status, error, created_us, updated_us, detail";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<OperationRow> {
     Ok(OperationRow {
@@ -125,6 +129,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<OperationRow> {
         error: row.get(6)?,
         created_us: row.get(7)?,
         updated_us: row.get(8)?,
+        detail: row.get(9)?,
     })
 }
 
@@ -135,7 +140,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<OperationRow> {
 pub fn put(connection: &Connection, row: &OperationRow) -> Result<()> {
     let sql = format!(
         "INSERT INTO operation ({COLUMNS}) VALUES (:id, :project_id, :branch_id, :endpoint_id, :action, :status, \
-         :error, :created_us, :updated_us) ON CONFLICT (id) DO UPDATE SET status = excluded.status, \
+         :error, :created_us, :updated_us, :detail) ON CONFLICT (id) DO UPDATE SET status = excluded.status, \
          error = excluded.error, updated_us = excluded.updated_us"
     );
     let values = named_params! {
@@ -148,6 +153,7 @@ pub fn put(connection: &Connection, row: &OperationRow) -> Result<()> {
         ":error": row.error,
         ":created_us": row.created_us,
         ":updated_us": row.updated_us,
+        ":detail": row.detail,
     };
     run(connection, &sql, values).map(|_| ())
 }
