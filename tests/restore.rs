@@ -69,17 +69,21 @@ fn resets_one_after_the_other_leave_no_data_behind() {
     let root = scion.root();
     root.execute("create table t(id int)");
     let dev = scion.branch("dev", json!({}));
-    let mut times = Vec::new();
+    let (mut times, mut last) = (Vec::new(), Value::Null);
     for round in 1..=7 {
         root.execute(&format!("insert into t values ({round})"));
         dev.execute("insert into t values (1000)");
         let began = Instant::now();
-        reset(&scion, &dev);
+        last = reset(&scion, &dev);
         assert_eq!(dev.number("select count(*) from t"), round);
         times.push(began.elapsed());
     }
     times.sort();
     eprintln!("a reset, to the first answer: {:?} at the median, {:?} at most", times[3], times[6]);
+    for operation in last["operations"].as_array().unwrap() {
+        eprintln!("the last one: {} took {} ms", operation["action"], operation["total_duration_ms"]);
+    }
+    eprintln!("phases of the start: {}", scion.endpoint_info(&dev)["start_phases_ms"]);
     assert!(stored(&scion) <= 2, "the root and the branch");
 }
 

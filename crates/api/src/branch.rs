@@ -80,6 +80,15 @@ pub struct Branch {
     /// When it was last given other data: reset to its parent, or restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_reset_at: Option<String>,
+    /// The snapshot it was made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<String>,
+    /// The branch whose place it took, or is to take when its restore is finalized.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored_as: Option<String>,
+    /// `restored`, or `finalized` once it took that place; absent unless it was made of a snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_status: Option<String>,
     /// When it was made.
     pub created_at: String,
     /// When it was last changed.
@@ -174,7 +183,7 @@ pub struct BranchUpdate {
 }
 
 /// Tells `null` from a field that was left out.
-fn sent<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<String>>, D::Error> {
+pub(crate) fn sent<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<String>>, D::Error> {
     Option::<String>::deserialize(value).map(Some)
 }
 

@@ -23,6 +23,7 @@ pub mod project;
 pub mod role;
 pub mod routes;
 pub mod schema;
+pub mod snapshot;
 pub mod status;
 
 pub use openapi::openapi;

@@ -12,7 +12,7 @@ use utoipa::openapi::{
 use crate::routes::{Method, ROUTES, Route};
 use crate::{
     PREFIX, account, api_key, branch, connection, database, endpoint, error, operation, project, role,
-    schema, status,
+    schema, snapshot, status,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -97,6 +97,16 @@ use crate::{
         role::RoleResponse,
         schema::SchemaDiff,
         schema::SchemaText,
+        snapshot::FinalizeRestoreRequest,
+        snapshot::RestoreFinalized,
+        snapshot::Snapshot,
+        snapshot::SnapshotList,
+        snapshot::SnapshotOperations,
+        snapshot::SnapshotResponse,
+        snapshot::SnapshotRestoreRequest,
+        snapshot::SnapshotRestored,
+        snapshot::SnapshotUpdate,
+        snapshot::SnapshotUpdateRequest,
         status::BranchStatus,
         status::EndpointStatus,
         status::Status

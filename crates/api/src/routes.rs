@@ -53,6 +53,10 @@ impl Route {
         Self { request: Some(request), response: (201, self.response.1), ..self }
     }
 
+    const fn answers(self, status: u16) -> Self {
+        Self { response: (status, self.response.1), ..self }
+    }
+
     const fn takes(self, request: &'static str) -> Self {
         Self { request: Some(request), ..self }
     }
@@ -69,6 +73,7 @@ const ROLES: &str = "/projects/{project_id}/branches/{branch_id}/roles";
 const ROLE: &str = "/projects/{project_id}/branches/{branch_id}/roles/{role_name}";
 const DATABASES: &str = "/projects/{project_id}/branches/{branch_id}/databases";
 const DATABASE: &str = "/projects/{project_id}/branches/{branch_id}/databases/{database_name}";
+const SNAPSHOT: &str = "/projects/{project_id}/snapshots/{snapshot_id}";
 const ENDPOINT: &str = "/projects/{project_id}/endpoints/{endpoint_id}";
 
 /// Every route, grouped by resource.
@@ -184,6 +189,39 @@ pub const ROUTES: &[Route] = &[
         "SchemaDiff",
     )
     .with_query(&["db_name", "lsn", "timestamp", "base_branch_id", "base_lsn", "base_timestamp"]),
+    act(
+        "/projects/{project_id}/branches/{branch_id}/snapshot",
+        "createSnapshot",
+        "Keeps a moment of a branch under a name.",
+        "SnapshotOperations",
+    )
+    .answers(201)
+    .with_query(&["name", "slug", "lsn", "timestamp", "expires_at"]),
+    act(
+        "/projects/{project_id}/branches/{branch_id}/finalize_restore",
+        "finalizeRestoreBranch",
+        "Lets a branch that was made of a snapshot take the place it was made for.",
+        "RestoreFinalized",
+    )
+    .takes("FinalizeRestoreRequest"),
+    get(
+        "/projects/{project_id}/snapshots",
+        "listSnapshots",
+        "Lists snapshots, oldest first.",
+        "SnapshotList",
+    ),
+    get(SNAPSHOT, "getSnapshot", "Ours: shows a snapshot.", "SnapshotResponse"),
+    get(SNAPSHOT, "updateSnapshot", "Renames a snapshot, or says when it expires.", "SnapshotResponse")
+        .patches_with("SnapshotUpdateRequest"),
+    delete(SNAPSHOT, "deleteSnapshot", "Deletes a snapshot; branches made of it stay.", "SnapshotOperations")
+        .answers(202),
+    act(
+        "/projects/{project_id}/snapshots/{snapshot_id}/restore",
+        "restoreSnapshot",
+        "Makes a branch of a snapshot.",
+        "SnapshotRestored",
+    )
+    .takes("SnapshotRestoreRequest"),
     get("/projects/{project_id}/endpoints", "listProjectEndpoints", "Lists endpoints.", "EndpointList"),
     act(
         "/projects/{project_id}/endpoints",

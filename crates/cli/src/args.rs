@@ -75,6 +75,9 @@ pub enum Verb {
     /// Create, list, show and delete branches.
     #[command(subcommand)]
     Branch(verbs::branch::Branch),
+    /// Make, list, restore and delete snapshots, whose data stays whatever becomes of their branch.
+    #[command(subcommand)]
+    Snapshot(verbs::snapshot::Snapshot),
     /// Start, stop and list the Postgres servers of branches.
     #[command(subcommand)]
     Endpoint(verbs::endpoint::Endpoint),

@@ -51,6 +51,15 @@ pub fn parse(text: &str, now: &Zoned) -> Result<Moment, Failure> {
     })
 }
 
+/// The moment that is `span` from now: "2h", "3 days".
+pub fn after(span: &str, now: &Zoned) -> Result<Timestamp, Failure> {
+    let wrong = |what: &str| Failure::new(Kind::Usage, format!("{span:?} {what}"));
+    let parsed: Span =
+        span.parse().map_err(|_| wrong("is no span of time").hint("write it like 2h or \"3 days\""))?;
+    let at = now.checked_add(parsed).ok().filter(|at| at > now);
+    at.map(|at| at.timestamp()).ok_or_else(|| wrong("does not lead into the future"))
+}
+
 fn is_lsn(text: &str) -> bool {
     let half =
         |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_hexdigit());

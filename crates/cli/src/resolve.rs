@@ -75,6 +75,15 @@ impl Session {
         pick(&branches, wanted).cloned().ok_or_else(|| not_found("branch", wanted, &branches))
     }
 
+    /// The branch that is the parent of branches that name none.
+    pub fn default_branch(&self) -> Result<Value, Failure> {
+        let is_default = |branch: &Value| branch.get("default").and_then(Value::as_bool) == Some(true);
+        self.branches()?
+            .into_iter()
+            .find(is_default)
+            .ok_or_else(|| Failure::new(Kind::NotFound, "the project has no default branch"))
+    }
+
     /// The read-write endpoint of the branch with id `branch`, if it has one.
     pub fn endpoint_of(&self, branch: &str) -> Result<Option<Value>, Failure> {
         let mut endpoints = self.endpoints()?;

@@ -77,7 +77,7 @@ pub enum At {
 /// 400 for text that is neither, or for both.
 pub fn parse_at(lsn: Option<&str>, time: Option<&str>) -> Result<At> {
     match (lsn.filter(|text| !text.is_empty()), time.filter(|text| !text.is_empty())) {
-        (Some(_), Some(_)) => Err(Error::malformed("give parent_lsn or parent_timestamp, not both")),
+        (Some(_), Some(_)) => Err(Error::malformed("give an LSN or a timestamp, not both")),
         (Some(text), None) => {
             let lsn =
                 text.parse().map_err(|error: types::ParseLsnError| Error::malformed(error.to_string()))?;
@@ -126,15 +126,7 @@ impl Server {
         let (row, endpoints, operation) =
             self.record_branch(row, &parent, point.lsn, begun, (request, options.key.as_ref()))?;
         let mut operations = vec![operation];
-        for endpoint in &endpoints {
-            match self.start_endpoint(endpoint) {
-                Ok(operation) => operations.push(operation),
-                Err(error) => {
-                    self.undo_branch(&row, &endpoints);
-                    return Err(error);
-                }
-            }
-        }
+        operations.extend(self.start_first(&row, &endpoints)?);
         tracing::info!(branch = row.id, parent = parent.id, lsn = %point.lsn, "branch created");
         Ok(Created { branch: row, endpoints, operations })
     }
@@ -331,7 +323,21 @@ impl Server {
         }
     }
 
-    fn undo_branch(&self, row: &BranchRow, endpoints: &[EndpointRow]) {
+    /// Starts the endpoints of a branch that was just made. If one does not start, nothing is left of the branch.
+    ///
+    /// # Errors
+    /// As `start_endpoint`.
+    pub fn start_first(&self, row: &BranchRow, endpoints: &[EndpointRow]) -> Result<Vec<OperationRow>> {
+        let started: Result<Vec<OperationRow>> =
+            endpoints.iter().map(|endpoint| self.start_endpoint(endpoint)).collect();
+        if started.is_err() {
+            self.undo_branch(row, endpoints);
+        }
+        started
+    }
+
+    /// Removes a branch that was just made.
+    pub fn undo_branch(&self, row: &BranchRow, endpoints: &[EndpointRow]) {
         let undone = endpoints
             .iter()
             .try_for_each(|endpoint| {
@@ -505,6 +511,9 @@ fn new_row(
         last_reset_us: None,
         deleted_us: None,
         expired: false,
+        restored_from: None,
+        restored_as: None,
+        finalized: false,
         created_us: now_us,
         updated_us: now_us,
     }

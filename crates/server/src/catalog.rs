@@ -121,12 +121,13 @@ impl Server {
     /// # Errors
     /// Those of Postgres and SQLite; then the next start or look tries again.
     pub fn give_kept_passwords(&self, row: &EndpointRow) -> Result<()> {
-        let kept = self.metadata.read(|connection| role::kept(connection, &row.branch_id))?;
-        if kept.is_empty() {
-            return Ok(());
-        }
-        // Its start may have changed its port.
-        let row = self.metadata.read(|connection| endpoint::get(connection, &row.project_id, &row.id))?;
+        // Its start may have changed its port, and a finalized restore its branch.
+        let found = self.metadata.read(|connection| {
+            let Some(row) = endpoint::find(connection, &row.id)? else { return Ok(None) };
+            let kept = role::kept(connection, &row.branch_id)?;
+            Ok(Some((row, kept)))
+        })?;
+        let Some((row, kept)) = found.filter(|(_, kept)| !kept.is_empty()) else { return Ok(()) };
         let mut client = self.connect(&row, SUPERUSER)?;
         for (name, verifier) in &kept {
             let sql = format!("ALTER ROLE {} PASSWORD {}", identifier(name), sql::literal(verifier));

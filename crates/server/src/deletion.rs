@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::{idempotency, project};
+use crate::metadata::{idempotency, project, snapshot};
 use crate::names;
 use crate::state::Server;
 
@@ -282,6 +282,11 @@ fn pass(server: &Server, failed: &mut HashMap<String, Instant>) -> Result<()> {
         if let Err(error) = result {
             tracing::warn!(branch = row.id, %error, "its time has come, but it cannot be deleted");
             failed.insert(row.id.clone(), Instant::now());
+        }
+    }
+    for row in server.metadata.read(|connection| snapshot::due(connection, now_us))? {
+        if let Err(error) = server.delete_snapshot(&row.project_id, &row.id) {
+            tracing::warn!(snapshot = row.id, %error, "it has expired, but cannot be deleted");
         }
     }
     server.metadata.write(|change| idempotency::forget_before(change, now_us - idempotency::KEPT_US))

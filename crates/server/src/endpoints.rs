@@ -387,8 +387,11 @@ impl Server {
         if self.temporaries.lock().contains_key(&row.id) {
             return Ok(row.branch_id.clone());
         }
-        let found =
-            self.metadata.read(|connection| branch::find(connection, &row.project_id, &row.branch_id))?;
+        let found = self.metadata.read(|connection| {
+            // A finalized restore gives it to another branch.
+            let now = endpoint::find(connection, &row.id)?.map(|now| now.branch_id);
+            branch::find(connection, &row.project_id, &now.unwrap_or_else(|| row.branch_id.clone()))
+        })?;
         found.map(|branch| branch.store_id).ok_or_else(|| Error::not_found("branch", &row.branch_id))
     }
 
@@ -546,9 +549,9 @@ impl Server {
         let mut operations = Vec::new();
         for (row, runtime) in rows.iter().zip(&runtimes) {
             let wanted = self.metadata.read(|connection| endpoint::find(connection, &row.id))?;
-            if wanted.is_some_and(|row| row.desired == Desired::Active) {
-                let launch = || self.launch(row, runtime).inspect_err(|error| runtime.note_failure(error));
-                operations.push(self.record_start(row, launch)?);
+            if let Some(row) = wanted.filter(|row| row.desired == Desired::Active) {
+                let launch = || self.launch(&row, runtime).inspect_err(|error| runtime.note_failure(error));
+                operations.push(self.record_start(&row, launch)?);
             } else {
                 runtime.note(EndpointState::Idle, None);
             }
@@ -620,7 +623,19 @@ impl Server {
     /// # Errors
     /// 503 if an endpoint should run and does not answer: the store may lack what it committed last.
     pub fn flushed_lsn(&self, branch: &BranchRow) -> Result<Option<Lsn>> {
-        let rows = self.metadata.read(|connection| endpoint::of_branch(connection, &branch.id))?;
+        loop {
+            let rows = self.metadata.read(|connection| endpoint::of_branch(connection, &branch.id))?;
+            let flushed = self.flushed_lsn_of(branch, &rows)?;
+            // What was answered is about this branch unless its endpoint was given to another meanwhile.
+            let now = self.metadata.read(|connection| endpoint::of_branch(connection, &branch.id))?;
+            let same = |row: &EndpointRow| now.iter().any(|now| now.id == row.id);
+            if now.len() == rows.len() && rows.iter().all(same) {
+                return Ok(flushed);
+            }
+        }
+    }
+
+    fn flushed_lsn_of(&self, branch: &BranchRow, rows: &[EndpointRow]) -> Result<Option<Lsn>> {
         let unfinished = |row: &&EndpointRow| {
             row.desired == Desired::Active || !ended_clean(&self.dir.endpoint(&row.id), &branch.store_id)
         };

@@ -191,6 +191,11 @@ pub fn endpoint_id() -> Result<String> {
     id("ep-")
 }
 
+/// `snap-calm-river-8q2k5x1a`.
+pub fn snapshot_id() -> Result<String> {
+    id("snap-")
+}
+
 /// A password for a role: 95 bits that need no escaping anywhere.
 pub fn password() -> Result<String> {
     Ok(format!("npg_{}", characters(BASE62, 16)?))

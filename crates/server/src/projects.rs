@@ -239,6 +239,9 @@ fn root_row(project: &ProjectRow, id: String, name: &str) -> BranchRow {
         last_reset_us: None,
         deleted_us: None,
         expired: false,
+        restored_from: None,
+        restored_as: None,
+        finalized: false,
         created_us: now_us,
         updated_us: now_us,
     }

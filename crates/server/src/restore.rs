@@ -210,6 +210,9 @@ fn backup_row(old: &BranchRow, id: &str, name: &str, now_us: i64) -> BranchRow {
         expires_us: None,
         ttl_s: None,
         annotation: None,
+        restored_from: None,
+        restored_as: None,
+        finalized: false,
         created_us: now_us,
         updated_us: now_us,
         ..old.clone()

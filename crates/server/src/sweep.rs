@@ -1,7 +1,7 @@
 //! Which branches of a store nobody needs any more.
 //!
-//! A branch of a store is needed while a row names it, a request is making it, or another branch of the store begins
-//! on it. All others are removed: at the start, and whenever a row has let one go. That is the only place where data
+//! A branch of a store is needed while a row of a branch or of a snapshot names it, a request is making it, or another
+//! branch of the store begins on it. All others are removed: at the start, and whenever a row has let one go. That is the only place where data
 //! is removed, so a change of rows is all that a restore or a deletion has to make durable.
 
 use std::collections::HashSet;
@@ -11,7 +11,7 @@ use store::StoreError;
 use types::BranchId;
 
 use crate::error::{Error, Result};
-use crate::metadata::branch;
+use crate::metadata::{branch, snapshot};
 use crate::state::Server;
 
 /// Branches of stores that requests are making and no row names yet.
@@ -48,9 +48,13 @@ impl Server {
         let store = self.store(project)?;
         let _tree = self.tree.lock();
         let mut strangers: Vec<BranchId> = {
-            let rows = self.metadata.read(|connection| branch::all(connection, project))?;
+            let named: HashSet<String> = self.metadata.read(|connection| {
+                let branches = branch::all(connection, project)?.into_iter().map(|row| row.store_id);
+                let snapshots = snapshot::all(connection, project)?.into_iter().map(|row| row.store_id);
+                Ok(branches.chain(snapshots).collect())
+            })?;
             let unborn = self.unborn.0.lock();
-            let needed = |id: &str| unborn.contains(id) || rows.iter().any(|row| row.store_id == id);
+            let needed = |id: &str| unborn.contains(id) || named.contains(id);
             let ids = store.branches()?.into_iter().map(|info| info.id);
             ids.filter(|id| !needed(id.as_str())).collect()
         };

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use clap::Args;
-use jiff::{Span, Zoned};
+use jiff::Zoned;
 use serde_json::{Value, json};
 
 use crate::args::Global;
@@ -164,14 +164,7 @@ pub fn expire(global: &Global, name: &str, after: Option<&str>) -> Result<(), Fa
         return update(global, name, &json!({ "expires_at": null }), "does not expire");
     };
     let now = Zoned::now();
-    let span: Span = after.parse().map_err(|_| {
-        Failure::new(Kind::Usage, format!("{after:?} is no span of time"))
-            .hint("write it like 2h or \"3 days\"")
-    })?;
-    let at = now.checked_add(span).ok().filter(|at| *at > now);
-    let at =
-        at.ok_or_else(|| Failure::new(Kind::Usage, format!("{after:?} does not lead into the future")))?;
-    let at = at.timestamp().to_string();
+    let at = moment::after(after, &now)?.to_string();
     let done = format!("expires at {}", output::local_time(&at, &now));
     update(global, name, &json!({ "expires_at": at }), &done)
 }

@@ -14,6 +14,7 @@ pub mod psql;
 pub mod role;
 pub mod schema_diff;
 pub mod serve;
+pub mod snapshot;
 mod status;
 pub mod stop;
 
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Compute(verb) => verb.run(),
         Verb::Project(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Branch(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+        Verb::Snapshot(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Endpoint(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Role(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Database(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),

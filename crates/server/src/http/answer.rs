@@ -36,6 +36,15 @@ where
     with_status(StatusCode::CREATED, work).await
 }
 
+/// Does `work` on a blocking thread; its value is the body of a 202.
+pub async fn accepted<T, W>(work: W) -> Response
+where
+    T: Serialize + Send + 'static,
+    W: FnOnce() -> Result<T> + Send + 'static,
+{
+    with_status(StatusCode::ACCEPTED, work).await
+}
+
 /// Does `work` on a blocking thread; its value is the body of a 200, nothing a 204.
 pub async fn ok_or_gone<T, W>(work: W) -> Response
 where

@@ -14,20 +14,25 @@ mod fixed;
 mod projects;
 mod roles;
 mod schema;
+mod snapshots;
 mod status;
 mod view;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use tokio::sync::Notify;
 
 use crate::error::Error;
 use crate::state::Server;
+
+/// The longest body of a request.
+const BODY_BYTES_MAX: usize = 2 << 20;
 
 /// What every handler gets.
 #[derive(Clone)]
@@ -55,6 +60,7 @@ pub fn router(context: Context) -> Router {
         )
         .route("/projects/{project}/branches/{branch}/endpoints", get(endpoints::list_of_branch))
         .merge(catalog_routes())
+        .merge(snapshot_routes())
         .route("/projects/{project}/endpoints", get(endpoints::list).post(endpoints::create))
         .route("/projects/{project}/endpoints/{endpoint}", get(endpoints::get).delete(endpoints::delete))
         .route("/projects/{project}/endpoints/{endpoint}/start", post(endpoints::start))
@@ -71,6 +77,7 @@ pub fn router(context: Context) -> Router {
         .route("/shutdown", post(status::shutdown))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_route)
+        .layer(middleware::from_fn(read_whole))
         .layer(middleware::from_fn_with_state(context.clone(), access::check))
         .with_state(context);
     Router::new().nest(api::PREFIX, routes).fallback(unknown_route)
@@ -99,6 +106,30 @@ fn key_routes() -> Router<Context> {
         .route("/api_keys/{key}", delete(api_keys::revoke))
         .route(of_org, get(api_keys::list_of_org).post(api_keys::create_of_org))
         .route(&format!("{of_org}/{{key}}"), delete(api_keys::revoke_of_org))
+}
+
+fn snapshot_routes() -> Router<Context> {
+    let snapshot = |rest: &str| format!("/projects/{{project}}/snapshots{rest}");
+    let branch = |rest: &str| format!("/projects/{{project}}/branches/{{branch}}{rest}");
+    Router::new()
+        .route(&branch("/snapshot"), post(snapshots::create))
+        .route(&branch("/finalize_restore"), post(snapshots::finalize))
+        .route(&snapshot(""), get(snapshots::list))
+        .route(
+            &snapshot("/{snapshot}"),
+            get(snapshots::get).patch(snapshots::update).delete(snapshots::delete),
+        )
+        .route(&snapshot("/{snapshot}/restore"), post(snapshots::restore))
+}
+
+/// Reads a request to its end, whether its handler wants the body or not: over a body that nobody read the connection
+/// is closed, and a client that sends its next request on it fails.
+async fn read_whole(request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    match axum::body::to_bytes(body, BODY_BYTES_MAX).await {
+        Ok(bytes) => next.run(Request::from_parts(head, Body::from(bytes))).await,
+        Err(error) => answer::failed(&Error::malformed(format!("the request body: {error}"))),
+    }
 }
 
 async fn unknown_route(request: Request) -> Response {

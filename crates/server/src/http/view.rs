@@ -89,7 +89,7 @@ pub fn branch(row: &BranchRow, info: Option<&BranchInfo>) -> Branch {
         name: row.name.clone(),
         parent_id: row.parent_id.clone(),
         parent_lsn: row.parent_lsn.clone(),
-        parent_timestamp: row.parent_time_us.map(show),
+        parent_timestamp: row.parent_id.as_ref().and(row.parent_time_us).map(show),
         requested_lsn: row.requested_lsn.clone(),
         head_lsn: info.map(|info| info.head.to_string()).or_else(|| row.parent_lsn.clone()),
         own_data_bytes: info.map(|info| clamp(info.own_bytes)),
@@ -115,6 +115,12 @@ pub fn branch(row: &BranchRow, info: Option<&BranchInfo>) -> Branch {
             deletion_method: if row.expired { "ttl" } else { "user" }.to_owned(),
         }),
         last_reset_at: row.last_reset_us.map(show),
+        restored_from: row.restored_from.clone(),
+        restored_as: row.restored_as.clone(),
+        restore_status: row.restored_from.as_ref().map(|_| {
+            let status = if row.finalized { "finalized" } else { "restored" };
+            status.to_owned()
+        }),
         created_at: show(row.created_us),
         updated_at: show(row.updated_us),
     }

@@ -45,6 +45,12 @@ pub struct BranchRow {
     pub deleted_us: Option<i64>,
     /// Whether it was deleted because it had expired.
     pub expired: bool,
+    /// The snapshot it was made of.
+    pub restored_from: Option<String>,
+    /// The branch whose place it was made to take.
+    pub restored_as: Option<String>,
+    /// Whether it took that place.
+    pub finalized: bool,
     /// When it was made.
     pub created_us: i64,
     /// When it was last changed.
@@ -53,7 +59,7 @@ pub struct BranchRow {
 
 const COLUMNS: &str = "id, project_id, store_id, name, parent_id, parent_lsn, parent_time_us, requested_lsn, \
                        is_default, protected, purging, annotation, expires_us, ttl_s, last_reset_us, deleted_us, \
-                       expired, created_us, updated_us";
+                       expired, created_us, updated_us, restored_from, restored_as, finalized";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<BranchRow> {
     Ok(BranchRow {
@@ -76,6 +82,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<BranchRow> {
         expired: row.get(16)?,
         created_us: row.get(17)?,
         updated_us: row.get(18)?,
+        restored_from: row.get(19)?,
+        restored_as: row.get(20)?,
+        finalized: row.get(21)?,
     })
 }
 
@@ -88,7 +97,7 @@ pub fn insert(connection: &Connection, row: &BranchRow) -> Result<()> {
     let sql = format!(
         "INSERT INTO branch ({COLUMNS}) VALUES (:id, :project_id, :store_id, :name, :parent_id, :parent_lsn, \
          :parent_time_us, :requested_lsn, :is_default, :protected, :purging, :annotation, :expires_us, :ttl_s, \
-         :last_reset_us, :deleted_us, :expired, :created_us, :updated_us)"
+         :last_reset_us, :deleted_us, :expired, :created_us, :updated_us, :restored_from, :restored_as, :finalized)"
     );
     write(connection, &sql, row)
 }
@@ -103,7 +112,8 @@ pub fn update(connection: &Connection, row: &BranchRow) -> Result<()> {
                parent_lsn = :parent_lsn, parent_time_us = :parent_time_us, requested_lsn = :requested_lsn, \
                is_default = :is_default, protected = :protected, purging = :purging, annotation = :annotation, \
                expires_us = :expires_us, ttl_s = :ttl_s, last_reset_us = :last_reset_us, \
-               deleted_us = :deleted_us, expired = :expired, updated_us = :updated_us \
+               deleted_us = :deleted_us, expired = :expired, updated_us = :updated_us, \
+               restored_from = :restored_from, restored_as = :restored_as, finalized = :finalized \
                WHERE id = :id AND project_id = :project_id AND created_us = :created_us";
     write(connection, sql, row)
 }
@@ -129,6 +139,9 @@ fn write(connection: &Connection, sql: &str, row: &BranchRow) -> Result<()> {
         ":expired": row.expired,
         ":created_us": row.created_us,
         ":updated_us": row.updated_us,
+        ":restored_from": row.restored_from,
+        ":restored_as": row.restored_as,
+        ":finalized": row.finalized,
     };
     run(connection, sql, values).map(|_| ())
 }
@@ -142,6 +155,20 @@ pub fn check_free(connection: &Connection, project: &str, name: &str) -> Result<
         None => Ok(()),
         Some(_) => Err(Error::conflict(format!("branch with the provided name {name:?} already exists"))),
     }
+}
+
+/// `name`, or the first of `name 2`, `name 3` and so on that no branch of the project has.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn free_name(connection: &Connection, project: &str, name: &str) -> Result<String> {
+    let mut free = name.to_owned();
+    let mut number = 2_u64;
+    while named(connection, project, &free)?.is_some() {
+        free = format!("{name} {number}");
+        number += 1;
+    }
+    Ok(free)
 }
 
 /// The live branch called `name`, if there is one.

@@ -172,6 +172,15 @@ pub fn set_suspended(connection: &Connection, id: &str, now_us: i64) -> Result<(
     run(connection, "UPDATE endpoint SET suspended_us = ?2 WHERE id = ?1", (id, now_us)).map(|_| ())
 }
 
+/// Gives an endpoint to another branch.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn set_branch(connection: &Connection, id: &str, branch: &str, now_us: i64) -> Result<()> {
+    let sql = "UPDATE endpoint SET branch_id = ?2, updated_us = ?3 WHERE id = ?1";
+    run(connection, sql, (id, branch, now_us)).map(|_| ())
+}
+
 /// Gives an endpoint another port.
 ///
 /// # Errors

@@ -16,6 +16,7 @@ pub mod operation;
 pub mod project;
 pub mod quarantine;
 pub mod role;
+pub mod snapshot;
 
 use std::path::Path;
 use std::time::Duration;
@@ -208,6 +209,72 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;
     INSERT INTO quarantine (branch_id, settled_us) SELECT id, created_us FROM branch;
     ALTER TABLE operation ADD COLUMN detail TEXT;
+",
+    // Roles and databases are those of a branch or of a snapshot, so what removes them is no reference any more.
+    "
+    CREATE TABLE snapshot (
+        id TEXT PRIMARY KEY,
+        project_id TEXT NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        store_id TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        slug TEXT,
+        source_branch_id TEXT NOT NULL,
+        lsn TEXT NOT NULL,
+        time_us INTEGER,
+        manual INTEGER NOT NULL,
+        expires_us INTEGER,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL,
+        UNIQUE (project_id, name),
+        UNIQUE (project_id, slug)
+    ) STRICT;
+    ALTER TABLE branch ADD COLUMN restored_from TEXT;
+    ALTER TABLE branch ADD COLUMN restored_as TEXT;
+    ALTER TABLE branch ADD COLUMN finalized INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE role_3 (
+        version INTEGER PRIMARY KEY,
+        branch_id TEXT NOT NULL,
+        oid INTEGER,
+        name TEXT NOT NULL,
+        login INTEGER NOT NULL,
+        password TEXT,
+        verifier TEXT,
+        from_lsn INTEGER NOT NULL,
+        until_lsn INTEGER,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO role_3 SELECT version, branch_id, oid, name, login, password, verifier, from_lsn, until_lsn,
+        created_us, updated_us FROM role;
+    DROP TABLE role;
+    ALTER TABLE role_3 RENAME TO role;
+    CREATE INDEX role_branch ON role (branch_id);
+    CREATE INDEX role_verifier ON role (verifier);
+    CREATE TABLE database_3 (
+        version INTEGER PRIMARY KEY,
+        id INTEGER NOT NULL,
+        branch_id TEXT NOT NULL,
+        oid INTEGER,
+        name TEXT NOT NULL,
+        owner_name TEXT NOT NULL,
+        from_lsn INTEGER NOT NULL,
+        until_lsn INTEGER,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO database_3 SELECT version, id, branch_id, oid, name, owner_name, from_lsn, until_lsn, created_us,
+        updated_us FROM database;
+    DROP TABLE database;
+    ALTER TABLE database_3 RENAME TO database;
+    CREATE INDEX database_branch ON database (branch_id);
+    CREATE TRIGGER branch_removed AFTER DELETE ON branch BEGIN
+        DELETE FROM role WHERE branch_id = OLD.id;
+        DELETE FROM database WHERE branch_id = OLD.id;
+    END;
+    CREATE TRIGGER snapshot_removed AFTER DELETE ON snapshot BEGIN
+        DELETE FROM role WHERE branch_id = OLD.id;
+        DELETE FROM database WHERE branch_id = OLD.id;
+    END;
 ",
 ];
 

@@ -36,6 +36,14 @@ pub enum Action {
     UpdateBranch,
     /// A branch was made the default one.
     SetDefaultBranch,
+    /// A snapshot was made.
+    CreateSnapshot,
+    /// A snapshot was deleted.
+    DeleteSnapshot,
+    /// A branch was made of a snapshot.
+    RestoreSnapshot,
+    /// A branch took the place of another.
+    FinalizeRestore,
 }
 
 impl Action {
@@ -51,6 +59,10 @@ impl Action {
             Self::RecoverBranch => "recover_branch",
             Self::UpdateBranch => "update_branch",
             Self::SetDefaultBranch => "set_default_branch",
+            Self::CreateSnapshot => "create_snapshot",
+            Self::DeleteSnapshot => "delete_snapshot",
+            Self::RestoreSnapshot => "restore_snapshot",
+            Self::FinalizeRestore => "finalize_restore",
         }
     }
 }

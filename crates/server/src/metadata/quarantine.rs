@@ -10,7 +10,7 @@ use crate::error::Result;
 /// # Errors
 /// Those of SQLite.
 pub fn is_due(connection: &Connection, branch: &str) -> Result<bool> {
-    let sql = "SELECT 1 FROM branch WHERE id = ?1 AND parent_id IS NOT NULL \
+    let sql = "SELECT 1 FROM branch WHERE id = ?1 AND coalesce(parent_id, restored_from) IS NOT NULL \
                AND NOT EXISTS (SELECT 1 FROM quarantine WHERE branch_id = ?1)";
     Ok(one(connection, sql, [branch], |_| Ok(()))?.is_some())
 }

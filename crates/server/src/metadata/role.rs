@@ -301,7 +301,15 @@ pub fn replace(connection: &Connection, source: &str, branch: &str, lsn: Lsn) ->
     run(connection, "DELETE FROM role WHERE branch_id = ? AND version <= ?", (branch, last_role))?;
     run(connection, "DELETE FROM database WHERE branch_id = ? AND version <= ?", (branch, last_database))?;
     forget_kept(connection, branch)?;
-    // What begins exactly there begins with the passwords of the source.
+    keep(connection, &before, branch, lsn)
+}
+
+/// Lets the roles of `branch` have the passwords of `before` for what comes after `lsn`; their verifiers are [`kept`].
+///
+/// # Errors
+/// Those of SQLite.
+pub fn keep(connection: &Connection, before: &[RoleRow], branch: &str, lsn: Lsn) -> Result<()> {
+    // What begins exactly there begins with the passwords that the data has.
     let from = Moment::After(lsn).first();
     for row in roles(connection, branch)?.iter().filter(|row| row.login) {
         let Some(old) = before.iter().find(|old| old.name == row.name && old.login) else { continue };
@@ -314,7 +322,7 @@ pub fn replace(connection: &Connection, source: &str, branch: &str, lsn: Lsn) ->
             continue;
         }
         close(connection, "role", row.version, from)?;
-        let sql = "INSERT INTO role_kept (branch_id, name, verifier) VALUES (?, ?, ?)";
+        let sql = "INSERT OR REPLACE INTO role_kept (branch_id, name, verifier) VALUES (?, ?, ?)";
         run(connection, sql, [branch, &row.name, &verifier])?;
         let kept = RoleRow { password: old.password.clone(), verifier: Some(verifier), ..row.clone() };
         put_role(connection, &kept, from)?;

@@ -26,6 +26,9 @@ pub fn branch_row(id: &str, name: &str) -> BranchRow {
         last_reset_us: None,
         deleted_us: None,
         expired: false,
+        restored_from: None,
+        restored_as: None,
+        finalized: false,
         created_us: 1,
         updated_us: 1,
     }

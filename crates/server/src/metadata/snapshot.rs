@@ -1,0 +1,248 @@
+//! Rows of snapshots: named moments whose data stays for as long as the row does.
+//!
+//! A row names its data as a branch's row does, by what the store calls it. Its roles and databases are rows of
+//! `role` and `database` under the snapshot's id.
+
+use rusqlite::{Connection, Row, named_params};
+
+use super::{many, one, run};
+use crate::error::{Error, Result};
+
+/// One snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotRow {
+    /// Its id: `snap-calm-river-8q2k5x1a`.
+    pub id: String,
+    /// Its project.
+    pub project_id: String,
+    /// What the store calls its data; nothing ever writes there.
+    pub store_id: String,
+    /// Its name, unique in the project.
+    pub name: String,
+    /// A second name that never changes.
+    pub slug: Option<String>,
+    /// The branch it was made of, which may be gone.
+    pub source_branch_id: String,
+    /// Where in the log of that.
+    pub lsn: String,
+    /// Time of the last commit in it.
+    pub time_us: Option<i64>,
+    /// Whether a request made it, and no schedule.
+    pub manual: bool,
+    /// When it is deleted by itself.
+    pub expires_us: Option<i64>,
+    /// When it was made.
+    pub created_us: i64,
+    /// When it was last changed.
+    pub updated_us: i64,
+}
+
+const COLUMNS: &str = "id, project_id, store_id, name, slug, source_branch_id, lsn, time_us, manual, expires_us, \
+                       created_us, updated_us";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<SnapshotRow> {
+    Ok(SnapshotRow {
+        id: row.get(0)?,
+        project_id: row.get(1)?,
+        store_id: row.get(2)?,
+        name: row.get(3)?,
+        slug: row.get(4)?,
+        source_branch_id: row.get(5)?,
+        lsn: row.get(6)?,
+        time_us: row.get(7)?,
+        manual: row.get(8)?,
+        expires_us: row.get(9)?,
+        created_us: row.get(10)?,
+        updated_us: row.get(11)?,
+    })
+}
+
+/// Writes a new row.
+///
+/// # Errors
+/// 409 if its name or slug is taken.
+pub fn insert(connection: &Connection, row: &SnapshotRow) -> Result<()> {
+    check_free(connection, &row.project_id, &row.name)?;
+    if let Some(slug) = &row.slug {
+        let sql = "SELECT 1 FROM snapshot WHERE project_id = ? AND slug = ?";
+        if one(connection, sql, [&row.project_id, slug], |_| Ok(()))?.is_some() {
+            return Err(Error::conflict(format!("snapshot with the provided slug {slug:?} already exists")));
+        }
+    }
+    let sql = format!(
+        "INSERT INTO snapshot ({COLUMNS}) VALUES (:id, :project_id, :store_id, :name, :slug, :source_branch_id, \
+         :lsn, :time_us, :manual, :expires_us, :created_us, :updated_us)"
+    );
+    let values = named_params! {
+        ":id": row.id,
+        ":project_id": row.project_id,
+        ":store_id": row.store_id,
+        ":name": row.name,
+        ":slug": row.slug,
+        ":source_branch_id": row.source_branch_id,
+        ":lsn": row.lsn,
+        ":time_us": row.time_us,
+        ":manual": row.manual,
+        ":expires_us": row.expires_us,
+        ":created_us": row.created_us,
+        ":updated_us": row.updated_us,
+    };
+    run(connection, &sql, values).map(|_| ())
+}
+
+/// Writes what of a row can change: name and expiry.
+///
+/// # Errors
+/// 409 if the name is taken.
+pub fn update(connection: &Connection, row: &SnapshotRow) -> Result<()> {
+    let sql = "UPDATE snapshot SET name = ?2, expires_us = ?3, updated_us = ?4 WHERE id = ?1";
+    run(connection, sql, (&row.id, &row.name, row.expires_us, row.updated_us)).map(|_| ())
+}
+
+/// Checks that no snapshot of the project is called `name`.
+///
+/// # Errors
+/// 409 if one is.
+pub fn check_free(connection: &Connection, project: &str, name: &str) -> Result<()> {
+    let sql = "SELECT 1 FROM snapshot WHERE project_id = ? AND name = ?";
+    match one(connection, sql, [project, name], |_| Ok(()))? {
+        None => Ok(()),
+        Some(()) => Err(Error::conflict(format!("snapshot with the provided name {name:?} already exists"))),
+    }
+}
+
+/// One snapshot.
+///
+/// # Errors
+/// 404 if there is none.
+pub fn get(connection: &Connection, project: &str, id: &str) -> Result<SnapshotRow> {
+    let sql = format!("SELECT {COLUMNS} FROM snapshot WHERE project_id = ? AND id = ?");
+    one(connection, &sql, [project, id], read)?.ok_or_else(|| Error::not_found("snapshot", id))
+}
+
+/// The snapshots of a project, oldest first.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn all(connection: &Connection, project: &str) -> Result<Vec<SnapshotRow>> {
+    let sql = format!("SELECT {COLUMNS} FROM snapshot WHERE project_id = ? ORDER BY rowid");
+    many(connection, &sql, [project], read)
+}
+
+/// Snapshots of usable projects that expired before `now_us`.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn due(connection: &Connection, now_us: i64) -> Result<Vec<SnapshotRow>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM snapshot WHERE expires_us <= ? \
+         AND project_id IN (SELECT id FROM project WHERE state = 'ready')"
+    );
+    many(connection, &sql, [now_us], read)
+}
+
+/// Removes the row and all that belongs to it; false if it was not there.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn remove(connection: &Connection, project: &str, id: &str) -> Result<bool> {
+    Ok(run(connection, "DELETE FROM snapshot WHERE project_id = ? AND id = ?", [project, id])? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Metadata, branch, project, role, tests};
+    use super::*;
+
+    /// A snapshot row with nothing special in it.
+    fn snapshot_row(id: &str, name: &str) -> SnapshotRow {
+        SnapshotRow {
+            id: id.to_owned(),
+            project_id: "p".to_owned(),
+            store_id: format!("br-of-{id}"),
+            name: name.to_owned(),
+            slug: None,
+            source_branch_id: "br-a-a-a".to_owned(),
+            lsn: "0/9".to_owned(),
+            time_us: None,
+            manual: true,
+            expires_us: None,
+            created_us: 1,
+            updated_us: 1,
+        }
+    }
+
+    fn metadata(dir: &tempfile::TempDir) -> Metadata {
+        let metadata = Metadata::open(&dir.path().join("m.sqlite")).unwrap();
+        metadata
+            .write(|change| {
+                project::put(change, &tests::project_row("p", project::READY))?;
+                branch::insert(change, &tests::branch_row("br-a-a-a", "main"))?;
+                let secret = role::Secret { password: "npg_x".to_owned(), verifier: "SCRAM-x".to_owned() };
+                role::insert_role(change, "br-a-a-a", "owner", &secret, 1)?;
+                role::insert_database(change, "br-a-a-a", "db", "owner", 1)?;
+                insert(change, &snapshot_row("snap-a", "one"))?;
+                role::inherit(change, "br-a-a-a", "snap-a", types::Lsn::from_raw(9).unwrap())
+            })
+            .unwrap();
+        metadata
+    }
+
+    fn left(connection: &Connection) -> (i64, i64) {
+        let count = |table: &str| {
+            let sql = format!("SELECT count(*) FROM {table}");
+            one(connection, &sql, [], |row| row.get::<_, i64>(0)).unwrap().unwrap()
+        };
+        (count("role"), count("database"))
+    }
+
+    #[test]
+    fn its_roles_stay_when_its_source_goes_and_go_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = metadata(&dir);
+        metadata
+            .write(|change| {
+                branch::remove(change, "br-a-a-a")?;
+                assert_eq!(left(change), (1, 1));
+                assert_eq!(role::roles(change, "snap-a")?[0].password.as_deref(), Some("npg_x"));
+                assert!(remove(change, "p", "snap-a")? && !remove(change, "p", "snap-a")?);
+                assert_eq!(left(change), (0, 0));
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn all_of_it_goes_with_its_project() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = metadata(&dir);
+        metadata
+            .write(|change| {
+                project::remove(change, "p")?;
+                assert_eq!(left(change), (0, 0));
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn names_and_slugs_are_taken_once_and_only_what_has_expired_is_due() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = metadata(&dir);
+        metadata
+            .write(|change| {
+                assert_eq!(insert(change, &snapshot_row("snap-b", "one")).unwrap_err().status, 409);
+                let slug = |id: &str, name: &str| SnapshotRow {
+                    slug: Some("s".to_owned()),
+                    expires_us: Some(50),
+                    ..snapshot_row(id, name)
+                };
+                insert(change, &slug("snap-b", "two"))?;
+                assert_eq!(insert(change, &slug("snap-c", "three")).unwrap_err().status, 409);
+                assert_eq!(due(change, 49)?.len(), 0);
+                assert_eq!(due(change, 50)?[0].id, "snap-b");
+                Ok(())
+            })
+            .unwrap();
+    }
+}

@@ -1,0 +1,304 @@
+//! Snapshots: a moment of a branch gets a name, and its data stays for as long as the name does.
+//!
+//! ```text
+//!   create    a branch of the store is made at that moment; one transaction makes a snapshot's row name it
+//!   restore   a branch of the store is made on that; one transaction makes a new branch's row name it
+//!   delete    the row goes; a sweep removes the data unless something begins on it
+//! ```
+//!
+//! What must hold
+//! - Nothing ever runs on the data of a snapshot: no endpoint can name it, so it stays what it was.
+//! - The row alone keeps the data. So it outlives its source, however that is deleted, and nobody has to ask whether a
+//!   snapshot is in the way.
+//!
+//! A crash before a transaction leaves data that no row names, which the next start sweeps.
+//!
+//! Not here: how a restored branch takes the place of another (`finalize`).
+
+use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
+use api::snapshot::{SnapshotCreate, SnapshotRestoreRequest, SnapshotUpdate};
+use types::Lsn;
+
+use crate::branches::{check_endpoints, insert_endpoint, parse_at};
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::metadata::branch::{self, BranchRow};
+use crate::metadata::endpoint::EndpointRow;
+use crate::metadata::operation::{self, Action, OperationRow};
+use crate::metadata::snapshot::{self, SnapshotRow};
+use crate::metadata::{project, quarantine, role};
+use crate::names;
+use crate::state::{Server, branch_id};
+
+/// A branch that was made of a snapshot.
+#[derive(Debug)]
+pub struct FromSnapshot {
+    /// Its row.
+    pub branch: BranchRow,
+    /// The row of the branch whose place it took, if it did.
+    pub replaced: Option<BranchRow>,
+    /// What was done.
+    pub operations: Vec<OperationRow>,
+}
+
+impl Server {
+    /// Makes a snapshot of a branch.
+    ///
+    /// # Errors
+    /// 400, 404, 409, 422 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
+    pub fn create_snapshot(
+        &self,
+        project: &str,
+        source: &str,
+        request: &SnapshotCreate,
+    ) -> Result<(SnapshotRow, OperationRow)> {
+        let now_us = clock::now_us();
+        let expires_us = parse_expiry(request.expires_at.as_deref(), now_us)?;
+        for name in request.name.iter().chain(&request.slug) {
+            names::check_name("snapshot", name)?;
+        }
+        let at = parse_at(request.lsn.as_deref(), request.timestamp.as_deref())?;
+        let source = self.metadata.read(|connection| {
+            if let Some(name) = &request.name {
+                snapshot::check_free(connection, project, name)?;
+            }
+            branch::get(connection, project, source)
+        })?;
+        let begun = OperationRow::begun(Action::CreateSnapshot, project, &source.id, now_us)?;
+        let data = branch_id(&names::branch_id()?)?;
+        let _making = self.unborn.make(&data);
+        let (source, point) = self.fork(&source, at, &data)?;
+        let row = SnapshotRow {
+            id: names::snapshot_id()?,
+            project_id: project.to_owned(),
+            store_id: data.to_string(),
+            name: request.name.clone().unwrap_or_else(|| format!("{} {}", source.name, clock::show(now_us))),
+            slug: request.slug.clone(),
+            source_branch_id: source.id.clone(),
+            lsn: point.lsn.to_string(),
+            time_us: point.last_commit.map(|(time, _)| time.unix_us()),
+            manual: true,
+            expires_us,
+            created_us: now_us,
+            updated_us: now_us,
+        };
+        let written = self.metadata.write(|change| {
+            // The source may have been deleted or restored since.
+            let holder = branch::holder(change, &source)?;
+            snapshot::insert(change, &row)?;
+            role::inherit(change, &holder, &row.id, point.lsn)?;
+            let ended = begun.ended(None);
+            operation::put(change, &ended)?;
+            Ok(ended)
+        });
+        let ended = written.inspect_err(|_| self.discard(project, data.as_str()))?;
+        tracing::info!(snapshot = row.id, branch = source.id, lsn = row.lsn, "snapshot created");
+        Ok((row, ended))
+    }
+
+    /// Renames a snapshot, or says when it expires.
+    ///
+    /// # Errors
+    /// 404 if it does not exist, 409 if the name is taken, 422 for a time in the past.
+    pub fn update_snapshot(&self, project: &str, id: &str, update: &SnapshotUpdate) -> Result<SnapshotRow> {
+        if let Some(name) = &update.name {
+            names::check_name("snapshot", name)?;
+        }
+        let now_us = clock::now_us();
+        self.metadata.write(|change| {
+            let mut row = snapshot::get(change, project, id)?;
+            if let Some(name) = update.name.as_ref().filter(|name| **name != row.name) {
+                snapshot::check_free(change, project, name)?;
+                row.name.clone_from(name);
+            }
+            if let Some(expires_at) = &update.expires_at {
+                row.expires_us = parse_expiry(expires_at.as_deref(), now_us)?;
+            }
+            row.updated_us = now_us;
+            snapshot::update(change, &row)?;
+            Ok(row)
+        })
+    }
+
+    /// Deletes a snapshot, and its data unless a branch begins on it.
+    ///
+    /// # Errors
+    /// 404 if it does not exist.
+    pub fn delete_snapshot(&self, project: &str, id: &str) -> Result<(SnapshotRow, OperationRow)> {
+        let now_us = clock::now_us();
+        let done = self.metadata.write(|change| {
+            let row = snapshot::get(change, project, id)?;
+            snapshot::remove(change, project, id)?;
+            let begun = OperationRow::begun(Action::DeleteSnapshot, project, &row.source_branch_id, now_us)?;
+            let ended = begun.ended(None);
+            operation::put(change, &ended)?;
+            Ok((row, ended))
+        })?;
+        self.sweep_after(project);
+        tracing::info!(snapshot = id, "snapshot deleted");
+        Ok(done)
+    }
+
+    /// Makes a branch of a snapshot; with `finalize_restore`, one that takes the place of another at once.
+    ///
+    /// # Errors
+    /// 400, 404, 409, 422 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it,
+    /// unless the error says that it took the place and does not run yet.
+    pub fn restore_snapshot(
+        &self,
+        project: &str,
+        id: &str,
+        request: &SnapshotRestoreRequest,
+    ) -> Result<FromSnapshot> {
+        let begun_us = clock::now_us();
+        if let Some(name) = &request.name {
+            names::check_name("branch", name)?;
+        }
+        check_endpoints(&wanted_endpoints(request))?;
+        let (snapshot, target) = self.metadata.read(|connection| {
+            project::get(connection, project)?;
+            let snapshot = snapshot::get(connection, project, id)?;
+            let target = target(connection, &snapshot, request)?;
+            Ok((snapshot, target))
+        })?;
+        let data = branch_id(&names::branch_id()?)?;
+        let _making = self.unborn.make(&data);
+        let lsn = snapshot.lsn.parse::<Lsn>().map_err(|error| Error::internal(error.to_string()))?;
+        {
+            let _tree = self.tree.lock();
+            self.metadata.read(|connection| snapshot::get(connection, project, id))?;
+            self.store(project)?.create_branch(&data, &branch_id(&snapshot.store_id)?, lsn)?;
+        }
+        let begun = OperationRow::begun(Action::RestoreSnapshot, project, data.as_str(), begun_us)?;
+        let row = restored_row(&snapshot, data.as_str(), target.as_ref(), request.name.as_deref());
+        let written = self.record_from_snapshot(row, &snapshot, lsn, request, begun);
+        let (row, endpoints, ended) = written.inspect_err(|_| self.discard(project, data.as_str()))?;
+        let mut operations = vec![ended];
+        operations.extend(self.start_first(&row, &endpoints)?);
+        tracing::info!(branch = row.id, snapshot = id, "branch made of a snapshot");
+        if !request.finalize_restore {
+            return Ok(FromSnapshot { branch: row, replaced: None, operations });
+        }
+        let done = self.finalize_restore(project, &row.id, None).inspect_err(|_| {
+            let now = self.metadata.read(|connection| branch::get(connection, project, &row.id));
+            if now.is_ok_and(|now| !now.finalized) {
+                self.undo_branch(&row, &[]);
+            }
+        })?;
+        operations.extend(done.operations);
+        Ok(FromSnapshot { branch: done.branch, replaced: Some(done.replaced), operations })
+    }
+
+    /// Writes the rows of a branch whose data was made of a snapshot's.
+    fn record_from_snapshot(
+        &self,
+        mut row: BranchRow,
+        snapshot: &SnapshotRow,
+        lsn: Lsn,
+        request: &SnapshotRestoreRequest,
+        begun: OperationRow,
+    ) -> Result<(BranchRow, Vec<EndpointRow>, OperationRow)> {
+        let named = !row.name.is_empty();
+        self.metadata.write(|change| {
+            // It may have been deleted, and its roles with it.
+            snapshot::get(change, &snapshot.project_id, &snapshot.id)?;
+            if !named {
+                row.name =
+                    branch::free_name(change, &row.project_id, &format!("{} (restored)", snapshot.name))?;
+            }
+            branch::insert(change, &row)?;
+            role::inherit(change, &snapshot.id, &row.id, lsn)?;
+            if request.quarantine == Some(false) {
+                quarantine::settle(change, &row.id, row.created_us)?;
+            }
+            let endpoints = wanted_endpoints(request)
+                .iter()
+                .map(|wanted| insert_endpoint(change, &row, wanted))
+                .collect::<Result<Vec<EndpointRow>>>()?;
+            let ended = begun.ended(None);
+            operation::put(change, &ended)?;
+            Ok((row, endpoints, ended))
+        })
+    }
+}
+
+/// What a snapshot's branch runs on until it takes the place of another.
+fn wanted_endpoints(request: &SnapshotRestoreRequest) -> Vec<BranchEndpointCreate> {
+    let one = || BranchEndpointCreate { kind: EndpointType::ReadWrite, options: EndpointOptions::default() };
+    match &request.endpoints {
+        _ if request.finalize_restore => Vec::new(),
+        Some(wanted) => wanted.clone(),
+        None => vec![one()],
+    }
+}
+
+/// The branch whose place is to be taken, if there is one.
+fn target(
+    connection: &rusqlite::Connection,
+    snapshot: &SnapshotRow,
+    request: &SnapshotRestoreRequest,
+) -> Result<Option<BranchRow>> {
+    let project = &snapshot.project_id;
+    if let Some(id) = &request.target_branch_id {
+        return branch::get(connection, project, id).map(Some);
+    }
+    let all = branch::all(connection, project)?;
+    let mut id = snapshot.source_branch_id.as_str();
+    // Nobody takes the place of a branch that took its own, so this ends.
+    while let Some(next) = all.iter().find(|row| row.finalized && row.restored_as.as_deref() == Some(id)) {
+        id = &next.id;
+    }
+    let found = all.iter().find(|row| row.id == id && row.deleted_us.is_none());
+    if found.is_none() && request.finalize_restore {
+        let text = format!("the branch that snapshot {} was made of is gone", snapshot.name);
+        let hint =
+            "hint: give target_branch_id, or restore it as a branch of its own, without finalize_restore";
+        return Err(Error::refused("SOURCE_DELETED", format!("{text}\n{hint}")));
+    }
+    Ok(found.cloned())
+}
+
+/// The row of a branch that begins on a snapshot. It has no parent: its source may go, or become the old one.
+fn restored_row(
+    snapshot: &SnapshotRow,
+    id: &str,
+    target: Option<&BranchRow>,
+    name: Option<&str>,
+) -> BranchRow {
+    let now_us = clock::now_us();
+    BranchRow {
+        id: id.to_owned(),
+        project_id: snapshot.project_id.clone(),
+        store_id: id.to_owned(),
+        name: name.unwrap_or_default().to_owned(),
+        parent_id: None,
+        parent_lsn: None,
+        parent_time_us: snapshot.time_us,
+        requested_lsn: None,
+        is_default: false,
+        protected: false,
+        purging: false,
+        annotation: None,
+        expires_us: None,
+        ttl_s: None,
+        last_reset_us: None,
+        deleted_us: None,
+        expired: false,
+        restored_from: Some(snapshot.id.clone()),
+        restored_as: target.map(|row| row.id.clone()),
+        finalized: false,
+        created_us: now_us,
+        updated_us: now_us,
+    }
+}
+
+/// Reads the `expires_at` of a request. Unlike a branch, a snapshot may be meant for years.
+fn parse_expiry(text: Option<&str>, now_us: i64) -> Result<Option<i64>> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let at_us = clock::parse(text)?;
+    if at_us <= now_us {
+        let text = format!("{text} is in the past; a snapshot expires in the future");
+        return Err(Error::refused("EXPIRY_NOT_ALLOWED", text));
+    }
+    Ok(Some(at_us))
+}
