@@ -34,6 +34,8 @@ const MEMTABLE_BYTES: usize = 2 << 20;
 
 /// What to compare.
 pub struct Options {
+    /// PostgreSQL's major version.
+    pub major: u32,
     /// The load.
     pub suite: Suite,
     /// How many LSNs.
@@ -54,7 +56,8 @@ struct Compared {
 
 /// Compares at random LSNs; true if nothing differs, and if a flipped bit does.
 pub fn run(options: &Options) -> bool {
-    let postgres = Postgres::v15();
+    let postgres = Postgres::of(options.major)
+        .unwrap_or_else(|| panic!("PostgreSQL {} is not here: scripts/postgres-majors", options.major));
     let recorded = record(&postgres, SETTINGS, |server| {
         println!("{}: {}", options.suite.name(), options.suite.load(server, options.plan).said);
     });
@@ -83,7 +86,8 @@ pub fn run(options: &Options) -> bool {
         total.faults.extend(compared.faults);
     }
     let version = postgres.version();
-    let run = Run { judge: "directory", suite: options.suite.name(), major: postgres.major(), version };
+    let (suite, load) = (options.suite.name(), options.suite.described(&postgres, options.plan));
+    let run = Run { judge: "directory", suite, load, major: postgres.major(), version };
     let counts = [options.points as u64, total.pages, total.slrus, total.faults.len() as u64];
     if options.keep {
         results::keep_directory(&run, log.len() as u64, counts);

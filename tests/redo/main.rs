@@ -23,6 +23,7 @@ const HELP: &str = "\
 redo bench                  how fast redo is, alone and through the store
 redo directory [options]    the whole directory at random LSNs: what the store gives against stock recovery
 
+  --major N      PostgreSQL's major version; 15 unless given
   --suite NAME   core, isolation, contrib, pgbench or churn; core unless given
   --points N     LSNs to compare at; 5 unless given
   --seconds N    how long pgbench and churn run; 60 unless given
@@ -52,11 +53,12 @@ fn main() -> ExitCode {
 
 fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
     let plan = Plan { seconds: 60, seed: 1 };
-    let mut options = Options { suite: Suite::Core, points: 5, plan, keep: true };
+    let mut options = Options { major: 15, suite: Suite::Core, points: 5, plan, keep: true };
     while let Some(name) = args.next() {
         let value = args.next()?;
         match name.as_str() {
             "--suite" => options.suite = Suite::ALL.into_iter().find(|suite| suite.name() == value)?,
+            "--major" => options.major = value.parse().ok()?,
             "--points" => options.points = value.parse().ok()?,
             "--seconds" => options.plan.seconds = value.parse().ok()?,
             "--keep" => options.keep = value != "no",

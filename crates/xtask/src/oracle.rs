@@ -10,12 +10,12 @@ use crate::cargo::{cargo, root, run};
 pub fn oracle(args: &[String]) -> Result<()> {
     let judge = args.first().map_or("", String::as_str);
     if judge == "whole" {
-        return whole();
+        return whole(args.get(1..).unwrap_or_default());
     }
     if ["consistency", "judge", "branch", "directory"].contains(&judge) {
         let major = args.iter().skip_while(|arg| *arg != "--major").nth(1).map_or("15", String::as_str);
-        // The isolation suite is 15's on every major; Debian has no source of 16, whose load is 17's.
-        let source = if major == "16" { "17" } else { major };
+        // The isolation suite is 15's on every major, and so are the others on 16, of which Debian has no source.
+        let source = if major == "16" { "15" } else { major };
         run(Command::new(root().join("scripts/postgres-source")).args(["15", source]))?;
         if major != "15" {
             run(Command::new(root().join("scripts/postgres-majors")).arg(major))?;
@@ -32,12 +32,12 @@ pub fn oracle(args: &[String]) -> Result<()> {
     run(cargo().args(["run", "--release", "--package", "scion-oracle", "--bin", "oracle", "--"]).args(args))
 }
 
-/// Every judge over every load, on version 15, then the report. Takes some 15 minutes.
-fn whole() -> Result<()> {
-    for words in ["consistency --suite all", "judge --suite all", "directory", "report"] {
-        oracle(&words.split(' ').map(str::to_owned).collect::<Vec<_>>())?;
+/// Every judge over every load, on version 15 unless `options` name another, then the report. Takes some 15 minutes.
+fn whole(options: &[String]) -> Result<()> {
+    for words in ["consistency --suite all", "judge --suite all", "directory"] {
+        oracle(&words.split(' ').map(str::to_owned).chain(options.iter().cloned()).collect::<Vec<_>>())?;
     }
-    Ok(())
+    oracle(&["report".to_owned()])
 }
 
 /// Builds for release and runs the program that has redo and the store together with `args`.

@@ -19,7 +19,7 @@ oracle <judge> [options]
   judge          every record of a load against a stock Postgres's own redo, byte for byte
   branch         [core] [isolation] [contrib]: the suites on the endpoint of a branch made at a busy moment
   directory      the whole directory at random LSNs: what the store gives against stock recovery
-  whole          consistency, judge and directory over all loads, then the report
+  whole          consistency, judge and directory over all loads, then the report; takes --major
   report         write the tables of the last runs into crates/redo/README.md
 
   --major N      PostgreSQL's major version; 15 unless given
@@ -101,7 +101,9 @@ type MakeJudge = fn(&Postgres, &Path) -> Box<dyn Judge>;
 fn judged(name: &'static str, judge: MakeJudge, suite: Suite, options: &Options) -> bool {
     let postgres = Postgres::of(options.major)
         .unwrap_or_else(|| panic!("PostgreSQL {} is not here: scripts/postgres-majors", options.major));
-    let run = Run { judge: name, suite: suite.name(), major: options.major, version: postgres.version() };
+    let load = suite.described(&postgres, options.plan);
+    let run =
+        Run { judge: name, suite: suite.name(), load, major: options.major, version: postgres.version() };
     let begun = Instant::now();
     let mut said = String::new();
     let settings = format!("{SETTINGS}{}", suite.settings());

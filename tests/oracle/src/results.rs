@@ -21,6 +21,8 @@ pub struct Run {
     pub judge: &'static str,
     /// The load.
     pub suite: &'static str,
+    /// What exactly was run: [`crate::suites::Suite::described`].
+    pub load: String,
     /// Major version.
     pub major: u32,
     /// Minor version, such as `15.18`.
@@ -43,7 +45,7 @@ pub fn keep(run: &Run, replayed: &Replayed, compared: &Compared) {
         .map(|(name, count)| (name, [count.applied, count.verified, count.unsupported, count.differing]))
         .collect();
     let value = json!({
-        "judge": run.judge, "suite": run.suite, "major": run.major, "version": run.version,
+        "judge": run.judge, "suite": run.suite, "load": run.load, "major": run.major, "version": run.version,
         "records": replayed.records, "wal_bytes": replayed.wal_bytes, "counts": counts,
         "maps": compared.maps, "slrus": compared.slrus, "file_mismatches": compared.mismatches.len(),
     });
@@ -53,7 +55,8 @@ pub fn keep(run: &Run, replayed: &Replayed, compared: &Compared) {
 /// Keeps what a comparison of whole directories found after `records` records: LSNs, pages, SLRU pages, differences.
 pub fn keep_directory(run: &Run, records: u64, [points, pages, slrus, differing]: [u64; 4]) {
     let value = json!({
-        "judge": run.judge, "suite": run.suite, "major": run.major, "version": run.version, "records": records,
+        "judge": run.judge, "suite": run.suite, "load": run.load, "major": run.major, "version": run.version,
+        "records": records,
         "points": points, "pages": pages, "slrus": slrus, "differing": differing,
     });
     write(run, &value);
@@ -109,7 +112,7 @@ fn runs_table(runs: &[Value]) -> String {
             "| {} | {} | {} | {} | {} | {}, {} | {} | {} |",
             word("judge"),
             word("version"),
-            word("suite"),
+            word("load"),
             grouped(number(&run["records"])),
             grouped(total[0]),
             grouped(number(&run["maps"])),
@@ -131,7 +134,7 @@ fn directories_table(runs: &[Value]) -> String {
             text,
             "| store and stock recovery | {} | {} | {} | {} | {} | {} | {} |",
             word("version"),
-            word("suite"),
+            word("load"),
             count("records"),
             count("points"),
             count("pages"),

@@ -145,8 +145,19 @@ pub fn record(postgres: &Postgres, settings: &str, load: impl FnOnce(&Server)) -
     run(Command::new("cp").arg("-a").arg(&after).arg(&base));
     let server = Server::start(postgres, &after, dir.path());
     load(&server);
+    for line in crashes(&dir.path().join("log")) {
+        println!("the server crashed: {line}");
+    }
     server.stop();
     Recorded { base, after, _dir: dir }
+}
+
+/// What ended the server, by its log: a bug of its own, and no load for a judge.
+fn crashes(log: &Path) -> Vec<String> {
+    let text = std::fs::read(log).unwrap_or_default();
+    let marks = ["was terminated by signal", "Failed process was running", "PANIC:"];
+    let of_one = |line: &&str| marks.iter().any(|mark| line.contains(mark));
+    String::from_utf8_lossy(&text).lines().filter(of_one).map(str::to_owned).collect()
 }
 
 /// A running server.
