@@ -44,6 +44,12 @@ impl Api {
         answer(path, request.header(header.0, header.1).send_json(body))
     }
 
+    /// PUT with a JSON body.
+    pub fn put(&self, path: &str, body: Value) -> Result<Value, ApiError> {
+        let request = self.agent.put(format!("{}{path}", self.base)).header("Authorization", self.bearer());
+        answer(path, request.send_json(body))
+    }
+
     /// PATCH with a JSON body.
     pub fn patch(&self, path: &str, body: Value) -> Result<Value, ApiError> {
         let request = self.agent.patch(format!("{}{path}", self.base)).header("Authorization", self.bearer());

@@ -22,6 +22,7 @@ pub mod operation;
 pub mod project;
 pub mod role;
 pub mod routes;
+pub mod schedule;
 pub mod schema;
 pub mod snapshot;
 pub mod status;

@@ -12,7 +12,7 @@ use utoipa::openapi::{
 use crate::routes::{Method, ROUTES, Route};
 use crate::{
     PREFIX, account, api_key, branch, connection, database, endpoint, error, operation, project, role,
-    schema, snapshot, status,
+    schedule, schema, snapshot, status,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -95,6 +95,16 @@ use crate::{
         role::RoleOperations,
         role::RolePassword,
         role::RoleResponse,
+        schedule::BackupFrequency,
+        schedule::BackupSchedule,
+        schedule::BackupScheduleItem,
+        schedule::BranchSchedule,
+        schedule::BranchScheduleCreate,
+        schedule::BranchScheduleCreateRequest,
+        schedule::BranchScheduleList,
+        schedule::BranchScheduleResponse,
+        schedule::BranchScheduleRun,
+        schedule::BranchTemplate,
         schema::SchemaDiff,
         schema::SchemaText,
         snapshot::FinalizeRestoreRequest,
@@ -123,6 +133,7 @@ pub fn openapi() -> OpenApi {
             Method::Get => HttpMethod::Get,
             Method::Post => HttpMethod::Post,
             Method::Patch => HttpMethod::Patch,
+            Method::Put => HttpMethod::Put,
             Method::Delete => HttpMethod::Delete,
         };
         paths = paths.path(format!("{PREFIX}{}", route.path), PathItem::new(method, operation_of(route)));

@@ -9,6 +9,8 @@ pub enum Method {
     Post,
     /// Changes.
     Patch,
+    /// Sets.
+    Put,
     /// Deletes.
     Delete,
 }
@@ -61,6 +63,10 @@ impl Route {
         Self { request: Some(request), ..self }
     }
 
+    const fn puts(self, request: &'static str) -> Self {
+        Self { method: Method::Put, request: Some(request), ..self }
+    }
+
     const fn patches_with(self, request: &'static str) -> Self {
         Self { method: Method::Patch, request: Some(request), ..self }
     }
@@ -74,6 +80,9 @@ const ROLE: &str = "/projects/{project_id}/branches/{branch_id}/roles/{role_name
 const DATABASES: &str = "/projects/{project_id}/branches/{branch_id}/databases";
 const DATABASE: &str = "/projects/{project_id}/branches/{branch_id}/databases/{database_name}";
 const SNAPSHOT: &str = "/projects/{project_id}/snapshots/{snapshot_id}";
+const BACKUPS: &str = "/projects/{project_id}/branches/{branch_id}/backup_schedule";
+const SCHEDULES: &str = "/projects/{project_id}/branch_schedules";
+const SCHEDULE: &str = "/projects/{project_id}/branch_schedules/{schedule_id}";
 const ENDPOINT: &str = "/projects/{project_id}/endpoints/{endpoint_id}";
 
 /// Every route, grouped by resource.
@@ -222,6 +231,30 @@ pub const ROUTES: &[Route] = &[
         "SnapshotRestored",
     )
     .takes("SnapshotRestoreRequest"),
+    get(BACKUPS, "getSnapshotSchedule", "Shows when a branch gets snapshots by itself.", "BackupSchedule"),
+    get(BACKUPS, "setSnapshotSchedule", "Says when a branch gets snapshots by itself.", "BackupSchedule")
+        .puts("BackupSchedule"),
+    get(SCHEDULES, "listBranchSchedules", "Ours: lists schedules of branches.", "BranchScheduleList"),
+    act(
+        SCHEDULES,
+        "createBranchSchedule",
+        "Ours: lets a branch be made of a template at every planned time, in place of the one before.",
+        "BranchScheduleResponse",
+    )
+    .creates_from("BranchScheduleCreateRequest"),
+    get(SCHEDULE, "getBranchSchedule", "Ours: shows a schedule of branches.", "BranchScheduleResponse"),
+    delete(
+        SCHEDULE,
+        "deleteBranchSchedule",
+        "Ours: deletes a schedule; the branch it made last stays.",
+        "BranchScheduleResponse",
+    ),
+    act(
+        "/projects/{project_id}/branch_schedules/{schedule_id}/run",
+        "runBranchSchedule",
+        "Ours: runs a schedule now.",
+        "BranchScheduleRun",
+    ),
     get("/projects/{project_id}/endpoints", "listProjectEndpoints", "Lists endpoints.", "EndpointList"),
     act(
         "/projects/{project_id}/endpoints",

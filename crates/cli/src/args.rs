@@ -78,6 +78,9 @@ pub enum Verb {
     /// Make, list, restore and delete snapshots, whose data stays whatever becomes of their branch.
     #[command(subcommand)]
     Snapshot(verbs::snapshot::Snapshot),
+    /// Make, list, run and delete schedules, which make a branch again and again.
+    #[command(subcommand)]
+    Schedule(verbs::schedule::Schedule),
     /// Start, stop and list the Postgres servers of branches.
     #[command(subcommand)]
     Endpoint(verbs::endpoint::Endpoint),

@@ -121,7 +121,7 @@ impl Server {
         let data = branch_id(&id)?;
         let _making = self.unborn.make(&data);
         let (parent, point) = self.fork(&parent, at, &data)?;
-        let row = new_row(id, name, &parent, at, &point, request);
+        let row = new_row(&id, name, &parent, at, &point, request);
         let begun = OperationRow::begun(Action::CreateBranch, project, &row.id, began_us)?;
         let (row, endpoints, operation) =
             self.record_branch(row, &parent, point.lsn, begun, (request, options.key.as_ref()))?;
@@ -479,7 +479,7 @@ pub fn insert_endpoint(
 }
 
 fn new_row(
-    id: String,
+    id: &str,
     name: String,
     parent: &BranchRow,
     at: At,
@@ -494,28 +494,15 @@ fn new_row(
         _ => None,
     };
     BranchRow {
-        store_id: id.clone(),
-        id,
-        project_id: parent.project_id.clone(),
-        name,
         parent_id: Some(parent.id.clone()),
         parent_lsn: Some(point.lsn.to_string()),
         parent_time_us: point.last_commit.map(|(time, _)| time.unix_us()),
         requested_lsn: requested,
-        is_default: false,
         protected: request.branch.protected.unwrap_or(false),
-        purging: false,
         annotation: request.annotation_value.as_ref().map(ToString::to_string),
         expires_us: expiry.map(|expiry| expiry.at_us),
         ttl_s: expiry.map(|expiry| expiry.ttl_s),
-        last_reset_us: None,
-        deleted_us: None,
-        expired: false,
-        restored_from: None,
-        restored_as: None,
-        finalized: false,
-        created_us: now_us,
-        updated_us: now_us,
+        ..BranchRow::new(id, &parent.project_id, name, now_us)
     }
 }
 

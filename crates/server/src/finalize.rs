@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::role;
+use crate::metadata::{role, schedule};
 use crate::names;
 use crate::state::{Server, branch_id};
 
@@ -97,6 +97,7 @@ impl Server {
                     endpoint::set_branch(change, &endpoint.id, to, now_us)?;
                 }
             }
+            schedule::move_place(change, &old.id, &new.id)?;
             let passwords = role::roles(change, &old.id)?;
             role::keep(change, &passwords, &new.id, head)?;
             let ended = begun.ended(None);

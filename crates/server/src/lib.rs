@@ -17,6 +17,8 @@
 //!
 //! Not here: what a page held (`store`), how an endpoint runs (`compute`), the wire shapes (`api`).
 
+mod backups;
+mod branch_schedules;
 mod branches;
 mod catalog;
 mod clock;
@@ -48,6 +50,7 @@ mod sql;
 mod state;
 mod sweep;
 mod temporary;
+mod timetable;
 mod tls;
 mod watch;
 

@@ -196,6 +196,11 @@ pub fn snapshot_id() -> Result<String> {
     id("snap-")
 }
 
+/// `sched-calm-river-8q2k5x1a`.
+pub fn schedule_id() -> Result<String> {
+    id("sched-")
+}
+
 /// A password for a role: 95 bits that need no escaping anywhere.
 pub fn password() -> Result<String> {
     Ok(format!("npg_{}", characters(BASE62, 16)?))

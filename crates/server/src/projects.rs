@@ -69,7 +69,7 @@ impl Server {
         let root = names::branch_id()?;
         let begun = OperationRow::begun(Action::CreateTimeline, &row.id, &root, row.created_us)?;
         self.import_cluster(&row, &root, first)?;
-        let branch = root_row(&row, root, &first.branch);
+        let branch = root_row(&row, &root, &first.branch);
         let wanted = BranchEndpointCreate {
             kind: EndpointType::ReadWrite,
             options: default_options(&row.default_endpoint_settings),
@@ -219,32 +219,8 @@ fn new_row(request: &ProjectCreate, major: i32) -> Result<ProjectRow> {
     })
 }
 
-fn root_row(project: &ProjectRow, id: String, name: &str) -> BranchRow {
-    let now_us = clock::now_us();
-    BranchRow {
-        store_id: id.clone(),
-        id,
-        project_id: project.id.clone(),
-        name: name.to_owned(),
-        parent_id: None,
-        parent_lsn: None,
-        parent_time_us: None,
-        requested_lsn: None,
-        is_default: true,
-        protected: false,
-        purging: false,
-        annotation: None,
-        expires_us: None,
-        ttl_s: None,
-        last_reset_us: None,
-        deleted_us: None,
-        expired: false,
-        restored_from: None,
-        restored_as: None,
-        finalized: false,
-        created_us: now_us,
-        updated_us: now_us,
-    }
+fn root_row(project: &ProjectRow, id: &str, name: &str) -> BranchRow {
+    BranchRow { is_default: true, ..BranchRow::new(id, &project.id, name, clock::now_us()) }
 }
 
 /// What of a project's default endpoint settings an endpoint is made with.

@@ -18,7 +18,7 @@ use crate::installed::NamedBin;
 use crate::metadata::Metadata;
 use crate::postgres::Postgres;
 use crate::state::Server;
-use crate::{deletion, page_service, reconcile, recover, tls};
+use crate::{backups, branch_schedules, deletion, page_service, reconcile, recover, tls};
 
 /// How long requests may take to end when the server does.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -110,6 +110,10 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let reconciler = std::thread::spawn(move || reconcile::run(&loop_server));
     let deletion_server = Arc::clone(&server);
     let deletion = std::thread::spawn(move || deletion::run(&deletion_server));
+    // Not waited for at the end: SQL of a template takes as long as it likes, and what it leaves is swept.
+    let (backups_server, schedules_server) = (Arc::clone(&server), Arc::clone(&server));
+    std::thread::spawn(move || backups::run(&backups_server));
+    std::thread::spawn(move || branch_schedules::run(&schedules_server));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

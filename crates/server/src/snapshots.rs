@@ -41,8 +41,17 @@ pub struct FromSnapshot {
     pub operations: Vec<OperationRow>,
 }
 
+/// Who makes a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A request.
+    Request,
+    /// A schedule.
+    Schedule,
+}
+
 impl Server {
-    /// Makes a snapshot of a branch.
+    /// Makes a snapshot of a branch. `also` is done in the transaction that writes its row.
     ///
     /// # Errors
     /// 400, 404, 409, 422 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
@@ -51,6 +60,8 @@ impl Server {
         project: &str,
         source: &str,
         request: &SnapshotCreate,
+        by: By,
+        also: impl FnOnce(&rusqlite::Connection) -> Result<()>,
     ) -> Result<(SnapshotRow, OperationRow)> {
         let now_us = clock::now_us();
         let expires_us = parse_expiry(request.expires_at.as_deref(), now_us)?;
@@ -77,7 +88,7 @@ impl Server {
             source_branch_id: source.id.clone(),
             lsn: point.lsn.to_string(),
             time_us: point.last_commit.map(|(time, _)| time.unix_us()),
-            manual: true,
+            manual: by == By::Request,
             expires_us,
             created_us: now_us,
             updated_us: now_us,
@@ -87,6 +98,7 @@ impl Server {
             let holder = branch::holder(change, &source)?;
             snapshot::insert(change, &row)?;
             role::inherit(change, &holder, &row.id, point.lsn)?;
+            also(change)?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;
             Ok(ended)
@@ -265,30 +277,11 @@ fn restored_row(
     target: Option<&BranchRow>,
     name: Option<&str>,
 ) -> BranchRow {
-    let now_us = clock::now_us();
     BranchRow {
-        id: id.to_owned(),
-        project_id: snapshot.project_id.clone(),
-        store_id: id.to_owned(),
-        name: name.unwrap_or_default().to_owned(),
-        parent_id: None,
-        parent_lsn: None,
         parent_time_us: snapshot.time_us,
-        requested_lsn: None,
-        is_default: false,
-        protected: false,
-        purging: false,
-        annotation: None,
-        expires_us: None,
-        ttl_s: None,
-        last_reset_us: None,
-        deleted_us: None,
-        expired: false,
         restored_from: Some(snapshot.id.clone()),
         restored_as: target.map(|row| row.id.clone()),
-        finalized: false,
-        created_us: now_us,
-        updated_us: now_us,
+        ..BranchRow::new(id, &snapshot.project_id, name.unwrap_or_default(), clock::now_us())
     }
 }
 

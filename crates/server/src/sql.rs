@@ -37,6 +37,17 @@ pub fn connect(dir: &Path, port: u16, database: &str) -> Result<Client> {
     config.connect(NoTls).map_err(|error| explained(&error))
 }
 
+/// As [`connect`], as `role` and with settings of its own.
+///
+/// # Errors
+/// As [`connect`]; 422 if the role may not log in.
+pub fn connect_as(dir: &Path, port: u16, database: &str, role: &str) -> Result<Client> {
+    let mut config = Config::new();
+    config.host_path(dir.join("sock")).port(port).user(role).dbname(database);
+    config.application_name("scion").connect_timeout(CONNECT_WITHIN);
+    config.connect(NoTls).map_err(|error| explained(&error))
+}
+
 /// An error of Postgres as one of ours.
 pub fn explained(error: &postgres::Error) -> Error {
     let Some(said) = error.as_db_error() else {

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use postgres::Client;
+use store::BranchPoint;
 
 use crate::branches::At;
 use crate::clock;
@@ -25,6 +26,7 @@ pub struct Temporary<'a> {
     row: EndpointRow,
     /// Keeps its branch from being swept.
     making: Option<Making<'a>>,
+    origin: (BranchRow, BranchPoint),
 }
 
 impl Server {
@@ -49,8 +51,8 @@ impl Server {
         };
         let data = branch_id(&row.branch_id)?;
         let making = Some(self.unborn.make(&data));
-        self.fork(parent, at, &data)?;
-        let temporary = Temporary { server: self, row, making };
+        let origin = self.fork(parent, at, &data)?;
+        let temporary = Temporary { server: self, row, making, origin };
         {
             // Whoever stops the server looks for hidden ones after it said so.
             let mut temporaries = self.temporaries.lock();
@@ -67,10 +69,24 @@ impl Server {
     }
 }
 
-impl Temporary<'_> {
+impl<'a> Temporary<'a> {
     /// Its endpoint; no row of the metadata.
     pub fn endpoint(&self) -> &EndpointRow {
         &self.row
+    }
+
+    /// The branch it was made of, as that was then, and where.
+    pub fn origin(&self) -> (BranchRow, BranchPoint) {
+        self.origin.clone()
+    }
+
+    /// Ends it and keeps its data with all that was written on it; what the store calls that.
+    ///
+    /// # Errors
+    /// 503 if what was written could not be brought to the store.
+    pub fn keep(mut self) -> Result<(String, Option<Making<'a>>)> {
+        self.server.stop_endpoint(&self.row)?;
+        Ok((self.row.branch_id.clone(), self.making.take()))
     }
 
     /// Connects as superuser.
@@ -79,6 +95,14 @@ impl Temporary<'_> {
     /// As [`sql::connect`].
     pub fn connect(&self, database: &str) -> Result<Client> {
         sql::connect(&self.server.dir.endpoint(&self.row.id), self.row.port, database)
+    }
+
+    /// Connects as `role`.
+    ///
+    /// # Errors
+    /// As [`sql::connect_as`].
+    pub fn connect_as(&self, database: &str, role: &str) -> Result<Client> {
+        sql::connect_as(&self.server.dir.endpoint(&self.row.id), self.row.port, database, role)
     }
 }
 

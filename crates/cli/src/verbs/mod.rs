@@ -12,6 +12,7 @@ mod openapi;
 pub mod project;
 pub mod psql;
 pub mod role;
+pub mod schedule;
 pub mod schema_diff;
 pub mod serve;
 pub mod snapshot;
@@ -31,6 +32,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Compute(verb) => verb.run(),
         Verb::Project(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Branch(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+        Verb::Schedule(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Snapshot(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Endpoint(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Role(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),

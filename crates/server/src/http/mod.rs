@@ -13,6 +13,7 @@ mod endpoints;
 mod fixed;
 mod projects;
 mod roles;
+mod schedules;
 mod schema;
 mod snapshots;
 mod status;
@@ -61,6 +62,7 @@ pub fn router(context: Context) -> Router {
         .route("/projects/{project}/branches/{branch}/endpoints", get(endpoints::list_of_branch))
         .merge(catalog_routes())
         .merge(snapshot_routes())
+        .merge(schedule_routes())
         .route("/projects/{project}/endpoints", get(endpoints::list).post(endpoints::create))
         .route("/projects/{project}/endpoints/{endpoint}", get(endpoints::get).delete(endpoints::delete))
         .route("/projects/{project}/endpoints/{endpoint}/start", post(endpoints::start))
@@ -120,6 +122,18 @@ fn snapshot_routes() -> Router<Context> {
             get(snapshots::get).patch(snapshots::update).delete(snapshots::delete),
         )
         .route(&snapshot("/{snapshot}/restore"), post(snapshots::restore))
+}
+
+fn schedule_routes() -> Router<Context> {
+    let schedule = |rest: &str| format!("/projects/{{project}}/branch_schedules{rest}");
+    Router::new()
+        .route(
+            "/projects/{project}/branches/{branch}/backup_schedule",
+            get(schedules::get_backups).put(schedules::set_backups),
+        )
+        .route(&schedule(""), get(schedules::list).post(schedules::create))
+        .route(&schedule("/{schedule}"), get(schedules::get).delete(schedules::delete))
+        .route(&schedule("/{schedule}/run"), post(schedules::run))
 }
 
 /// Reads a request to its end, whether its handler wants the body or not: over a body that nobody read the connection

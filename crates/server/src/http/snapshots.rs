@@ -12,6 +12,7 @@ use super::{Context, answer, view};
 use crate::clock::show;
 use crate::metadata::snapshot::{self, SnapshotRow};
 use crate::metadata::{endpoint, project, role};
+use crate::snapshots::By;
 
 fn shown(row: &SnapshotRow) -> Snapshot {
     Snapshot {
@@ -35,7 +36,8 @@ pub async fn create(
     Query(wanted): Query<SnapshotCreate>,
 ) -> Response {
     answer::created(move || {
-        let (row, operation) = context.server.create_snapshot(&project, &branch, &wanted)?;
+        let (row, operation) =
+            context.server.create_snapshot(&project, &branch, &wanted, By::Request, |_| Ok(()))?;
         Ok(SnapshotOperations { snapshot: shown(&row), operations: view::operations(&[operation]) })
     })
     .await

@@ -101,6 +101,7 @@ const fn method(route: &Route) -> &'static str {
         Method::Get => "GET",
         Method::Post => "POST",
         Method::Patch => "PATCH",
+        Method::Put => "PUT",
         Method::Delete => "DELETE",
     }
 }
@@ -111,7 +112,7 @@ fn every_documented_route_is_served() {
     for route in ROUTES.iter().filter(|route| route.path != "/shutdown") {
         let method = method(route);
         let mut path = route.path.to_owned();
-        for name in ["project", "branch", "endpoint", "operation", "key", "org", "snapshot"] {
+        for name in ["project", "branch", "endpoint", "operation", "key", "org", "snapshot", "schedule"] {
             path = path.replace(&format!("{{{name}_id}}"), "none");
         }
         // A body that cannot be read stops requests that would create something.

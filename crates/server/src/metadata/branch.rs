@@ -57,6 +57,36 @@ pub struct BranchRow {
     pub updated_us: i64,
 }
 
+impl BranchRow {
+    /// A branch with data of its own and nothing special about it.
+    pub fn new(id: &str, project: &str, name: impl Into<String>, now_us: i64) -> Self {
+        Self {
+            id: id.to_owned(),
+            project_id: project.to_owned(),
+            store_id: id.to_owned(),
+            name: name.into(),
+            parent_id: None,
+            parent_lsn: None,
+            parent_time_us: None,
+            requested_lsn: None,
+            is_default: false,
+            protected: false,
+            purging: false,
+            annotation: None,
+            expires_us: None,
+            ttl_s: None,
+            last_reset_us: None,
+            deleted_us: None,
+            expired: false,
+            restored_from: None,
+            restored_as: None,
+            finalized: false,
+            created_us: now_us,
+            updated_us: now_us,
+        }
+    }
+}
+
 const COLUMNS: &str = "id, project_id, store_id, name, parent_id, parent_lsn, parent_time_us, requested_lsn, \
                        is_default, protected, purging, annotation, expires_us, ttl_s, last_reset_us, deleted_us, \
                        expired, created_us, updated_us, restored_from, restored_as, finalized";

@@ -16,6 +16,7 @@ pub mod operation;
 pub mod project;
 pub mod quarantine;
 pub mod role;
+pub mod schedule;
 pub mod snapshot;
 
 use std::path::Path;
@@ -275,6 +276,35 @@ const MIGRATIONS: &[&str] = &[
         DELETE FROM role WHERE branch_id = OLD.id;
         DELETE FROM database WHERE branch_id = OLD.id;
     END;
+",
+    "
+    CREATE TABLE backup_schedule (
+        branch_id TEXT NOT NULL REFERENCES branch (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        line TEXT NOT NULL,
+        planned_us INTEGER NOT NULL,
+        PRIMARY KEY (branch_id, position)
+    ) STRICT;
+    CREATE TABLE branch_schedule (
+        id TEXT PRIMARY KEY,
+        project_id TEXT NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        cron TEXT NOT NULL,
+        time_zone TEXT,
+        template TEXT NOT NULL,
+        planned_us INTEGER NOT NULL,
+        branch_id TEXT,
+        last_run_us INTEGER,
+        last_error TEXT,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL,
+        UNIQUE (project_id, name)
+    ) STRICT;
+    CREATE TABLE scheduled_branch (
+        branch_id TEXT PRIMARY KEY REFERENCES branch (id) ON DELETE CASCADE,
+        schedule_id TEXT NOT NULL REFERENCES branch_schedule (id) ON DELETE CASCADE
+    ) STRICT;
+    CREATE INDEX scheduled_branch_schedule ON scheduled_branch (schedule_id);
 ",
 ];
 

@@ -111,6 +111,21 @@ pub fn check_free(connection: &Connection, project: &str, name: &str) -> Result<
     }
 }
 
+/// `name`, or the first of `name 2`, `name 3` and so on that no snapshot of the project has.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn free_name(connection: &Connection, project: &str, name: &str) -> Result<String> {
+    let sql = "SELECT 1 FROM snapshot WHERE project_id = ? AND name = ?";
+    let mut free = name.to_owned();
+    let mut number = 2_u64;
+    while one(connection, sql, [project, free.as_str()], |_| Ok(()))?.is_some() {
+        free = format!("{name} {number}");
+        number += 1;
+    }
+    Ok(free)
+}
+
 /// One snapshot.
 ///
 /// # Errors
@@ -151,7 +166,7 @@ pub fn remove(connection: &Connection, project: &str, id: &str) -> Result<bool> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Metadata, branch, project, role, tests};
+    use super::super::{Metadata, branch, project, quarantine, role, tests};
     use super::*;
 
     /// A snapshot row with nothing special in it.
@@ -207,6 +222,23 @@ mod tests {
                 assert_eq!(role::roles(change, "snap-a")?[0].password.as_deref(), Some("npg_x"));
                 assert!(remove(change, "p", "snap-a")? && !remove(change, "p", "snap-a")?);
                 assert_eq!(left(change), (0, 0));
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn what_is_made_of_one_is_put_to_rest_though_it_has_no_parent() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = metadata(&dir);
+        let row = tests::branch_row("br-b-b-b", "look");
+        metadata
+            .write(|change| {
+                branch::insert(
+                    change,
+                    &branch::BranchRow { restored_from: Some("snap-a".to_owned()), ..row },
+                )?;
+                assert!(quarantine::is_due(change, "br-b-b-b")? && !quarantine::is_due(change, "br-a-a-a")?);
                 Ok(())
             })
             .unwrap();

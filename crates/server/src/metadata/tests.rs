@@ -8,30 +8,7 @@ use super::*;
 
 /// A branch row with nothing special in it.
 pub fn branch_row(id: &str, name: &str) -> BranchRow {
-    BranchRow {
-        id: id.to_owned(),
-        project_id: "p".to_owned(),
-        store_id: id.to_owned(),
-        name: name.to_owned(),
-        parent_id: None,
-        parent_lsn: None,
-        parent_time_us: None,
-        requested_lsn: None,
-        is_default: false,
-        protected: false,
-        purging: false,
-        annotation: None,
-        expires_us: None,
-        ttl_s: None,
-        last_reset_us: None,
-        deleted_us: None,
-        expired: false,
-        restored_from: None,
-        restored_as: None,
-        finalized: false,
-        created_us: 1,
-        updated_us: 1,
-    }
+    BranchRow::new(id, "p", name, 1)
 }
 
 /// A project row with nothing special in it.
