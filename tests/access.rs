@@ -1,9 +1,13 @@
 //! Who may use the API: keys are made, are for one project or for all, and end at once.
 
-use std::process::{Command, Output};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use scion_tests::process::scion_binary;
-use scion_tests::{Scion, process};
+use scion_tests::{Api, Endpoint, Scion, process};
+use serde_json::{Value, json};
 
 fn cli_with_key(scion: &Scion, key: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(scion_binary());
@@ -40,4 +44,159 @@ fn a_key_for_one_project_does_what_its_holder_needs_there_and_nothing_else() {
     let refused = cli_with_key(&scion, &key, &["branch", "list"]);
     assert_eq!(refused.status.code(), Some(4), "{refused:?}");
     assert!(!String::from_utf8_lossy(&refused.stderr).contains(&key));
+}
+
+#[test]
+fn other_machines_are_served_over_tls_only_unless_that_is_waived() {
+    let dir = tempfile::Builder::new().prefix("scion-").tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let cli = |arguments: &[&str]| {
+        let mut command = Command::new(scion_binary());
+        command.args(arguments).env("SCION_DATA_DIR", dir.path());
+        command
+    };
+    let refused = process::output(&mut cli(&["serve", "--http", "0.0.0.0:0"]));
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(4), "{words}");
+    assert!(words.contains("--http-tls") && !dir.path().join("api-key").exists(), "{words}");
+
+    let mut serve = cli(&["serve", "--http", "0.0.0.0:0", "--http-tls"]);
+    let mut serve = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let url = process::wait_for("scion serve to listen", Duration::from_secs(30), || {
+        let text = std::fs::read(dir.path().join("server.json")).ok()?;
+        serde_json::from_slice::<Value>(&text).ok()?["url"].as_str().map(str::to_owned)
+    });
+    assert!(url.starts_with("https://127.0.0.1:"), "{url}");
+    let listed = stdout(&process::output(&mut cli(&["project", "list", "--output", "json"])));
+    assert_eq!(listed, "[]");
+    let elsewhere = |certificate: &Path| {
+        let mut command = cli(&["project", "list", "--api", &url, "--output", "json"]);
+        process::output(command.env("SCION_API_CERT", certificate))
+    };
+    assert_eq!(stdout(&elsewhere(&dir.path().join("tls-cert.pem"))), "[]");
+    let stranger = elsewhere(Path::new("/etc/ssl/certs/ca-certificates.crt"));
+    assert_eq!(stranger.status.code(), Some(6), "a certificate that nobody vouches for: {stranger:?}");
+    let key = std::fs::read_to_string(dir.path().join("api-key")).unwrap();
+    let plain = Api::new(&url.replace("https://", "http://"), key.trim());
+    assert!(plain.get("/status").is_err(), "it spoke in the clear");
+    stdout(&process::output(&mut cli(&["stop"])));
+    assert!(serve.wait().unwrap().success());
+}
+
+/// Text of every log, of every command line, of what was answered with an error, and of what else lies below `dir`
+/// readable by others.
+struct Seen(Vec<(String, String)>);
+
+impl Seen {
+    fn add(&mut self, place: impl Into<String>, text: impl Into<String>) {
+        self.0.push((place.into(), text.into()));
+    }
+
+    fn add_processes(&mut self) {
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            self.add(entry.path().display().to_string(), String::from_utf8_lossy(&line));
+        }
+    }
+
+    fn add_error(&mut self, what: &str, result: Result<Value, scion_tests::ApiError>) {
+        let error = result.err().unwrap_or_else(|| panic!("{what} was not refused"));
+        self.add(format!("error of {what}"), error.message);
+    }
+
+    fn holding<'a>(&'a self, secret: &'a str) -> Vec<&'a str> {
+        self.0.iter().filter(|(_, text)| text.contains(secret)).map(|(place, _)| place.as_str()).collect()
+    }
+}
+
+/// Files below `dir`, without what is mounted there.
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() && entry.file_name() != "mnt" {
+            found.extend(files_below(&entry.path()));
+        } else if kind.is_file() {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+#[test]
+fn no_secret_is_in_a_log_a_process_list_an_error_or_a_file_that_others_can_read() {
+    let mut scion = Scion::start();
+    let path = |rest: &str| scion.path(rest);
+    let mut seen = Seen(Vec::new());
+    let mut secrets =
+        vec![std::fs::read_to_string(scion.data_dir().join("api-key")).unwrap().trim().to_owned()];
+    let made = scion.api().post("/api_keys", json!({"key_name": "ci"})).unwrap();
+    secrets.push(made["key"].as_str().unwrap().to_owned());
+    let child = scion.branch("child", json!({}));
+    let roles = path(&format!("/branches/{}/roles", child.branch));
+    let made = scion.api().post(&roles, json!({"role": {"name": "alice"}})).unwrap();
+    secrets.push(made["role"]["password"].as_str().unwrap().to_owned());
+    let reset = scion.api().post(&format!("{roles}/alice/reset_password"), json!({})).unwrap();
+    secrets.push(reset["role"]["password"].as_str().unwrap().to_owned());
+    let owner = scion.api().get(&format!("{roles}/neondb_owner/reveal_password")).unwrap();
+    secrets.push(owner["password"].as_str().unwrap().to_owned());
+
+    // Errors of all kinds, some of which quote what was sent.
+    seen.add_error("a role that exists", scion.api().post(&roles, json!({"role": {"name": "alice"}})));
+    seen.add_error("a role that cannot be", scion.api().post(&roles, json!({"role": {"name": "pg_x"}})));
+    seen.add_error("no role", scion.api().get(&format!("{roles}/nobody/reveal_password")));
+    seen.add_error("no project", scion.api().get("/projects/none"));
+    let wrong = Api::new(&server_url(&scion), &format!("{}x", secrets[0]));
+    seen.add_error("a wrong key", wrong.get("/projects"));
+    let stranger = Endpoint { uri: child.uri.replace("npg_", "wrong_"), ..child.clone() };
+    assert!(stranger.try_connect().is_err());
+    let psql = |name: &str| {
+        let mut command = Command::new(scion_binary());
+        command
+            .args(["psql", name, "--", "-Xc", "select pg_sleep(2)"])
+            .env("SCION_DATA_DIR", scion.data_dir());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut sessions = [psql("main"), psql("child")];
+    std::thread::sleep(Duration::from_secs(1));
+    seen.add_processes();
+    assert!(!seen.holding("select pg_sleep(2)").is_empty(), "the sessions are in the process list");
+    for session in &mut sessions {
+        session.wait().unwrap();
+    }
+    scion.api().post(&path(&format!("/endpoints/{}/suspend", child.id)), json!({})).unwrap();
+    scion.api().post(&path(&format!("/endpoints/{}/start", child.id)), json!({})).unwrap();
+    seen.add_processes();
+    scion.stop_serve();
+    scion.relaunch();
+
+    let text = |file: &Path| String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned();
+    let files = files_below(scion.data_dir());
+    for file in files.iter().filter(|file| file.extension().is_some_and(|kind| kind == "log")) {
+        seen.add(file.display().to_string(), text(file));
+    }
+    assert!(
+        seen.0.iter().any(|(place, text)| place.ends_with("serve.log") && text.contains("branch created"))
+    );
+    for secret in &secrets {
+        assert_eq!(seen.holding(secret), [""; 0], "{secret}");
+    }
+    // Hashes and keys are secrets too.
+    let private = |text: &str| text.contains("PRIVATE KEY") || secrets.iter().any(|it| text.contains(it));
+    let mut holders = 0;
+    for file in &files {
+        if private(&text(file))
+            || file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("scion.sqlite"))
+        {
+            holders += 1;
+            let mode = std::fs::metadata(file).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{}: {mode:o}", file.display());
+        }
+    }
+    assert!(holders >= 3, "the key, the metadata and the private key were looked at");
+}
+
+fn server_url(scion: &Scion) -> String {
+    let text = std::fs::read(scion.data_dir().join("server.json")).unwrap();
+    serde_json::from_slice::<Value>(&text).unwrap()["url"].as_str().unwrap().to_owned()
 }

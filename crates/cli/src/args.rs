@@ -38,6 +38,10 @@ pub struct Global {
     #[arg(long, global = true, help_heading = "Everywhere", env = "SCION_API", value_name = "URL")]
     pub api: Option<String>,
 
+    /// Certificate to trust, PEM, when that address is https:// [default: those of the system].
+    #[arg(long, global = true, help_heading = "Everywhere", env = "SCION_API_CERT", value_name = "FILE")]
+    pub api_cert: Option<PathBuf>,
+
     /// Key for the server [default: the file api-key in the data directory].
     #[arg(
         long,

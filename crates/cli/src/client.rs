@@ -1,10 +1,14 @@
 //! Talks to the server's HTTP API and turns its refusals into failures.
 //!
-//! A request that finds the object locked (HTTP 423) is safe to repeat and is repeated for a few seconds.
+//! A request that finds the object locked (HTTP 423) or comes too soon (429) is safe to repeat and is repeated for a few
+//! seconds.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::failure::{self, Failure, Kind};
 use crate::place::Server;
@@ -29,14 +33,19 @@ pub struct Client {
 
 impl Client {
     /// A client of `server`; nothing is sent yet.
-    pub fn new(server: Server) -> Self {
-        let config = ureq::Agent::config_builder()
+    ///
+    /// # Errors
+    /// When the certificates to trust cannot be read.
+    pub fn new(server: Server) -> Result<Self, Failure> {
+        let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_global(Some(REQUEST_LIMIT))
-            .proxy(None)
-            .build();
-        Self { agent: config.into(), server }
+            .proxy(None);
+        if server.url.starts_with("https://") {
+            config = config.tls_config(trusting(&server.certificates)?);
+        }
+        Ok(Self { agent: config.build().into(), server })
     }
 
     /// Address of the server.
@@ -127,9 +136,10 @@ impl Client {
         let started = Instant::now();
         let mut pause = Duration::from_millis(50);
         loop {
-            let (status, answer) = self.request_once(method, path, body)?;
+            let (status, retry_after, answer) = self.request_once(method, path, body)?;
             match status {
                 200..=299 => return Ok(answer),
+                429 if started.elapsed() < LOCKED_LIMIT => std::thread::sleep(retry_after.min(LOCKED_LIMIT)),
                 423 if started.elapsed() < LOCKED_LIMIT => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_secs(1));
@@ -141,7 +151,13 @@ impl Client {
         }
     }
 
-    fn request_once(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value), Failure> {
+    /// The status of the answer, how long to wait before asking again, and its body.
+    fn request_once(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Duration, Value), Failure> {
         let url = format!("{}/api/v2{path}", self.server.url);
         let bearer = format!("Bearer {}", self.server.key);
         let builder = ureq::http::Request::builder().method(method).uri(&url).header("Authorization", bearer);
@@ -160,13 +176,16 @@ impl Client {
             }
         };
         let status = response.status().as_u16();
+        let retry_after =
+            response.headers().get("Retry-After").and_then(|value| value.to_str().ok()?.parse().ok());
+        let retry_after = Duration::from_secs(retry_after.unwrap_or(1));
         let text = response
             .body_mut()
             .with_config()
             .limit(ANSWER_LIMIT_BYTES)
             .read_to_string()
             .map_err(|error| self.transport_failure(&error))?;
-        Ok((status, answer_of(status, &text)?))
+        Ok((status, retry_after, answer_of(status, &text)?))
     }
 
     fn transport_failure(&self, error: &ureq::Error) -> Failure {
@@ -190,6 +209,29 @@ impl Client {
             }
         }
     }
+}
+
+/// TLS with servers that these certificates vouch for.
+fn trusting(path: &Path) -> Result<TlsConfig, Failure> {
+    let wrong = |words: String| {
+        Failure::new(Kind::Usage, format!("the certificates to trust, {}: {words}", path.display()))
+            .hint("name the server's certificate, tls-cert.pem in its data directory, with SCION_API_CERT")
+    };
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let certificates: Vec<Certificate<'static>> = parse_pem(&text)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(wrong("no certificate is in there".to_owned()));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = TlsConfig::builder()
+        .root_certs(RootCerts::Specific(Arc::new(certificates)))
+        .unversioned_rustls_crypto_provider(provider);
+    Ok(config.build())
 }
 
 fn answer_of(status: u16, text: &str) -> Result<Value, Failure> {
@@ -221,6 +263,10 @@ mod tests {
     use std::net::TcpListener;
     use std::thread::JoinHandle;
 
+    fn at(url: String, key: &str) -> Server {
+        Server { url, key: key.to_owned(), certificates: "/nonexistent".into() }
+    }
+
     /// A server that gives `answers` one after the other, one connection each, and returns what it was asked.
     fn server_answering(answers: Vec<(u16, &'static str)>) -> (Client, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -241,7 +287,7 @@ mod tests {
             }
             asked
         });
-        (Client::new(Server { url, key: "k".to_owned() }), thread)
+        (Client::new(at(url, "k")).unwrap_or_else(|_| panic!("a client")), thread)
     }
 
     #[test]
@@ -280,7 +326,8 @@ mod tests {
     #[test]
     fn nothing_listening_is_unreachable() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let client = Client::new(Server { url: format!("http://127.0.0.1:{port}"), key: String::new() });
+        let client =
+            Client::new(at(format!("http://127.0.0.1:{port}"), "")).unwrap_or_else(|_| panic!("a client"));
         assert_eq!(client.get("/projects").unwrap_err().kind, Kind::Unreachable);
     }
 }

@@ -17,7 +17,12 @@ pub struct Server {
     pub url: String,
     /// Bearer key.
     pub key: String,
+    /// Certificates to trust, when the address is `https://`.
+    pub certificates: PathBuf,
 }
+
+/// Where Debian and others keep the certificates of authorities.
+const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The data directory named on the command line, or this user's default.
 pub fn data_dir(global: &Global) -> Result<PathBuf, Failure> {
@@ -43,17 +48,22 @@ pub fn is_root() -> bool {
 /// The server this command line means.
 pub fn server(global: &Global) -> Result<Server, Failure> {
     if let Some(api) = &global.api {
-        return Ok(Server { url: normalized(api)?, key: key(global)? });
+        return Ok(Server {
+            url: normalized(api)?,
+            key: key(global)?,
+            certificates: certificates(global, None),
+        });
     }
     let dir = data_dir(global)?;
-    let url = match server_json(&dir)? {
-        Some(json) => wire::text(&json, "url").to_owned(),
-        None => return Err(none_here(&dir)),
-    };
-    if url.is_empty() {
-        return Err(none_here(&dir));
-    }
-    Ok(Server { url: normalized(&url)?, key: key(global)? })
+    let json = server_json(&dir)?.unwrap_or_default();
+    let url = wire::some_text(&json, "url").ok_or_else(|| none_here(&dir))?;
+    let certificates = certificates(global, wire::some_text(&json, "certificate"));
+    Ok(Server { url: normalized(url)?, key: key(global)?, certificates })
+}
+
+fn certificates(global: &Global, shown: Option<&str>) -> PathBuf {
+    let named = global.api_cert.clone().or_else(|| shown.map(PathBuf::from));
+    named.unwrap_or_else(|| PathBuf::from(SYSTEM_CERTIFICATES))
 }
 
 /// The contents of `server.json`, if there is one.
@@ -91,12 +101,8 @@ fn key(global: &Global) -> Result<String, Failure> {
 fn normalized(url: &str) -> Result<String, Failure> {
     let url = url.trim().trim_end_matches('/');
     let url = url.strip_suffix("/api/v2").unwrap_or(url);
-    if url.starts_with("http://") {
+    if url.starts_with("http://") || url.starts_with("https://") {
         return Ok(url.to_owned());
-    }
-    if url.starts_with("https://") {
-        return Err(Failure::new(Kind::Usage, format!("{url}: this version speaks plain HTTP only"))
-            .hint("reach the server over http:// on this machine or through an ssh tunnel"));
     }
     if url.contains("://") || url.is_empty() {
         return Err(Failure::new(Kind::Usage, format!("{url:?} is not an address of a server"))
@@ -114,7 +120,8 @@ mod tests {
         for text in ["http://h:1", "http://h:1/", "http://h:1/api/v2", "http://h:1/api/v2/", "h:1"] {
             assert_eq!(normalized(text).ok().as_deref(), Some("http://h:1"), "{text}");
         }
-        for text in ["", "ftp://h", "https://h"] {
+        assert_eq!(normalized("https://h/").ok().as_deref(), Some("https://h"));
+        for text in ["", "ftp://h"] {
             assert_eq!(normalized(text).map_err(|f| f.kind).err(), Some(Kind::Usage), "{text}");
         }
     }

@@ -21,7 +21,7 @@ pub struct Session {
 
 /// Finds the server and the project.
 pub fn session(global: &Global) -> Result<Session, Failure> {
-    let client = Client::new(place::server(global)?);
+    let client = Client::new(place::server(global)?)?;
     let project = project(&client, global.project.as_deref())?;
     Ok(Session { client, project })
 }

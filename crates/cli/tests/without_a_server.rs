@@ -48,7 +48,7 @@ fn a_command_line_that_makes_no_sense_exits_with_2() {
         &["branch"],
         &["branch", "create"],
         &["branch", "create", "x", "--at", "soon"],
-        &["status", "--api", "https://127.0.0.1:1", "--api-key", "k"],
+        &["status", "--api", "ftp://127.0.0.1:1", "--api-key", "k"],
     ];
     for line in lines {
         let output = scion(line);

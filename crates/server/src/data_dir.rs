@@ -41,6 +41,9 @@ pub struct ServerFile {
     pub url: String,
     /// Its process id.
     pub pid: u32,
+    /// The certificate it shows, if it speaks TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
 }
 
 impl DataDir {

@@ -4,6 +4,7 @@
 //! the object; a second line that begins with `hint:` says what to do.
 
 use std::io;
+use std::time::Duration;
 
 use store::StoreError;
 
@@ -20,11 +21,13 @@ pub struct Error {
     pub code: &'static str,
     /// For people.
     pub message: String,
+    /// When to try again, if that is known: the header `Retry-After`.
+    pub retry_after_s: Option<u64>,
 }
 
 impl Error {
     fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), retry_after_s: None }
     }
 
     /// 400: the request cannot be understood.
@@ -63,6 +66,24 @@ impl Error {
     /// 409: a name is taken.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(409, "CONFLICT", message)
+    }
+
+    /// 408: the request did not arrive whole in time.
+    pub fn too_slow() -> Self {
+        Self::new(408, "REQUEST_TIMEOUT", "the request body did not arrive in time")
+    }
+
+    /// 413: a request body of more than `limit` bytes.
+    pub fn too_large(limit: usize) -> Self {
+        Self::new(413, "BODY_TOO_LARGE", format!("the request body has more than {limit} bytes"))
+    }
+
+    /// 429: more requests than `rate` a second; one more may come after `wait`.
+    pub fn too_many(rate: u32, wait: Duration) -> Self {
+        let hint = "hint: wait as long as Retry-After says; `scion serve --rate-limit` changes the limit";
+        let text = format!("this key made more than {rate} requests a second\n{hint}");
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self { retry_after_s: Some(seconds.max(1)), ..Self::new(429, "TOO_MANY_REQUESTS", text) }
     }
 
     /// 422: a rule refuses it.

@@ -1,4 +1,4 @@
-//! API keys: which one opens what, and when each was last used.
+//! API keys: which one opens what, how often it may ask, and when each was last used.
 //!
 //! All of them are in memory, by hash, because every request asks and a write to the metadata may hold that up.
 //!
@@ -13,9 +13,12 @@
 //! Not here: which routes a key of one project reaches (`http::access`).
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use governor::clock::Clock;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
 
@@ -33,10 +36,28 @@ const NAME_CHARACTERS: usize = 64;
 type Hash = [u8; 32];
 
 /// Every key there is.
-#[derive(Default)]
 pub struct Keys {
     by_hash: RwLock<HashMap<Hash, Arc<Key>>>,
     written: Mutex<Option<Instant>>,
+    rate: Option<NonZeroU32>,
+    /// Of all requests that come with no key, or one that opens nothing.
+    strangers: Pace,
+}
+
+/// How fast requests may come.
+#[derive(Debug)]
+struct Pace(Option<DefaultDirectRateLimiter>);
+
+impl Pace {
+    fn new(rate: Option<NonZeroU32>) -> Self {
+        Self(rate.map(|rate| RateLimiter::direct(Quota::per_second(rate))))
+    }
+
+    /// How long the next request has to wait, if this one comes too early.
+    fn too_early(&self) -> Option<Duration> {
+        let limiter = self.0.as_ref()?;
+        limiter.check().err().map(|early| early.wait_time_from(limiter.clock().now()))
+    }
 }
 
 /// A key that opens something.
@@ -47,6 +68,7 @@ pub struct Key {
     /// The only project it reaches.
     pub project: Option<String>,
     used: Mutex<Use>,
+    pace: Pace,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +83,11 @@ fn hash(key: &str) -> Hash {
 }
 
 impl Keys {
+    /// No keys yet; each will do at most `rate` requests a second, as many at once after a pause.
+    pub fn new(rate: Option<NonZeroU32>) -> Self {
+        Self { by_hash: RwLock::default(), written: Mutex::default(), rate, strangers: Pace::new(rate) }
+    }
+
     /// Takes in the keys of the metadata, and `own`, the one in the file.
     ///
     /// # Errors
@@ -69,15 +96,30 @@ impl Keys {
         let rows = metadata.read(api_key::all)?;
         let mut by_hash = self.by_hash.write();
         by_hash.clear();
-        by_hash.extend(rows.iter().map(|row| (row.hash, Arc::new(Key::of(row)))));
-        let own_key = Key { id: None, project: None, used: Mutex::default() };
+        by_hash.extend(rows.iter().map(|row| (row.hash, Arc::new(self.key(row)))));
+        let pace = Pace::new(self.rate);
+        let own_key = Key { id: None, project: None, used: Mutex::default(), pace };
         by_hash.insert(hash(own), Arc::new(own_key));
         Ok(())
     }
 
     /// What `sent` is, if it opens anything. Looking for its hash tells a guesser nothing by the time it takes.
-    pub fn find(&self, sent: &str) -> Option<Arc<Key>> {
-        self.by_hash.read().get(&hash(sent)).cloned()
+    ///
+    /// # Errors
+    /// 401 if it opens nothing, 429 if it comes too often; who guesses does not slow down who knows.
+    pub fn admit(&self, sent: &str) -> Result<Arc<Key>> {
+        let found = self.by_hash.read().get(&hash(sent)).cloned();
+        let pace = found.as_ref().map_or(&self.strangers, |key| &key.pace);
+        if let Some(wait) = pace.too_early() {
+            return Err(Error::too_many(self.rate.map_or(0, NonZeroU32::get), wait));
+        }
+        found.ok_or_else(Error::unauthorized)
+    }
+
+    fn key(&self, row: &ApiKeyRow) -> Key {
+        let used = Use { at_us: row.used_us, from: row.used_from.clone(), written: true };
+        let pace = Pace::new(self.rate);
+        Key { id: Some(row.id), project: row.project_id.clone(), used: Mutex::new(used), pace }
     }
 
     /// Makes a key that reaches everything, or `project` only; the key itself and its row.
@@ -107,7 +149,7 @@ impl Keys {
             }
             api_key::insert(change, &row)
         })?;
-        self.by_hash.write().insert(row.hash, Arc::new(Key::of(&row)));
+        self.by_hash.write().insert(row.hash, Arc::new(self.key(&row)));
         tracing::info!(key = row.id, name, project, "API key created");
         Ok((key, row))
     }
@@ -175,11 +217,6 @@ impl Keys {
 }
 
 impl Key {
-    fn of(row: &ApiKeyRow) -> Self {
-        let used = Use { at_us: row.used_us, from: row.used_from.clone(), written: true };
-        Self { id: Some(row.id), project: row.project_id.clone(), used: Mutex::new(used) }
-    }
-
     /// Notes that a request came with it.
     pub fn note_use(&self, from: &str) {
         let mut used = self.used.lock();
@@ -220,7 +257,7 @@ mod tests {
 
     fn opened(dir: &tempfile::TempDir) -> (Metadata, Keys) {
         let metadata = Metadata::open(&dir.path().join("m.sqlite")).unwrap();
-        let keys = Keys::default();
+        let keys = Keys::new(None);
         keys.load(&metadata, "own").unwrap();
         (metadata, keys)
     }
@@ -230,21 +267,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (metadata, keys) = opened(&dir);
         let (key, row) = keys.create(&metadata, "ci", None).unwrap();
-        assert_eq!(keys.find(&key).unwrap().id, Some(row.id));
-        assert!(keys.find(&key[1..]).is_none());
-        assert!(keys.find("own").unwrap().id.is_none());
+        assert_eq!(keys.admit(&key).unwrap().id, Some(row.id));
+        assert!(keys.admit(&key[1..]).is_err());
+        assert!(keys.admit("own").unwrap().id.is_none());
         drop((metadata, keys));
         let (metadata, keys) = opened(&dir);
-        assert!(keys.find(&key).is_some(), "it is there after a restart");
+        assert!(keys.admit(&key).is_ok(), "it is there after a restart");
         for entry in std::fs::read_dir(dir.path()).unwrap() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
             assert!(!bytes.windows(key.len()).any(|part| part == key.as_bytes()));
         }
         assert_eq!(keys.revoke(&metadata, row.id).unwrap().name, "ci");
-        assert!(keys.find(&key).is_none());
+        assert!(keys.admit(&key).is_err());
         assert_eq!(keys.revoke(&metadata, row.id).unwrap_err().status, 404);
         drop((metadata, keys));
-        assert!(opened(&dir).1.find(&key).is_none(), "it stays revoked");
+        assert!(opened(&dir).1.admit(&key).is_err(), "it stays revoked");
     }
 
     #[test]
@@ -253,7 +290,7 @@ mod tests {
         let (metadata, keys) = opened(&dir);
         let (key, row) = keys.create(&metadata, "ci", None).unwrap();
         assert_eq!(keys.list(&metadata).unwrap()[0].used_us, None);
-        keys.find(&key).unwrap().note_use("127.0.0.1");
+        keys.admit(&key).unwrap().note_use("127.0.0.1");
         let used = keys.list(&metadata).unwrap().remove(0);
         assert!(used.used_us.unwrap() >= row.created_us);
         assert_eq!(used.used_from, "127.0.0.1");
@@ -270,10 +307,10 @@ mod tests {
         assert_eq!(keys.create(&metadata, "ci", Some("p")).unwrap_err().status, 404);
         metadata.write(|change| project::put(change, &project_row("p", project::READY))).unwrap();
         let (key, _) = keys.create(&metadata, "ci", Some("p")).unwrap();
-        assert_eq!(keys.find(&key).unwrap().project.as_deref(), Some("p"));
+        assert_eq!(keys.admit(&key).unwrap().project.as_deref(), Some("p"));
         metadata.write(|change| project::remove(change, "p")).unwrap();
         keys.forget_project("p");
-        assert!(keys.find(&key).is_none());
+        assert!(keys.admit(&key).is_err());
         assert_eq!(keys.list(&metadata).unwrap(), []);
     }
 
@@ -284,5 +321,21 @@ mod tests {
         for name in ["", " ", "a\nb", &"x".repeat(65)] {
             assert_eq!(keys.create(&metadata, name, None).unwrap_err().status, 400, "{name:?}");
         }
+    }
+
+    #[test]
+    fn who_asks_too_often_is_told_when_to_ask_again_and_others_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = Metadata::open(&dir.path().join("m.sqlite")).unwrap();
+        let keys = Keys::new(NonZeroU32::new(5));
+        keys.load(&metadata, "own").unwrap();
+        let refused = |key: &str| (0..20).find_map(|_| keys.admit(key).err()).unwrap();
+        assert_eq!(refused("wrong").status, 401);
+        let error = (0..20).filter_map(|_| keys.admit("wrong").err()).last().unwrap();
+        assert_eq!((error.status, error.retry_after_s), (429, Some(1)));
+        assert!(keys.admit("own").is_ok(), "guessers use up what is theirs");
+        assert_eq!(refused("own").status, 429);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(keys.admit("own").is_ok());
     }
 }

@@ -1,13 +1,15 @@
 //! From options to a running server, and its end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
 use compute::TlsFiles;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -15,6 +17,7 @@ use crate::data_dir::{DataDir, ServerFile};
 use crate::error::Error;
 use crate::http::{Context, router};
 use crate::installed::NamedBin;
+use crate::keys::Keys;
 use crate::metadata::Metadata;
 use crate::postgres::Postgres;
 use crate::state::Server;
@@ -30,7 +33,11 @@ pub struct ServeOptions {
     pub data_dir: PathBuf,
     /// Where HTTP is answered; port 0 takes a free one.
     pub http: SocketAddr,
-    /// Allows an address that other machines reach. The key then travels in the clear.
+    /// Speaks HTTP over TLS only, with the certificate that endpoints show.
+    pub http_tls: bool,
+    /// Requests that one API key may make in a second; any number if `None`.
+    pub rate: Option<NonZeroU32>,
+    /// Allows an address that other machines reach without TLS. The key then travels in the clear.
     pub allow_remote: bool,
     /// Directories of Postgres's programs; other places are looked at too.
     pub pg_bin: Vec<NamedBin>,
@@ -49,7 +56,7 @@ pub struct ServeOptions {
 #[non_exhaustive]
 pub enum ServeError {
     /// The address is not a loopback address and that was not allowed.
-    #[error("{0} can be reached by other machines; listen on 127.0.0.1, or say that this is wanted")]
+    #[error("{0} can be reached by other machines, and the key would travel in the clear")]
     NotLoopback(SocketAddr),
     /// Another server uses the data directory; the text names it.
     #[error("{0}")]
@@ -85,7 +92,7 @@ impl From<Error> for ServeError {
 /// # Errors
 /// What kept it from starting.
 pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
-    if !options.http.ip().is_loopback() && !options.allow_remote {
+    if !options.http.ip().is_loopback() && !options.http_tls && !options.allow_remote {
         return Err(ServeError::NotLoopback(options.http));
     }
     let postgres = Postgres::find(&options.pg_bin, options.run_as.as_deref())?;
@@ -97,6 +104,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let metadata = Metadata::open(&dir.metadata())?;
     let tls = tls::certificate(dir.path(), options.tls.as_ref())?;
     let mut server = Server::new(dir, metadata, postgres, tls, options.compute_exe.clone());
+    server.keys = Keys::new(options.rate);
     server.store_options.memtable_bytes = options.memtable_bytes;
     server.keys.load(&server.metadata, &key)?;
     let server = Arc::new(server);
@@ -118,7 +126,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         .enable_all()
         .build()
         .map_err(|error| ServeError::Setup(format!("start threads: {error}")))?;
-    let result = runtime.block_on(serve_http(options.http, &server));
+    let result = runtime.block_on(serve_http(options, &server));
     server.dir.remove_server_file();
     let _ = std::fs::remove_file(server.dir.serve_socket());
     server.keys.write_uses(&server.metadata);
@@ -133,36 +141,54 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     result
 }
 
-async fn serve_http(address: SocketAddr, server: &Arc<Server>) -> Result<(), ServeError> {
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
-    let local = listener.local_addr().map_err(|source| ServeError::Listen { address, source })?;
+async fn serve_http(options: &ServeOptions, server: &Arc<Server>) -> Result<(), ServeError> {
+    let address = options.http;
+    let tls = if options.http_tls { Some(tls::of_http(&server.tls)?) } else { None };
+    let listen = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(listen)?;
+    let local = listener.local_addr().map_err(listen)?;
     let shutdown = Arc::new(Notify::new());
     let app = router(Context { server: Arc::clone(server), shutdown: Arc::clone(&shutdown) });
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let url = format!("{}://{}", if tls.is_some() { "https" } else { "http" }, reached_at(local));
+    let certificate = tls.as_ref().map(|_| server.tls.certificate.clone());
+    let handle = Handle::new();
+    end_when_told(handle.clone(), shutdown)?;
+    server.dir.write_server_file(&ServerFile { url: url.clone(), pid: std::process::id(), certificate })?;
+    tracing::info!(url, data_dir = %server.dir.path().display(), "serving");
+    let serving = match tls {
+        Some(config) => {
+            let config = RustlsConfig::from_config(Arc::new(config));
+            axum_server::from_tcp_rustls(listener, config).map_err(listen)?.handle(handle).serve(app).await
+        }
+        None => axum_server::from_tcp(listener).map_err(listen)?.handle(handle).serve(app).await,
+    };
+    serving.map_err(ServeError::Http)
+}
+
+/// An address that this machine reaches `local` at.
+fn reached_at(local: SocketAddr) -> SocketAddr {
+    let ip = match local.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, local.port())
+}
+
+/// Ends what `handle` serves at a signal or a request; requests under way get some time.
+fn end_when_told(handle: Handle<SocketAddr>, shutdown: Arc<Notify>) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Http)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Http)?;
-    let url = format!("http://{local}");
-    server.dir.write_server_file(&ServerFile { url: url.clone(), pid: std::process::id() })?;
-    tracing::info!(url, data_dir = %server.dir.path().display(), "serving");
-    let ending = Arc::new(Notify::new());
-    let told = Arc::clone(&ending);
-    let graceful = axum::serve(listener, app).with_graceful_shutdown(async move {
+    tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: endpoints go on"),
             _ = interrupt.recv() => tracing::info!("SIGINT: endpoints go on"),
             () = shutdown.notified() => tracing::info!("shutdown: endpoints are stopped"),
         }
-        told.notify_one();
+        handle.graceful_shutdown(Some(DRAIN_WITHIN));
     });
-    let drained_or_late = async {
-        ending.notified().await;
-        tokio::time::sleep(DRAIN_WITHIN).await;
-    };
-    tokio::select! {
-        result = graceful => result.map_err(ServeError::Http),
-        () = drained_or_late => Ok(()),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -174,6 +200,8 @@ mod tests {
         let options = ServeOptions {
             data_dir: PathBuf::from("/nonexistent"),
             http: SocketAddr::from(([0, 0, 0, 0], 0)),
+            http_tls: false,
+            rate: None,
             allow_remote: false,
             pg_bin: Vec::new(),
             run_as: None,
@@ -182,5 +210,13 @@ mod tests {
             memtable_bytes: 1 << 20,
         };
         assert!(matches!(serve(&options), Err(ServeError::NotLoopback(_))));
+    }
+
+    #[test]
+    fn a_server_on_every_address_is_found_on_this_machine() {
+        let at = |text: &str| reached_at(text.parse().unwrap()).to_string();
+        assert_eq!(at("0.0.0.0:7080"), "127.0.0.1:7080");
+        assert_eq!(at("[::]:7080"), "[::1]:7080");
+        assert_eq!(at("192.0.2.1:7080"), "192.0.2.1:7080");
     }
 }

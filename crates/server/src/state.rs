@@ -71,7 +71,7 @@ impl Server {
         Self {
             dir,
             metadata,
-            keys: Keys::default(),
+            keys: Keys::new(None),
             postgres,
             tls,
             compute_exe,

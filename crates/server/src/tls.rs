@@ -1,4 +1,4 @@
-//! The certificate that endpoints show their clients.
+//! The certificate that endpoints show their clients, and the HTTP side if it speaks TLS.
 //!
 //! Made at the first start of the server and kept, or named by its user. It signs itself: a client that wants to be sure
 //! of it names the file as its root certificate, and channel binding ties a login to it.
@@ -11,9 +11,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use compute::TlsFiles;
 use rcgen::{CertificateParams, DnType, KeyPair, SanType, date_time_ymd};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::data_dir::write_whole;
 use crate::error::{Error, Result};
@@ -37,6 +41,27 @@ pub fn certificate(dir: &Path, named: Option<&TlsFiles>) -> Result<TlsFiles> {
         tracing::info!(certificate = %files.certificate.display(), "made a certificate for endpoints");
     }
     Ok(files)
+}
+
+/// How the HTTP side speaks TLS with that pair.
+///
+/// # Errors
+/// 400 for files that are no pair.
+pub fn of_http(files: &TlsFiles) -> Result<ServerConfig> {
+    let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
+        Error::malformed(format!("{} cannot be used for TLS: {error}", path.display()))
+    };
+    let certificates = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
+        .map_err(|error| unreadable(&files.certificate, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unreadable(&files.key, &error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key))
+        .map_err(|error| unreadable(&files.certificate, &error))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 fn check(path: &Path, what: &str) -> Result<()> {
@@ -97,6 +122,15 @@ mod tests {
             files,
             "named ones are taken"
         );
+    }
+
+    #[test]
+    fn the_pair_serves_http_and_two_halves_of_different_pairs_do_not() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let files = certificate(one.path(), None).unwrap();
+        of_http(&files).unwrap();
+        let mixed = TlsFiles { key: certificate(other.path(), None).unwrap().key, ..files };
+        assert_eq!(of_http(&mixed).unwrap_err().status, 400);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub enum ApiKey {
 impl ApiKey {
     /// Runs the verb.
     pub fn run(&self, global: &Global) -> Result<(), Failure> {
-        let client = Client::new(place::server(global)?);
+        let client = Client::new(place::server(global)?)?;
         match self {
             Self::Create { name, for_project } => {
                 create(&client, global.output, name, for_project.as_deref())

@@ -36,7 +36,7 @@ pub enum Project {
 impl Project {
     /// Runs the verb.
     pub fn run(&self, global: &Global) -> Result<(), Failure> {
-        let client = Client::new(place::server(global)?);
+        let client = Client::new(place::server(global)?)?;
         match self {
             Self::Create { name, pg_version } => create(&client, global.output, name, *pg_version),
             Self::List => list(&client, global.output),

@@ -1,6 +1,7 @@
 //! `scion serve`: the server, in the foreground until it is told to stop.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,13 +29,19 @@ pub struct Serve {
     #[arg(long, env = "SCION_MEMTABLE_MB", default_value_t = 32, value_name = "MB",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     memtable_mb: u16,
+    /// Requests that one API key may make in a second, and as many at once after a pause; 0 is any number.
+    #[arg(long, default_value_t = 1000, value_name = "REQUESTS")]
+    rate_limit: u32,
+    /// Speak HTTP over TLS, with the certificate that endpoints show.
+    #[arg(long)]
+    http_tls: bool,
     /// Certificate that endpoints show their clients, PEM [default: one made in the data directory].
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// Its private key, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Listen on an address other machines can reach, although the key travels in the clear.
+    /// Listen on an address other machines can reach without TLS, although the key travels in the clear.
     #[arg(long)]
     allow_remote: bool,
 }
@@ -56,6 +63,8 @@ impl Serve {
         let options = ServeOptions {
             data_dir: place::data_dir(global)?,
             http: self.http,
+            http_tls: self.http_tls,
+            rate: NonZeroU32::new(self.rate_limit),
             allow_remote: self.allow_remote,
             pg_bin: self.pg_bin.pg_bin.clone(),
             run_as: self.run_as.clone(),
@@ -74,7 +83,7 @@ impl Serve {
 fn explained(error: &ServeError) -> Failure {
     match error {
         ServeError::NotLoopback(_) => Failure::new(Kind::Refused, error.to_string())
-            .hint("add --allow-remote if that is what you want; an ssh tunnel is safer"),
+            .hint("add --http-tls, or listen on 127.0.0.1; --allow-remote serves them without TLS"),
         ServeError::Listen { address, source } => {
             let failure = failure::io(format!("listen on {address}"), source);
             if source.kind() == std::io::ErrorKind::AddrInUse {

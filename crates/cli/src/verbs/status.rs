@@ -12,7 +12,7 @@ use crate::{place, wire};
 
 /// Prints the state of the server and of everything in it.
 pub fn run(global: &Global) -> Result<(), Failure> {
-    let client = Client::new(place::server(global)?);
+    let client = Client::new(place::server(global)?)?;
     let status = client.get("/status")?;
     if global.output == Format::Json {
         output::json(&status);

@@ -48,7 +48,7 @@ impl Stop {
             output::words(&format!("stopped the server (process {pid}); its endpoints go on"));
             return Ok(());
         }
-        let stopped = shut_down(&Client::new(place::server(global)?))?;
+        let stopped = shut_down(&Client::new(place::server(global)?)?)?;
         wait_for_end(pid)?;
         output::words(&format!("stopped {stopped} endpoints and the server (process {pid})"));
         Ok(())
@@ -59,7 +59,7 @@ impl Stop {
             return Err(Failure::new(Kind::Usage, "--keep-endpoints works on the server's own machine only")
                 .hint("run `scion stop --keep-endpoints --data-dir DIR` there"));
         }
-        let stopped = shut_down(&Client::new(place::server(global)?))?;
+        let stopped = shut_down(&Client::new(place::server(global)?)?)?;
         output::words(&format!("stopped {stopped} endpoints and the server"));
         Ok(())
     }

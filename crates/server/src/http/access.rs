@@ -6,14 +6,18 @@
 //! | of one project | what is below that project, except deleting it; itself in `GET /projects`; the fixed answers |
 //! | none, a wrong or a revoked one | nothing, 401 |
 //!
+//! Who asks too often is told to wait (429), and a body that is too large or too slow is not read on (413, 408).
+//!
 //! What must hold: a key of one project reaches what is listed here and no more, so a new route is closed to it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::Method;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, FromRequest, Request, State};
 use axum::http::header::AUTHORIZATION;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -21,12 +25,18 @@ use super::{Context, answer};
 use crate::error::Error;
 use crate::keys::Key;
 
+/// The largest request body; no request of ours needs a tenth of it.
+pub const BODY_BYTES: usize = 1 << 20;
+/// How long a request body may take to arrive.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+
 /// Lets a request through if its key may make it; handlers find the key as an `Extension`.
 pub async fn check(State(context): State<Context>, mut request: Request, next: Next) -> Response {
     let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let sent = sent.and_then(|text| text.strip_prefix("Bearer ")).map(str::trim).unwrap_or_default();
-    let Some(key) = context.server.keys.find(sent) else {
-        return answer::failed(&Error::unauthorized());
+    let key = match context.server.keys.admit(sent) {
+        Ok(key) => key,
+        Err(error) => return answer::failed(&error),
     };
     key.note_use(&address(&request));
     if let Err(error) = reaches(&key, request.method(), request.uri().path()) {
@@ -34,6 +44,21 @@ pub async fn check(State(context): State<Context>, mut request: Request, next: N
     }
     request.extensions_mut().insert::<Arc<Key>>(key);
     next.run(request).await
+}
+
+/// Reads the body, whose size [`BODY_BYTES`] limits, to its end, whether the handler wants it or not: over a body that
+/// nobody read the connection is closed, and a client that sends its next request on it fails.
+pub async fn read_body(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let reading = Bytes::from_request(Request::from_parts(parts.clone(), body), &());
+    match tokio::time::timeout(BODY_WITHIN, reading).await {
+        Ok(Ok(bytes)) => next.run(Request::from_parts(parts, bytes.into())).await,
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            answer::failed(&Error::too_large(BODY_BYTES))
+        }
+        Ok(Err(rejection)) => answer::failed(&Error::malformed(rejection.body_text())),
+        Err(_) => answer::failed(&Error::too_slow()),
+    }
 }
 
 fn address(request: &Request) -> String {

@@ -81,7 +81,11 @@ pub fn failed(error: &Error) -> Response {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body =
         api::error::ErrorBody { request_id, code: error.code.to_owned(), message: error.message.clone() };
-    json(status, &body)
+    let mut response = json(status, &body);
+    if let Some(seconds) = error.retry_after_s {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response {

@@ -22,18 +22,14 @@ mod view;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::Request;
-use axum::middleware::{self, Next};
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use tokio::sync::Notify;
 
 use crate::error::Error;
 use crate::state::Server;
-
-/// The longest body of a request.
-const BODY_BYTES_MAX: usize = 2 << 20;
 
 /// What every handler gets.
 #[derive(Clone)]
@@ -79,7 +75,8 @@ pub fn router(context: Context) -> Router {
         .route("/shutdown", post(status::shutdown))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_route)
-        .layer(middleware::from_fn(read_whole))
+        .layer(middleware::from_fn(access::read_body))
+        .layer(DefaultBodyLimit::max(access::BODY_BYTES))
         .layer(middleware::from_fn_with_state(context.clone(), access::check))
         .with_state(context);
     Router::new().nest(api::PREFIX, routes).fallback(unknown_route)
@@ -134,16 +131,6 @@ fn schedule_routes() -> Router<Context> {
         .route(&schedule(""), get(schedules::list).post(schedules::create))
         .route(&schedule("/{schedule}"), get(schedules::get).delete(schedules::delete))
         .route(&schedule("/{schedule}/run"), post(schedules::run))
-}
-
-/// Reads a request to its end, whether its handler wants the body or not: over a body that nobody read the connection
-/// is closed, and a client that sends its next request on it fails.
-async fn read_whole(request: Request, next: Next) -> Response {
-    let (head, body) = request.into_parts();
-    match axum::body::to_bytes(body, BODY_BYTES_MAX).await {
-        Ok(bytes) => next.run(Request::from_parts(head, Body::from(bytes))).await,
-        Err(error) => answer::failed(&Error::malformed(format!("the request body: {error}"))),
-    }
 }
 
 async fn unknown_route(request: Request) -> Response {

@@ -29,6 +29,10 @@ impl Drop for Served {
 }
 
 fn served() -> Served {
+    served_at(None)
+}
+
+fn served_at(rate: Option<std::num::NonZeroU32>) -> Served {
     let temp = tempfile::tempdir().unwrap();
     let dir = DataDir::open(temp.path()).unwrap();
     let metadata = Metadata::open(&dir.metadata()).unwrap();
@@ -38,7 +42,9 @@ fn served() -> Served {
     let postgres = Postgres { installed, run_as: None };
     let nowhere = PathBuf::from("/nonexistent");
     let tls = compute::TlsFiles { certificate: nowhere.clone(), key: nowhere };
-    let server = Arc::new(Server::new(dir, metadata, postgres, tls, PathBuf::from("/nonexistent")));
+    let mut server = Server::new(dir, metadata, postgres, tls, PathBuf::from("/nonexistent"));
+    server.keys = crate::keys::Keys::new(rate);
+    let server = Arc::new(server);
     server.keys.load(&server.metadata, KEY).unwrap();
     let app = router(Context { server: Arc::clone(&server), shutdown: Arc::new(Notify::new()) });
     let app = app.into_make_service_with_connect_info::<std::net::SocketAddr>();
@@ -293,4 +299,34 @@ fn a_key_of_a_project_reaches_nothing_else() {
     assert_eq!(served.ask("GET", "/projects/mine/branches/br-a-a-a/endpoints", &key, "").0, 404);
     let sent = r#"{"branch": {"parent_id": "br-a-a-a"}}"#;
     assert_eq!(served.ask("POST", "/projects/mine/branches", &key, sent).0, 404);
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_in_clear_words() {
+    let served = served();
+    served.add_project("p");
+    let of = |bytes: usize| {
+        let (head, tail) = (r#"{"project": {"name": ""#, r#""}}"#);
+        let name = "x".repeat(bytes - head.len() - tail.len());
+        format!("{head}{name}{tail}")
+    };
+    let (status, body) = served.ask("PATCH", "/projects/p", KEY, &of(access::BODY_BYTES));
+    assert_eq!(status, 400, "the name is too long, the body is not: {body}");
+    let (status, body) = served.ask("PATCH", "/projects/p", KEY, &of(access::BODY_BYTES + 1));
+    assert_eq!((status, &body["code"]), (413, &Value::from("BODY_TOO_LARGE")));
+    assert_eq!(body["message"], "the request body has more than 1048576 bytes");
+}
+
+#[test]
+fn who_asks_too_often_is_told_to_wait() {
+    let served = served_at(std::num::NonZeroU32::new(20));
+    let (status, body) = (0..200).map(|_| served.get("/auth")).find(|(status, _)| *status != 200).unwrap();
+    assert_eq!((status, &body["code"]), (429, &Value::from("TOO_MANY_REQUESTS")));
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let ask =
+        || agent.get(format!("{}/auth", served.url)).header("Authorization", format!("Bearer {KEY}")).call();
+    let refused = (0..200).map(|_| ask().unwrap()).find(|it| it.status() == 429).unwrap();
+    assert_eq!(refused.headers()["Retry-After"], "1");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(served.get("/auth").0, 200, "what it said is enough");
 }
