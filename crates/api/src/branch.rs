@@ -127,7 +127,8 @@ pub struct BranchCreate {
     /// Whether it is protected from deletion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protected: Option<bool>,
-    /// What of the parent to begin with; only `parent-data`.
+    /// What of the parent to begin with: `parent-data`, or `schema-only` for a branch without a parent that has the
+    /// roles, databases and schemas that this one had there, and no rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_source: Option<String>,
     /// Ours: false leaves what the parent had that acts by itself as it is: subscriptions, jobs of `pg_cron` and

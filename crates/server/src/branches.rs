@@ -17,8 +17,10 @@ use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::idempotency::{self, Key};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::{project, quarantine, role};
+use crate::metadata::role::{self, Moment};
+use crate::metadata::{project, quarantine};
 use crate::names;
+use crate::schema_only::Copied;
 use crate::state::{Server, branch_id};
 
 /// How long the store may lag behind the parent's Postgres before a branch is refused.
@@ -27,6 +29,19 @@ const DURABLE_WITHIN: Duration = Duration::from_secs(20);
 const DURABLE_LOOK: Duration = Duration::from_secs(2);
 /// A store that lags and has less room than one WAL segment is taken to be full.
 const FULL_BELOW_BYTES: u64 = 16 << 20;
+
+/// What a branch can begin with (`init_source`).
+pub const PARENT_DATA: &str = "parent-data";
+/// See [`PARENT_DATA`].
+pub const SCHEMA_ONLY: &str = "schema-only";
+
+/// Where the data of a new branch came from.
+enum Origin {
+    /// From that branch at that position.
+    Data(Box<BranchRow>, Lsn),
+    /// Of a schema.
+    Schema(Copied),
+}
 
 /// A branch that was made.
 #[derive(Debug)]
@@ -114,20 +129,27 @@ impl Server {
                 Some(parent) => branch::get(connection, project, parent)?,
                 None => branch::default(connection, project)?,
             };
-            expiry::check_parent(&parent)?;
+            if !is_schema_only(request) {
+                expiry::check_parent(&parent)?;
+            }
             Ok(parent)
         })?;
         let at = parse_at(request.branch.parent_lsn.as_deref(), request.branch.parent_timestamp.as_deref())?;
         let data = branch_id(&id)?;
         let _making = self.unborn.make(&data);
-        let (parent, point) = self.fork(&parent, at, &data)?;
-        let row = new_row(&id, name, &parent, at, &point, request);
+        let row = new_row(&id, name, project, request);
+        let (row, origin) = if row.schema_only {
+            (row, Origin::Schema(self.copy_schema(&parent, at, &data)?))
+        } else {
+            let (parent, point) = self.fork(&parent, at, &data)?;
+            (begun_at(row, &parent, at, &point), Origin::Data(Box::new(parent), point.lsn))
+        };
         let begun = OperationRow::begun(Action::CreateBranch, project, &row.id, began_us)?;
         let (row, endpoints, operation) =
-            self.record_branch(row, &parent, point.lsn, begun, (request, options.key.as_ref()))?;
+            self.record_branch(row, &origin, begun, (request, options.key.as_ref()))?;
         let mut operations = vec![operation];
         operations.extend(self.start_first(&row, &endpoints)?);
-        tracing::info!(branch = row.id, parent = parent.id, lsn = %point.lsn, "branch created");
+        tracing::info!(branch = row.id, parent = row.parent_id, lsn = row.parent_lsn, "branch created");
         Ok(Created { branch: row, endpoints, operations })
     }
 
@@ -148,6 +170,10 @@ impl Server {
         })?;
         let (row, operations) = match (by_key, by_name) {
             (Some(row), _) => (row, Vec::new()),
+            (None, Some(_)) if options.on_conflict == OnConflict::Reset && is_schema_only(request) => {
+                let text = "a branch cannot be reset to a schema\nhint: delete it and make it anew";
+                return Err(Error::refused("NOT_SUPPORTED", text));
+            }
             (None, Some(row)) if options.on_conflict == OnConflict::Reset => {
                 let source = match (&request.branch.parent_id, &row.parent_id) {
                     (Some(asked), _) => asked.clone(),
@@ -239,7 +265,10 @@ impl Server {
     }
 
     /// Waits until the store holds the parent's WAL up to `upto`. A store that cannot grow says so at once.
-    fn wait_durable(&self, store: &store::Project, id: &BranchId, upto: Lsn) -> Result<()> {
+    ///
+    /// # Errors
+    /// 507 if it is full, 503 if it takes too long.
+    pub fn wait_durable(&self, store: &store::Project, id: &BranchId, upto: Lsn) -> Result<()> {
         let deadline = Instant::now() + DURABLE_WITHIN;
         loop {
             match store.wait_durable(id, upto, DURABLE_LOOK) {
@@ -280,17 +309,24 @@ impl Server {
     fn record_branch(
         &self,
         mut row: BranchRow,
-        parent: &BranchRow,
-        lsn: Lsn,
+        origin: &Origin,
         begun: OperationRow,
         (request, key): (&BranchCreateRequest, Option<&Key>),
     ) -> Result<(BranchRow, Vec<EndpointRow>, OperationRow)> {
         let written = self.metadata.write(|change| {
-            // The parent may have been deleted or restored, or the name taken, since the request came in.
-            let holder = branch::holder(change, parent)?;
-            row.parent_id = Some(holder.clone());
-            branch::insert(change, &row)?;
-            role::inherit(change, &holder, &row.id, lsn)?;
+            match origin {
+                // The parent may have been deleted or restored, or the name taken, since the request came in.
+                Origin::Data(parent, lsn) => {
+                    let holder = branch::holder(change, parent)?;
+                    row.parent_id = Some(holder.clone());
+                    branch::insert(change, &row)?;
+                    role::inherit(change, &holder, &row.id, *lsn)?;
+                }
+                Origin::Schema(copied) => {
+                    branch::insert(change, &row)?;
+                    role::settle(change, &row.id, &copied.found, Moment::At(copied.lsn), row.created_us)?;
+                }
+            }
             if request.branch.quarantine == Some(false) {
                 quarantine::settle(change, &row.id, clock::now_us())?;
             }
@@ -420,8 +456,13 @@ fn check_request(request: &BranchCreateRequest) -> Result<()> {
         names::check_name("branch", name)?;
     }
     check_endpoints(&request.endpoints)?;
-    if request.branch.init_source.as_deref().is_some_and(|source| source != "parent-data") {
-        let text = "only init_source parent-data is supported\nhint: leave it out";
+    if request
+        .branch
+        .init_source
+        .as_deref()
+        .is_some_and(|source| ![PARENT_DATA, SCHEMA_ONLY].contains(&source))
+    {
+        let text = format!("init_source is {PARENT_DATA} or {SCHEMA_ONLY}\nhint: leave it out");
         return Err(Error::refused("NOT_SUPPORTED", text));
     }
     let expiring = expiry::parse(request.branch.expires_at.as_deref(), clock::now_us())?.is_some();
@@ -478,18 +519,29 @@ pub fn insert_endpoint(
     Ok(row)
 }
 
-fn new_row(
-    id: &str,
-    name: String,
-    parent: &BranchRow,
-    at: At,
-    point: &BranchPoint,
-    request: &BranchCreateRequest,
-) -> BranchRow {
+fn is_schema_only(request: &BranchCreateRequest) -> bool {
+    request.branch.init_source.as_deref() == Some(SCHEMA_ONLY)
+}
+
+/// A row without a parent, whose history begins now.
+fn new_row(id: &str, name: String, project: &str, request: &BranchCreateRequest) -> BranchRow {
     let now_us = clock::now_us();
     // Checked with the rest of the request.
     let expiry = expiry::parse(request.branch.expires_at.as_deref(), now_us).unwrap_or_default();
-    let requested = match at {
+    BranchRow {
+        parent_time_us: Some(now_us),
+        schema_only: is_schema_only(request),
+        protected: request.branch.protected.unwrap_or(false),
+        annotation: request.annotation_value.as_ref().map(ToString::to_string),
+        expires_us: expiry.map(|expiry| expiry.at_us),
+        ttl_s: expiry.map(|expiry| expiry.ttl_s),
+        ..BranchRow::new(id, project, name, now_us)
+    }
+}
+
+/// A new row of a branch that begins there on `parent`.
+fn begun_at(row: BranchRow, parent: &BranchRow, at: At, point: &BranchPoint) -> BranchRow {
+    let requested_lsn = match at {
         At::Lsn(asked) if asked != point.lsn => Some(asked.to_string()),
         _ => None,
     };
@@ -497,12 +549,8 @@ fn new_row(
         parent_id: Some(parent.id.clone()),
         parent_lsn: Some(point.lsn.to_string()),
         parent_time_us: point.last_commit.map(|(time, _)| time.unix_us()),
-        requested_lsn: requested,
-        protected: request.branch.protected.unwrap_or(false),
-        annotation: request.annotation_value.as_ref().map(ToString::to_string),
-        expires_us: expiry.map(|expiry| expiry.at_us),
-        ttl_s: expiry.map(|expiry| expiry.ttl_s),
-        ..BranchRow::new(id, &parent.project_id, name, now_us)
+        requested_lsn,
+        ..row
     }
 }
 

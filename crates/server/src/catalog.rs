@@ -433,7 +433,10 @@ fn flushed(client: &mut Client) -> std::result::Result<String, postgres::Error> 
 }
 
 /// What the catalog says now, and how far the log was flushed before.
-fn look(client: &mut Client) -> std::result::Result<(String, Found), postgres::Error> {
+///
+/// # Errors
+/// Those of SQL.
+pub fn look(client: &mut Client) -> std::result::Result<(String, Found), postgres::Error> {
     let lsn = flushed(client)?;
     let sql = "SELECT oid, rolname, rolcanlogin, rolpassword FROM pg_authid \
                WHERE rolname !~ '^pg_' AND rolname <> $1::text ORDER BY oid";

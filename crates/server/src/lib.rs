@@ -44,6 +44,7 @@ mod reconcile;
 mod recover;
 mod restore;
 mod schema;
+mod schema_only;
 mod serve;
 mod snapshots;
 mod sql;

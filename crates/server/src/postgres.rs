@@ -146,6 +146,16 @@ impl Postgres {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs a program of a major that reads `input`.
+    ///
+    /// # Errors
+    /// As [`Postgres::output`]; 507 if the disk is full.
+    pub fn feed(&self, major: i32, program: &str, arguments: &[&str], input: &str) -> Result<()> {
+        let mut command = self.command(self.bin(major)?, program);
+        command.args(arguments);
+        self.run(command, input)
+    }
+
     fn run(&self, mut command: Command, input: &str) -> Result<()> {
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |text: String| Error::unavailable(format!("{program} failed: {text}"));

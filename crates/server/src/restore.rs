@@ -193,6 +193,7 @@ fn restored_row(old: &BranchRow, plan: &Plan, point: &BranchPoint, now_us: i64) 
         parent_lsn: Some(point.lsn.to_string()),
         parent_time_us: point.last_commit.map(|(time, _)| time.unix_us()),
         requested_lsn,
+        schema_only: false,
         expires_us: expiry.map(|expiry| expiry.at_us),
         ttl_s: expiry.map(|expiry| expiry.ttl_s),
         last_reset_us: Some(now_us),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 use store::BranchPoint;
+use types::BranchId;
 
 use crate::branches::At;
 use crate::clock;
@@ -35,23 +36,37 @@ impl Server {
     /// # Errors
     /// Those of creating a branch, and of starting an endpoint; 503 while the server is being stopped.
     pub fn temporary(&self, parent: &BranchRow, at: At) -> Result<Temporary<'_>> {
-        let project = &parent.project_id;
+        let data = branch_id(&names::branch_id()?)?;
+        let making = self.unborn.make(&data);
+        let origin = self.fork(parent, at, &data)?;
+        self.hidden(&data, origin, "{}", Some(making))
+    }
+
+    /// Starts a hidden endpoint with these options on branch `data` of the store, which was made of `origin` and ends with
+    /// it if it has the `making` of that.
+    ///
+    /// # Errors
+    /// Those of starting an endpoint; 503 while the server is being stopped.
+    pub fn hidden<'a>(
+        &'a self,
+        data: &BranchId,
+        origin: (BranchRow, BranchPoint),
+        options: &str,
+        making: Option<Making<'a>>,
+    ) -> Result<Temporary<'a>> {
         let now_us = clock::now_us();
         let row = EndpointRow {
             id: names::endpoint_id()?,
-            project_id: project.clone(),
-            branch_id: names::branch_id()?,
+            project_id: origin.0.project_id.clone(),
+            branch_id: data.to_string(),
             port: self.metadata.read(crate::endpoints::reserve_port)?,
             desired: Desired::Active,
-            options: "{}".to_owned(),
+            options: options.to_owned(),
             started_us: None,
             suspended_us: None,
             created_us: now_us,
             updated_us: now_us,
         };
-        let data = branch_id(&row.branch_id)?;
-        let making = Some(self.unborn.make(&data));
-        let origin = self.fork(parent, at, &data)?;
         let temporary = Temporary { server: self, row, making, origin };
         {
             // Whoever stops the server looks for hidden ones after it said so.

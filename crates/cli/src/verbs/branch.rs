@@ -101,6 +101,9 @@ pub struct Create {
     /// Make the branch only; `scion endpoint start` gives it an endpoint later.
     #[arg(long)]
     no_compute: bool,
+    /// Take roles, databases and schemas but no data. The branch has no parent then.
+    #[arg(long)]
+    schema_only: bool,
     /// Leave subscriptions and scheduled jobs of the parent switched on; they then run on both.
     #[arg(long)]
     no_quarantine: bool,
@@ -172,6 +175,9 @@ impl Create {
         if let Some(parent) = &self.parent {
             branch["parent_id"] = json!(wire::text(&session.branch(parent)?, "id"));
         }
+        if self.schema_only {
+            branch["init_source"] = json!("schema-only");
+        }
         if self.no_quarantine {
             branch["quarantine"] = json!(false);
         }
@@ -188,17 +194,26 @@ impl Create {
         let branch = answer.get("branch").unwrap_or(&Value::Null);
         let parent = match &self.parent {
             Some(parent) => parent.clone(),
+            None if self.schema_only => {
+                let branches = session.branches()?;
+                let default = branches.iter().find(|it| it["default"] == true);
+                default.map_or_else(String::new, |it| wire::text(it, "name").to_owned())
+            }
             None => name_of(&session.branches()?, wire::text(branch, "parent_id")),
         };
+        let name_and_id = format!("{}   {}", wire::text(branch, "name"), wire::text(branch, "id"));
+        if self.schema_only {
+            output::words(&format!("{name_and_id}   the schema of {parent}, and no data   {time}"));
+            print_addresses(branch, answer);
+            return Ok(());
+        }
         let when = match (&self.at, wire::some_text(branch, "parent_timestamp")) {
             (None, _) => "now".to_owned(),
             (Some(_), Some(commit)) => format!("last commit {}", precise(commit, now)),
             (Some(_), None) => "no commit before it".to_owned(),
         };
         output::words(&format!(
-            "{}   {}   from {parent} at {} ({when})   {time}",
-            wire::text(branch, "name"),
-            wire::text(branch, "id"),
+            "{name_and_id}   from {parent} at {} ({when})   {time}",
             wire::text(branch, "parent_lsn"),
         ));
         if let Some(asked) = wire::some_text(branch, "requested_lsn") {
@@ -206,11 +221,16 @@ impl Create {
                 "{asked} is inside a record, so the branch begins at the end of the one before"
             ));
         }
-        match wire::list(answer, "connection_uris") {
-            [] => output::data(wire::text(branch, "id")),
-            uris => uris.iter().for_each(|details| output::data(wire::text(details, "connection_uri"))),
-        }
+        print_addresses(branch, answer);
         Ok(())
+    }
+}
+
+/// What to connect to, or the id if there is no endpoint.
+fn print_addresses(branch: &Value, answer: &Value) {
+    match wire::list(answer, "connection_uris") {
+        [] => output::data(wire::text(branch, "id")),
+        uris => uris.iter().for_each(|details| output::data(wire::text(details, "connection_uri"))),
     }
 }
 

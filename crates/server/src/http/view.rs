@@ -11,6 +11,7 @@ use api::project::Project;
 use api::role::Role;
 use store::BranchInfo;
 
+use crate::branches::{PARENT_DATA, SCHEMA_ONLY};
 use crate::clock::{now_us, show};
 use crate::deletion::RECOVERABLE_US;
 use crate::error::Result;
@@ -101,7 +102,7 @@ pub fn branch(row: &BranchRow, info: Option<&BranchInfo>) -> Branch {
         primary: row.is_default,
         default: row.is_default,
         protected: row.protected,
-        init_source: "parent-data".to_owned(),
+        init_source: if row.schema_only { SCHEMA_ONLY } else { PARENT_DATA }.to_owned(),
         cpu_used_sec: 0,
         compute_time_seconds: 0,
         active_time_seconds: 0,

@@ -25,6 +25,8 @@ pub struct BranchRow {
     pub parent_lsn: Option<String>,
     /// Time of the last commit it was made with.
     pub parent_time_us: Option<i64>,
+    /// Whether it was made with a schema alone, and still has what began with that.
+    pub schema_only: bool,
     /// The LSN asked for, if another was taken.
     pub requested_lsn: Option<String>,
     /// Whether it is the parent of branches that name none.
@@ -68,6 +70,7 @@ impl BranchRow {
             parent_id: None,
             parent_lsn: None,
             parent_time_us: None,
+            schema_only: false,
             requested_lsn: None,
             is_default: false,
             protected: false,
@@ -89,7 +92,8 @@ impl BranchRow {
 
 const COLUMNS: &str = "id, project_id, store_id, name, parent_id, parent_lsn, parent_time_us, requested_lsn, \
                        is_default, protected, purging, annotation, expires_us, ttl_s, last_reset_us, deleted_us, \
-                       expired, created_us, updated_us, restored_from, restored_as, finalized";
+                       expired, created_us, updated_us, restored_from, restored_as, finalized, \
+                       schema_only";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<BranchRow> {
     Ok(BranchRow {
@@ -115,6 +119,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<BranchRow> {
         restored_from: row.get(19)?,
         restored_as: row.get(20)?,
         finalized: row.get(21)?,
+        schema_only: row.get(22)?,
     })
 }
 
@@ -127,7 +132,8 @@ pub fn insert(connection: &Connection, row: &BranchRow) -> Result<()> {
     let sql = format!(
         "INSERT INTO branch ({COLUMNS}) VALUES (:id, :project_id, :store_id, :name, :parent_id, :parent_lsn, \
          :parent_time_us, :requested_lsn, :is_default, :protected, :purging, :annotation, :expires_us, :ttl_s, \
-         :last_reset_us, :deleted_us, :expired, :created_us, :updated_us, :restored_from, :restored_as, :finalized)"
+         :last_reset_us, :deleted_us, :expired, :created_us, :updated_us, :restored_from, :restored_as, :finalized, \
+         :schema_only)"
     );
     write(connection, &sql, row)
 }
@@ -143,7 +149,8 @@ pub fn update(connection: &Connection, row: &BranchRow) -> Result<()> {
                is_default = :is_default, protected = :protected, purging = :purging, annotation = :annotation, \
                expires_us = :expires_us, ttl_s = :ttl_s, last_reset_us = :last_reset_us, \
                deleted_us = :deleted_us, expired = :expired, updated_us = :updated_us, \
-               restored_from = :restored_from, restored_as = :restored_as, finalized = :finalized \
+               restored_from = :restored_from, restored_as = :restored_as, finalized = :finalized, \
+               schema_only = :schema_only \
                WHERE id = :id AND project_id = :project_id AND created_us = :created_us";
     write(connection, sql, row)
 }
@@ -172,6 +179,7 @@ fn write(connection: &Connection, sql: &str, row: &BranchRow) -> Result<()> {
         ":restored_from": row.restored_from,
         ":restored_as": row.restored_as,
         ":finalized": row.finalized,
+        ":schema_only": row.schema_only,
     };
     run(connection, sql, values).map(|_| ())
 }

@@ -306,6 +306,7 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;
     CREATE INDEX scheduled_branch_schedule ON scheduled_branch (schedule_id);
 ",
+    "ALTER TABLE branch ADD COLUMN schema_only INTEGER NOT NULL DEFAULT 0",
 ];
 
 /// The open metadata file.

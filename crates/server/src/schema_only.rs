@@ -1,0 +1,134 @@
+//! A branch with the schema of another one and none of its data: `init_source` `schema-only`.
+//!
+//! ```text
+//!   source at the moment asked for ---------> hidden endpoint --pg_dumpall --schema-only--+
+//!                                                                                         v
+//!   the project's cluster as it was imported --branch--> new data --> hidden endpoint <--psql
+//! ```
+//!
+//! What must hold
+//! - Nothing of the source's data can be reached from it: what its own data begins on is the cluster before anybody
+//!   used it, and its log holds what the script wrote.
+//! - A row names it when all of the schema is there, in the store.
+//!
+//! Not here: rows (`branches`), hidden endpoints (`temporary`).
+
+use postgres::Client;
+use store::BranchPoint;
+use types::{BranchId, Lsn};
+
+use crate::branches::At;
+use crate::catalog;
+use crate::error::{Error, Result};
+use crate::metadata::branch::BranchRow;
+use crate::metadata::endpoint;
+use crate::metadata::role::Found;
+use crate::postgres::SUPERUSER;
+use crate::sql::{explained, identifier};
+use crate::state::Server;
+use crate::temporary::Temporary;
+
+/// What the new data's catalog holds, and where in its log.
+#[derive(Debug)]
+pub struct Copied {
+    /// Its roles and databases.
+    pub found: Found,
+    /// How far its log was flushed.
+    pub lsn: Lsn,
+}
+
+impl Server {
+    /// Makes branch `data` of the store with the schema that `source` had at `at`. The caller keeps `data` from being
+    /// swept until a row names it.
+    ///
+    /// # Errors
+    /// Those of creating a branch, and of hidden endpoints; 503 with the last words of `pg_dumpall` or `psql`. Then
+    /// nothing is left of it.
+    pub fn copy_schema(&self, source: &BranchRow, at: At, data: &BranchId) -> Result<Copied> {
+        let theirs = self.temporary(source, at)?;
+        let (script, origin) = (self.schema_of_all(&theirs)?, theirs.origin());
+        drop(theirs);
+        self.branch_off_first(&source.project_id, data)?;
+        let filled = self.fill(origin, data, &script);
+        if filled.is_err() {
+            self.discard(&source.project_id, data.as_str());
+        }
+        filled
+    }
+
+    /// Branches off the cluster as it was when the project was made.
+    fn branch_off_first(&self, project: &str, data: &BranchId) -> Result<()> {
+        let store = self.store(project)?;
+        let _tree = self.tree.lock();
+        let first = store.branches()?.into_iter().find(|info| info.parent.is_none());
+        let first = first.ok_or_else(|| Error::internal("a project without its first branch"))?;
+        Ok(store.create_branch(data, &first.id, first.start)?)
+    }
+
+    fn fill(&self, origin: (BranchRow, BranchPoint), data: &BranchId, script: &str) -> Result<Copied> {
+        let options = self.metadata.read(|connection| endpoint::of_branch(connection, &origin.0.id))?;
+        // An extension may need its library in `shared_preload_libraries`.
+        let options = options.first().map_or("{}", |row| row.options.as_str());
+        let store = self.store(&origin.0.project_id)?;
+        let ours = self.hidden(data, origin, options, None)?;
+        let mut client = ours.connect(SUPERUSER)?;
+        empty(&mut client).map_err(|error| explained(&error))?;
+        self.restore_schema(&ours, script)?;
+        let (lsn, found) = catalog::look(&mut client).map_err(|error| explained(&error))?;
+        let lsn = lsn.parse().map_err(|_| Error::internal("no flush position"))?;
+        self.wait_durable(&store, data, lsn)?;
+        Ok(Copied { found, lsn })
+    }
+
+    /// Roles, databases and all they hold but rows, as a script for psql.
+    fn schema_of_all(&self, from: &Temporary<'_>) -> Result<String> {
+        let options =
+            ["--schema-only", "--no-tablespaces", "--no-subscriptions", "--no-password", "-l", SUPERUSER];
+        let (socket, port) = self.address(from);
+        let address = ["-h", &socket, "-p", &port, "-U", SUPERUSER];
+        let major = self.major(&from.endpoint().project_id)?;
+        let script = self.postgres.output(major, "pg_dumpall", &[options.as_slice(), &address].concat())?;
+        // The only role that is there already.
+        let there = format!("\nCREATE ROLE {SUPERUSER};\n");
+        Ok(script.replacen(&there, "\n", 1))
+    }
+
+    fn restore_schema(&self, to: &Temporary<'_>, script: &str) -> Result<()> {
+        let (socket, port) = self.address(to);
+        let arguments = [
+            "-X",
+            "-q",
+            "--no-password",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            &socket,
+            "-p",
+            &port,
+            "-U",
+            SUPERUSER,
+            "-d",
+            SUPERUSER,
+            "-f",
+            "-",
+        ];
+        self.postgres.feed(self.major(&to.endpoint().project_id)?, "psql", &arguments, script)
+    }
+
+    fn address(&self, of: &Temporary<'_>) -> (String, String) {
+        let dir = self.dir.endpoint(&of.endpoint().id);
+        (dir.join("sock").to_string_lossy().into_owned(), of.endpoint().port.to_string())
+    }
+}
+
+/// Drops the first role and database of the project, which the script makes again if they are still there.
+fn empty(client: &mut Client) -> std::result::Result<(), postgres::Error> {
+    let (_, found) = catalog::look(client)?;
+    for database in found.databases {
+        client.batch_execute(&format!("DROP DATABASE {}", identifier(&database.name)))?;
+    }
+    for role in found.roles {
+        client.batch_execute(&format!("DROP ROLE {}", identifier(&role.name)))?;
+    }
+    Ok(())
+}
