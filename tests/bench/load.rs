@@ -1,4 +1,7 @@
 //! pgbench on the root endpoint against the same Postgres without scion, alternated.
+//!
+//! Once with all data in the kernel's page cache on both sides, which each run makes sure of: what the cache holds is
+//! chance otherwise, as some machines take back memory that was not used for a minute. And once with nothing in it.
 
 use std::process::Command;
 
@@ -8,30 +11,50 @@ use scion_tests::{Scion, process};
 use crate::report::{Report, median};
 
 /// Rounds of each side; seconds of each run. Many short ones: what else the disk does hits both sides alike.
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 12;
 const SECONDS: &str = "4";
+
+/// Rounds of each side with nothing in the page cache.
+const COLD_ROUNDS: usize = 6;
+/// Reads the tables of pgbench through the page cache.
+const READ_ALL: &str = "create extension if not exists pg_prewarm; \
+    select sum(pg_prewarm(oid, 'read')) from pg_class where relname like 'pgbench%' and relkind in ('r', 'i')";
+
+/// One side's way to run SQL.
+type Sql<'a> = &'a dyn Fn(&str) -> String;
 
 /// TPC-B and select-only, transactions a second as a ratio.
 pub fn throughput(scion: &Scion, stock: &Stock, report: &mut Report) {
+    let cached = |psql: Sql<'_>| drop(psql(READ_ALL));
     for (name, mode, target) in [("TPC-B", &[][..], "1.0x"), ("select-only", &["-S"][..], "0.95x")] {
-        let mut ratios = Vec::new();
-        let mut ours_tps = Vec::new();
-        for _ in 0..ROUNDS {
-            let theirs = tps(stock.client("pgbench").args(arguments(mode)));
-            let ours = tps(&mut superuser(scion, mode));
-            ratios.push(ours / theirs);
-            ours_tps.push(ours);
-        }
-        let spread = ratios.iter().copied().fold((f64::INFINITY, 0.0f64), |(a, b), r| (a.min(r), b.max(r)));
-        let figure = format!(
-            "{:.2}x [{:.2}-{:.2}] at {:.0} TPS",
-            median(&mut ratios),
-            spread.0,
-            spread.1,
-            median(&mut ours_tps)
-        );
-        report.add(&format!("pgbench {name} on the root endpoint against stock"), figure, target);
+        let figure = rounds(scion, stock, mode, ROUNDS, &cached);
+        report.add(&format!("pgbench {name} on the root endpoint against stock, all cached"), figure, target);
     }
+    let nothing_cached = |_: Sql<'_>| {
+        process::run(&mut Command::new("sync"));
+        std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+    };
+    let figure = rounds(scion, stock, &["-S"], COLD_ROUNDS, &nothing_cached);
+    report.add("the same, select-only, nothing cached at the start of each run", figure, "-");
+}
+
+/// Both sides by turns, each after `prepare`.
+fn rounds(scion: &Scion, stock: &Stock, mode: &[&str], count: usize, prepare: &dyn Fn(Sql<'_>)) -> String {
+    let root = scion.root();
+    let mut ratios = Vec::new();
+    let mut ours_tps = Vec::new();
+    for _ in 0..count {
+        prepare(&|sql| stock.psql(sql));
+        let theirs = tps(stock.client("pgbench").args(arguments(mode)));
+        prepare(&|sql| root.psql("neondb", sql));
+        let ours = tps(&mut superuser(scion, mode));
+        ratios.push(ours / theirs);
+        ours_tps.push(ours);
+    }
+    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = ratios.iter().copied().fold(0.0, f64::max);
+    let middle = median(&mut ratios);
+    format!("{middle:.2}x [{least:.2}-{most:.2}] at {:.0} TPS", median(&mut ours_tps))
 }
 
 /// WAL bytes a transaction for 60 s after a checkpoint.

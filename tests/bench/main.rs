@@ -23,22 +23,20 @@ const WARM_UP_SECONDS: &str = "30";
 
 fn main() {
     let mut report = Report::default();
-    let scale = std::env::args().nth(2).and_then(|scale| scale.parse().ok()).unwrap_or(LARGE_SCALE);
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let scale = words.get(1).and_then(|scale| scale.parse().ok()).unwrap_or(LARGE_SCALE);
     let large = loaded(scale);
+    if words.first().is_some_and(|word| word == "throughput") {
+        throughput(&large, scale, &mut report);
+        return report.print();
+    }
     warm_up(&mut large.root().pgbench(&[]));
     branches::creation(&large, "large", &mut report);
     branches::first_row(&large, &mut report);
     disk::branch_sizes(&large, &mut report);
     branches::load_on_the_parent(&large, &mut report);
     disk::idle_memory(&large, &mut report);
-    let stock = Stock::create(&[]);
-    load_pgbench(stock.client("pgbench"), scale);
-    // Both again, one right after the other: memory that was not used for minutes may have been taken back.
-    warm_up(&mut stock.client("pgbench"));
-    warm_up(&mut large.root().pgbench(&[]));
-    load::throughput(&large, &stock, &mut report);
-    load::wal_bytes(&large, &stock, &mut report);
-    drop(stock);
+    throughput(&large, scale, &mut report);
     drop(large);
     let small = loaded(SMALL_SCALE);
     warm_up(&mut small.root().pgbench(&[]));
@@ -47,6 +45,16 @@ fn main() {
     recovery::time_to_ready(&small, 1000, &mut report);
     ingest::decode_and_ingest(&mut report);
     report.print();
+}
+
+/// The root endpoint against a stock Postgres that is loaded now.
+fn throughput(scion: &Scion, scale: u32, report: &mut Report) {
+    let stock = Stock::create(&[]);
+    load_pgbench(stock.client("pgbench"), scale);
+    warm_up(&mut stock.client("pgbench"));
+    warm_up(&mut scion.root().pgbench(&[]));
+    load::throughput(scion, &stock, report);
+    load::wal_bytes(scion, &stock, report);
 }
 
 fn loaded(scale: u32) -> Scion {

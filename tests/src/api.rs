@@ -63,6 +63,28 @@ impl Api {
         answer(path, request.call())
     }
 
+    /// Any request; its status and its body, whatever they are. No body is sent if it is null.
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let request = ureq::http::Request::builder()
+            .method(method.to_uppercase().as_str())
+            .uri(format!("{}{path}", self.base))
+            .header("Authorization", self.bearer())
+            .header("Content-Type", "application/json");
+        let sent = if body.is_null() { String::new() } else { body.to_string() };
+        let mut response = self.agent.run(request.body(sent).unwrap()).unwrap();
+        (response.status().as_u16(), response.body_mut().read_json().unwrap_or(Value::Null))
+    }
+
+    /// The address of the API, with its path.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The key that requests carry.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     fn bearer(&self) -> String {
         format!("Bearer {}", self.key)
     }

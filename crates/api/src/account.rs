@@ -8,6 +8,8 @@ use utoipa::ToSchema;
 pub struct User {
     /// Its id.
     pub id: String,
+    /// Seconds that endpoints may be active; 0 is no limit.
+    pub active_seconds_limit: i64,
     /// Its login.
     pub login: String,
     /// Its address; not a real one.

@@ -253,9 +253,8 @@ pub struct BranchCreated {
 pub struct BranchResponse {
     /// The branch.
     pub branch: Branch,
-    /// The free JSON it was made with.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub annotation: Option<Annotation>,
+    /// The free JSON it was made with; its value is empty if there was none.
+    pub annotation: Annotation,
 }
 
 /// Answer that holds one branch and what was done to it.

@@ -30,8 +30,11 @@ pub struct Operation {
     /// The endpoint it was about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_id: Option<String>,
-    /// `create_timeline`, `create_branch`, `start_compute`, `suspend_compute` or `delete_timeline`.
+    /// What was done, in one of the words that Neon has for it.
     pub action: String,
+    /// Ours: what was done in our own word, where Neon has none as exact, such as `restore_branch`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scion_action: Option<String>,
     /// How it stands.
     pub status: OperationStatus,
     /// Why it failed.

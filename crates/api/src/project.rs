@@ -49,6 +49,10 @@ pub struct Project {
     pub compute_time_seconds: i64,
     /// Seconds of activity; not counted.
     pub active_time_seconds: i64,
+    /// The same by its older name.
+    pub active_time: i64,
+    /// Bytes stored times hours; not counted.
+    pub data_storage_bytes_hour: i64,
     /// Seconds of processor time; not counted.
     pub cpu_used_sec: i64,
     /// Limit on the size of a branch; 0 is none.
@@ -183,10 +187,14 @@ pub struct ProjectOperations {
 }
 
 /// One page of projects, newest first.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct ProjectList {
     /// The projects.
     pub projects: Vec<Project>,
+    /// Always empty, and there because clients expect it.
+    pub applications: serde_json::Map<String, serde_json::Value>,
+    /// Always empty, and there because clients expect it.
+    pub integrations: serde_json::Map<String, serde_json::Value>,
     /// Where the next page starts; absent if this one is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pagination: Option<CursorPagination>,

@@ -8,8 +8,17 @@ use crate::cargo::{cargo, root, run};
 
 /// Builds for release and measures; prints the README's table. Takes some 15 minutes.
 pub fn quick() -> Result<()> {
+    measure("quick")
+}
+
+/// The part of it that is pgbench on the root endpoint against stock Postgres. Takes some 8 minutes.
+pub fn throughput() -> Result<()> {
+    measure("throughput")
+}
+
+fn measure(what: &str) -> Result<()> {
     run(cargo().args(["build", "--release", "--package", "scion"]))?;
-    run(cargo().args(["run", "--release", "--package", "scion-tests", "--bin", "bench", "--", "quick"]))
+    run(cargo().args(["run", "--release", "--package", "scion-tests", "--bin", "bench", "--", what]))
 }
 
 /// How fast redo is; prints the table of redo's README. Takes some 3 minutes.

@@ -35,8 +35,8 @@ pub async fn list(
         })?;
         let page = wanted.page(rows)?;
         let infos = view::store_infos(&context.server, &project)?;
-        let annotations =
-            page.rows.iter().filter_map(|row| Some((row.id.clone(), view::annotation(row)?))).collect();
+        let annotations = page.rows.iter().filter(|row| row.annotation.is_some());
+        let annotations = annotations.map(|row| (row.id.clone(), view::annotation(row))).collect();
         Ok(BranchList {
             branches: page.rows.iter().map(|row| view::branch(row, infos.get(&row.store_id))).collect(),
             annotations,

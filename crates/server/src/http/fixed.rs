@@ -20,10 +20,11 @@ pub async fn user() -> Response {
         Ok(User {
             id: USER.to_owned(),
             login: "scion".to_owned(),
-            email: "scion@localhost".to_owned(),
+            email: "scion@scion.internal".to_owned(),
             name: "scion".to_owned(),
             last_name: String::new(),
             image: String::new(),
+            active_seconds_limit: 0,
             projects_limit: 1_000_000,
             branches_limit: 1_000_000,
             max_autoscaling_limit: 64.0,

@@ -46,14 +46,14 @@ pub async fn list(
             context.server.metadata.read(|c| project::page(c, &page.cursor, limit, &page.search, only))?;
         let pagination = rows.last().map(|row| CursorPagination { cursor: row.id.clone() });
         let projects = rows.iter().map(|row| view::project(row, None)).collect();
-        Ok(ProjectList { projects, pagination })
+        Ok(ProjectList { projects, pagination, ..ProjectList::default() })
     })
     .await
 }
 
 /// `GET /projects/shared`.
 pub async fn shared() -> Response {
-    answer::ok(|| Ok(ProjectList { projects: Vec::new(), pagination: None })).await
+    answer::ok(|| Ok(ProjectList::default())).await
 }
 
 /// `POST /projects`.

@@ -57,6 +57,8 @@ pub fn project(row: &ProjectRow, disk_bytes: Option<u64>) -> Project {
         data_transfer_bytes: 0,
         compute_time_seconds: 0,
         active_time_seconds: 0,
+        active_time: 0,
+        data_storage_bytes_hour: 0,
         cpu_used_sec: 0,
         branch_logical_size_limit: 0,
         branch_logical_size_limit_bytes: 0,
@@ -169,11 +171,11 @@ pub fn warnings_in_full(server: &Server, project: &str, info: &BranchInfo) -> Re
     Ok(texts)
 }
 
-/// The free JSON a branch was made with.
-pub fn annotation(row: &BranchRow) -> Option<Annotation> {
-    let value = serde_json::from_str(row.annotation.as_deref()?).ok()?;
+/// The free JSON a branch was made with; empty if it was made without.
+pub fn annotation(row: &BranchRow) -> Annotation {
+    let value = row.annotation.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let object = AnnotationObject { kind: "console/branch".to_owned(), id: row.id.clone() };
-    Some(Annotation { object, value })
+    Annotation { object, value: value.unwrap_or_else(|| serde_json::json!({})) }
 }
 
 /// Host and port of an endpoint.
@@ -235,12 +237,14 @@ pub fn operation(row: &OperationRow) -> Operation {
         operation::FAILED => OperationStatus::Failed,
         _ => OperationStatus::Running,
     };
+    let action = operation::neon_action(&row.action).to_owned();
     Operation {
         id: row.id.clone(),
         project_id: row.project_id.clone(),
         branch_id: row.branch_id.clone(),
         endpoint_id: row.endpoint_id.clone(),
-        action: row.action.clone(),
+        scion_action: Some(row.action.clone()).filter(|own| *own != action),
+        action,
         status,
         error: row.error.clone(),
         detail: row.detail.as_deref().and_then(|text| serde_json::from_str(text).ok()),

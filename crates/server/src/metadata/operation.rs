@@ -67,6 +67,16 @@ impl Action {
     }
 }
 
+/// The word that Neon's clients know for an action; they may refuse others.
+pub fn neon_action(action: &str) -> &str {
+    match action {
+        "restore_branch" => "create_timeline",
+        "recover_branch" => "timeline_unarchive",
+        "update_branch" | "set_default_branch" => "apply_config",
+        neons => neons,
+    }
+}
+
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperationRow {
@@ -78,7 +88,7 @@ pub struct OperationRow {
     pub branch_id: Option<String>,
     /// The endpoint it was about.
     pub endpoint_id: Option<String>,
-    /// What was done, in Neon's words.
+    /// What was done.
     pub action: String,
     /// `RUNNING`, `FINISHED` or `FAILED`.
     pub status: String,

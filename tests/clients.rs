@@ -1,0 +1,366 @@
+//! Neon's own published clients work against scion, unchanged: both command lines, both JavaScript packages. What is
+//! answered is what Neon's OpenAPI document allows, and no request makes the server fail.
+//!
+//! `scripts/neon-clients` installs what these tests need; without it they are skipped, and say so.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use scion_tests::{Scion, process};
+use serde_json::{Value, json};
+
+/// Where `scripts/neon-clients` put them.
+fn installed() -> Option<PathBuf> {
+    let named = std::env::var_os("SCION_CLIENTS").map(PathBuf::from);
+    let dir = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/clients"));
+    if dir.join("complete").exists() {
+        return Some(dir.canonicalize().unwrap());
+    }
+    println!("skipped: Neon's clients are not there; `scripts/neon-clients` installs them");
+    None
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)
+}
+
+/// One of Neon's command lines, with a home of its own.
+struct Neon<'a> {
+    scion: &'a Scion,
+    program: PathBuf,
+    home: tempfile::TempDir,
+}
+
+impl<'a> Neon<'a> {
+    fn new(scion: &'a Scion, clients: &Path, program: &str) -> Self {
+        let program = clients.join("node_modules").join(program);
+        assert!(program.exists(), "{}", program.display());
+        Self { scion, program, home: tempfile::tempdir().unwrap() }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new("node");
+        command.arg(&self.program).arg("--no-analytics").args(arguments);
+        command.current_dir(self.home.path()).env("HOME", self.home.path());
+        command.env("NEON_API_HOST", self.scion.api().base()).env("NEON_API_KEY", self.scion.api().key());
+        command.env("CI", "1").env("NO_UPDATE_NOTIFIER", "1").env("NODE_NO_WARNINGS", "1");
+        process::output(&mut command)
+    }
+
+    /// Stdout of what must succeed in the test's project.
+    fn text(&self, words: &str) -> String {
+        let output = self.run(&self.words(words));
+        let (out, error) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "neon {words}: {error}{out}");
+        out
+    }
+
+    /// The same as JSON.
+    fn json(&self, words: &str) -> Value {
+        let out = self.text(&format!("{words} --output json"));
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("neon {words}: {error}: {out}"))
+    }
+
+    /// Stderr of what must fail.
+    fn refused(&self, words: &str) -> String {
+        let output = self.run(&self.words(words));
+        assert_eq!(output.status.code(), Some(1), "neon {words}: {}", text(&output.stdout));
+        text(&output.stderr)
+    }
+
+    /// What `psql` prints on a branch.
+    fn psql(&self, branch: &str, sql: &str) -> String {
+        let verb = format!("psql {branch}");
+        let mut words = self.words(&verb);
+        words.extend(["--", "-v", "ON_ERROR_STOP=1", "-Atc", sql]);
+        let output = self.run(&words);
+        assert!(output.status.success(), "{sql}: {}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    }
+
+    fn words<'b>(&'b self, words: &'b str) -> Vec<&'b str> {
+        let mut words: Vec<_> = words.split(' ').collect();
+        if !["me", "orgs", "projects"].contains(&words[0]) {
+            words.extend(["--project-id", self.scion.project()]);
+        }
+        words
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Their names in order.
+fn names(list: &Value) -> Vec<&str> {
+    let mut names: Vec<_> = list.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn neons_command_line_works() {
+    let Some(clients) = installed() else { return };
+    let scion = Scion::start();
+    let neon = Neon::new(&scion, &clients, "neon/dist/cli.js");
+    projects(&neon);
+    branches(&neon);
+    connection_strings(&neon);
+    data(&neon);
+    reset_and_restore(&neon);
+    roles_and_databases(&neon);
+    limits(&neon);
+}
+
+#[test]
+fn neons_old_command_line_works() {
+    let Some(clients) = installed() else { return };
+    let scion = Scion::start();
+    let neon = Neon::new(&scion, &clients, "neonctl-2.22/cli.js");
+    projects(&neon);
+    branches(&neon);
+    roles_and_databases(&neon);
+    let uri = neon.text("connection-string dev --database-name neondb --role-name neondb_owner");
+    assert!(uri.starts_with("postgresql://neondb_owner:"), "{uri}");
+    assert!(neon.refused("branches delete dev").contains("children"));
+    neon.json("branches delete bare");
+    neon.json("branches reset dev --parent");
+    neon.json("branches delete dev");
+}
+
+fn projects(neon: &Neon<'_>) {
+    let me = neon.json("me");
+    assert!(me["login"].is_string() && me["email"].is_string() && me["projects_limit"].is_number(), "{me}");
+    assert_eq!(neon.json("orgs list").as_array().unwrap().len(), 1);
+    let made = neon.json("projects create --name second");
+    let uri = made["connection_uris"][0]["connection_uri"].as_str().unwrap();
+    assert!(uri.starts_with("postgresql://neondb_owner:") && uri.contains("/neondb"), "{made}");
+    let id = made["project"]["id"].as_str().unwrap();
+    assert_eq!(neon.json(&format!("projects get {id}"))["id"], json!(id));
+    assert!(neon.text("projects list").contains("second"));
+    let changed = neon.json(&format!("projects update {id} --name third --cu 0.5-1"));
+    let changed = (&changed["name"], &changed["default_endpoint_settings"]["autoscaling_limit_max_cu"]);
+    assert_eq!(changed, (&json!("third"), &json!(1)));
+    assert_eq!(neon.json(&format!("projects delete {id}"))["id"], json!(id));
+}
+
+fn branches(neon: &Neon<'_>) {
+    let all = neon.json("branches list");
+    assert_eq!((names(&all), &all[0]["default"]), (vec!["main"], &json!(true)));
+    assert!(all[0].get("parent_id").is_none(), "{all}");
+    assert!(neon.text("branches list").contains("main"));
+    let made = neon.json("branches create --name dev");
+    assert_eq!(made["branch"]["parent_id"], all[0]["id"]);
+    assert_eq!(made["endpoints"][0]["type"], json!("read_write"));
+    assert_eq!(made["connection_uris"].as_array().unwrap().len(), 1);
+    neon.json("branches create --name no/compute --no-compute --parent dev");
+    let got = neon.json("branches get no/compute");
+    assert_eq!((&got["parent_id"], &got["init_source"]), (&made["branch"]["id"], &json!("parent-data")));
+    assert_eq!(neon.json("branches rename no/compute bare")["name"], json!("bare"));
+    assert!(neon.json("operations list").as_array().unwrap().len() > 3);
+}
+
+fn connection_strings(neon: &Neon<'_>) {
+    let uri = neon.text("connection-string dev");
+    assert!(uri.trim_end().ends_with("/neondb?sslmode=require&channel_binding=require"), "{uri}");
+    let parts = neon.json("cs dev --pooled --extended");
+    let parts = (&parts["role"], &parts["database"], parts["password"].is_string());
+    assert_eq!(parts, (&json!("neondb_owner"), &json!("neondb"), true));
+    assert!(neon.text("cs dev --prisma --ssl omit").contains("connect_timeout=30"));
+}
+
+fn data(neon: &Neon<'_>) {
+    neon.psql("main", "create table t as select g as id, 'm' as v from generate_series(1, 1000) g");
+    neon.text("branches create --name d2 --parent main");
+    neon.psql("d2", "update t set v = 'd' where id <= 10; delete from t where id > 500");
+    neon.psql("main", "insert into t values (5000, 'late')");
+    assert_eq!(neon.psql("main", "select count(*), count(*) filter (where v = 'd') from t"), "1001|0");
+    assert_eq!(neon.psql("d2", "select count(*), count(*) filter (where id = 5000) from t"), "500|0");
+    let by_hand = neon.run(
+        &[neon.words("psql d2 --fallback"), vec!["--", "-Atc", "select current_user, count(*) from t"]]
+            .concat(),
+    );
+    assert_eq!(text(&by_hand.stdout).trim(), "neondb_owner|500", "{}", text(&by_hand.stderr));
+    let moment = neon.psql("main", "select pg_current_wal_flush_lsn()");
+    neon.psql("main", "drop table t");
+    neon.text(&format!("branches create --name past --parent {moment}"));
+    assert_eq!(neon.psql("past", "select count(*) from t"), "1001");
+    let differs = neon.text("branches schema-diff main past --no-color");
+    assert!(differs.contains("+CREATE TABLE public.t"), "{differs}");
+}
+
+fn reset_and_restore(neon: &Neon<'_>) {
+    let before = neon.json("branches get d2");
+    let uri = neon.text("cs d2");
+    let reset = neon.json("branches reset d2 --parent");
+    assert_eq!((&reset["id"], reset["last_reset_at"].is_string()), (&before["id"], true));
+    assert_eq!(neon.text("cs d2"), uri);
+    assert_eq!(neon.psql("d2", "select to_regclass('t') is null"), "t");
+    assert!(neon.refused("branches reset main --parent").contains("no parent"));
+    neon.psql("d2", "create table kept()");
+    let moment = neon.psql("d2", "select pg_current_wal_flush_lsn()");
+    neon.psql("d2", "drop table kept");
+    assert!(neon.refused(&format!("branches restore d2 ^self@{moment}")).contains("preserve_under_name"));
+    let told = neon.text(&format!("branches restore d2 ^self@{moment} --preserve-under-name d2_old"));
+    assert!(told.contains("d2_old"), "{told}");
+    assert_eq!(neon.psql("d2", "select count(*) from kept"), "0");
+    assert_eq!(neon.json("branches get d2_old")["name"], json!("d2_old"));
+}
+
+fn roles_and_databases(neon: &Neon<'_>) {
+    let app = neon.json("databases create --name app --branch dev");
+    assert_eq!((&app["name"], &app["owner_name"]), (&json!("app"), &json!("neondb_owner")));
+    assert_eq!(names(&neon.json("databases list --branch dev")), ["app", "neondb"]);
+    assert!(neon.refused("cs dev").contains("Multiple databases found"));
+    assert_eq!(neon.json("roles create --name alice --branch dev")["name"], json!("alice"));
+    let uri = neon.text("cs dev --role-name alice --database-name app");
+    assert!(uri.starts_with("postgresql://alice:"), "{uri}");
+}
+
+/// Expiry, protection, the default branch, who may connect.
+fn limits(neon: &Neon<'_>) {
+    let soon = r#"select to_char(now() at time zone 'utc' + '2 hours', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"#;
+    let soon = neon.psql("main", soon);
+    let made = neon.json(&format!("branches create --name ttl --expires-at {soon} --no-compute"));
+    assert!(made["expires_at"].is_string(), "{made}");
+    assert!(neon.json("branches set-expiration ttl")["expires_at"].is_null());
+    let made = neon.json("branches create --name prot --protected --no-compute");
+    assert_eq!(made["protected"], json!(true));
+    assert_eq!(neon.json("branches set-default ttl")["default"], json!(true));
+    neon.json("branches set-default main");
+    assert!(neon.refused("branches delete main").contains("ERROR: "));
+    let allowed = neon.json("ip-allow add 203.0.113.1 203.0.113.0/24 --protected-only");
+    assert_eq!(allowed["IP_addresses"], json!(["203.0.113.1", "203.0.113.0/24"]));
+    let allowed = neon.json("ip-allow reset");
+    assert_eq!(allowed["IP_addresses"], json!([]));
+}
+
+#[test]
+fn neons_javascript_packages_work() {
+    let Some(clients) = installed() else { return };
+    let scion = Scion::start();
+    let api = scion.api();
+    let mut node = Command::new("node");
+    node.arg(script("sdk.mjs")).args([api.base(), api.key(), scion.project()]).current_dir(clients);
+    let said = process::run(&mut node);
+    let expected =
+        ["created 201 create_branch,start_compute", "listed 1", "deleted 200", "missing 404 string"];
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.get(..4), Some(&expected[..]), "{said}");
+    let uri = lines.last().unwrap().trim_start_matches("connects ");
+    let plain = scion_tests::server::plain(uri);
+    postgres::Client::connect(&plain, postgres::NoTls).unwrap().query_one("select 1", &[]).unwrap();
+}
+
+/// Requests whose answers are kept beside the path that Neon's document has for them.
+struct Recorder<'a> {
+    scion: &'a Scion,
+    answers: Vec<Value>,
+}
+
+impl Recorder<'_> {
+    fn ask(&mut self, method: &str, path: &str, ids: &[&str], body: Value) -> Value {
+        let mut ids = ids.iter();
+        let filled = path.split('/').map(|part| match part.strip_prefix('{') {
+            Some("project_id}") => self.scion.project().to_owned(),
+            Some(_) => (*ids.next().unwrap()).to_owned(),
+            None => part.to_owned(),
+        });
+        let filled = filled.collect::<Vec<_>>().join("/");
+        let (status, answer) = self.scion.api().ask(method, &filled, &body);
+        self.answers.push(json!({"method": method, "path": path, "status": status, "body": answer}));
+        answer
+    }
+
+    fn get(&mut self, path: &str, ids: &[&str]) -> Value {
+        self.ask("get", path, ids, Value::Null)
+    }
+}
+
+#[test]
+fn what_is_answered_is_what_neons_document_allows() {
+    let Some(clients) = installed() else { return };
+    let scion = Scion::start();
+    let mut recorder = Recorder { scion: &scion, answers: Vec::new() };
+    every_route(&mut recorder);
+    let mut node = Command::new("node");
+    node.arg(script("validate.mjs")).current_dir(clients).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = node.spawn().unwrap();
+    let answers = serde_json::to_vec(&recorder.answers).unwrap();
+    child.stdin.take().unwrap().write_all(&answers).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(text(&output.stdout).trim(), "");
+}
+
+fn every_route(recorder: &mut Recorder<'_>) {
+    const P: &str = "/projects/{project_id}";
+    const B: &str = "/projects/{project_id}/branches/{branch_id}";
+    let at = |rest: &str| format!("{P}{rest}");
+    let root = recorder.scion.root_branch().to_owned();
+    for path in ["/projects", "/users/me", "/users/me/organizations", "/regions", "/auth", P] {
+        recorder.get(path, &[]);
+    }
+    let project = json!({"project": {"name": "new", "history_retention_seconds": 3600}});
+    recorder.ask("patch", P, &[], project);
+    let wanted = json!({"branch": {"name": "dev"}, "endpoints": [{"type": "read_write"}]});
+    let made = recorder.ask("post", &at("/branches"), &[], wanted);
+    let (id, endpoint) = (text_of(&made["branch"]["id"]), text_of(&made["endpoints"][0]["id"]));
+    let (id, endpoint) = (id.as_str(), endpoint.as_str());
+    for path in ["/branches", "/branches/count", "/endpoints", "/operations"] {
+        recorder.get(&at(path), &[]);
+    }
+    for rest in ["", "/endpoints", "/roles", "/databases"] {
+        recorder.get(&format!("{B}{rest}"), &[id]);
+    }
+    recorder.ask("patch", B, &[id], json!({"branch": {"name": "dev2"}}));
+    let role = recorder.ask("post", &format!("{B}/roles"), &[id], json!({"role": {"name": "alice"}}));
+    assert_eq!(role["role"]["name"], json!("alice"));
+    let database = json!({"database": {"name": "app", "owner_name": "alice"}});
+    recorder.ask("post", &format!("{B}/databases"), &[id], database);
+    recorder.get(&format!("{B}/roles/{{role_name}}"), &[id, "alice"]);
+    recorder.get(&format!("{B}/roles/{{role_name}}/reveal_password"), &[id, "alice"]);
+    recorder.ask("post", &format!("{B}/roles/{{role_name}}/reset_password"), &[id, "alice"], json!({}));
+    recorder.get(&format!("{B}/databases/{{database_name}}"), &[id, "app"]);
+    recorder.ask("delete", &format!("{B}/databases/{{database_name}}"), &[id, "app"], Value::Null);
+    recorder.ask("delete", &format!("{B}/roles/{{role_name}}"), &[id, "alice"], Value::Null);
+    let restore = json!({"source_branch_id": root});
+    recorder.ask("post", &format!("{B}/restore"), &[id], restore);
+    recorder.ask("post", &format!("{B}/set_as_default"), &[id], json!({}));
+    recorder.ask("post", &format!("{B}/set_as_default"), &[&root], json!({}));
+    recorder.get(&at("/endpoints/{endpoint_id}"), &[endpoint]);
+    for verb in ["suspend", "start", "restart"] {
+        recorder.ask("post", &at(&format!("/endpoints/{{endpoint_id}}/{verb}")), &[endpoint], json!({}));
+    }
+    let settings = json!({"endpoint": {"autoscaling_limit_max_cu": 1}});
+    recorder.ask("patch", &at("/endpoints/{endpoint_id}"), &[endpoint], settings);
+    recorder.get(B, &["br-not-there-1"]);
+    recorder.ask("post", &at("/branches"), &[], json!({"branch": {"name": "dev2"}}));
+    recorder.ask("delete", B, &[id], Value::Null);
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn no_request_makes_the_server_fail() {
+    let Some(clients) = installed() else { return };
+    let scion = Scion::start();
+    let mut judge = Command::new(clients.join("python/bin/schemathesis"));
+    judge.arg("run").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/api/openapi.json"));
+    judge.args([
+        "--url",
+        scion.api().base(),
+        "--checks",
+        "not_a_server_error",
+        "--phases",
+        "examples,fuzzing",
+    ]);
+    judge.args(["--max-examples", "15", "--seed", "7", "--exclude-path", "/shutdown"]);
+    judge.arg("--header").arg(format!("Authorization: Bearer {}", scion.api().key()));
+    judge.current_dir(scion.data_dir());
+    let output = process::output(&mut judge);
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+}
