@@ -227,6 +227,11 @@ fn limits(neon: &Neon<'_>) {
     assert!(neon.json("branches set-expiration ttl")["expires_at"].is_null());
     let made = neon.json("branches create --name prot --protected --no-compute");
     assert_eq!(made["protected"], json!(true));
+    neon.json("branches create --name under --parent prot");
+    let password = |uri: &str| uri.split('@').next().unwrap().to_owned();
+    let (theirs, its) = (neon.text("cs main --database-name neondb"), neon.text("cs under"));
+    assert_ne!(password(&its), password(&theirs), "a child of a protected branch has a password of its own");
+    assert_eq!(neon.psql("under", "select current_user"), "neondb_owner");
     assert_eq!(neon.json("branches set-default ttl")["default"], json!(true));
     neon.json("branches set-default main");
     assert!(neon.refused("branches delete main").contains("ERROR: "));

@@ -54,7 +54,7 @@ pub struct Branch {
     pub primary: bool,
     /// Whether it is the parent of branches that name none.
     pub default: bool,
-    /// Whether it is protected from deletion.
+    /// Whether it is protected from deletion and restore; what begins on it has passwords of its own.
     pub protected: bool,
     /// What of the parent it began with; always `parent-data`.
     pub init_source: String,
@@ -124,7 +124,7 @@ pub struct BranchCreate {
     /// When in the parent's history to begin, RFC 3339; not together with `parent_lsn`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_timestamp: Option<String>,
-    /// Whether it is protected from deletion.
+    /// Whether it is protected from deletion and restore; what begins on it has passwords of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protected: Option<bool>,
     /// What of the parent to begin with: `parent-data`, or `schema-only` for a branch without a parent that has the
@@ -174,7 +174,7 @@ pub struct BranchUpdate {
     /// Its name, 1 to 256 characters, unique in the project.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Whether it is protected from deletion.
+    /// Whether it is protected from deletion and restore; what begins on it has passwords of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protected: Option<bool>,
     /// When to delete it, RFC 3339, at most 30 days from now; `null` for never.

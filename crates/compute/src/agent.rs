@@ -36,7 +36,7 @@ use crate::error::{Error, While};
 use crate::pace::Pace;
 use crate::pg_client::PgClient;
 use crate::protocol::FailureKind;
-use crate::spec::{Admission, EndpointSpec};
+use crate::spec::{Admission, EndpointSpec, Passwords};
 use crate::tail::{self, Tail};
 use crate::wal_stream::StreamEnd;
 use crate::{config, control_file, logs, process, wal_segment};
@@ -281,6 +281,7 @@ impl Agent {
             restarts: 0,
             overlay_bytes: 0,
             quarantine: None,
+            passwords_since: None,
             phases: Phases::default(),
         };
         Self {
@@ -365,6 +366,12 @@ impl Agent {
             Admission::AfterQuarantine if self.status.lock().quarantine.is_some() => Admission::Everybody,
             admission => admission,
         }
+    }
+
+    /// The passwords that the start that comes next has to set.
+    fn passwords(&self) -> Option<&Passwords> {
+        let set = self.status.lock().passwords_since.is_some();
+        Some(&self.spec.passwords).filter(|passwords| !set && !passwords.is_empty())
     }
 
     fn connect(&self) -> Result<PgClient, crate::pg_client::PgError> {

@@ -270,6 +270,7 @@ mod tests {
             run_as: None,
             superuser: "postgres".to_owned(),
             admission: crate::Admission::Everybody,
+            passwords: crate::Passwords::default(),
             tls: None,
             settings: Default::default(),
         };

@@ -86,6 +86,9 @@ pub struct Status {
     /// What the branch inherited and the start put to rest; `None` if that was not asked for.
     #[serde(default)]
     pub quarantine: Option<Box<Quarantine>>,
+    /// From where on the branch's log has the passwords of the spec; `None` if there are none, or not yet.
+    #[serde(default)]
+    pub passwords_since: Option<String>,
     /// How long the parts of the last start took.
     pub phases: Phases,
 }

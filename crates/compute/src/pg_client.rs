@@ -82,6 +82,20 @@ impl PgClient {
         Self::with(socket, user, &[("database", database), ("search_path", "pg_catalog")])
     }
 
+    /// The same as a superuser, with these `options`.
+    ///
+    /// # Errors
+    /// `Server` if there is no such database or user.
+    pub fn connect_with(
+        socket: &Path,
+        superuser: &str,
+        database: &str,
+        options: &str,
+    ) -> Result<Self, PgError> {
+        let parameters = [("database", database), ("search_path", "pg_catalog"), ("options", options)];
+        Self::with(socket, superuser, &parameters)
+    }
+
     fn with(socket: &Path, user: &str, more: &[(&str, &str)]) -> Result<Self, PgError> {
         let mut client = Self::over(UnixStream::connect(socket)?);
         client.stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;

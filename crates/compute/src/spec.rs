@@ -1,6 +1,7 @@
 //! What `scion serve` tells a `scion compute` process: one JSON file, written before the process starts.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub struct EndpointSpec {
     /// Who is let in over TCP, and when.
     #[serde(default)]
     pub admission: Admission,
+    /// Passwords that its roles get before anybody is let in over TCP.
+    #[serde(default)]
+    pub passwords: Passwords,
     /// What Postgres shows clients that ask for TLS; without it none is offered.
     #[serde(default)]
     pub tls: Option<TlsFiles>,
@@ -48,6 +52,32 @@ pub enum Admission {
     AfterQuarantine,
     /// Nobody: scion itself looks at it, over its socket.
     Nobody,
+}
+
+/// Passwords that the data of a branch does not have yet, by what Postgres keeps of them.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Passwords {
+    /// Verifiers, by the name of their role. One whose role is not there belongs to nobody.
+    pub verifiers: BTreeMap<String, String>,
+    /// Whether every other role loses the password that the data has for it.
+    pub no_others: bool,
+}
+
+impl Passwords {
+    /// True if there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Names only.
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passwords")
+            .field("of", &self.verifiers.keys())
+            .field("no_others", &self.no_others)
+            .finish()
+    }
 }
 
 /// A certificate and its key as PEM files that this process can read. Postgres gets copies in its data directory, which

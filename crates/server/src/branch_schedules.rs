@@ -23,9 +23,10 @@ use std::time::Duration;
 use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
 use api::schedule::{BranchScheduleCreate, BranchTemplate};
 use store::BranchPoint;
-use types::PgTime;
+use types::{Lsn, PgTime};
 
 use crate::branches::{At, check_endpoints, insert_endpoint, parse_at};
+use crate::catalog;
 use crate::clock;
 use crate::deletion::How;
 use crate::error::{Error, Result};
@@ -33,9 +34,9 @@ use crate::expiry::{self, Expiry};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::project;
-use crate::metadata::role;
+use crate::metadata::role::{self, Found, FoundRole, Moment};
 use crate::metadata::schedule::{self, ScheduleRow};
+use crate::metadata::{password, project};
 use crate::names;
 use crate::postgres::SUPERUSER;
 use crate::sql::explained;
@@ -51,7 +52,16 @@ struct Prepared<'a> {
     data: String,
     source: BranchRow,
     point: BranchPoint,
+    ran: Option<Ran>,
     _making: Option<Making<'a>>,
+}
+
+/// What SQL of a template made of the catalog.
+struct Ran {
+    found: Found,
+    lsn: Lsn,
+    /// Roles that it made, or gave a password to.
+    changed: Vec<FoundRole>,
 }
 
 impl Server {
@@ -163,21 +173,27 @@ impl Server {
         })?;
         expiry::check_parent(&parent)?;
         let at = at(&template, planned_us)?;
+        self.know_roles(&parent);
         let Some(sql) = template.sql.as_ref().filter(|sql| !sql.trim().is_empty()) else {
             let data = branch_id(&names::branch_id()?)?;
             let making = self.unborn.make(&data);
             let (source, point) = self.fork(&parent, at, &data)?;
-            return Ok(Prepared { data: data.to_string(), source, point, _making: Some(making) });
+            let data = data.to_string();
+            return Ok(Prepared { data, source, point, ran: None, _making: Some(making) });
         };
         let hidden = self.temporary(&parent, at)?;
+        let mut look = hidden.connect(SUPERUSER)?;
+        let (_, before) = catalog::look(&mut look).map_err(|error| explained(&error))?;
         // Not as superuser, not even for a moment: SQL of a key for one project may not reach the system.
-        let (database, owner) = whose(&mut hidden.connect(SUPERUSER)?, template.database_name.as_deref())?;
+        let (database, owner) = whose(&mut look, template.database_name.as_deref())?;
         let mut client = hidden.connect_as(&database, &owner)?;
         client.batch_execute(sql).map_err(|error| explained(&error))?;
         drop(client);
+        let ran = Some(ran(&before, &mut look)?);
+        drop(look);
         let (source, point) = hidden.origin();
         let (data, making) = hidden.keep()?;
-        Ok(Prepared { data, source, point, _making: making })
+        Ok(Prepared { data, source, point, ran, _making: making })
     }
 
     /// The transaction that makes the run.
@@ -205,7 +221,12 @@ impl Server {
             let holder = branch::holder(change, &prepared.source)?;
             let row = BranchRow { parent_id: Some(holder.clone()), ..row };
             branch::insert(change, &row)?;
-            role::inherit(change, &holder, &row.id, prepared.point.lsn)?;
+            let (lsn, protected) = (prepared.point.lsn, prepared.source.protected);
+            password::begin(change, &holder, &row.id, lsn, protected)?;
+            if let Some(ran) = &prepared.ran {
+                password::allow(change, &row.id, &ran.changed)?;
+                role::settle(change, &row.id, &ran.found, Moment::At(ran.lsn), row.created_us)?;
+            }
             schedule::set_made(change, schedule, planned_us, &row.id, clock::now_us())?;
             let endpoints = wanted_endpoints(&template)
                 .iter()
@@ -277,6 +298,16 @@ fn at(template: &BranchTemplate, planned_us: i64) -> Result<At> {
         }
         (None, lsn) => parse_at(lsn.as_deref(), None),
     }
+}
+
+/// What the catalog is now that was `before`.
+fn ran(before: &Found, client: &mut postgres::Client) -> Result<Ran> {
+    let (lsn, found) = catalog::look(client).map_err(|error| explained(&error))?;
+    let lsn = lsn.parse().map_err(|_| Error::internal("no flush position"))?;
+    let same =
+        |it: &&FoundRole| before.roles.iter().any(|old| old.oid == it.oid && old.verifier == it.verifier);
+    let changed = found.roles.iter().filter(|it| !same(it)).cloned().collect();
+    Ok(Ran { found, lsn, changed })
 }
 
 /// The database called `name`, or the first one, and its owner.

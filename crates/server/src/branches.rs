@@ -18,7 +18,7 @@ use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::idempotency::{self, Key};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::role::{self, Moment};
-use crate::metadata::{project, quarantine};
+use crate::metadata::{password, project, quarantine};
 use crate::names;
 use crate::schema_only::Copied;
 use crate::state::{Server, branch_id};
@@ -135,6 +135,7 @@ impl Server {
             Ok(parent)
         })?;
         let at = parse_at(request.branch.parent_lsn.as_deref(), request.branch.parent_timestamp.as_deref())?;
+        self.know_roles(&parent);
         let data = branch_id(&id)?;
         let _making = self.unborn.make(&data);
         let row = new_row(&id, name, project, request);
@@ -320,11 +321,14 @@ impl Server {
                     let holder = branch::holder(change, parent)?;
                     row.parent_id = Some(holder.clone());
                     branch::insert(change, &row)?;
-                    role::inherit(change, &holder, &row.id, *lsn)?;
+                    password::begin(change, &holder, &row.id, *lsn, parent.protected)?;
                 }
                 Origin::Schema(copied) => {
                     branch::insert(change, &row)?;
                     role::settle(change, &row.id, &copied.found, Moment::At(copied.lsn), row.created_us)?;
+                    if copied.foreign {
+                        password::renew(change, &row.id)?;
+                    }
                 }
             }
             if request.branch.quarantine == Some(false) {

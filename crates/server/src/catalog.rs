@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use postgres::Client;
-use postgres::error::SqlState;
 use types::Lsn;
 
 use crate::branches::At;
@@ -115,28 +114,14 @@ impl Server {
         work()
     }
 
-    /// Gives the data of a restored branch the passwords that the branch had before. The caller holds the endpoint's
-    /// turn.
-    ///
-    /// # Errors
-    /// Those of Postgres and SQLite; then the next start or look tries again.
-    pub fn give_kept_passwords(&self, row: &EndpointRow) -> Result<()> {
-        // Its start may have changed its port, and a finalized restore its branch.
-        let found = self.metadata.read(|connection| {
-            let Some(row) = endpoint::find(connection, &row.id)? else { return Ok(None) };
-            let kept = role::kept(connection, &row.branch_id)?;
-            Ok(Some((row, kept)))
-        })?;
-        let Some((row, kept)) = found.filter(|(_, kept)| !kept.is_empty()) else { return Ok(()) };
-        let mut client = self.connect(&row, SUPERUSER)?;
-        for (name, verifier) in &kept {
-            let sql = format!("ALTER ROLE {} PASSWORD {}", identifier(name), sql::literal(verifier));
-            match client.batch_execute(&sql) {
-                Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => {}
-                result => result.map_err(|error| explained(&error))?,
-            }
+    /// Takes over what the catalog of a protected branch says, whose roles are to get other passwords on what begins on
+    /// it. A role that this does not find has none there.
+    pub fn know_roles(&self, branch: &BranchRow) {
+        if branch.protected
+            && let Err(error) = self.read_catalog(&branch.project_id, &branch.id)
+        {
+            tracing::warn!(branch = branch.id, %error, "roles that SQL made last are not known");
         }
-        self.metadata.write(|change| role::forget_kept(change, &row.branch_id))
     }
 
     fn connect(&self, row: &EndpointRow, database: &str) -> Result<Client> {

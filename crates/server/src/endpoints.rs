@@ -322,9 +322,7 @@ impl Server {
         }
         let row = &row;
         let started = match self.look(&row.id).0 {
-            Seen::Alive => {
-                self.wait_ready(&row.id, runtime, Instant::now()).and_then(|()| self.give_kept_passwords(row))
-            }
+            Seen::Alive => self.wait_ready(&row.id, runtime, Instant::now()),
             Seen::Ending => {
                 self.wait_gone(&row.id, runtime);
                 self.launch(row, runtime)
@@ -362,8 +360,7 @@ impl Server {
         let child = spawn(&self.compute_exe, &spec, &dir).map_err(Error::io("start scion compute"))?;
         tracing::info!(endpoint = row.id, pid = child.id(), "started");
         *runtime.child.lock() = Some(child);
-        self.wait_ready(&row.id, runtime, began)?;
-        self.give_kept_passwords(row)
+        self.wait_ready(&row.id, runtime, began)
     }
 
     /// The major of a project.
@@ -417,6 +414,7 @@ impl Server {
             run_as: self.postgres.run_as,
             superuser: SUPERUSER.to_owned(),
             admission: self.admission(row)?,
+            passwords: self.due_passwords(row)?,
             tls: self.postgres.offers_tls(major).then(|| self.tls.clone()),
             settings: pg_settings(&row.options),
         };
@@ -436,7 +434,7 @@ impl Server {
                     if status.state == State::Running {
                         let ms = began.elapsed().as_secs_f64() * 1000.0;
                         runtime.observed.lock().phases_ms.insert("process".to_owned(), ms);
-                        return Ok(());
+                        return self.settle_passwords(id, &status);
                     }
                     let reason = status.reason.unwrap_or_else(|| format!("it is {:?}", status.state));
                     runtime.reap(Duration::from_secs(10));

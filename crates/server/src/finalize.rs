@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::{role, schedule};
+use crate::metadata::{password, role, schedule};
 use crate::names;
 use crate::state::{Server, branch_id};
 
@@ -99,7 +99,7 @@ impl Server {
             }
             schedule::move_place(change, &old.id, &new.id)?;
             let passwords = role::roles(change, &old.id)?;
-            role::keep(change, &passwords, &new.id, head)?;
+            password::keep(change, &passwords, &new.id, head)?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;
             Ok((new, old, ended))

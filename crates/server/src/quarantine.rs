@@ -1,22 +1,24 @@
-//! Which starts put to rest what a branch inherited, and the record of what they found.
+//! What a start does before the first client is let in, and the record of it: what a branch inherited is put to rest, and
+//! its roles get the passwords that its data does not have.
 //!
 //! What must hold
 //! - A branch is put to rest before its first client, and once: what its user switches on again stays on.
 //! - Other data is other inheritance: a restored branch is put to rest again (`restore`).
 //!
-//! Not here: what is put to rest and how (`compute`), the rows (`metadata::quarantine`).
+//! Not here: what is put to rest and how (`compute`), the rows (`metadata::quarantine`, `metadata::password`).
 
 use std::sync::atomic::Ordering;
 
-use compute::Admission;
+use compute::control::Status;
+use compute::{Admission, Passwords};
 use rusqlite::Connection;
 
 use crate::clock;
 use crate::endpoints::Runtime;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::quarantine;
+use crate::metadata::{password, quarantine};
 use crate::state::Server;
 
 impl Server {
@@ -30,6 +32,37 @@ impl Server {
         }
         let due = self.metadata.read(|connection| quarantine::is_due(connection, &row.branch_id))?;
         Ok(if due { Admission::AfterQuarantine } else { Admission::Everybody })
+    }
+
+    /// The passwords that a start has to set.
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub fn due_passwords(&self, row: &EndpointRow) -> Result<Passwords> {
+        if self.temporaries.lock().contains_key(&row.id) {
+            return Ok(Passwords::default());
+        }
+        let due = self.metadata.read(|connection| {
+            // A finalized restore gives it to another branch.
+            let now = endpoint::find(connection, &row.id)?.map(|now| now.branch_id);
+            password::due(connection, now.as_ref().unwrap_or(&row.branch_id))
+        })?;
+        Ok(Passwords { verifiers: due.verifiers.into_iter().collect(), no_others: due.foreign })
+    }
+
+    /// Notes that the passwords that were due on the branch of an endpoint are in its log. The caller holds its turn.
+    ///
+    /// # Errors
+    /// Those of SQLite; then the next look or start tries again.
+    pub fn settle_passwords(&self, id: &str, status: &Status) -> Result<()> {
+        let Some(since) = &status.passwords_since else { return Ok(()) };
+        let since = since.parse().map_err(|_| Error::internal(format!("no position: {since}")))?;
+        let due_on = self.metadata.read(|connection| {
+            let Some(row) = endpoint::find(connection, id)? else { return Ok(None) };
+            let due = password::due(connection, &row.branch_id)?;
+            Ok(Some(row.branch_id).filter(|_| due != password::Due::default()))
+        })?;
+        due_on.map_or(Ok(()), |branch| self.metadata.write(|change| password::settle(change, &branch, since)))
     }
 
     /// Keeps what the start of an endpoint put to rest, once.

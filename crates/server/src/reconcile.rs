@@ -39,10 +39,10 @@ pub fn pass(server: &Arc<Server>) {
         // Whoever starts or stops it will say how it is.
         let Some(turn) = runtime.turn.try_lock() else { continue };
         let (seen, status) = server.look(&row.id);
-        if status.is_some_and(|status| status.state == State::Running)
-            && let Err(error) = server.give_kept_passwords(&row)
+        if let Some(status) = status.filter(|status| status.state == State::Running)
+            && let Err(error) = server.settle_passwords(&row.id, &status)
         {
-            tracing::warn!(endpoint = row.id, %error, "passwords are not those of the branch yet");
+            tracing::warn!(endpoint = row.id, %error, "cannot note that its passwords are set");
         }
         drop(turn);
         let action = plan::next(row.desired, seen);

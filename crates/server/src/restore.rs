@@ -22,7 +22,7 @@ use crate::expiry::{self, Expiry};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::{quarantine, role};
+use crate::metadata::{password, quarantine, role};
 use crate::names;
 use crate::state::{Server, branch_id};
 
@@ -64,6 +64,7 @@ impl Server {
         let begun = OperationRow::begun(Action::RestoreBranch, project, id, clock::now_us())?;
         let _held = self.locks.take(&[id])?;
         let plan = self.plan_restore(project, id, request)?;
+        self.know_roles(&plan.source);
         let data = branch_id(&names::branch_id()?)?;
         let making = self.unborn.make(&data);
         let (source, point) = self.fork(&plan.source, plan.at, &data)?;
@@ -134,14 +135,15 @@ impl Server {
                 role::hand_over(change, &old.id, &backup.id)?;
                 branch::move_children(change, &old.id, &backup.id)?;
             }
-            row.parent_id = Some(branch::holder(change, &plan.source)?);
+            let holder = branch::holder(change, &plan.source)?;
+            row.parent_id = Some(holder.clone());
             expiry::check(&row, &[])?;
             branch::update(change, &row)?;
             quarantine::begin_again(change, &old.id, backup.as_ref().map(|row| row.id.as_str()))?;
             if !plan.quarantine {
                 quarantine::settle(change, &old.id, now_us)?;
             }
-            role::replace(change, &plan.source.id, &old.id, point.lsn)?;
+            password::replace(change, &holder, &old.id, point.lsn, plan.source.protected)?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;
             Ok((row, backup, ended))

@@ -22,6 +22,7 @@ use crate::catalog;
 use crate::error::{Error, Result};
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint;
+use crate::metadata::password;
 use crate::metadata::role::Found;
 use crate::postgres::SUPERUSER;
 use crate::sql::{explained, identifier};
@@ -35,6 +36,8 @@ pub struct Copied {
     pub found: Found,
     /// How far its log was flushed.
     pub lsn: Lsn,
+    /// Whether its passwords are those of a protected branch.
+    pub foreign: bool,
 }
 
 impl Server {
@@ -66,7 +69,11 @@ impl Server {
     }
 
     fn fill(&self, origin: (BranchRow, BranchPoint), data: &BranchId, script: &str) -> Result<Copied> {
-        let options = self.metadata.read(|connection| endpoint::of_branch(connection, &origin.0.id))?;
+        let (source, point) = &origin;
+        let (options, foreign) = self.metadata.read(|connection| {
+            let foreign = source.protected || password::is_foreign(connection, &source.id, point.lsn)?;
+            Ok((endpoint::of_branch(connection, &source.id)?, foreign))
+        })?;
         // An extension may need its library in `shared_preload_libraries`.
         let options = options.first().map_or("{}", |row| row.options.as_str());
         let store = self.store(&origin.0.project_id)?;
@@ -77,7 +84,7 @@ impl Server {
         let (lsn, found) = catalog::look(&mut client).map_err(|error| explained(&error))?;
         let lsn = lsn.parse().map_err(|_| Error::internal("no flush position"))?;
         self.wait_durable(&store, data, lsn)?;
-        Ok(Copied { found, lsn })
+        Ok(Copied { found, lsn, foreign })
     }
 
     /// Roles, databases and all they hold but rows, as a script for psql.

@@ -26,7 +26,7 @@ use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::snapshot::{self, SnapshotRow};
-use crate::metadata::{project, quarantine, role};
+use crate::metadata::{password, project, quarantine};
 use crate::names;
 use crate::state::{Server, branch_id};
 
@@ -75,6 +75,7 @@ impl Server {
             }
             branch::get(connection, project, source)
         })?;
+        self.know_roles(&source);
         let begun = OperationRow::begun(Action::CreateSnapshot, project, &source.id, now_us)?;
         let data = branch_id(&names::branch_id()?)?;
         let _making = self.unborn.make(&data);
@@ -97,7 +98,7 @@ impl Server {
             // The source may have been deleted or restored since.
             let holder = branch::holder(change, &source)?;
             snapshot::insert(change, &row)?;
-            role::inherit(change, &holder, &row.id, point.lsn)?;
+            password::begin(change, &holder, &row.id, point.lsn, source.protected)?;
             also(change)?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;
@@ -219,7 +220,7 @@ impl Server {
                     branch::free_name(change, &row.project_id, &format!("{} (restored)", snapshot.name))?;
             }
             branch::insert(change, &row)?;
-            role::inherit(change, &snapshot.id, &row.id, lsn)?;
+            password::begin(change, &snapshot.id, &row.id, lsn, false)?;
             if request.quarantine == Some(false) {
                 quarantine::settle(change, &row.id, row.created_us)?;
             }

@@ -18,13 +18,10 @@ use crate::postgres::SUPERUSER;
 
 /// How long a connection may take; one that is refused during a start of Postgres is refused at once.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Settings of every session: nothing is logged, commits are flushed, nothing waits for a lock for ever.
-const OPTIONS: &str = "-c log_statement=none -c log_min_error_statement=panic -c log_min_duration_statement=-1 \
-                       -c log_duration=off -c log_min_duration_sample=-1 -c log_transaction_sample_rate=0 \
-                       -c pg_stat_statements.track=none -c auto_explain.log_min_duration=-1 \
-                       -c synchronous_commit=on -c lock_timeout=30s -c statement_timeout=0 \
-                       -c idle_in_transaction_session_timeout=0 -c search_path=pg_catalog \
-                       -c default_transaction_read_only=off -c client_min_messages=warning";
+/// Settings of every session beside those that keep it out of logs: nothing waits for a lock for ever.
+const OPTIONS: &str = "-c lock_timeout=30s -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 \
+                       -c search_path=pg_catalog -c default_transaction_read_only=off \
+                       -c client_min_messages=warning";
 
 /// Connects to `database` of the endpoint in directory `dir` that listens on `port`.
 ///
@@ -33,7 +30,8 @@ const OPTIONS: &str = "-c log_statement=none -c log_min_error_statement=panic -c
 pub fn connect(dir: &Path, port: u16, database: &str) -> Result<Client> {
     let mut config = Config::new();
     config.host_path(dir.join("sock")).port(port).user(SUPERUSER).dbname(database);
-    config.application_name("scion").options(OPTIONS).connect_timeout(CONNECT_WITHIN);
+    let options = format!("{} {OPTIONS}", compute::QUIET_OPTIONS);
+    config.application_name("scion").options(&options).connect_timeout(CONNECT_WITHIN);
     config.connect(NoTls).map_err(|error| explained(&error))
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Prepared {
     pub durable: JoinHandle<io::Result<()>>,
     /// Files, by name, that let clients in once they replace what is there; none if they are let in from the start.
     pub opening: Vec<(&'static str, String)>,
+    /// Whether what the branch inherited has to be looked at before.
+    pub suspect: bool,
 }
 
 /// Makes everything Postgres will find: the file system's content, `pg_wal`, the socket's directory.
@@ -37,7 +39,7 @@ pub(super) fn data_directory(
     new: &NewTimeline,
     client: &Client,
     pages: &Arc<Client>,
-    admission: Admission,
+    (admission, passwords_due): (Admission, bool),
 ) -> Result<Prepared, Error> {
     if new.state.cluster.lsn != new.start {
         let text = format!("state of {} for a timeline that begins at {}", new.state.cluster.lsn, new.start);
@@ -61,15 +63,15 @@ pub(super) fn data_directory(
             make_directories(spec)?;
             write_wal(spec, new, &wal)
         });
-        let open = scope.spawn(|| match admission {
-            Admission::Everybody => Ok(true),
-            Admission::AfterQuarantine => quarantine::is_suspect(pages, &new.state, new.start).map(|it| !it),
-            Admission::Nobody => Ok(false),
+        let suspect = scope.spawn(|| match admission {
+            Admission::AfterQuarantine => quarantine::is_suspect(pages, &new.state, new.start),
+            Admission::Everybody | Admission::Nobody => Ok(false),
         });
         let file_system = fill(spec, new, pages, major, &checkpoint);
         let files = wal.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let sync = move || files.iter().try_for_each(|path| File::open(path)?.sync_all());
-        let open = open.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let suspect = suspect.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let open = !suspect && !passwords_due && admission != Admission::Nobody;
         let file_system = file_system?;
         let files = |open| {
             let conf = config::postgresql_conf(spec, major, open);
@@ -79,7 +81,7 @@ pub(super) fn data_directory(
             datadir::write(&file_system, name, text.as_bytes())?;
         }
         let opening = if open { Vec::new() } else { files(true) };
-        Ok(Prepared { file_system, durable: thread::spawn(sync), opening })
+        Ok(Prepared { file_system, durable: thread::spawn(sync), opening, suspect })
     })
 }
 

@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::config;
 use crate::control::{Phases, State};
 use crate::error::{Error, While};
+use crate::passwords;
 use crate::pg_client::{PgClient, PgError};
 use crate::process::{self, Server};
 use crate::protocol::{self, Failure, NewTimeline};
@@ -89,8 +90,9 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
 
     let pages = Arc::new(Client::new(spec));
     let admission = agent.admission();
-    let prepared = prepare::data_directory(spec, &new, &client, &pages, admission)?;
-    let (durable, opening) = (prepared.durable, prepared.opening);
+    let closed = (admission, agent.passwords().is_some());
+    let prepared = prepare::data_directory(spec, &new, &client, &pages, closed)?;
+    let (durable, opening, suspect) = (prepared.durable, prepared.opening, prepared.suspect);
     let file_system = Arc::new(prepared.file_system);
     *agent.file_system.lock() = Some(Arc::clone(&file_system));
     let server_handle = Arc::new(Mutex::new(None));
@@ -114,7 +116,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         .create_slot(&mut pg)
         .map_err(|error| Error::Postgres(format!("create the replication slot: {error}")))?;
     *agent.flush_connection.lock() = Some(pg);
-    let_clients_in(agent, &server, admission, opening)?;
+    let_clients_in(agent, &server, (admission, suspect), opening)?;
     durable.join().unwrap_or_else(|_| Err(io::Error::other("panic"))).while_(|| "sync pg_wal".to_owned())?;
     phases.postgres_start = watch.lap();
     phases.total = ms_since(begun);
@@ -136,24 +138,32 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     })
 }
 
-/// Puts to rest what the branch inherited, if there may be something, and lets its clients in.
+/// Puts to rest what the branch inherited, if there may be something, gives its roles the passwords they are to have, and
+/// lets its clients in.
 fn let_clients_in(
     agent: &Agent,
     server: &Server,
-    admission: Admission,
+    (admission, suspect): (Admission, bool),
     opening: Vec<(&str, String)>,
 ) -> Result<(), Error> {
     let spec = &agent.spec;
-    if admission != Admission::AfterQuarantine {
+    if admission == Admission::Nobody {
         return Ok(());
     }
-    let found = if opening.is_empty() {
-        Quarantine::default()
-    } else {
-        let found = quarantine::put_to_rest(&config::socket_path(spec), &spec.superuser);
-        found.map_err(|error| Error::Postgres(format!("quarantine of what it inherited: {error}")))?
-    };
-    agent.update(|status| status.quarantine = Some(Box::new(found)));
+    if admission == Admission::AfterQuarantine {
+        let found = if suspect {
+            let found = quarantine::put_to_rest(&config::socket_path(spec), &spec.superuser);
+            found.map_err(|error| Error::Postgres(format!("quarantine of what it inherited: {error}")))?
+        } else {
+            Quarantine::default()
+        };
+        agent.update(|status| status.quarantine = Some(Box::new(found)));
+    }
+    if let Some(due) = agent.passwords() {
+        let set = passwords::set(&config::socket_path(spec), &spec.superuser, due);
+        let since = set.map_err(|error| Error::Postgres(format!("passwords of its roles: {error}")))?;
+        agent.update(|status| status.passwords_since = Some(since));
+    }
     if opening.is_empty() {
         return Ok(());
     }

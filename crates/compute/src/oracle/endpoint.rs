@@ -49,6 +49,7 @@ impl Endpoint {
             run_as: Some(postgres_user()),
             superuser: "postgres".to_owned(),
             admission: crate::Admission::Everybody,
+            passwords: crate::Passwords::default(),
             tls: None,
             settings: [("fsync".to_owned(), "off".to_owned())].into(),
         };

@@ -13,6 +13,7 @@ pub mod branch;
 pub mod endpoint;
 pub mod idempotency;
 pub mod operation;
+pub mod password;
 pub mod project;
 pub mod quarantine;
 pub mod role;
@@ -307,6 +308,19 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX scheduled_branch_schedule ON scheduled_branch (schedule_id);
 ",
     "ALTER TABLE branch ADD COLUMN schema_only INTEGER NOT NULL DEFAULT 0",
+    // Of a branch or of a snapshot, like its roles.
+    "
+    CREATE TABLE foreign_password (
+        branch_id TEXT PRIMARY KEY,
+        until_lsn INTEGER
+    ) STRICT;
+    CREATE TRIGGER branch_removed_passwords AFTER DELETE ON branch BEGIN
+        DELETE FROM foreign_password WHERE branch_id = OLD.id;
+    END;
+    CREATE TRIGGER snapshot_removed_passwords AFTER DELETE ON snapshot BEGIN
+        DELETE FROM foreign_password WHERE branch_id = OLD.id;
+    END;
+",
 ];
 
 /// The open metadata file.

@@ -8,14 +8,13 @@
 //! - A password is believed only beside the verifier that Postgres holds: one that was changed by SQL is not known.
 //! - A new password is written as pending before Postgres gets it. Whichever of the two a crash leaves in Postgres,
 //!   [`settle`] finds out from its verifier.
-//! - A restored branch has the passwords it had before: those its data does not have are [`kept`] until it is started.
 //!
-//! Not here: asking the catalog (`catalog`).
+//! Not here: asking the catalog (`catalog`), passwords that the data of a branch does not have (`password`).
 
 use rusqlite::{Connection, Row, named_params};
 use types::Lsn;
 
-use super::{many, one, run};
+use super::{many, one, password, run};
 use crate::error::{Error, Result};
 
 /// One role.
@@ -33,9 +32,9 @@ pub struct RoleRow {
     pub created_us: i64,
     /// When it was last changed.
     pub updated_us: i64,
-    version: i64,
-    oid: Option<u32>,
-    verifier: Option<String>,
+    pub(super) version: i64,
+    pub(super) oid: Option<u32>,
+    pub(super) verifier: Option<String>,
 }
 
 /// One database.
@@ -98,7 +97,7 @@ pub enum Moment {
 
 impl Moment {
     /// The first position that what was found holds for.
-    fn first(self) -> i64 {
+    pub(super) fn first(self) -> i64 {
         match self {
             Self::At(lsn) => position(Some(lsn)),
             Self::After(lsn) => position(Some(lsn)).saturating_add(1),
@@ -161,7 +160,7 @@ fn read_database(row: &Row<'_>) -> rusqlite::Result<DatabaseRow> {
 }
 
 /// A position as SQLite holds it.
-fn position(lsn: Option<Lsn>) -> i64 {
+pub(super) fn position(lsn: Option<Lsn>) -> i64 {
     lsn.map_or(0, |lsn| i64::try_from(lsn.raw()).unwrap_or(i64::MAX))
 }
 
@@ -190,7 +189,7 @@ pub fn insert_role(
     put_role(connection, &row, 0)
 }
 
-fn put_role(connection: &Connection, row: &RoleRow, from: i64) -> Result<()> {
+pub(super) fn put_role(connection: &Connection, row: &RoleRow, from: i64) -> Result<()> {
     let sql = "INSERT INTO role (branch_id, oid, name, login, password, verifier, from_lsn, created_us, updated_us) \
                VALUES (:branch, :oid, :name, :login, :password, :verifier, :from, :created_us, :updated_us)";
     let values = named_params! {
@@ -282,16 +281,14 @@ pub fn hand_over(connection: &Connection, from: &str, to: &str) -> Result<()> {
                SELECT (SELECT max(id) FROM database) + dense_rank() OVER (ORDER BY id), ?2, oid, name, owner_name, \
                from_lsn, until_lsn, created_us, updated_us FROM database WHERE branch_id = ?1 ORDER BY version";
     run(connection, sql, [from, to])?;
-    run(connection, "UPDATE role_kept SET branch_id = ?2 WHERE branch_id = ?1", [from, to]).map(|_| ())
+    password::hand_over(connection, from, to)
 }
 
-/// Gives `branch` the roles and databases that `source` had at `lsn` instead of its own, which it may be itself. A role
-/// that `branch` had too keeps the password it had there; its verifier is one of [`kept`] then.
+/// Gives `branch` the roles and databases that `source` had at `lsn` instead of its own, which it may be itself.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn replace(connection: &Connection, source: &str, branch: &str, lsn: Lsn) -> Result<()> {
-    let before = roles(connection, branch)?;
+pub(super) fn replace(connection: &Connection, source: &str, branch: &str, lsn: Lsn) -> Result<()> {
     let last = |table: &str| {
         let sql = format!("SELECT coalesce(max(version), 0) FROM {table}");
         one(connection, &sql, [], |row| row.get::<_, i64>(0)).map(Option::unwrap_or_default)
@@ -299,52 +296,8 @@ pub fn replace(connection: &Connection, source: &str, branch: &str, lsn: Lsn) ->
     let (last_role, last_database) = (last("role")?, last("database")?);
     inherit(connection, source, branch, lsn)?;
     run(connection, "DELETE FROM role WHERE branch_id = ? AND version <= ?", (branch, last_role))?;
-    run(connection, "DELETE FROM database WHERE branch_id = ? AND version <= ?", (branch, last_database))?;
-    forget_kept(connection, branch)?;
-    keep(connection, &before, branch, lsn)
-}
-
-/// Lets the roles of `branch` have the passwords of `before` for what comes after `lsn`; their verifiers are [`kept`].
-///
-/// # Errors
-/// Those of SQLite.
-pub fn keep(connection: &Connection, before: &[RoleRow], branch: &str, lsn: Lsn) -> Result<()> {
-    // What begins exactly there begins with the passwords that the data has.
-    let from = Moment::After(lsn).first();
-    for row in roles(connection, branch)?.iter().filter(|row| row.login) {
-        let Some(old) = before.iter().find(|old| old.name == row.name && old.login) else { continue };
-        let made = || {
-            let scram = |text: &String| postgres_protocol::password::scram_sha_256(text.as_bytes());
-            old.password.as_ref().filter(|_| old.password != row.password).map(scram)
-        };
-        let Some(verifier) = old.verifier.clone().or_else(made) else { continue };
-        if row.verifier.as_ref() == Some(&verifier) {
-            continue;
-        }
-        close(connection, "role", row.version, from)?;
-        let sql = "INSERT OR REPLACE INTO role_kept (branch_id, name, verifier) VALUES (?, ?, ?)";
-        run(connection, sql, [branch, &row.name, &verifier])?;
-        let kept = RoleRow { password: old.password.clone(), verifier: Some(verifier), ..row.clone() };
-        put_role(connection, &kept, from)?;
-    }
-    Ok(())
-}
-
-/// Names and verifiers of the roles whose passwords the data of a restored branch does not have yet.
-///
-/// # Errors
-/// Those of SQLite.
-pub fn kept(connection: &Connection, branch: &str) -> Result<Vec<(String, String)>> {
-    let sql = "SELECT name, verifier FROM role_kept WHERE branch_id = ?";
-    many(connection, sql, [branch], |row| Ok((row.get(0)?, row.get(1)?)))
-}
-
-/// Notes that the data has them.
-///
-/// # Errors
-/// Those of SQLite.
-pub fn forget_kept(connection: &Connection, branch: &str) -> Result<()> {
-    run(connection, "DELETE FROM role_kept WHERE branch_id = ?", [branch]).map(|_| ())
+    run(connection, "DELETE FROM database WHERE branch_id = ? AND version <= ?", (branch, last_database))
+        .map(|_| ())
 }
 
 /// Roles of a branch as they were seen last, oldest first.
@@ -393,11 +346,10 @@ pub fn settle(
             close(connection, "role", row.version, lsn)?;
         }
     }
-    let kept = kept(connection, branch)?;
+    let due = password::due(connection, branch)?;
     for it in &found.roles {
         let row = known.iter().find(|row| is_role(row, it));
-        let verifier = kept.iter().find(|(name, _)| *name == it.name).map(|(_, verifier)| verifier.clone());
-        let it = FoundRole { verifier: verifier.or_else(|| it.verifier.clone()), ..it.clone() };
+        let it = FoundRole { verifier: due.instead_of(it), ..it.clone() };
         settle_role(connection, branch, row, &it, (lsn, now_us))?;
     }
     run(connection, "DELETE FROM role_pending WHERE branch_id = ?", [branch])?;
@@ -422,7 +374,7 @@ fn is_database(row: &DatabaseRow, it: &FoundDatabase) -> bool {
     row.oid.map_or(row.name == it.name, |oid| oid == it.oid)
 }
 
-fn close(connection: &Connection, table: &str, version: i64, lsn: i64) -> Result<()> {
+pub(super) fn close(connection: &Connection, table: &str, version: i64, lsn: i64) -> Result<()> {
     let sql = format!("UPDATE {table} SET until_lsn = ?2 WHERE version = ?1");
     run(connection, &sql, (version, lsn)).map(|_| ())
 }
@@ -520,23 +472,23 @@ pub fn named_database(rows: Vec<DatabaseRow>, name: &str) -> Result<DatabaseRow>
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::{Metadata, branch, project, tests};
     use super::*;
 
-    fn lsn(raw: u64) -> Lsn {
+    pub fn lsn(raw: u64) -> Lsn {
         Lsn::from_raw(raw).unwrap()
     }
 
-    fn at(raw: u64) -> Moment {
+    pub fn at(raw: u64) -> Moment {
         Moment::At(lsn(raw))
     }
 
-    fn secret(text: &str) -> Secret {
+    pub fn secret(text: &str) -> Secret {
         Secret { password: text.to_owned(), verifier: format!("SCRAM-{text}") }
     }
 
-    fn metadata(dir: &tempfile::TempDir) -> Metadata {
+    pub fn metadata(dir: &tempfile::TempDir) -> Metadata {
         let metadata = Metadata::open(&dir.path().join("m.sqlite")).unwrap();
         metadata
             .write(|change| {
@@ -556,7 +508,7 @@ mod tests {
         Ok(one(connection, sql, [branch], |_| Ok(()))?.is_some())
     }
 
-    fn owner(verifier: &str) -> FoundRole {
+    pub fn owner(verifier: &str) -> FoundRole {
         FoundRole {
             oid: 10,
             name: "owner".to_owned(),
@@ -565,7 +517,7 @@ mod tests {
         }
     }
 
-    fn db(name: &str, owner: &str) -> FoundDatabase {
+    pub fn db(name: &str, owner: &str) -> FoundDatabase {
         FoundDatabase { oid: 20, name: name.to_owned(), owner: owner.to_owned() }
     }
 
@@ -610,45 +562,6 @@ mod tests {
             })
             .unwrap();
         assert_eq!(passwords, (Some("first".to_owned()), Some("second".to_owned())));
-    }
-
-    #[test]
-    fn a_restored_branch_keeps_the_passwords_it_had_until_its_data_has_them() {
-        let dir = tempfile::tempdir().unwrap();
-        let metadata = metadata(&dir);
-        let password = |rows: Vec<RoleRow>| rows.first().unwrap().password.clone().unwrap();
-        metadata
-            .write(|change| {
-                let found = Found { roles: vec![owner("first")], databases: vec![db("db", "owner")] };
-                settle(change, "br-a-a-a", &found, at(100), 2)?;
-                set_pending(change, "br-a-a-a", "owner", &secret("second"))?;
-                let found = Found { roles: vec![owner("second")], databases: Vec::new() };
-                settle(change, "br-a-a-a", &found, at(200), 3)?;
-                // To its own past, with what it held kept.
-                hand_over(change, "br-a-a-a", "br-b-b-b")?;
-                replace(change, "br-a-a-a", "br-a-a-a", lsn(150))?;
-                assert_eq!(password(roles(change, "br-b-b-b")?), "second");
-                assert_eq!(password(roles(change, "br-a-a-a")?), "second");
-                assert_eq!(databases(change, "br-a-a-a")?.len(), 1);
-                assert_eq!(kept(change, "br-a-a-a")?, [("owner".to_owned(), "SCRAM-second".to_owned())]);
-                // What begins where it was restored to, or in the past of what was kept, has other ones.
-                inherit(change, "br-a-a-a", "br-c-c-c", lsn(150))?;
-                assert_eq!(password(roles(change, "br-c-c-c")?), "first");
-                for table in ["role", "database"] {
-                    run(change, &format!("DELETE FROM {table} WHERE branch_id = 'br-c-c-c'"), [])?;
-                }
-                inherit(change, "br-b-b-b", "br-c-c-c", lsn(150))?;
-                assert_eq!(password(roles(change, "br-c-c-c")?), "first");
-                assert_eq!(databases(change, "br-c-c-c")?.len(), 1);
-                // A look before its start sees the password of that time, and a restore of it hands over what is due.
-                let found = Found { roles: vec![owner("first")], databases: vec![db("db", "owner")] };
-                settle(change, "br-a-a-a", &found, at(150), 4)?;
-                assert_eq!(password(roles(change, "br-a-a-a")?), "second");
-                hand_over(change, "br-a-a-a", "br-c-c-c")?;
-                assert_eq!((kept(change, "br-a-a-a")?.len(), kept(change, "br-c-c-c")?.len()), (0, 1));
-                Ok(())
-            })
-            .unwrap();
     }
 
     #[test]
