@@ -35,19 +35,26 @@ pub fn branch_sizes(scion: &Scion, report: &mut Report) {
 pub fn idle_memory(scion: &Scion, report: &mut Report) {
     let branches: Vec<_> = (0..20).map(|n| scion.branch(&format!("idle-{n}"), json!({}))).collect();
     std::thread::sleep(std::time::Duration::from_secs(5));
-    let status = std::fs::read_to_string(format!("/proc/{}/status", scion.serve_pid())).unwrap();
-    let kb: u64 = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap();
-    report.add("memory of `scion serve`, 20 branches, idle", format!("{} MB", kb / 1024), "200 MB");
+    report.add(
+        "memory of `scion serve`, 20 branches, idle",
+        format!("{} MB", status_kb(scion, "VmRSS:") / 1024),
+        "200 MB",
+    );
     for branch in branches {
         scion.api().delete(&scion.path(&format!("/branches/{}", branch.branch))).unwrap();
     }
+}
+
+/// Kilobytes of memory of its own that `scion serve` occupies: without its program and the files it maps.
+pub fn anonymous_memory_kb(scion: &Scion) -> u64 {
+    status_kb(scion, "RssAnon:")
+}
+
+/// A line of the kernel's account of `scion serve`.
+fn status_kb(scion: &Scion, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", scion.serve_pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Bytes of blocks that the files below `dir` occupy, mounts left out.

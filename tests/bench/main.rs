@@ -1,9 +1,10 @@
-//! `cargo xtask bench quick`: the figures of the README, as ratios against stock Postgres in the same run.
+//! `cargo xtask bench ...`: the figures of the README, as ratios against stock Postgres in the same run.
 //!
 //! Not a test: nothing here passes or fails. Machines are noisy, so both sides are measured alternately and medians
 //! are given.
 
 mod branches;
+mod control;
 mod disk;
 mod ingest;
 mod load;
@@ -24,6 +25,10 @@ const WARM_UP_SECONDS: &str = "30";
 fn main() {
     let mut report = Report::default();
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == "control") {
+        control::control(&mut loaded(SMALL_SCALE), &mut report);
+        return report.print();
+    }
     let scale = words.get(1).and_then(|scale| scale.parse().ok()).unwrap_or(LARGE_SCALE);
     let large = loaded(scale);
     if words.first().is_some_and(|word| word == "throughput") {

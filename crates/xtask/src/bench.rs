@@ -16,6 +16,11 @@ pub fn throughput() -> Result<()> {
     measure("throughput")
 }
 
+/// The control plane: data replaced in place, a hundred endpoints, a thousand branches. Takes some 3 minutes.
+pub fn control() -> Result<()> {
+    measure("control")
+}
+
 fn measure(what: &str) -> Result<()> {
     run(cargo().args(["build", "--release", "--package", "scion"]))?;
     run(cargo().args(["run", "--release", "--package", "scion-tests", "--bin", "bench", "--", what]))

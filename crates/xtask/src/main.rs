@@ -20,6 +20,7 @@ cargo xtask <word>
   test        all tests, those of the whole system one after the other
   bench quick the figures of the README, against stock Postgres; builds for release
   bench throughput  only pgbench on the root endpoint against stock Postgres
+  bench control  how fast a branch gets other data, and many branches at once
   bench redo  how fast redo is, alone and through the store, on PostgreSQL's own suite and pgbench
   oracle ..   judges redo by stock Postgres over its own test suites; `cargo xtask oracle help` has the options
   fuzz [SECONDS [TARGET ..]]  every fuzz target for that long; 60 unless given
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         (Some("test"), None) => ci::test(),
         (Some("bench"), Some("quick")) => bench::quick(),
         (Some("bench"), Some("throughput")) => bench::throughput(),
+        (Some("bench"), Some("control")) => bench::control(),
         (Some("bench"), Some("redo")) => bench::redo(),
         (Some("oracle"), Some(_)) => oracle::oracle(args.get(1..).unwrap_or_default()),
         (Some("fuzz"), _) => fuzz::fuzz(args.get(1..).unwrap_or_default()),
