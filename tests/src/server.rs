@@ -253,16 +253,21 @@ pub fn processes_in(dir: &Path) -> Vec<i32> {
         .collect()
 }
 
-/// Takes away the file systems of endpoints below `dir` and names them.
-pub fn unmount_below(dir: &Path) -> Vec<String> {
+/// The file systems of endpoints below `dir`.
+pub fn mounts_below(dir: &Path) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    let mounts: Vec<String> = table
+    table
         .lines()
         .filter(|line| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("fuse")))
         .filter_map(|line| line.split(' ').nth(1))
         .filter(|at| Path::new(at).starts_with(dir))
         .map(str::to_owned)
-        .collect();
+        .collect()
+}
+
+/// Takes away the file systems of endpoints below `dir` and names them.
+pub fn unmount_below(dir: &Path) -> Vec<String> {
+    let mounts = mounts_below(dir);
     for at in &mounts {
         let _ = Command::new("umount").args(["-l", at]).output();
     }

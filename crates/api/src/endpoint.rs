@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::operation::Operation;
+use crate::project::CursorPagination;
 
 /// What an endpoint may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -120,7 +121,7 @@ pub struct BranchEndpointCreate {
     pub options: EndpointOptions,
 }
 
-/// What may be set when an endpoint is made.
+/// What may be set of an endpoint.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct EndpointOptions {
@@ -139,6 +140,17 @@ pub struct EndpointOptions {
     /// `pg_settings` in it are given to Postgres.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<serde_json::Value>,
+    /// Whether it may not be started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+}
+
+/// Body of `PATCH /projects/{project_id}/endpoints/{endpoint_id}`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct EndpointUpdateRequest {
+    /// What to change; what is left out stays. Other `pg_settings` restart an endpoint that runs, `disabled` stops it.
+    pub endpoint: EndpointOptions,
 }
 
 /// Body of `POST /projects/{project_id}/endpoints`.
@@ -182,6 +194,9 @@ pub struct EndpointOperations {
 pub struct EndpointList {
     /// The endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// Where the next page starts; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pagination: Option<CursorPagination>,
 }
 
 fn read_write() -> EndpointType {

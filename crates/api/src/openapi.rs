@@ -72,6 +72,7 @@ use crate::{
         endpoint::EndpointResponse,
         endpoint::EndpointState,
         endpoint::EndpointType,
+        endpoint::EndpointUpdateRequest,
         error::ErrorBody,
         operation::Operation,
         operation::OperationList,

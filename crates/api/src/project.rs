@@ -70,6 +70,12 @@ pub struct Project {
     pub created_at: String,
     /// When it was last changed.
     pub updated_at: String,
+    /// When it was deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<String>,
+    /// Until when it can be brought back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recoverable_until: Option<String>,
 }
 
 /// Body of `POST /projects`.
@@ -105,7 +111,7 @@ pub struct ProjectCreate {
     /// Kept as sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<serde_json::Value>,
-    /// Kept as sent.
+    /// What new endpoints are made with, unless they say otherwise; `pg_settings` too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_endpoint_settings: Option<serde_json::Value>,
 }
@@ -146,7 +152,7 @@ pub struct ProjectUpdate {
     /// Kept as sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<serde_json::Value>,
-    /// Kept as sent.
+    /// What new endpoints are made with, unless they say otherwise; `pg_settings` too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_endpoint_settings: Option<serde_json::Value>,
 }

@@ -87,15 +87,31 @@ const ENDPOINT: &str = "/projects/{project_id}/endpoints/{endpoint_id}";
 
 /// Every route, grouped by resource.
 pub const ROUTES: &[Route] = &[
-    get("/projects", "listProjects", "Lists projects, newest first.", "ProjectList")
-        .with_query(&["limit", "cursor", "search"]),
+    get("/projects", "listProjects", "Lists projects, newest first.", "ProjectList").with_query(&[
+        "limit",
+        "cursor",
+        "search",
+        "recoverable",
+    ]),
     act("/projects", "createProject", "Makes a project and starts its root branch.", "ProjectCreated")
         .creates_from("ProjectCreateRequest"),
     get("/projects/shared", "listSharedProjects", "Lists nothing; nothing is shared.", "ProjectList"),
     get(PROJECT, "getProject", "Shows a project.", "ProjectResponse"),
     get(PROJECT, "updateProject", "Changes a project.", "ProjectOperations")
         .patches_with("ProjectUpdateRequest"),
-    delete(PROJECT, "deleteProject", "Deletes a project with all it holds.", "ProjectResponse"),
+    delete(
+        PROJECT,
+        "deleteProject",
+        "Deletes a project with all it holds; it can be recovered for 7 days.",
+        "ProjectResponse",
+    )
+    .with_query(&["hard_delete"]),
+    act(
+        "/projects/{project_id}/recover",
+        "recoverProject",
+        "Brings a deleted project back; its endpoints are idle.",
+        "ProjectResponse",
+    ),
     get(BRANCHES, "listProjectBranches", "Lists branches, oldest first.", "BranchList").with_query(&[
         "search",
         "sort_by",
@@ -255,7 +271,8 @@ pub const ROUTES: &[Route] = &[
         "Ours: runs a schedule now.",
         "BranchScheduleRun",
     ),
-    get("/projects/{project_id}/endpoints", "listProjectEndpoints", "Lists endpoints.", "EndpointList"),
+    get("/projects/{project_id}/endpoints", "listProjectEndpoints", "Lists endpoints.", "EndpointList")
+        .with_query(&["limit", "cursor"]),
     act(
         "/projects/{project_id}/endpoints",
         "createProjectEndpoint",
@@ -264,6 +281,19 @@ pub const ROUTES: &[Route] = &[
     )
     .creates_from("EndpointCreateRequest"),
     get(ENDPOINT, "getProjectEndpoint", "Shows an endpoint.", "EndpointResponse"),
+    get(
+        ENDPOINT,
+        "updateProjectEndpoint",
+        "Changes an endpoint, and restarts it if its Postgres is to have other settings.",
+        "EndpointOperations",
+    )
+    .patches_with("EndpointUpdateRequest"),
+    act(
+        "/projects/{project_id}/endpoints/{endpoint_id}/restart",
+        "restartProjectEndpoint",
+        "Stops an endpoint cleanly and starts it again.",
+        "EndpointOperations",
+    ),
     delete(ENDPOINT, "deleteProjectEndpoint", "Stops and deletes an endpoint.", "EndpointOperations"),
     act(
         "/projects/{project_id}/endpoints/{endpoint_id}/start",

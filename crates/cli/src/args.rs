@@ -73,7 +73,7 @@ pub enum Verb {
     /// Run one endpoint; started by `serve`, not by hand.
     #[command(hide = true)]
     Compute(verbs::compute::Compute),
-    /// Create, list and delete projects.
+    /// Create, list, change and delete projects.
     #[command(subcommand)]
     Project(verbs::project::Project),
     /// Create, list, show and delete branches.
@@ -85,7 +85,7 @@ pub enum Verb {
     /// Make, list, run and delete schedules, which make a branch again and again.
     #[command(subcommand)]
     Schedule(verbs::schedule::Schedule),
-    /// Start, stop and list the Postgres servers of branches.
+    /// Start, stop, change and list the Postgres servers of branches.
     #[command(subcommand)]
     Endpoint(verbs::endpoint::Endpoint),
     /// Create, list and delete the roles of a branch, and their passwords.

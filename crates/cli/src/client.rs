@@ -37,10 +37,18 @@ impl Client {
     /// # Errors
     /// When the certificates to trust cannot be read.
     pub fn new(server: Server) -> Result<Self, Failure> {
+        Self::within(server, REQUEST_LIMIT)
+    }
+
+    /// As [`Self::new`], with requests that take no longer than `limit`.
+    ///
+    /// # Errors
+    /// When the certificates to trust cannot be read.
+    pub fn within(server: Server, limit: Duration) -> Result<Self, Failure> {
         let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(5)))
-            .timeout_global(Some(REQUEST_LIMIT))
+            .timeout_global(Some(limit))
             .proxy(None);
         if server.url.starts_with("https://") {
             config = config.tls_config(trusting(&server.certificates)?);
@@ -75,15 +83,13 @@ impl Client {
 
     /// All objects of the paged list `path`, whose answers hold them in the field `name`.
     pub fn list(&self, path: &str, name: &str) -> Result<Vec<Value>, Failure> {
+        let path = format!("{path}{}limit={PAGE_LIMIT}", if path.contains('?') { '&' } else { '?' });
         let mut all = Vec::new();
         let mut cursor = String::new();
         loop {
             let page = match cursor.as_str() {
-                "" => self.get(&format!("{path}?limit={PAGE_LIMIT}"))?,
-                cursor => {
-                    let cursor = wire::percent_encoded(cursor);
-                    self.get(&format!("{path}?limit={PAGE_LIMIT}&cursor={cursor}"))?
-                }
+                "" => self.get(&path)?,
+                cursor => self.get(&format!("{path}&cursor={}", wire::percent_encoded(cursor)))?,
             };
             let objects = wire::list(&page, name);
             all.extend_from_slice(objects);

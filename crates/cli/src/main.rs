@@ -8,6 +8,7 @@
 
 mod args;
 mod client;
+mod complete;
 mod confirm;
 mod failure;
 mod moment;
@@ -15,6 +16,7 @@ mod output;
 mod place;
 mod progress;
 mod resolve;
+mod setting;
 mod tree;
 mod verbs;
 mod wire;
@@ -42,6 +44,7 @@ struct MallocConf(*const std::ffi::c_char);
 unsafe impl Sync for MallocConf {}
 
 fn main() -> ExitCode {
+    complete::answer_shell();
     let cli = args::Cli::parse();
     match verbs::run(cli) {
         Ok(code) => code,

@@ -121,12 +121,14 @@ pub fn no_endpoint(branch: &str) -> Failure {
         .hint(format!("give it one with `scion endpoint start {branch}`"))
 }
 
-fn pick<'a>(objects: &'a [Value], wanted: &str) -> Option<&'a Value> {
+/// The object called `wanted` by name, or else by id.
+pub fn pick<'a>(objects: &'a [Value], wanted: &str) -> Option<&'a Value> {
     let by = |field: &str| objects.iter().find(|object| wire::text(object, field) == wanted);
     by("name").or_else(|| by("id"))
 }
 
-fn not_found(noun: &str, wanted: &str, objects: &[Value]) -> Failure {
+/// Says that there is no such object, and which there are.
+pub fn not_found(noun: &str, wanted: &str, objects: &[Value]) -> Failure {
     let failure = Failure::new(Kind::NotFound, format!("there is no {noun} {wanted:?}"));
     match objects {
         [] => failure.hint(format!("there is no {noun} at all yet")),

@@ -157,9 +157,7 @@ impl Server {
         })?;
         tracing::info!(schedule = row.id, branch = branch.id, "branch made");
         let mut operations = vec![ended];
-        for endpoint in &endpoints {
-            operations.push(self.start_endpoint(endpoint)?);
-        }
+        operations.extend(self.start_all(&endpoints)?);
         self.dispose(row)?;
         Ok((branch, operations))
     }

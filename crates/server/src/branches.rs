@@ -11,6 +11,7 @@ use store::{BranchPoint, StoreError};
 use types::{BranchId, Lsn, PgTime};
 
 use crate::clock;
+use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::expiry;
 use crate::metadata::branch::{self, BranchRow};
@@ -363,13 +364,21 @@ impl Server {
         }
     }
 
+    /// Starts those endpoints that are to run.
+    ///
+    /// # Errors
+    /// As `start_endpoint`.
+    pub fn start_all(&self, endpoints: &[EndpointRow]) -> Result<Vec<OperationRow>> {
+        let wanted = endpoints.iter().filter(|endpoint| endpoint.desired == Desired::Active);
+        wanted.map(|endpoint| self.start_endpoint(endpoint)).collect()
+    }
+
     /// Starts the endpoints of a branch that was just made. If one does not start, nothing is left of the branch.
     ///
     /// # Errors
     /// As `start_endpoint`.
     pub fn start_first(&self, row: &BranchRow, endpoints: &[EndpointRow]) -> Result<Vec<OperationRow>> {
-        let started: Result<Vec<OperationRow>> =
-            endpoints.iter().map(|endpoint| self.start_endpoint(endpoint)).collect();
+        let started = self.start_all(endpoints);
         if started.is_err() {
             self.undo_branch(row, endpoints);
         }
@@ -479,12 +488,13 @@ fn check_request(request: &BranchCreateRequest) -> Result<()> {
 /// Checks the endpoints of a new branch.
 ///
 /// # Errors
-/// 422 for what a branch cannot have.
+/// 400 for a value that cannot be, 422 for what a branch cannot have.
 pub fn check_endpoints(endpoints: &[BranchEndpointCreate]) -> Result<()> {
     if endpoints.iter().any(|endpoint| endpoint.kind == EndpointType::ReadOnly) {
         let text = "read-only endpoints are not supported yet\nhint: ask for type read_write";
         return Err(Error::refused("NOT_SUPPORTED", text));
     }
+    endpoints.iter().try_for_each(|endpoint| endpoint_options::check(&endpoint.options))?;
     if endpoints.len() > 1 {
         return Err(Error::refused("TOO_MANY_ENDPOINTS", "a branch has at most one read_write endpoint"));
     }
@@ -496,7 +506,7 @@ pub fn names_of(rows: &[BranchRow]) -> String {
     rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Writes the row of an endpoint that is to run on `branch`.
+/// Writes the row of an endpoint that is to run on `branch`, unless it is disabled.
 ///
 /// # Errors
 /// 503 without a free port.
@@ -511,9 +521,9 @@ pub fn insert_endpoint(
         project_id: branch.project_id.clone(),
         branch_id: branch.id.clone(),
         port: crate::endpoints::reserve_port(change)?,
-        desired: Desired::Active,
-        options: serde_json::to_string(&wanted.options)
-            .map_err(|error| Error::internal(error.to_string()))?,
+        desired: if wanted.options.disabled == Some(true) { Desired::Idle } else { Desired::Active },
+        options: endpoint_options::of_new(change, &branch.project_id, &wanted.options)?,
+        tried: None,
         started_us: None,
         suspended_us: None,
         created_us: now_us,

@@ -21,6 +21,7 @@ use types::Lsn;
 
 use crate::branches::At;
 use crate::clock;
+use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
@@ -160,7 +161,7 @@ impl Server {
             let branch = branch::get(change, project, id)?;
             let row = endpoint::of_branch(change, id)?.into_iter().next();
             let row = row.ok_or_else(|| no_endpoint(&branch))?;
-            endpoint::set_desired(change, &row.id, Desired::Active, clock::now_us())?;
+            endpoint_options::want(change, &row, Desired::Active)?;
             Ok((branch, row))
         })?;
         let (endpoint, started) = self.running(&wanted)?;

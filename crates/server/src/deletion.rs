@@ -143,6 +143,7 @@ impl Server {
         let begun = OperationRow::begun(Action::RecoverBranch, project, id, clock::now_us())?;
         let _held = self.locks.take(&[id])?;
         self.metadata.write(|change| {
+            project::get(change, project)?;
             let found = branch::find(change, project, id)?.filter(|row| !row.purging);
             let mut row = found.ok_or_else(|| Error::not_found("branch", id))?;
             if row.deleted_us.is_none() {
@@ -243,7 +244,7 @@ fn check_deletable(row: &BranchRow) -> Result<()> {
     Ok(())
 }
 
-/// Looks for branches whose time has come, until the server closes.
+/// Looks for projects and branches whose time has come, until the server closes.
 pub fn run(server: &Arc<Server>) {
     let mut failed: HashMap<String, Instant> = HashMap::new();
     while !server.closing.load(Ordering::Acquire) {
@@ -256,6 +257,7 @@ pub fn run(server: &Arc<Server>) {
 }
 
 fn pass(server: &Server, failed: &mut HashMap<String, Instant>) -> Result<()> {
+    server.remove_old_projects(failed)?;
     let now_us = clock::now_us();
     let rows = server.metadata.read(|connection| branch::due(connection, now_us, now_us - RECOVERABLE_US))?;
     let mut purged: Vec<&str> = Vec::new();

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use api::endpoint::{EndpointOptions, EndpointState};
+use api::endpoint::EndpointState;
 use compute::Quarantine;
 use compute::control::{self, Answer, State, Status};
 use parking_lot::Mutex;
@@ -34,6 +34,7 @@ use types::Lsn;
 
 use crate::clock;
 use crate::data_dir::write_whole;
+use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
@@ -416,7 +417,7 @@ impl Server {
             admission: self.admission(row)?,
             passwords: self.due_passwords(row)?,
             tls: self.postgres.offers_tls(major).then(|| self.tls.clone()),
-            settings: pg_settings(&row.options),
+            settings: endpoint_options::pg_settings(row.tried.as_deref().unwrap_or(&row.options)),
         };
         let text = serde_json::to_vec_pretty(&spec).map_err(|error| Error::internal(error.to_string()))?;
         let path = dir.join("spec.json");
@@ -719,31 +720,9 @@ fn spawn(exe: &Path, spec: &Path, dir: &Path) -> io::Result<Child> {
     command.spawn()
 }
 
-/// `settings.pg_settings` of an endpoint's options, as text.
-fn pg_settings(options: &str) -> BTreeMap<String, String> {
-    let options: EndpointOptions = serde_json::from_str(options).unwrap_or_default();
-    let settings = options.settings.unwrap_or_default();
-    let Some(settings) = settings.get("pg_settings").and_then(serde_json::Value::as_object) else {
-        return BTreeMap::new();
-    };
-    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    settings.iter().map(|(name, value)| (name.clone(), text(value))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn settings_reach_postgres_as_text() {
-        let options =
-            r#"{"settings": {"pg_settings": {"work_mem": "8MB", "max_connections": 50, "fsync": true}}}"#;
-        let settings = pg_settings(options);
-        assert_eq!(settings.get("work_mem").unwrap(), "8MB");
-        assert_eq!(settings.get("max_connections").unwrap(), "50");
-        assert_eq!(settings.get("fsync").unwrap(), "true");
-        assert!(pg_settings("{}").is_empty());
-    }
 
     #[test]
     fn only_a_run_that_said_so_ended_clean() {

@@ -46,6 +46,11 @@ impl Locks {
         self.take_within(ids, WITHIN)
     }
 
+    /// Takes all of `ids`, or nothing if one is taken.
+    pub fn take_now(&self, ids: &[&str]) -> Option<Held<'_>> {
+        self.take_within(ids, Duration::ZERO).ok()
+    }
+
     fn take_within(&self, ids: &[&str], within: Duration) -> Result<Held<'_>> {
         let deadline = Instant::now() + within;
         let mut held = self.held.lock();
@@ -73,8 +78,9 @@ mod tests {
         let error = locks.take_within(&["b", "c"], Duration::from_millis(10)).err().unwrap();
         assert_eq!(error.status, 423);
         assert!(error.message.contains("already has running conflicting operations"));
-        let other = locks.take_within(&["c"], Duration::from_millis(10));
-        assert!(other.is_ok(), "a request that waits in vain takes nothing");
+        assert!(locks.take_now(&["a"]).is_none());
+        let other = locks.take_now(&["c"]);
+        assert!(other.is_some(), "a request that waits in vain takes nothing");
         drop(other);
         drop(first);
         assert!(locks.take_within(&["b", "c"], Duration::from_millis(10)).is_ok());

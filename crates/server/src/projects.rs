@@ -1,19 +1,19 @@
-//! Projects: create, change, delete.
+//! Projects: create and change.
 //!
 //! A project is visible once its first endpoint runs. Until then its row says `creating`, and whatever fails, or a
 //! crash, removes all of it.
 
 use std::fs;
-use std::io;
 
 use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
 use api::project::{ProjectCreate, ProjectUpdate};
 use store::ClusterImport;
 
 use crate::clock;
+use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::metadata::branch::{self, BranchRow};
-use crate::metadata::endpoint::{self, EndpointRow};
+use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project::{self, ProjectRow};
 use crate::metadata::role::{self, Secret};
@@ -55,6 +55,7 @@ impl Server {
     pub fn create_project(&self, request: &ProjectCreate) -> Result<Created> {
         let first = check_request(request)?;
         let row = new_row(request, self.postgres.choose(request.pg_version)?)?;
+        let _held = self.locks.take(&[&row.id])?;
         self.metadata.write(|change| project::put(change, &row))?;
         let created = self.fill_project(row.clone(), &first);
         created.inspect_err(|error| {
@@ -70,10 +71,8 @@ impl Server {
         let begun = OperationRow::begun(Action::CreateTimeline, &row.id, &root, row.created_us)?;
         self.import_cluster(&row, &root, first)?;
         let branch = root_row(&row, &root, &first.branch);
-        let wanted = BranchEndpointCreate {
-            kind: EndpointType::ReadWrite,
-            options: default_options(&row.default_endpoint_settings),
-        };
+        let wanted =
+            BranchEndpointCreate { kind: EndpointType::ReadWrite, options: EndpointOptions::default() };
         let (endpoint, ended) = self.metadata.write(|change| {
             branch::insert(change, &branch)?;
             role::insert_role(change, &branch.id, &first.role, &first.secret, branch.created_us)?;
@@ -111,6 +110,7 @@ impl Server {
             names::check_name("project", name)?;
         }
         check_retention(update.history_retention_seconds)?;
+        endpoint_options::check_defaults(update.default_endpoint_settings.as_ref())?;
         self.metadata.write(|change| {
             let mut row = project::get(change, id)?;
             if let Some(name) = &update.name {
@@ -124,56 +124,6 @@ impl Server {
             Ok(row)
         })
     }
-
-    /// Deletes a project with everything in it.
-    ///
-    /// # Errors
-    /// 404 if it does not exist, 422 while it has a protected branch.
-    pub fn delete_project(&self, id: &str) -> Result<ProjectRow> {
-        let row = self.metadata.write(|change| {
-            let row = project::get(change, id)?;
-            if let Some(branch) = branch::live(change, id)?.into_iter().find(|branch| branch.protected) {
-                let text = format!(
-                    "project {id} has the protected branch {}\nhint: unprotect it first",
-                    branch.name
-                );
-                return Err(Error::refused("BRANCH_PROTECTED", text));
-            }
-            project::set_state(change, id, project::DELETING)?;
-            Ok(row)
-        })?;
-        self.remove_project(id)?;
-        tracing::info!(project = id, "project deleted");
-        Ok(row)
-    }
-
-    /// Removes every trace of a project, whatever there is of it.
-    ///
-    /// # Errors
-    /// Those of the file system and SQLite; calling again goes on.
-    pub fn remove_project(&self, id: &str) -> Result<()> {
-        self.metadata.write(|change| project::set_state(change, id, project::DELETING))?;
-        let endpoints = self.metadata.read(endpoint::all)?;
-        for endpoint in endpoints.iter().filter(|endpoint| endpoint.project_id == id) {
-            self.metadata.write(|change| {
-                endpoint::set_desired(change, &endpoint.id, endpoint::Desired::Gone, clock::now_us())
-            })?;
-            self.remove_endpoint(&endpoint.id)?;
-        }
-        let _tree = self.tree.lock();
-        self.drop_store(id);
-        for dir in [self.dir.bootstrap(id), self.dir.project(id)] {
-            match fs::remove_dir_all(&dir) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io(format!("remove {}", dir.display()))(error));
-                }
-                _ => {}
-            }
-        }
-        self.metadata.write(|change| project::remove(change, id))?;
-        self.keys.forget_project(id);
-        Ok(())
-    }
 }
 
 fn check_request(request: &ProjectCreate) -> Result<First> {
@@ -181,6 +131,7 @@ fn check_request(request: &ProjectCreate) -> Result<First> {
         names::check_name("project", name)?;
     }
     check_retention(request.history_retention_seconds)?;
+    endpoint_options::check_defaults(request.default_endpoint_settings.as_ref())?;
     let asked = request.branch.clone().unwrap_or_default();
     let first = First {
         branch: asked.name.unwrap_or_else(|| "main".to_owned()),
@@ -216,20 +167,12 @@ fn new_row(request: &ProjectCreate, major: i32) -> Result<ProjectRow> {
         default_endpoint_settings: text(&request.default_endpoint_settings),
         created_us: now_us,
         updated_us: now_us,
+        deleted_us: None,
     })
 }
 
 fn root_row(project: &ProjectRow, id: &str, name: &str) -> BranchRow {
     BranchRow { is_default: true, ..BranchRow::new(id, &project.id, name, clock::now_us()) }
-}
-
-/// What of a project's default endpoint settings an endpoint is made with.
-fn default_options(settings: &str) -> EndpointOptions {
-    let value: serde_json::Value = serde_json::from_str(settings).unwrap_or_default();
-    let pg_settings = value.get("pg_settings").cloned();
-    let mut options: EndpointOptions = serde_json::from_value(value).unwrap_or_default();
-    options.settings = pg_settings.map(|settings| serde_json::json!({ "pg_settings": settings }));
-    options
 }
 
 /// Lays the fields of `update` over the JSON object in `text`.
@@ -256,12 +199,5 @@ mod tests {
         let mut text = r#"{"a":1,"b":2}"#.to_owned();
         merge(&mut text, Some(&serde_json::json!({"b": 3})));
         assert_eq!(text, r#"{"a":1,"b":3}"#);
-    }
-
-    #[test]
-    fn default_endpoint_settings_reach_the_endpoint() {
-        let options = default_options(r#"{"autoscaling_limit_max_cu":1,"pg_settings":{"work_mem":"8MB"}}"#);
-        assert_eq!(options.autoscaling_limit_max_cu, Some(1.0));
-        assert_eq!(options.settings.unwrap()["pg_settings"]["work_mem"], "8MB");
     }
 }

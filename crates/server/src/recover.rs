@@ -3,9 +3,11 @@
 //! | found                                   | then                        |
 //! |-----------------------------------------|-----------------------------|
 //! | project row `creating` or `deleting`    | the project is removed      |
+//! | project row `deleted`                   | nothing until it is ready again |
 //! | branch row `purging`                    | it is removed unless a branch begins on it |
 //! | branch of a store without a row         | it is removed unless another begins on it |
 //! | endpoint row `gone`                     | the endpoint is removed     |
+//! | endpoint row that tries other settings  | it has them if it runs with them |
 //! | directory without a row                 | it is removed               |
 
 use std::collections::HashSet;
@@ -22,13 +24,15 @@ use crate::state::Server;
 /// Those of SQLite. What cannot be cleaned up is logged and left for the next start.
 pub fn run(server: &Server) -> Result<()> {
     let projects = server.metadata.read(project::all)?;
-    for row in projects.iter().filter(|row| row.state != project::READY) {
+    let half_made = |state: &str| [project::CREATING, project::DELETING].contains(&state);
+    for row in projects.iter().filter(|row| half_made(&row.state)) {
         log("project", &row.id, server.remove_project(&row.id));
     }
     for row in server.metadata.read(endpoint::all)?.iter().filter(|row| row.desired == Desired::Gone) {
         log("endpoint", &row.id, server.remove_endpoint(&row.id));
     }
-    for row in server.metadata.read(project::all)? {
+    server.settle_tried()?;
+    for row in server.metadata.read(project::all)?.into_iter().filter(|row| row.state == project::READY) {
         if let Err(error) = recover_branches(server, &row.id) {
             tracing::error!(project = row.id, %error, "project is not usable");
         }

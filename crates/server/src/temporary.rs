@@ -62,6 +62,7 @@ impl Server {
             port: self.metadata.read(crate::endpoints::reserve_port)?,
             desired: Desired::Active,
             options: options.to_owned(),
+            tried: None,
             started_us: None,
             suspended_us: None,
             created_us: now_us,

@@ -10,9 +10,10 @@ use crate::args::Global;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
+use crate::setting::{Setting, settings};
 use crate::{progress, tree, wire};
 
-/// Start, stop and list the Postgres servers of branches.
+/// Start, stop, change and list the Postgres servers of branches.
 #[derive(Subcommand)]
 pub enum Endpoint {
     /// Start the endpoint of a branch, making one if it has none.
@@ -25,6 +26,29 @@ pub enum Endpoint {
         /// Name or id of the branch, or id of the endpoint.
         name: String,
     },
+    /// Stop the endpoint of a branch cleanly and start it again.
+    Restart {
+        /// Name or id of the branch, or id of the endpoint.
+        name: String,
+    },
+    /// Change the endpoint of a branch; other settings of Postgres restart it if it runs.
+    #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
+    Update {
+        /// Name or id of the branch, or id of the endpoint.
+        name: String,
+        /// A setting of Postgres; may be given several times. Those it had are kept.
+        #[arg(long, value_name = "NAME=VALUE", group = "what")]
+        set: Vec<Setting>,
+        /// A setting of Postgres to leave at its default again; may be given several times.
+        #[arg(long, value_name = "NAME", group = "what")]
+        unset: Vec<String>,
+        /// Seconds without activity after which it stops; -1 is never.
+        #[arg(long, value_name = "SECONDS", group = "what", allow_negative_numbers = true)]
+        suspend_timeout: Option<i64>,
+        /// Stop it and let nobody start it, or allow it again.
+        #[arg(long, value_name = "true|false", group = "what")]
+        disabled: Option<bool>,
+    },
     /// All endpoints of the project.
     List,
 }
@@ -36,6 +60,11 @@ impl Endpoint {
         match self {
             Self::Start { name } => start(&session, global.output, name),
             Self::Stop { name } => stop(&session, global.output, name),
+            Self::Restart { name } => restart(&session, global.output, name),
+            Self::Update { name, set, unset, suspend_timeout, disabled } => {
+                let wanted = json!({ "suspend_timeout_seconds": suspend_timeout, "disabled": disabled });
+                update(&session, global.output, name, (wanted, set, unset))
+            }
             Self::List => list(&session, global.output),
         }
     }
@@ -80,6 +109,46 @@ fn stop(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+fn restart(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
+    let started = Instant::now();
+    let endpoint = session.endpoint(name)?;
+    let id = wire::percent_encoded(wire::text(&endpoint, "id"));
+    let _progress = progress::start(format!("restarting endpoint {id}"));
+    let answer = session.client.post(&session.path(&format!("/endpoints/{id}/restart")), &json!({}))?;
+    session.client.wait(session.project_id(), &answer)?;
+    finish(format, &answer, &format!("active in {} ms", started.elapsed().as_millis()));
+    Ok(())
+}
+
+fn update(
+    session: &Session,
+    format: Format,
+    name: &str,
+    (mut wanted, set, unset): (Value, &[Setting], &[String]),
+) -> Result<(), Failure> {
+    let endpoint = session.endpoint(name)?;
+    if !set.is_empty() || !unset.is_empty() {
+        let mut all = endpoint.get("settings").cloned().unwrap_or_default();
+        all["pg_settings"] = changed(all.get("pg_settings"), set, unset);
+        wanted["settings"] = all;
+    }
+    let id = wire::percent_encoded(wire::text(&endpoint, "id"));
+    let _progress = progress::start(format!("changing endpoint {id}"));
+    let answer =
+        session.client.patch(&session.path(&format!("/endpoints/{id}")), &json!({ "endpoint": wanted }))?;
+    session.client.wait(session.project_id(), &answer)?;
+    finish(format, &answer, "changed");
+    Ok(())
+}
+
+/// The settings there were, with those of `set` and without those of `unset`.
+fn changed(old: Option<&Value>, set: &[Setting], unset: &[String]) -> Value {
+    let mut all = old.and_then(Value::as_object).cloned().unwrap_or_default();
+    all.extend(settings(set).as_object().cloned().unwrap_or_default());
+    all.retain(|name, _| !unset.contains(name));
+    Value::Object(all)
+}
+
 fn finish(format: Format, answer: &Value, outcome: &str) {
     let endpoint = answer.get("endpoint").unwrap_or(&Value::Null);
     match format {
@@ -115,4 +184,18 @@ fn list(session: &Session, format: Format) -> Result<(), Failure> {
     }
     output::table(&["BRANCH", "ENDPOINT", "STATE", "HOST", "STARTED", "NOTE"], &rows);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_are_not_named_stay() {
+        let old = json!({"work_mem": "4MB", "jit": "off"});
+        let set = ["work_mem=8MB".parse().unwrap()];
+        assert_eq!(changed(Some(&old), &set, &[]), json!({"work_mem": "8MB", "jit": "off"}));
+        assert_eq!(changed(Some(&old), &[], &["jit".to_owned()]), json!({"work_mem": "4MB"}));
+        assert_eq!(changed(None, &set, &[]), json!({"work_mem": "8MB"}));
+    }
 }

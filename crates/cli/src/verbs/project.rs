@@ -1,14 +1,20 @@
 //! `scion project`: a project is one cluster's history and its tree of branches.
 
+use std::time::{Duration, Instant};
+
 use clap::Subcommand;
-use jiff::Timestamp;
-use serde_json::json;
+use jiff::Zoned;
+use serde_json::{Value, json};
 
 use crate::args::Global;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{self, Format};
+use crate::setting::{Setting, settings};
 use crate::{confirm, place, progress, resolve, wire};
+
+/// How long the endpoints of a project that is back are waited for.
+const STARTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Create, list and delete projects.
 #[derive(Subcommand)]
@@ -20,13 +26,49 @@ pub enum Project {
         /// Major version of PostgreSQL [default: 15, or else the newest on the server's machine].
         #[arg(long, value_name = "MAJOR", value_parser = clap::value_parser!(i32))]
         pg_version: Option<i32>,
+        /// Name of its first branch [default: main].
+        #[arg(long, value_name = "NAME")]
+        branch: Option<String>,
+        /// Name of the role that owns its database [default: neondb_owner].
+        #[arg(long, value_name = "NAME")]
+        role: Option<String>,
+        /// Name of its database [default: neondb].
+        #[arg(long, value_name = "NAME")]
+        database: Option<String>,
     },
     /// All projects.
-    List,
-    /// Delete a project with all its branches and their data.
+    List {
+        /// Those that are deleted and can be recovered.
+        #[arg(long)]
+        deleted: bool,
+    },
+    /// Change a project.
+    #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
+    Update {
+        /// Name or id of the project.
+        name: String,
+        /// Its new name.
+        #[arg(long, value_name = "NAME", group = "what")]
+        rename: Option<String>,
+        /// How far back branches may reach, in seconds.
+        #[arg(long, value_name = "SECONDS", group = "what")]
+        history_retention: Option<i64>,
+        /// A setting of Postgres that new endpoints are made with; may be given several times.
+        #[arg(long, value_name = "NAME=VALUE", group = "what")]
+        set: Vec<Setting>,
+    },
+    /// Bring a deleted project back; the endpoints that ran are started.
+    Recover {
+        /// Name or id of the deleted one.
+        name: String,
+    },
+    /// Delete a project with all its branches; it can be recovered for 7 days.
     Delete {
         /// Name or id of the project.
         name: String,
+        /// For good: its data goes at once. A project that is deleted already can be given too.
+        #[arg(long)]
+        hard: bool,
         /// Do not ask.
         #[arg(short, long)]
         yes: bool,
@@ -38,20 +80,29 @@ impl Project {
     pub fn run(&self, global: &Global) -> Result<(), Failure> {
         let client = Client::new(place::server(global)?)?;
         match self {
-            Self::Create { name, pg_version } => create(&client, global.output, name, *pg_version),
-            Self::List => list(&client, global.output),
-            Self::Delete { name, yes } => delete(&client, global.output, name, *yes),
+            Self::Create { name, pg_version, branch, role, database } => {
+                let first = json!({ "name": branch, "role_name": role, "database_name": database });
+                create(&client, global.output, name, &json!({ "pg_version": pg_version, "branch": first }))
+            }
+            Self::List { deleted } => list(&client, global.output, *deleted),
+            Self::Update { name, rename, history_retention, set } => {
+                let mut wanted = json!({ "name": rename, "history_retention_seconds": history_retention });
+                if !set.is_empty() {
+                    wanted["default_endpoint_settings"] = json!({ "pg_settings": settings(set) });
+                }
+                update(&client, global.output, name, wanted)
+            }
+            Self::Recover { name } => recover(&client, global.output, name),
+            Self::Delete { name, hard, yes } => delete(&client, global.output, (name, *hard), *yes),
         }
     }
 }
 
-fn create(client: &Client, format: Format, name: &str, pg_version: Option<i32>) -> Result<(), Failure> {
-    let started = std::time::Instant::now();
+fn create(client: &Client, format: Format, name: &str, more: &Value) -> Result<(), Failure> {
+    let started = Instant::now();
     let progress = progress::start(format!("making project {name}: initdb, import, first start"));
-    let mut wanted = json!({ "name": name });
-    if let Some(major) = pg_version {
-        wanted["pg_version"] = json!(major);
-    }
+    let mut wanted = more.clone();
+    wanted["name"] = json!(name);
     let answer = client.post("/projects", &json!({ "project": wanted }))?;
     let project = answer.get("project").cloned().unwrap_or_default();
     client.wait(wire::text(&project, "id"), &answer)?;
@@ -75,36 +126,100 @@ fn create(client: &Client, format: Format, name: &str, pg_version: Option<i32>) 
     Ok(())
 }
 
-fn list(client: &Client, format: Format) -> Result<(), Failure> {
-    let projects = client.list("/projects", "projects")?;
+/// The deleted projects that can be brought back.
+fn deleted(client: &Client) -> Result<Vec<Value>, Failure> {
+    client.list("/projects?recoverable=true", "projects")
+}
+
+fn list(client: &Client, format: Format, gone: bool) -> Result<(), Failure> {
+    let projects = if gone { deleted(client)? } else { client.list("/projects", "projects")? };
     if format == Format::Json {
         output::json(&json!(projects));
         return Ok(());
     }
-    let now = Timestamp::now();
+    let now = Zoned::now();
+    let number = |project: &Value, field: &str, show: &dyn Fn(u64) -> String| {
+        wire::number(project, field).map_or_else(|| "-".to_owned(), show)
+    };
     let rows: Vec<Vec<String>> = projects
         .iter()
         .map(|project| {
+            let last = match wire::some_text(project, "recoverable_until") {
+                Some(until) => output::local_time(until, &now),
+                None => output::age(wire::text(project, "created_at"), now.timestamp()),
+            };
             vec![
                 wire::text(project, "name").to_owned(),
                 wire::text(project, "id").to_owned(),
-                wire::number(project, "pg_version").map_or_else(|| "-".to_owned(), |major| major.to_string()),
-                wire::number(project, "synthetic_storage_size").map_or_else(|| "-".to_owned(), output::bytes),
-                output::age(wire::text(project, "created_at"), now),
+                number(project, "pg_version", &|major| major.to_string()),
+                number(project, "synthetic_storage_size", &output::bytes),
+                last,
             ]
         })
         .collect();
-    output::table(&["NAME", "ID", "POSTGRESQL", "DATA", "CREATED"], &rows);
+    let last = if gone { "RECOVERABLE UNTIL" } else { "CREATED" };
+    output::table(&["NAME", "ID", "POSTGRESQL", "DATA", last], &rows);
     Ok(())
 }
 
-fn delete(client: &Client, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
+fn update(client: &Client, format: Format, name: &str, wanted: Value) -> Result<(), Failure> {
     let project = resolve::project(client, Some(name))?;
+    let id = wire::percent_encoded(wire::text(&project, "id"));
+    let answer = client.patch(&format!("/projects/{id}"), &json!({ "project": wanted }))?;
+    let project = answer.get("project").unwrap_or(&Value::Null);
+    match format {
+        Format::Json => output::json(project),
+        Format::Table => output::words(&format!("changed project {}", wire::text(project, "name"))),
+    }
+    Ok(())
+}
+
+fn recover(client: &Client, format: Format, name: &str) -> Result<(), Failure> {
+    let gone = deleted(client)?;
+    let project =
+        resolve::pick(&gone, name).ok_or_else(|| resolve::not_found("deleted project", name, &gone))?;
+    let id = wire::percent_encoded(wire::text(project, "id"));
+    let progress = progress::start(format!("recovering project {name}"));
+    let answer = client.post(&format!("/projects/{id}/recover"), &json!({}))?;
+    let started = wait_settled(client, &id)?;
+    drop(progress);
+    match format {
+        Format::Json => output::json(answer.get("project").unwrap_or(&Value::Null)),
+        Format::Table if started => output::words(&format!("recovered project {name}")),
+        Format::Table => {
+            output::words(&format!("recovered project {name}; not all of its endpoints have started yet"));
+        }
+    }
+    Ok(())
+}
+
+/// Waits until every endpoint of a project is what it should be; false if that takes too long.
+fn wait_settled(client: &Client, id: &str) -> Result<bool, Failure> {
+    let deadline = Instant::now() + STARTED_WITHIN;
+    loop {
+        let endpoints = client.list(&format!("/projects/{id}/endpoints"), "endpoints")?;
+        if endpoints.iter().all(|endpoint| wire::some_text(endpoint, "pending_state").is_none()) {
+            return Ok(true);
+        }
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn delete(client: &Client, format: Format, (name, hard): (&str, bool), yes: bool) -> Result<(), Failure> {
+    let gone = if hard { deleted(client)? } else { Vec::new() };
+    let project = match resolve::project(client, Some(name)) {
+        Err(failure) => resolve::pick(&gone, name).cloned().ok_or(failure)?,
+        live => live?,
+    };
     let id = wire::text(&project, "id");
     let name = wire::text(&project, "name");
-    confirm::destructive(&format!("delete project {name} ({id}) with all its branches and their data"), yes)?;
+    let what = if hard { "its data, for good" } else { "their data" };
+    confirm::destructive(&format!("delete project {name} ({id}) with all its branches and {what}"), yes)?;
     let _progress = progress::start(format!("deleting project {name}"));
-    let answer = client.delete(&format!("/projects/{}", wire::percent_encoded(id)))?;
+    let answer = client.delete(&format!("/projects/{}?hard_delete={hard}", wire::percent_encoded(id)))?;
     if format == Format::Json {
         output::json(&answer);
     } else {

@@ -2,8 +2,10 @@
 
 use api::connection::ConnectionUri;
 use api::endpoint::{
-    BranchEndpointCreate, EndpointCreateRequest, EndpointList, EndpointOperations, EndpointResponse,
+    BranchEndpointCreate, Endpoint, EndpointCreateRequest, EndpointList, EndpointOperations,
+    EndpointResponse, EndpointState, EndpointUpdateRequest,
 };
+use api::project::CursorPagination;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -15,6 +17,7 @@ use crate::catalog::Rows;
 use crate::clock::now_us;
 use crate::error::{Error, Result};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
+use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::{branch, project};
 use crate::state::Server;
 
@@ -27,17 +30,37 @@ pub fn fresh(server: &Server, row: &EndpointRow) -> Result<EndpointRow> {
 }
 
 fn view_all(server: &Server, rows: &[EndpointRow]) -> EndpointList {
-    EndpointList { endpoints: rows.iter().map(|row| view::endpoint(server, row)).collect() }
+    let endpoints = rows.iter().map(|row| view::endpoint(server, row)).collect();
+    EndpointList { endpoints, pagination: None }
+}
+
+/// Which page of a list; all of it if no limit is given.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Page {
+    limit: Option<usize>,
+    cursor: String,
 }
 
 /// `GET /projects/{project_id}/endpoints`.
-pub async fn list(State(context): State<Context>, Path(project): Path<String>) -> Response {
+pub async fn list(
+    State(context): State<Context>,
+    Path(project): Path<String>,
+    Query(page): Query<Page>,
+) -> Response {
     answer::ok(move || {
-        let rows = context.server.metadata.read(|connection| {
+        let mut rows = context.server.metadata.read(|connection| {
             project::get(connection, &project)?;
             endpoint::of_project(connection, &project)
         })?;
-        Ok(view_all(&context.server, &rows))
+        if !page.cursor.is_empty() {
+            let after = rows.iter().position(|row| row.id == page.cursor).map_or(rows.len(), |at| at + 1);
+            rows.drain(..after);
+        }
+        let more = page.limit.is_some_and(|limit| limit < rows.len());
+        rows.truncate(page.limit.unwrap_or(usize::MAX).max(1));
+        let last = rows.last().filter(|_| more).map(|row| CursorPagination { cursor: row.id.clone() });
+        Ok(EndpointList { pagination: last, ..view_all(&context.server, &rows) })
     })
     .await
 }
@@ -65,6 +88,7 @@ pub async fn create(State(context): State<Context>, Path(project): Path<String>,
         let wanted =
             BranchEndpointCreate { kind: request.endpoint.kind, options: request.endpoint.options.clone() };
         check_endpoints(std::slice::from_ref(&wanted))?;
+        let _held = server.locks.take(&[&request.endpoint.branch_id])?;
         let row = {
             let _tree = server.tree.lock();
             server.metadata.write(|change| {
@@ -76,8 +100,8 @@ pub async fn create(State(context): State<Context>, Path(project): Path<String>,
                 insert_endpoint(change, &branch, &wanted)
             })?
         };
-        match server.start_endpoint(&row) {
-            Ok(operation) => show(server, &row, vec![operation]),
+        match server.start_all(std::slice::from_ref(&row)) {
+            Ok(operations) => show(server, &row, operations),
             Err(error) => {
                 server.metadata.write(|c| endpoint::set_desired(c, &row.id, Desired::Gone, now_us()))?;
                 server.remove_endpoint(&row.id)?;
@@ -88,11 +112,7 @@ pub async fn create(State(context): State<Context>, Path(project): Path<String>,
     .await
 }
 
-fn show(
-    server: &Server,
-    row: &EndpointRow,
-    operations: Vec<crate::metadata::operation::OperationRow>,
-) -> Result<EndpointOperations> {
+fn show(server: &Server, row: &EndpointRow, operations: Vec<OperationRow>) -> Result<EndpointOperations> {
     let row = fresh(server, row)?;
     Ok(EndpointOperations {
         endpoint: view::endpoint(server, &row),
@@ -111,19 +131,36 @@ pub async fn get(State(context): State<Context>, Path((project, id)): Path<(Stri
     .await
 }
 
-/// Says what an endpoint should be; the row as it was before.
-fn wish(server: &Server, project: &str, id: &str, desired: Desired) -> Result<EndpointRow> {
-    server.metadata.write(|change| {
-        let row = endpoint::get(change, project, id)?;
-        endpoint::set_desired(change, id, desired, now_us())?;
-        Ok(row)
+/// `PATCH /projects/{project_id}/endpoints/{endpoint_id}`.
+pub async fn update(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Response {
+    answer::ok(move || {
+        let request: EndpointUpdateRequest = answer::body(&bytes)?;
+        let (row, operations) = context.server.update_endpoint(&project, &id, &request.endpoint)?;
+        show(&context.server, &row, operations)
     })
+    .await
+}
+
+/// `POST /projects/{project_id}/endpoints/{endpoint_id}/restart`.
+pub async fn restart(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+) -> Response {
+    answer::ok(move || {
+        let (row, operations) = context.server.restart_endpoint(&project, &id)?;
+        show(&context.server, &row, operations)
+    })
+    .await
 }
 
 /// `POST /projects/{project_id}/endpoints/{endpoint_id}/start`.
 pub async fn start(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
-        let row = wish(&context.server, &project, &id, Desired::Active)?;
+        let row = context.server.wish(&project, &id, Desired::Active)?;
         let operation = context.server.start_endpoint(&row)?;
         show(&context.server, &row, vec![operation])
     })
@@ -136,7 +173,7 @@ pub async fn suspend(
     Path((project, id)): Path<(String, String)>,
 ) -> Response {
     answer::ok(move || {
-        let row = wish(&context.server, &project, &id, Desired::Idle)?;
+        let row = context.server.wish(&project, &id, Desired::Idle)?;
         let operation = context.server.suspend_endpoint(&row)?;
         show(&context.server, &row, vec![operation])
     })
@@ -147,13 +184,24 @@ pub async fn suspend(
 pub async fn delete(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
         let server = &context.server;
-        let row = wish(server, &project, &id, Desired::Idle)?;
+        let begun_us = now_us();
+        let found = server.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
+        let _held = server.locks.take(&[&found.branch_id])?;
+        let row = server.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
+        let shown = view::endpoint(server, &row);
+        let begun = OperationRow::begun(Action::SuspendCompute, &project, &row.branch_id, begun_us)?;
+        let mut ended = begun.about_endpoint(&id);
         // The branch stays: what its endpoint committed must be in the store first.
-        let operation = server.suspend_endpoint(&row)?;
-        let shown = show(server, &row, vec![operation])?;
-        server.metadata.write(|change| endpoint::set_desired(change, &id, Desired::Gone, now_us()))?;
+        server.change_under(std::slice::from_ref(&row), true, || {
+            ended = ended.clone().ended(None);
+            server.metadata.write(|change| {
+                endpoint::set_desired(change, &id, Desired::Gone, now_us())?;
+                operation::put(change, &ended)
+            })
+        })?;
         server.remove_endpoint(&id)?;
-        Ok(shown)
+        let endpoint = Endpoint { current_state: EndpointState::Idle, pending_state: None, ..shown };
+        Ok(EndpointOperations { endpoint, operations: view::operations(&[ended]) })
     })
     .await
 }

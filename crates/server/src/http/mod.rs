@@ -46,6 +46,7 @@ pub fn router(context: Context) -> Router {
         .route("/projects", get(projects::list).post(projects::create))
         .route("/projects/shared", get(projects::shared))
         .route("/projects/{project}", get(projects::get).patch(projects::update).delete(projects::delete))
+        .route("/projects/{project}/recover", post(projects::recover))
         .route("/projects/{project}/branches", get(branches::list).post(branches::create))
         .route("/projects/{project}/branches/count", get(branches::count))
         .route("/projects/{project}/branches/{branch}/restore", post(branches::restore))
@@ -60,7 +61,11 @@ pub fn router(context: Context) -> Router {
         .merge(snapshot_routes())
         .merge(schedule_routes())
         .route("/projects/{project}/endpoints", get(endpoints::list).post(endpoints::create))
-        .route("/projects/{project}/endpoints/{endpoint}", get(endpoints::get).delete(endpoints::delete))
+        .route(
+            "/projects/{project}/endpoints/{endpoint}",
+            get(endpoints::get).patch(endpoints::update).delete(endpoints::delete),
+        )
+        .route("/projects/{project}/endpoints/{endpoint}/restart", post(endpoints::restart))
         .route("/projects/{project}/endpoints/{endpoint}/start", post(endpoints::start))
         .route("/projects/{project}/endpoints/{endpoint}/suspend", post(endpoints::suspend))
         .route("/projects/{project}/operations", get(projects::operations))

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::{Context, answer, view};
 use crate::keys::Key;
+use crate::metadata::project::Listed;
 use crate::metadata::{operation, project, role};
 use crate::state::Server;
 
@@ -25,6 +26,7 @@ pub struct Page {
     limit: Option<usize>,
     cursor: String,
     search: String,
+    recoverable: bool,
 }
 
 impl Page {
@@ -41,9 +43,9 @@ pub async fn list(
 ) -> Response {
     answer::ok(move || {
         let limit = page.limit(10, 400);
-        let only = key.project.as_deref();
-        let rows =
-            context.server.metadata.read(|c| project::page(c, &page.cursor, limit, &page.search, only))?;
+        let state = if page.recoverable { project::DELETED } else { project::READY };
+        let listed = Listed { state, search: &page.search, only: key.project.as_deref() };
+        let rows = context.server.metadata.read(|c| project::page(c, &page.cursor, limit, listed))?;
         let pagination = rows.last().map(|row| CursorPagination { cursor: row.id.clone() });
         let projects = rows.iter().map(|row| view::project(row, None)).collect();
         Ok(ProjectList { projects, pagination, ..ProjectList::default() })
@@ -106,10 +108,30 @@ pub async fn update(State(context): State<Context>, Path(id): Path<String>, byte
     .await
 }
 
+/// How to delete a project.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct HowToDelete {
+    hard_delete: bool,
+}
+
 /// `DELETE /projects/{project_id}`.
-pub async fn delete(State(context): State<Context>, Path(id): Path<String>) -> Response {
+pub async fn delete(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    Query(how): Query<HowToDelete>,
+) -> Response {
     answer::ok(move || {
-        let row = context.server.delete_project(&id)?;
+        let row = context.server.delete_project(&id, how.hard_delete)?;
+        Ok(ProjectResponse { project: view::project(&row, None) })
+    })
+    .await
+}
+
+/// `POST /projects/{project_id}/recover`.
+pub async fn recover(State(context): State<Context>, Path(id): Path<String>) -> Response {
+    answer::ok(move || {
+        let row = context.server.recover_project(&id)?;
         Ok(ProjectResponse { project: view::project(&row, None) })
     })
     .await

@@ -86,6 +86,7 @@ impl Served {
             default_endpoint_settings: "{}".to_owned(),
             created_us: 1,
             updated_us: 1,
+            deleted_us: None,
         };
         self.server.metadata.write(|change| project::put(change, &row)).unwrap();
     }

@@ -67,6 +67,8 @@ pub fn project(row: &ProjectRow, disk_bytes: Option<u64>) -> Project {
         consumption_period_end: "9999-12-31T23:59:59Z".to_owned(),
         created_at: show(row.created_us),
         updated_at: show(row.updated_us),
+        deleted_at: row.deleted_us.map(show),
+        recoverable_until: row.deleted_us.map(|at_us| show(at_us + RECOVERABLE_US)),
     }
 }
 
@@ -213,7 +215,7 @@ pub fn endpoint(server: &Server, row: &EndpointRow) -> Endpoint {
         settings,
         pooler_enabled: false,
         pooler_mode: "transaction".to_owned(),
-        disabled: false,
+        disabled: options.disabled.unwrap_or(false),
         passwordless_access: false,
         suspend_timeout_seconds: options.suspend_timeout_seconds.unwrap_or(0),
         provisioner: "scion".to_owned(),

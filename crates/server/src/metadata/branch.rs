@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, Row, named_params};
 
-use super::{many, one, run};
+use super::{many, one, project, run};
 use crate::error::{Error, Result};
 
 /// One branch.
@@ -224,6 +224,7 @@ pub fn named(connection: &Connection, project: &str, name: &str) -> Result<Optio
 /// # Errors
 /// 404 if there is none.
 pub fn get(connection: &Connection, project: &str, id: &str) -> Result<BranchRow> {
+    project::check_not_deleted(connection, project)?;
     find(connection, project, id)?
         .filter(|row| row.deleted_us.is_none())
         .ok_or_else(|| Error::not_found("branch", id))

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, named_params};
 
-use super::{many, one, run};
+use super::{many, one, project, run};
 use crate::error::{Error, Result};
 
 /// What an endpoint should be.
@@ -49,6 +49,8 @@ pub struct EndpointRow {
     pub desired: Desired,
     /// `api::endpoint::EndpointOptions` as JSON.
     pub options: String,
+    /// Those it is being restarted with, which it has once it runs; a crash takes them back.
+    pub tried: Option<String>,
     /// When it was last started.
     pub started_us: Option<i64>,
     /// When it was last stopped.
@@ -59,8 +61,13 @@ pub struct EndpointRow {
     pub updated_us: i64,
 }
 
-const COLUMNS: &str = "id, project_id, branch_id, port, desired, options, started_us, suspended_us, created_us, \
-                       updated_us";
+const COLUMNS: &str = "id, project_id, branch_id, port, desired, options, tried, started_us, suspended_us, \
+                       created_us, updated_us";
+/// The same, to be read. Nothing of a deleted project is to run; what should run again is known when it comes back.
+const READ: &str = "id, project_id, branch_id, port, \
+                    CASE WHEN desired = 'active' AND project_id IN (SELECT id FROM project WHERE state = 'deleted') \
+                    THEN 'idle' ELSE desired END, \
+                    options, tried, started_us, suspended_us, created_us, updated_us";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<EndpointRow> {
     Ok(EndpointRow {
@@ -70,10 +77,11 @@ fn read(row: &Row<'_>) -> rusqlite::Result<EndpointRow> {
         port: row.get(3)?,
         desired: Desired::from_text(&row.get::<_, String>(4)?),
         options: row.get(5)?,
-        started_us: row.get(6)?,
-        suspended_us: row.get(7)?,
-        created_us: row.get(8)?,
-        updated_us: row.get(9)?,
+        tried: row.get(6)?,
+        started_us: row.get(7)?,
+        suspended_us: row.get(8)?,
+        created_us: row.get(9)?,
+        updated_us: row.get(10)?,
     })
 }
 
@@ -84,7 +92,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<EndpointRow> {
 pub fn insert(connection: &Connection, row: &EndpointRow) -> Result<()> {
     let sql = format!(
         "INSERT INTO endpoint ({COLUMNS}) VALUES (:id, :project_id, :branch_id, :port, :desired, :options, \
-         :started_us, :suspended_us, :created_us, :updated_us)"
+         :tried, :started_us, :suspended_us, :created_us, :updated_us)"
     );
     let values = named_params! {
         ":id": row.id,
@@ -93,6 +101,7 @@ pub fn insert(connection: &Connection, row: &EndpointRow) -> Result<()> {
         ":port": row.port,
         ":desired": row.desired.as_str(),
         ":options": row.options,
+        ":tried": row.tried,
         ":started_us": row.started_us,
         ":suspended_us": row.suspended_us,
         ":created_us": row.created_us,
@@ -106,6 +115,7 @@ pub fn insert(connection: &Connection, row: &EndpointRow) -> Result<()> {
 /// # Errors
 /// 404 if it does not.
 pub fn get(connection: &Connection, project: &str, id: &str) -> Result<EndpointRow> {
+    project::check_not_deleted(connection, project)?;
     find(connection, id)?
         .filter(|row| row.project_id == project && row.desired != Desired::Gone)
         .ok_or_else(|| Error::not_found("endpoint", id))
@@ -116,7 +126,7 @@ pub fn get(connection: &Connection, project: &str, id: &str) -> Result<EndpointR
 /// # Errors
 /// Those of SQLite.
 pub fn find(connection: &Connection, id: &str) -> Result<Option<EndpointRow>> {
-    one(connection, &format!("SELECT {COLUMNS} FROM endpoint WHERE id = ?"), [id], read)
+    one(connection, &format!("SELECT {READ} FROM endpoint WHERE id = ?"), [id], read)
 }
 
 /// Every row of all projects, whatever its state, oldest first.
@@ -124,7 +134,7 @@ pub fn find(connection: &Connection, id: &str) -> Result<Option<EndpointRow>> {
 /// # Errors
 /// Those of SQLite.
 pub fn all(connection: &Connection) -> Result<Vec<EndpointRow>> {
-    many(connection, &format!("SELECT {COLUMNS} FROM endpoint ORDER BY rowid"), [], read)
+    many(connection, &format!("SELECT {READ} FROM endpoint ORDER BY rowid"), [], read)
 }
 
 /// Endpoints of a project that exist for clients, oldest first.
@@ -133,7 +143,7 @@ pub fn all(connection: &Connection) -> Result<Vec<EndpointRow>> {
 /// Those of SQLite.
 pub fn of_project(connection: &Connection, project: &str) -> Result<Vec<EndpointRow>> {
     let sql =
-        format!("SELECT {COLUMNS} FROM endpoint WHERE project_id = ? AND desired <> 'gone' ORDER BY rowid");
+        format!("SELECT {READ} FROM endpoint WHERE project_id = ? AND desired <> 'gone' ORDER BY rowid");
     many(connection, &sql, [project], read)
 }
 
@@ -142,8 +152,7 @@ pub fn of_project(connection: &Connection, project: &str) -> Result<Vec<Endpoint
 /// # Errors
 /// Those of SQLite.
 pub fn of_branch(connection: &Connection, branch: &str) -> Result<Vec<EndpointRow>> {
-    let sql =
-        format!("SELECT {COLUMNS} FROM endpoint WHERE branch_id = ? AND desired <> 'gone' ORDER BY rowid");
+    let sql = format!("SELECT {READ} FROM endpoint WHERE branch_id = ? AND desired <> 'gone' ORDER BY rowid");
     many(connection, &sql, [branch], read)
 }
 
@@ -154,6 +163,23 @@ pub fn of_branch(connection: &Connection, branch: &str) -> Result<Vec<EndpointRo
 pub fn set_desired(connection: &Connection, id: &str, desired: Desired, now_us: i64) -> Result<()> {
     let sql = "UPDATE endpoint SET desired = ?2, updated_us = ?3 WHERE id = ?1 AND desired <> 'gone'";
     run(connection, sql, (id, desired.as_str(), now_us)).map(|_| ())
+}
+
+/// Writes what may be set of an endpoint; nothing else is tried any more.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn set_options(connection: &Connection, id: &str, options: &str, now_us: i64) -> Result<()> {
+    let sql = "UPDATE endpoint SET options = ?2, tried = NULL, updated_us = ?3 WHERE id = ?1";
+    run(connection, sql, (id, options, now_us)).map(|_| ())
+}
+
+/// Says what it is to be started with until its options are set.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn set_tried(connection: &Connection, id: &str, options: Option<&str>) -> Result<()> {
+    run(connection, "UPDATE endpoint SET tried = ?2 WHERE id = ?1", (id, options)).map(|_| ())
 }
 
 /// Notes a start.

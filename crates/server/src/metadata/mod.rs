@@ -321,6 +321,10 @@ const MIGRATIONS: &[&str] = &[
         DELETE FROM foreign_password WHERE branch_id = OLD.id;
     END;
 ",
+    "
+    ALTER TABLE project ADD COLUMN deleted_us INTEGER;
+    ALTER TABLE endpoint ADD COLUMN tried TEXT;
+",
 ];
 
 /// The open metadata file.

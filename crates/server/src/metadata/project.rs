@@ -9,7 +9,9 @@ use crate::error::{Error, Result};
 pub const CREATING: &str = "creating";
 /// It exists.
 pub const READY: &str = "ready";
-/// It is being deleted; a crash finishes that.
+/// It is deleted and can be brought back.
+pub const DELETED: &str = "deleted";
+/// It is being removed; a crash finishes that.
 pub const DELETING: &str = "deleting";
 
 /// One project.
@@ -19,7 +21,7 @@ pub struct ProjectRow {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// `CREATING`, `READY` or `DELETING`.
+    /// `CREATING`, `READY`, `DELETED` or `DELETING`.
     pub state: String,
     /// Major version of Postgres.
     pub pg_version: i32,
@@ -33,10 +35,12 @@ pub struct ProjectRow {
     pub created_us: i64,
     /// When it was last changed.
     pub updated_us: i64,
+    /// When it was deleted.
+    pub deleted_us: Option<i64>,
 }
 
 const COLUMNS: &str = "id, name, state, pg_version, history_retention_s, settings, default_endpoint_settings, \
-                       created_us, updated_us";
+                       created_us, updated_us, deleted_us";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<ProjectRow> {
     Ok(ProjectRow {
@@ -49,6 +53,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ProjectRow> {
         default_endpoint_settings: row.get(6)?,
         created_us: row.get(7)?,
         updated_us: row.get(8)?,
+        deleted_us: row.get(9)?,
     })
 }
 
@@ -59,10 +64,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ProjectRow> {
 pub fn put(connection: &Connection, row: &ProjectRow) -> Result<()> {
     let sql = format!(
         "INSERT INTO project ({COLUMNS}) VALUES (:id, :name, :state, :pg_version, :history_retention_s, :settings, \
-         :default_endpoint_settings, :created_us, :updated_us) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
+         :default_endpoint_settings, :created_us, :updated_us, :deleted_us) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
          state = excluded.state, history_retention_s = excluded.history_retention_s, \
          settings = excluded.settings, default_endpoint_settings = excluded.default_endpoint_settings, \
-         updated_us = excluded.updated_us"
+         updated_us = excluded.updated_us, deleted_us = excluded.deleted_us"
     );
     let values = named_params! {
         ":id": row.id,
@@ -74,6 +79,7 @@ pub fn put(connection: &Connection, row: &ProjectRow) -> Result<()> {
         ":default_endpoint_settings": row.default_endpoint_settings,
         ":created_us": row.created_us,
         ":updated_us": row.updated_us,
+        ":deleted_us": row.deleted_us,
     };
     run(connection, &sql, values).map(|_| ())
 }
@@ -87,6 +93,26 @@ pub fn get(connection: &Connection, id: &str) -> Result<ProjectRow> {
     one(connection, &sql, [id], read)?.ok_or_else(|| Error::not_found("project", id))
 }
 
+/// A row, whatever its state.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn find(connection: &Connection, id: &str) -> Result<Option<ProjectRow>> {
+    one(connection, &format!("SELECT {COLUMNS} FROM project WHERE id = ?"), [id], read)
+}
+
+/// Checks that a project is neither deleted nor being removed: nothing in it is there for clients then.
+///
+/// # Errors
+/// 404 if it is.
+pub fn check_not_deleted(connection: &Connection, id: &str) -> Result<()> {
+    let sql = "SELECT 1 FROM project WHERE id = ? AND state IN ('deleted', 'deleting')";
+    match one(connection, sql, [id], |_| Ok(()))? {
+        Some(()) => Err(Error::not_found("project", id)),
+        None => Ok(()),
+    }
+}
+
 /// Every project, whatever its state, oldest first.
 ///
 /// # Errors
@@ -95,8 +121,27 @@ pub fn all(connection: &Connection) -> Result<Vec<ProjectRow>> {
     many(connection, &format!("SELECT {COLUMNS} FROM project ORDER BY rowid"), [], read)
 }
 
-/// At most `limit` projects whose name or id holds `search`, newest first, after the one with id `cursor`; of all, or
-/// of the one with id `only`.
+/// Ids of the projects to be removed: those whose removal has begun, and those deleted before `deleted_us`.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn due(connection: &Connection, deleted_us: i64) -> Result<Vec<String>> {
+    let sql = "SELECT id FROM project WHERE state = 'deleting' OR (state = 'deleted' AND deleted_us <= ?)";
+    many(connection, sql, [deleted_us], |row| row.get(0))
+}
+
+/// Which projects a list is of.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'a> {
+    /// `READY` or `DELETED`.
+    pub state: &'a str,
+    /// What their name or id holds.
+    pub search: &'a str,
+    /// The only one, by its id.
+    pub only: Option<&'a str>,
+}
+
+/// At most `limit` projects, newest first, after the one with id `cursor`.
 ///
 /// # Errors
 /// Those of SQLite.
@@ -104,17 +149,16 @@ pub fn page(
     connection: &Connection,
     cursor: &str,
     limit: usize,
-    search: &str,
-    only: Option<&str>,
+    listed: Listed<'_>,
 ) -> Result<Vec<ProjectRow>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM project WHERE state = 'ready' AND (:only IS NULL OR id = :only) \
+        "SELECT {COLUMNS} FROM project WHERE state = :state AND (:only IS NULL OR id = :only) \
          AND (:cursor = '' OR rowid < (SELECT rowid FROM project WHERE id = :cursor)) \
          AND (instr(lower(name), lower(:search)) > 0 OR instr(id, :search) > 0) \
          ORDER BY rowid DESC LIMIT :limit"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let values = named_params! { ":cursor": cursor, ":search": search, ":limit": limit, ":only": only };
+    let values = named_params! { ":cursor": cursor, ":search": listed.search, ":limit": limit, ":only": listed.only, ":state": listed.state };
     many(connection, &sql, values, read)
 }
 

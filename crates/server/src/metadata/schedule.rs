@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, Row, named_params};
 
-use super::{many, one, run};
+use super::{many, one, project, run};
 use crate::error::{Error, Result};
 
 /// A schedule of branches.
@@ -110,6 +110,7 @@ pub fn insert(connection: &Connection, row: &ScheduleRow) -> Result<()> {
 /// # Errors
 /// 404 if there is none.
 pub fn get(connection: &Connection, project: &str, id: &str) -> Result<ScheduleRow> {
+    project::check_not_deleted(connection, project)?;
     let sql = format!("SELECT {COLUMNS} FROM branch_schedule WHERE project_id = ? AND id = ?");
     one(connection, &sql, [project, id], read)?.ok_or_else(|| Error::not_found("branch schedule", id))
 }

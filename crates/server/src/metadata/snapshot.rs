@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, Row, named_params};
 
-use super::{many, one, run};
+use super::{many, one, project, run};
 use crate::error::{Error, Result};
 
 /// One snapshot.
@@ -131,6 +131,7 @@ pub fn free_name(connection: &Connection, project: &str, name: &str) -> Result<S
 /// # Errors
 /// 404 if there is none.
 pub fn get(connection: &Connection, project: &str, id: &str) -> Result<SnapshotRow> {
+    project::check_not_deleted(connection, project)?;
     let sql = format!("SELECT {COLUMNS} FROM snapshot WHERE project_id = ? AND id = ?");
     one(connection, &sql, [project, id], read)?.ok_or_else(|| Error::not_found("snapshot", id))
 }

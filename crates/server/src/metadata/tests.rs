@@ -23,7 +23,12 @@ pub fn project_row(id: &str, state: &str) -> ProjectRow {
         default_endpoint_settings: "{}".to_owned(),
         created_us: 1,
         updated_us: 1,
+        deleted_us: None,
     }
+}
+
+const fn listed(search: &str) -> project::Listed<'_> {
+    project::Listed { state: project::READY, search, only: None }
 }
 
 fn endpoint_row(id: &str, branch: &str, port: u16) -> EndpointRow {
@@ -34,6 +39,7 @@ fn endpoint_row(id: &str, branch: &str, port: u16) -> EndpointRow {
         port,
         desired: Desired::Active,
         options: "{}".to_owned(),
+        tried: None,
         started_us: None,
         suspended_us: None,
         created_us: 1,
@@ -209,13 +215,13 @@ fn pages_of_projects_end() {
         .unwrap();
     let (mut cursor, mut seen) = (String::new(), 0);
     loop {
-        let page = metadata.read(|connection| project::page(connection, &cursor, 10, "", None)).unwrap();
+        let page = metadata.read(|connection| project::page(connection, &cursor, 10, listed(""))).unwrap();
         let Some(last) = page.last() else { break };
         cursor.clone_from(&last.id);
         seen += page.len();
     }
     assert_eq!(seen, 26);
-    let found = metadata.read(|connection| project::page(connection, "", 10, "project P7", None)).unwrap();
+    let found = metadata.read(|connection| project::page(connection, "", 10, listed("project P7"))).unwrap();
     assert_eq!(found.len(), 1);
 }
 

@@ -1,0 +1,376 @@
+//! What may be set of an endpoint: checked, kept, and applied by a clean restart where Postgres has to know.
+//!
+//! ```text
+//!   1. the row says what is tried
+//!   2. the endpoint restarts with that      after a crash, the next start looks whether it runs with it
+//!   3. the row says that it has it, or what is tried is forgotten and it restarts with what it had
+//! ```
+//!
+//! What must hold: settings that Postgres does not start with are taken back, so that a change never costs an endpoint.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use api::endpoint::EndpointOptions;
+use compute::control::State;
+use rusqlite::Connection;
+use serde_json::{Map, Value};
+
+use crate::clock::now_us;
+use crate::error::{Error, Result};
+use crate::metadata::endpoint::{self, Desired, EndpointRow};
+use crate::metadata::operation::OperationRow;
+use crate::metadata::project;
+use crate::process::clear_leftovers;
+use crate::state::Server;
+
+/// The longest time without activity, in seconds: a week.
+const SUSPEND_TIMEOUT_MAX_S: i64 = 604_800;
+/// Settings that name files or programs of this machine, which are none of a client's business, whatever the case they
+/// are written in.
+const REFUSED: &[&str] = &[
+    "archive_cleanup_command",
+    "archive_command",
+    "archive_library",
+    "config_file",
+    "data_directory",
+    "dynamic_library_path",
+    "external_pid_file",
+    "hba_file",
+    "ident_file",
+    "include",
+    "include_dir",
+    "include_if_exists",
+    "krb_server_keyfile",
+    "log_directory",
+    "recovery_end_command",
+    "restore_command",
+    "ssl_ca_file",
+    "ssl_cert_file",
+    "ssl_crl_dir",
+    "ssl_crl_file",
+    "ssl_dh_params_file",
+    "ssl_key_file",
+    "ssl_passphrase_command",
+    "stats_temp_directory",
+];
+
+impl Server {
+    /// Changes an endpoint; what is left out stays. One that runs is restarted if its Postgres is to have other settings,
+    /// and stopped if it is disabled.
+    ///
+    /// # Errors
+    /// 400 for a value that cannot be, 404, 422 if Postgres does not start with the settings, 423 while another request
+    /// changes the branch. Then everything is as it was.
+    pub fn update_endpoint(
+        &self,
+        project: &str,
+        id: &str,
+        update: &EndpointOptions,
+    ) -> Result<(EndpointRow, Vec<OperationRow>)> {
+        check(update)?;
+        let row = self.metadata.read(|connection| endpoint::get(connection, project, id))?;
+        let _held = self.locks.take(&[&row.branch_id])?;
+        let row = self.metadata.read(|connection| endpoint::get(connection, project, id))?;
+        let new = overlaid(update.clone(), of(&row));
+        let text = as_text(&new)?;
+        let runs = row.desired == Desired::Active;
+        let stops = runs && new.disabled == Some(true);
+        if runs && !stops && pg_settings(&text) != pg_settings(&row.options) {
+            let operations = self.restart_with(&row, &text)?;
+            return Ok((row, operations));
+        }
+        self.metadata.write(|change| {
+            endpoint::set_options(change, id, &text, now_us())?;
+            if stops { endpoint::set_desired(change, id, Desired::Idle, now_us()) } else { Ok(()) }
+        })?;
+        let operations = if stops { vec![self.suspend_endpoint(&row)?] } else { Vec::new() };
+        Ok((row, operations))
+    }
+
+    fn restart_with(&self, row: &EndpointRow, options: &str) -> Result<Vec<OperationRow>> {
+        self.metadata.write(|change| endpoint::set_tried(change, &row.id, Some(options)))?;
+        let restarted = self.restart(row);
+        self.metadata.write(|change| match &restarted {
+            Ok(_) => endpoint::set_options(change, &row.id, options, now_us()),
+            Err(_) => endpoint::set_tried(change, &row.id, None),
+        })?;
+        let Err(error) = restarted else { return restarted };
+        self.restart(row)?;
+        let id = &row.id;
+        let text = format!("endpoint {id} has its old settings again: with these, {}", error.message);
+        // Out of room, or in the hands of another request: that is not what was asked for.
+        if error.status != 503 {
+            return Err(Error { message: text, ..error });
+        }
+        Err(Error::refused("SETTINGS_REFUSED", text))
+    }
+
+    /// Decides what a crash left tried: an endpoint that runs with it has it, and any other is to start with what it had.
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub fn settle_tried(&self) -> Result<()> {
+        for row in self.metadata.read(endpoint::all)? {
+            let Some(tried) = &row.tried else { continue };
+            let dir = self.dir.endpoint(&row.id);
+            let with_it = started_with(&dir) == Some(pg_settings(tried));
+            let state = self.look(&row.id).1.map(|status| status.state);
+            if with_it && state == Some(State::Running) {
+                self.metadata.write(|change| endpoint::set_options(change, &row.id, tried, now_us()))?;
+                continue;
+            }
+            if with_it && state == Some(State::Starting) {
+                clear_leftovers(&dir);
+            }
+            self.metadata.write(|change| endpoint::set_tried(change, &row.id, None))?;
+        }
+        Ok(())
+    }
+
+    /// Stops an endpoint cleanly and starts it again; starts one that does not run.
+    ///
+    /// # Errors
+    /// 404, 422 if it is disabled, 423 while another request changes the branch, 503 if it does not stop or start.
+    pub fn restart_endpoint(&self, project: &str, id: &str) -> Result<(EndpointRow, Vec<OperationRow>)> {
+        let row = self.metadata.read(|connection| endpoint::get(connection, project, id))?;
+        let _held = self.locks.take(&[&row.branch_id])?;
+        let row = self.wish(project, id, Desired::Active)?;
+        let operations = self.restart(&row)?;
+        Ok((row, operations))
+    }
+
+    fn restart(&self, row: &EndpointRow) -> Result<Vec<OperationRow>> {
+        self.change_under(std::slice::from_ref(row), true, || Ok(()))
+    }
+
+    /// Says what an endpoint should be; the row as it was before.
+    ///
+    /// # Errors
+    /// 404, 422 if a disabled one is to run.
+    pub fn wish(&self, project: &str, id: &str, desired: Desired) -> Result<EndpointRow> {
+        self.metadata.write(|change| {
+            let row = endpoint::get(change, project, id)?;
+            want(change, &row, desired).map(|()| row)
+        })
+    }
+}
+
+/// Says what an endpoint should be.
+///
+/// # Errors
+/// 422 if a disabled one is to run.
+pub fn want(change: &Connection, row: &EndpointRow, desired: Desired) -> Result<()> {
+    if desired == Desired::Active && of(row).disabled == Some(true) {
+        let hint = "hint: enable it first, with `disabled: false`";
+        let text = format!("endpoint {} is disabled\n{hint}", row.id);
+        return Err(Error::refused("ENDPOINT_DISABLED", text));
+    }
+    endpoint::set_desired(change, &row.id, desired, now_us())
+}
+
+/// The settings that the endpoint in `dir` was started with last, as far as can be told.
+fn started_with(dir: &Path) -> Option<BTreeMap<String, String>> {
+    // Leniently, as another version may have written it.
+    let spec: Value = serde_json::from_slice(&std::fs::read(dir.join("spec.json")).ok()?).ok()?;
+    serde_json::from_value(spec.get("settings")?.clone()).ok()
+}
+
+fn of(row: &EndpointRow) -> EndpointOptions {
+    serde_json::from_str(&row.options).unwrap_or_default()
+}
+
+/// The settings of Postgres in what is kept of an endpoint's options, as text.
+pub fn pg_settings(options: &str) -> BTreeMap<String, String> {
+    let options: EndpointOptions = serde_json::from_str(options).unwrap_or_default();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    settings_of(&options).iter().map(|(name, value)| (name.clone(), text(value))).collect()
+}
+
+fn settings_of(options: &EndpointOptions) -> Map<String, Value> {
+    let settings = options.settings.as_ref().and_then(|settings| settings.get("pg_settings"));
+    settings.and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+/// The options of a new endpoint as they are kept: what is left out is as the project says.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn of_new(connection: &Connection, project: &str, wanted: &EndpointOptions) -> Result<String> {
+    let row = project::find(connection, project)?.ok_or_else(|| Error::not_found("project", project))?;
+    let defaults: Value = serde_json::from_str(&row.default_endpoint_settings).unwrap_or_default();
+    as_text(&with_defaults(wanted, defaults_of(defaults).unwrap_or_default()))
+}
+
+fn with_defaults(wanted: &EndpointOptions, defaults: EndpointOptions) -> EndpointOptions {
+    let mut settings = settings_of(&defaults);
+    settings.extend(settings_of(wanted));
+    let mut options = overlaid(wanted.clone(), defaults);
+    if !settings.is_empty() {
+        let mut all = options.settings.take().unwrap_or_default();
+        // Checked to be one, if a client sent it.
+        if let Some(all) = all.as_object_mut() {
+            all.insert("pg_settings".to_owned(), Value::Object(settings));
+        }
+        options.settings = Some(all);
+    }
+    options
+}
+
+fn as_text(options: &EndpointOptions) -> Result<String> {
+    serde_json::to_string(options).map_err(|error| Error::internal(error.to_string()))
+}
+
+/// Checks what a project says of its new endpoints.
+///
+/// # Errors
+/// 400 for a value that cannot be.
+pub fn check_defaults(settings: Option<&Value>) -> Result<()> {
+    settings.map_or(Ok(()), |settings| check(&defaults_of(settings.clone())?))
+}
+
+/// What of a project's default endpoint settings an endpoint is made with. They are the options of an endpoint, but
+/// for the settings of Postgres, which are not in `settings`.
+fn defaults_of(settings: Value) -> Result<EndpointOptions> {
+    let refused = |text: String| Error::malformed(format!("default_endpoint_settings: {text}"));
+    if !settings.is_object() {
+        return Err(refused("an object is expected".to_owned()));
+    }
+    let pg_settings = settings.get("pg_settings").filter(|settings| !settings.is_null()).cloned();
+    let options: EndpointOptions =
+        serde_json::from_value(settings).map_err(|error| refused(error.to_string()))?;
+    let settings = pg_settings.map(|settings| serde_json::json!({ "pg_settings": settings }));
+    // What one endpoint is and not all are.
+    Ok(EndpointOptions { settings, name: None, disabled: None, ..options })
+}
+
+/// `over`, and what it leaves out from `under`.
+fn overlaid(over: EndpointOptions, under: EndpointOptions) -> EndpointOptions {
+    EndpointOptions {
+        name: over.name.or(under.name),
+        autoscaling_limit_min_cu: over.autoscaling_limit_min_cu.or(under.autoscaling_limit_min_cu),
+        autoscaling_limit_max_cu: over.autoscaling_limit_max_cu.or(under.autoscaling_limit_max_cu),
+        suspend_timeout_seconds: over.suspend_timeout_seconds.or(under.suspend_timeout_seconds),
+        settings: over.settings.or(under.settings),
+        disabled: over.disabled.or(under.disabled),
+    }
+}
+
+/// Checks what may be set of an endpoint.
+///
+/// # Errors
+/// 400 for a value that cannot be.
+pub fn check(options: &EndpointOptions) -> Result<()> {
+    if let Some(name) = &options.name {
+        let length = name.chars().count();
+        if !(1..=64).contains(&length) || name.chars().any(char::is_control) {
+            return Err(Error::malformed("the name of an endpoint has 1 to 64 characters"));
+        }
+    }
+    if options.suspend_timeout_seconds.is_some_and(|s| !(-1..=SUSPEND_TIMEOUT_MAX_S).contains(&s)) {
+        return Err(Error::malformed(format!("suspend_timeout_seconds is -1 to {SUSPEND_TIMEOUT_MAX_S}")));
+    }
+    let (min, max) = (options.autoscaling_limit_min_cu, options.autoscaling_limit_max_cu);
+    if [min, max].into_iter().flatten().any(|size| !(size > 0.0 && size.is_finite()))
+        || min.zip(max).is_some_and(|(min, max)| min > max)
+    {
+        return Err(Error::malformed(
+            "autoscaling limits are above 0, and the lower one is not above the upper",
+        ));
+    }
+    let Some(settings) = &options.settings else { return Ok(()) };
+    if !settings.is_object() {
+        return Err(Error::malformed("settings is an object"));
+    }
+    match settings.get("pg_settings") {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::Object(settings)) => settings.iter().try_for_each(check_setting),
+        Some(_) => Err(Error::malformed("settings.pg_settings is an object of names and values")),
+    }
+}
+
+fn check_setting((name, value): (&String, &Value)) -> Result<()> {
+    // Extensions have settings with a dot in their names.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.';
+    if name.is_empty() || !name.bytes().all(plain) {
+        return Err(Error::malformed(format!("{name:?} is not the name of a setting of Postgres")));
+    }
+    if REFUSED.contains(&name.to_ascii_lowercase().as_str()) {
+        return Err(Error::malformed(format!("the setting {name} is about the machine, and cannot be set")));
+    }
+    if value.is_string() || value.is_number() || value.is_boolean() {
+        return Ok(());
+    }
+    Err(Error::malformed(format!("the setting {name} is a text, a number or true or false")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn options(value: Value) -> EndpointOptions {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn settings_reach_postgres_as_text() {
+        let settings = json!({"work_mem": "8MB", "max_connections": 50, "fsync": true});
+        let settings = pg_settings(&json!({"settings": {"pg_settings": settings}}).to_string());
+        assert_eq!(settings.get("work_mem").unwrap(), "8MB");
+        assert_eq!(settings.get("max_connections").unwrap(), "50");
+        assert_eq!(settings.get("fsync").unwrap(), "true");
+        assert!(pg_settings("{}").is_empty());
+    }
+
+    #[test]
+    fn what_a_new_endpoint_leaves_out_is_as_the_project_says() {
+        let says = json!({
+            "autoscaling_limit_max_cu": 1, "disabled": true, "pg_settings": {"work_mem": "8MB", "jit": "off"}
+        });
+        let new = |wanted: Value| with_defaults(&options(wanted), defaults_of(says.clone()).unwrap());
+        let made = new(json!({"name": "x", "autoscaling_limit_max_cu": 2}));
+        assert_eq!((made.name.as_deref(), made.autoscaling_limit_max_cu), (Some("x"), Some(2.0)));
+        assert_eq!(settings_of(&made)["work_mem"], "8MB");
+        assert_eq!(made.disabled, None, "that is about one endpoint");
+        let made = new(json!({"settings": {"pg_settings": {"work_mem": "1MB"}, "other": 1}}));
+        let kept = made.settings.unwrap();
+        assert_eq!(kept, json!({"pg_settings": {"work_mem": "1MB", "jit": "off"}, "other": 1}));
+    }
+
+    #[test]
+    fn what_no_endpoint_can_be_is_no_default() {
+        for bad in [json!([]), json!({"suspend_timeout_seconds": "x"}), json!({"pg_settings": {"a b": 1}})] {
+            assert_eq!(check_defaults(Some(&bad)).unwrap_err().status, 400, "{bad}");
+        }
+        assert_eq!(
+            check_defaults(Some(&json!({"pg_settings": {"jit": "off"}, "pgbouncer_settings": {}}))),
+            Ok(())
+        );
+        assert_eq!(check_defaults(None), Ok(()));
+    }
+
+    #[test]
+    fn what_an_endpoint_cannot_be_is_refused() {
+        for good in [
+            json!({}),
+            json!({"name": "x", "suspend_timeout_seconds": -1, "autoscaling_limit_min_cu": 0.25}),
+            json!({"settings": {"pg_settings": {"work_mem": "8MB", "pgaudit.log": "all", "max_connections": 5}}}),
+        ] {
+            assert_eq!(check(&options(good.clone())), Ok(()), "{good}");
+        }
+        for bad in [
+            json!({"name": ""}),
+            json!({"suspend_timeout_seconds": -2}),
+            json!({"autoscaling_limit_min_cu": 2, "autoscaling_limit_max_cu": 1}),
+            json!({"autoscaling_limit_max_cu": 0}),
+            json!({"settings": []}),
+            json!({"settings": {"pg_settings": ["work_mem"]}}),
+            json!({"settings": {"pg_settings": {"Archive_Command": "rm -rf /"}}}),
+            json!({"settings": {"pg_settings": {"work_mem": null}}}),
+            json!({"settings": {"pg_settings": {"a = 1\nb": "2"}}}),
+        ] {
+            assert_eq!(check(&options(bad.clone())).unwrap_err().status, 400, "{bad}");
+        }
+    }
+}
