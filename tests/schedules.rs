@@ -202,3 +202,38 @@ fn the_command_line_makes_lists_runs_and_deletes() {
     assert_eq!(scion.cli(&["schedule", "run", "nightly"]).status.code(), Some(3));
     assert_eq!(names(&scion, ""), ["main", "nightly"]);
 }
+
+#[test]
+fn backups_are_planned_on_the_command_line() {
+    let mut scion = Scion::start();
+    scion.branch("dev", json!({}));
+    let run = |scion: &Scion, words: &[&str]| {
+        let output = scion.cli(&[&["snapshot", "schedule"], words].concat());
+        let said = [output.stdout.as_slice(), &output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = run(&scion, &["show"]);
+    assert!(code == 0 && said.contains("branch main gets no snapshots by itself"), "{said}");
+    let lines = ["weekly on sunday at 3 keep 60 days", "yearly in march on last"];
+    let (code, said) = run(&scion, &[&["set", "--branch", "dev"], lines.as_slice()].concat());
+    assert!(code == 0 && said.contains("weekly on sunday at 03:00") && said.contains("60 days"), "{said}");
+    let (_, shown) = run(&scion, &["show", "--branch", "dev", "--output", "json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let weekly = json!({"frequency": "weekly", "day": 7, "hour": 3, "retention_seconds": 60 * 86_400});
+    assert_eq!(shown["schedule"], json!([weekly, {"frequency": "yearly", "month": 3, "day": 31}]));
+    for (wrong, code) in [("daily on monday", 2), ("monthly on 32", 2), ("hourly keep 1 minute", 2)] {
+        assert_eq!(run(&scion, &["set", "--branch", "dev", wrong]).0, code, "{wrong}");
+    }
+    assert_eq!(run(&scion, &["set", "--branch", "no", "daily"]).0, 3);
+
+    scion.stop_serve();
+    miss_a_run(&scion);
+    scion.relaunch();
+    let made = wait_for("the missed backups", Duration::from_secs(30), || {
+        let made = snapshots(&scion);
+        (made.len() == 2).then_some(made)
+    });
+    assert!(made.iter().all(|it| it["manual"] == json!(false)), "{made:?}");
+    assert_eq!(run(&scion, &["off", "--branch", "dev"]).0, 0);
+    assert!(run(&scion, &["show", "--branch", "dev"]).1.contains("no snapshots by itself"));
+}

@@ -79,7 +79,7 @@ pub enum Verb {
     /// Create, list, show and delete branches.
     #[command(subcommand)]
     Branch(verbs::branch::Branch),
-    /// Make, list, restore and delete snapshots, whose data stays whatever becomes of their branch.
+    /// Make, plan, list, restore and delete snapshots, whose data stays whatever becomes of their branch.
     #[command(subcommand)]
     Snapshot(verbs::snapshot::Snapshot),
     /// Make, list, run and delete schedules, which make a branch again and again.

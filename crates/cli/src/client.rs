@@ -76,6 +76,11 @@ impl Client {
         self.request("PATCH", path, Some(body))
     }
 
+    /// `PUT path` with a JSON body.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.request("PUT", path, Some(body))
+    }
+
     /// `DELETE path`; `Value::Null` when the object was already gone.
     pub fn delete(&self, path: &str) -> Result<Value, Failure> {
         self.request("DELETE", path, None)

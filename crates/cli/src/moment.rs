@@ -1,4 +1,4 @@
-//! What `--at` means: a position in the log, or a moment in any of the ways people write one.
+//! What `--at` means: a position in the log, or a moment in any of the ways people write one. Spans of time too.
 //!
 //! | written                          | means                                                        |
 //! |----------------------------------|--------------------------------------------------------------|
@@ -60,6 +60,18 @@ pub fn after(span: &str, now: &Zoned) -> Result<Timestamp, Failure> {
     at.map(|at| at.timestamp()).ok_or_else(|| wrong("does not lead into the future"))
 }
 
+/// A span of time in whole seconds.
+pub fn seconds(text: &str) -> Result<i64, Failure> {
+    let wrong = || {
+        Failure::new(Kind::Usage, format!("{text:?} is no span of time"))
+            .hint("write it like 2h or \"3 days\"")
+    };
+    let span: Span = text.parse().map_err(|_| wrong())?;
+    // Days are those of UTC, all as long.
+    let span = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    Some(span.as_secs()).filter(|seconds| *seconds >= 0).ok_or_else(wrong)
+}
+
 fn is_lsn(text: &str) -> bool {
     let half =
         |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -92,6 +104,13 @@ fn at_local(local: DateTime, now: &Zoned) -> Result<Timestamp, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_whole_seconds() {
+        assert_eq!(seconds("2h").ok(), Some(7200));
+        assert_eq!(seconds("3 days").ok(), Some(259_200));
+        assert!(seconds("often").is_err() && seconds("-2h").is_err());
+    }
 
     fn at(text: &str) -> Result<Moment, Kind> {
         let now: Zoned = "2026-03-01T14:05:00+01:00[Europe/Berlin]".parse().unwrap();

@@ -16,6 +16,7 @@ pub mod schedule;
 pub mod schema_diff;
 pub mod serve;
 pub mod snapshot;
+mod snapshot_schedule;
 mod status;
 pub mod stop;
 

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use jiff::{Span, Zoned};
+use jiff::Zoned;
 use serde_json::{Value, json};
 
 use crate::args::Global;
 use crate::failure::{Failure, Kind};
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::{confirm, progress, wire};
+use crate::{confirm, moment, progress, wire};
 
 /// Make, list, run and delete schedules of branches.
 #[derive(Subcommand)]
@@ -91,10 +91,10 @@ impl Create {
             template["parent_id"] = json!(wire::text(&session.branch(parent)?, "id"));
         }
         if let Some(lag) = &self.lag {
-            template["lag_seconds"] = json!(seconds(lag)?);
+            template["lag_seconds"] = json!(moment::seconds(lag)?);
         }
         if let Some(ttl) = &self.ttl {
-            template["ttl_seconds"] = json!(seconds(ttl)?);
+            template["ttl_seconds"] = json!(moment::seconds(ttl)?);
         }
         if self.no_compute {
             template["endpoints"] = json!([]);
@@ -134,18 +134,6 @@ impl Create {
             .map(Some)
             .map_err(|error| Failure::new(Kind::Usage, format!("cannot read {}: {error}", path.display())))
     }
-}
-
-/// A span of time in whole seconds.
-fn seconds(text: &str) -> Result<i64, Failure> {
-    let wrong = || {
-        Failure::new(Kind::Usage, format!("{text:?} is no span of time"))
-            .hint("write it like 2h or \"3 days\"")
-    };
-    let span: Span = text.parse().map_err(|_| wrong())?;
-    // Days are those of UTC, all as long.
-    let span = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-    Some(span.as_secs()).filter(|seconds| *seconds >= 0).ok_or_else(wrong)
 }
 
 fn schedules(session: &Session) -> Result<Vec<Value>, Failure> {
@@ -217,16 +205,4 @@ fn delete(session: &Session, format: Format, name: &str, yes: bool) -> Result<()
         Format::Table => output::words(&format!("deleted schedule {name}; the branch it made last stays")),
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_whole_seconds() {
-        assert_eq!(seconds("2h").ok(), Some(7200));
-        assert_eq!(seconds("3 days").ok(), Some(259_200));
-        assert!(seconds("often").is_err() && seconds("-2h").is_err());
-    }
 }

@@ -11,9 +11,10 @@ use crate::failure::{Failure, Kind};
 use crate::moment::{self, Moment};
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
+use crate::verbs::snapshot_schedule::Schedule;
 use crate::{confirm, progress, wire};
 
-/// Make, list, restore and delete snapshots.
+/// Make, plan, list, restore and delete snapshots.
 #[derive(Subcommand)]
 pub enum Snapshot {
     /// Keep a moment of a branch under a name.
@@ -33,6 +34,9 @@ pub enum Snapshot {
         #[arg(short, long)]
         yes: bool,
     },
+    /// Make snapshots of a branch at planned times.
+    #[command(subcommand)]
+    Schedule(Schedule),
     /// Delete a snapshot; branches that were made of it stay.
     Delete {
         /// Name or id of the snapshot.
@@ -92,6 +96,7 @@ impl Snapshot {
             Self::Finalize { branch, old_as, yes } => {
                 finalize(&session(global)?, global.output, branch, old_as.as_deref(), *yes)
             }
+            Self::Schedule(schedule) => schedule.run(global),
             Self::Delete { name, yes } => delete(&session(global)?, global.output, name, *yes),
         }
     }
