@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use scion_tests::clock::in_seconds;
 use scion_tests::process::wait_for;
 use scion_tests::{Endpoint, Scion};
 use serde_json::{Value, json};
@@ -30,15 +31,6 @@ fn names(scion: &Scion, query: &str) -> Vec<String> {
 fn stored(scion: &Scion) -> usize {
     let wal = scion.data_dir().join("projects").join(scion.project()).join("wal");
     std::fs::read_dir(wal).unwrap().count()
-}
-
-/// RFC 3339, so many seconds from now.
-fn in_seconds(seconds: u64) -> String {
-    let at = std::process::Command::new("date")
-        .args(["-u", "-d", &format!("+{seconds} seconds"), "+%Y-%m-%dT%H:%M:%SZ"])
-        .output()
-        .unwrap();
-    String::from_utf8(at.stdout).unwrap().trim().to_owned()
 }
 
 #[test]
@@ -148,6 +140,26 @@ fn a_branch_expires_by_itself_and_not_if_others_rely_on_it() {
     assert_eq!(list["branches"][0]["recovery"]["deletion_method"], json!("ttl"));
     let back = recover(&scion, &ttl.branch, json!({})).unwrap();
     assert!(back["branch"]["expires_at"].is_null());
+}
+
+/// What expires has no children: it could not be deleted when its time has come.
+#[test]
+fn nothing_comes_back_below_a_branch_that_expires() {
+    let scion = Scion::start();
+    let id = |made: Value| made["branch"]["id"].as_str().unwrap().to_owned();
+    let dev = id(scion.try_branch("dev", json!({}), false).unwrap());
+    let kid = id(scion.try_branch("kid", json!({"parent_id": dev}), false).unwrap());
+    delete(&scion, &kid, "").unwrap();
+    let expire = |at: Value| {
+        let path = scion.path(&format!("/branches/{dev}"));
+        scion.api().patch(&path, json!({"branch": {"expires_at": at}})).unwrap()
+    };
+    expire(json!(in_seconds(3600)));
+    let refused = recover(&scion, &kid, json!({})).unwrap_err();
+    assert_eq!(refused.status, 422);
+    assert!(refused.message.contains("branch dev expires"), "{}", refused.message);
+    expire(Value::Null);
+    recover(&scion, &kid, json!({})).unwrap();
 }
 
 #[test]

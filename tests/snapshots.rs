@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use scion_tests::clock::in_seconds;
 use scion_tests::process::wait_for;
 use scion_tests::{ApiError, Endpoint, Scion, sql};
 use serde_json::{Value, json};
@@ -142,12 +143,7 @@ fn a_snapshot_is_of_the_head_a_position_or_a_time_and_is_renamed_and_expires() {
     let change = |change: Value| scion.api().patch(&path, json!({"snapshot": change}));
     assert_eq!(change(json!({"name": "s2"})).unwrap_err().status, 409);
     assert_eq!(change(json!({"name": "s3"})).unwrap()["snapshot"]["name"], "s3");
-    let soon = std::process::Command::new("date")
-        .args(["-u", "-d", "+3 seconds", "+%Y-%m-%dT%H:%M:%SZ"])
-        .output()
-        .unwrap();
-    let soon = String::from_utf8(soon.stdout).unwrap();
-    assert!(change(json!({"expires_at": soon.trim()})).unwrap()["snapshot"]["expires_at"].is_string());
+    assert!(change(json!({"expires_at": in_seconds(3)})).unwrap()["snapshot"]["expires_at"].is_string());
     wait_for("the snapshot to expire", Duration::from_secs(20), || {
         (scion.api().get(&path).is_err_and(|error| error.status == 404)).then_some(())
     });
@@ -214,6 +210,33 @@ fn what_is_made_of_a_snapshot_takes_the_place_of_its_branch_with_its_connection_
     assert_eq!(branches(&scion).iter().filter(|name| name.starts_with("main")).count(), 3);
     root.amcheck();
     look.amcheck();
+}
+
+/// What expires has no children, and each branch has its own backup schedule.
+#[test]
+fn the_place_of_a_branch_that_expires_is_not_for_one_with_children() {
+    let scion = Scion::start();
+    let id = |made: &Value| text(&made["branch"]["id"]).to_owned();
+    let dev = id(&scion.try_branch("dev", json!({"expires_at": in_seconds(7200)}), false).unwrap());
+    let made = snapshot(&scion, &dev, "name=s").unwrap();
+    let look = id(&restore(&scion, &made, json!({"endpoints": [], "name": "look"})).unwrap());
+    for (branch, hour) in [(&dev, 3), (&look, 4)] {
+        let body = json!({"schedule": [{"frequency": "yearly", "hour": hour}]});
+        scion.api().put(&scion.path(&format!("/branches/{branch}/backup_schedule")), body).unwrap();
+    }
+    let kid = id(&scion.try_branch("kid", json!({"parent_id": look}), false).unwrap());
+    let finalize = || scion.api().post(&scion.path(&format!("/branches/{look}/finalize_restore")), json!({}));
+    let refused = finalize().unwrap_err();
+    assert_eq!(refused.status, 422);
+    assert!(refused.message.contains("has children and cannot expire: kid"), "{}", refused.message);
+    delete(&scion, &kid, "");
+    finalize().unwrap();
+    assert!(scion.branch_info(&look)["expires_at"].is_string());
+    let hour = |branch: &str| {
+        let path = scion.path(&format!("/branches/{branch}/backup_schedule"));
+        scion.api().get(&path).unwrap()["schedule"][0]["hour"].clone()
+    };
+    assert_eq!((hour(&look), hour(&dev)), (json!(3), json!(4)));
 }
 
 #[test]

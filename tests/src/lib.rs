@@ -6,6 +6,7 @@
 //! Not here: the stories themselves, one file each beside `src/`.
 
 pub mod api;
+pub mod clock;
 pub mod files;
 pub mod process;
 pub mod server;

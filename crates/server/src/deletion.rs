@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use crate::branches::names_of;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::expiry;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -129,8 +130,8 @@ impl Server {
     /// Brings a deleted branch back, without an endpoint and without a time to expire.
     ///
     /// # Errors
-    /// 404 if there is none, or it is too late; 409 if its name is taken; 422 if it is not deleted, or what it begins
-    /// on is.
+    /// 404 if there is none, or it is too late; 409 if its name is taken; 422 if it is not deleted, or its parent is or
+    /// expires.
     pub fn recover_branch(
         &self,
         project: &str,
@@ -151,10 +152,14 @@ impl Server {
                 return Err(Error::refused("BRANCH_NOT_DELETED", text));
             }
             let parent = row.parent_id.as_deref().map(|parent| branch::find(change, project, parent));
-            if let Some(parent) = parent.transpose()?.flatten().filter(|parent| parent.deleted_us.is_some()) {
+            let parent = parent.transpose()?.flatten();
+            if let Some(parent) = parent.as_ref().filter(|parent| parent.deleted_us.is_some()) {
                 let text =
                     format!("its parent {} is deleted\nhint: recover {} first", parent.name, parent.id);
                 return Err(Error::refused("PARENT_DELETED", text));
+            }
+            if let Some(parent) = &parent {
+                expiry::check_parent(parent)?;
             }
             row.name = name.map_or(row.name, str::to_owned);
             branch::check_free(change, project, &row.name)?;

@@ -12,6 +12,7 @@
 
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::expiry;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -90,6 +91,7 @@ impl Server {
             };
             branch::check_free(change, project, &left)?;
             let (new, old) = swapped(&restored, &old, left, now_us);
+            expiry::check(&new, &branch::children(change, &new.id)?)?;
             branch::update(change, &old)?;
             branch::update(change, &new)?;
             for (endpoints, to) in [(mine, &old.id), (its, &new.id)] {

@@ -267,12 +267,19 @@ pub fn take_backup(connection: &Connection, row: &BackupRow, planned_us: i64) ->
     }
 }
 
-/// Lets schedules go on with the branch `to`, which took the place of `from`.
+/// Lets schedules go on with the branch `to`, which took the place of `from`. Backup schedules swap branches, as
+/// endpoints do.
 ///
 /// # Errors
 /// Those of SQLite.
 pub fn move_place(connection: &Connection, from: &str, to: &str) -> Result<()> {
+    // Lines of both branches have the same positions, which no two lines of one branch may have at a time.
+    let aside = "UPDATE backup_schedule SET position = -1 - position WHERE branch_id = ?1";
+    run(connection, aside, [to])?;
     run(connection, "UPDATE backup_schedule SET branch_id = ?2 WHERE branch_id = ?1", [from, to])?;
+    let back = "UPDATE backup_schedule SET branch_id = ?1, position = -1 - position \
+                WHERE branch_id = ?2 AND position < 0";
+    run(connection, back, [from, to])?;
     let sql = "UPDATE branch_schedule SET template = json_set(template, '$.parent_id', ?2) \
                WHERE json_extract(template, '$.parent_id') = ?1";
     run(connection, sql, [from, to]).map(|_| ())
@@ -363,6 +370,16 @@ mod tests {
                 move_place(change, "br-a-a-a", "br-b-b-b")?;
                 assert_eq!((backups(change, "br-a-a-a")?.len(), backups(change, "br-b-b-b")?.len()), (0, 1));
                 assert!(get(change, "p", "sched-a")?.template.contains("br-b-b-b"));
+                // Both have one.
+                set_backups(change, "br-a-a-a", &["b".to_owned(), "c".to_owned()], 10)?;
+                move_place(change, "br-a-a-a", "br-b-b-b")?;
+                let lines = |id: &str| -> Result<Vec<String>> {
+                    Ok(backups(change, id)?.into_iter().map(|row| row.line).collect())
+                };
+                assert_eq!(
+                    (lines("br-a-a-a")?, lines("br-b-b-b")?),
+                    (vec!["a".into()], vec!["b".into(), "c".into()])
+                );
                 Ok(())
             })
             .unwrap();
