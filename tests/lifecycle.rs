@@ -1,5 +1,8 @@
 //! State survives restarts; what is deleted is gone.
 
+use std::time::Duration;
+
+use scion_tests::process::wait_for;
 use scion_tests::{Scion, process};
 use serde_json::json;
 
@@ -43,6 +46,46 @@ fn a_suspended_endpoint_starts_again_with_everything() {
     }
     assert_eq!(root.number("select count(*) from t"), 5003);
     root.amcheck();
+}
+
+#[test]
+fn a_branch_of_one_that_is_being_suspended_waits_for_what_it_wrote() {
+    let scion = Scion::start();
+    let root = scion.root();
+    root.execute("create table t(id int)");
+    for round in 0..6 {
+        root.execute("insert into t select generate_series(1, 1000)");
+        let (api, path) = (scion.api().clone(), scion.path(&format!("/endpoints/{}", root.id)));
+        let suspend = format!("{path}/suspend");
+        let request = std::thread::spawn(move || api.post(&suspend, json!({})));
+        std::thread::sleep(Duration::from_millis(5 + round * 10));
+        let kid = scion.branch(&format!("kid {round}"), json!({}));
+        request.join().unwrap().unwrap();
+        assert_eq!(kid.number("select count(*) from t"), 1000 * i64::try_from(round + 1).unwrap());
+        scion.api().delete(&scion.path(&format!("/branches/{}", kid.branch))).unwrap();
+        scion.api().post(&format!("{path}/start"), json!({})).unwrap();
+    }
+}
+
+/// The next server saw it stopping, and never that it had stopped.
+#[test]
+fn an_endpoint_whose_server_is_killed_while_it_stops_is_idle_afterwards() {
+    let mut scion = Scion::start();
+    let root = scion.root().clone();
+    for round in 0..8 {
+        let (api, path) = (scion.api().clone(), scion.path(&format!("/endpoints/{}", root.id)));
+        let suspend = format!("{path}/suspend");
+        let request = std::thread::spawn(move || api.post(&suspend, json!({})));
+        std::thread::sleep(Duration::from_millis(10 + round * 10));
+        scion.kill_serve();
+        let _ = request.join();
+        scion.relaunch();
+        wait_for("the endpoint to be where it should be", Duration::from_secs(20), || {
+            let seen = scion.endpoint_info(&root);
+            seen["pending_state"].is_null().then_some(())
+        });
+        scion.api().post(&format!("{path}/start"), json!({})).unwrap();
+    }
 }
 
 /// Else what was applied from elsewhere would be applied again.

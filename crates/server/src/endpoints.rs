@@ -30,13 +30,12 @@ use compute::Quarantine;
 use compute::control::{self, Answer, State, Status};
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use types::Lsn;
 
 use crate::clock;
 use crate::data_dir::write_whole;
 use crate::endpoint_options;
 use crate::error::{Error, Result};
-use crate::metadata::branch::{self, BranchRow};
+use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::names;
@@ -56,8 +55,6 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(300);
 const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// How long a port is waited for before the endpoint, and with it everybody's connection strings, gets another.
 const PORT_WITHIN: Duration = Duration::from_secs(1);
-/// How long the flush position of an endpoint that is restarting is waited for.
-const FLUSH_WITHIN: Duration = Duration::from_secs(20);
 /// Where ports are taken from: below those that the system gives to clients.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
@@ -143,7 +140,7 @@ impl Runtime {
     }
 
     /// Notes what was seen.
-    fn note(&self, state: EndpointState, reason: Option<String>) {
+    pub fn note(&self, state: EndpointState, reason: Option<String>) {
         let mut observed = self.observed.lock();
         observed.state = state;
         observed.reason = reason;
@@ -615,60 +612,11 @@ impl Server {
             _ => Ok(()),
         }
     }
-
-    /// Up to where the Postgres of a branch has flushed its WAL: every commit that a client saw return is below.
-    /// `None` if nothing runs on the branch and the store holds everything.
-    ///
-    /// # Errors
-    /// 503 if an endpoint should run and does not answer: the store may lack what it committed last.
-    pub fn flushed_lsn(&self, branch: &BranchRow) -> Result<Option<Lsn>> {
-        loop {
-            let rows = self.metadata.read(|connection| endpoint::of_branch(connection, &branch.id))?;
-            let flushed = self.flushed_lsn_of(branch, &rows)?;
-            // What was answered is about this branch unless its endpoint was given to another meanwhile.
-            let now = self.metadata.read(|connection| endpoint::of_branch(connection, &branch.id))?;
-            let same = |row: &EndpointRow| now.iter().any(|now| now.id == row.id);
-            if now.len() == rows.len() && rows.iter().all(same) {
-                return Ok(flushed);
-            }
-        }
-    }
-
-    fn flushed_lsn_of(&self, branch: &BranchRow, rows: &[EndpointRow]) -> Result<Option<Lsn>> {
-        let unfinished = |row: &&EndpointRow| {
-            row.desired == Desired::Active || !ended_clean(&self.dir.endpoint(&row.id), &branch.store_id)
-        };
-        let name = &branch.name;
-        let Some(row) = rows.iter().find(unfinished) else { return Ok(None) };
-        if row.desired == Desired::Idle {
-            let text = format!("endpoint {} of branch {name} did not end cleanly", row.id);
-            let hint = "hint: start it, which brings what it wrote last to the store";
-            return Err(Error::unavailable(format!("{text}\n{hint}")));
-        }
-        let socket = compute::control_socket(&self.dir.endpoint(&row.id));
-        let deadline = Instant::now() + FLUSH_WITHIN;
-        loop {
-            let reason = match control::ask(&socket, control::Command::FlushLsn, FLUSH_WITHIN) {
-                Ok(Answer::FlushLsn(text)) => {
-                    let lsn = text.parse().map_err(|error| Error::internal(format!("{error}")))?;
-                    return Ok(Some(lsn));
-                }
-                Ok(answer) => format!("{answer:?}"),
-                Err(error) => error.to_string(),
-            };
-            if Instant::now() > deadline {
-                let hint = "hint: its last commits may not be in the store yet; try again when it runs";
-                let text = format!("endpoint {} of branch {name} does not answer: {reason}\n{hint}", row.id);
-                return Err(Error::unavailable(text));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
 }
 
 /// True if the last run of the endpoint in `dir` ended with everything in the store, or there was none, or it ran on
 /// other data than its branch has now, which the store calls `store_id`.
-fn ended_clean(dir: &Path, store_id: &str) -> bool {
+pub fn ended_clean(dir: &Path, store_id: &str) -> bool {
     if !dir.join("spec.json").exists() || ran_on_other(dir, store_id) {
         return true;
     }

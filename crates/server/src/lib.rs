@@ -29,6 +29,7 @@ mod endpoints;
 mod error;
 mod expiry;
 mod finalize;
+mod flushed;
 mod http;
 pub mod installed;
 mod keys;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use api::endpoint::EndpointState;
 use compute::control::State;
 
 use crate::endpoints::Runtime;
-use crate::metadata::endpoint::{self, EndpointRow};
+use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::plan::{self, Action, Seen};
 use crate::state::Server;
 
@@ -43,6 +44,11 @@ pub fn pass(server: &Arc<Server>) {
             && let Err(error) = server.settle_passwords(&row.id, &status)
         {
             tracing::warn!(endpoint = row.id, %error, "cannot note that its passwords are set");
+        }
+        // An earlier server may have asked it to stop, so that nobody waits for its end.
+        let ended = matches!(seen, Seen::Dead | Seen::Unknown) && row.desired == Desired::Idle;
+        if ended && runtime.observed().state == EndpointState::Init {
+            runtime.note(EndpointState::Idle, None);
         }
         drop(turn);
         let action = plan::next(row.desired, seen);
