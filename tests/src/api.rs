@@ -65,14 +65,20 @@ impl Api {
 
     /// Any request; its status and its body, whatever they are. No body is sent if it is null.
     pub fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        self.try_ask(method, path, body).unwrap_or_else(|| panic!("no answer to {method} {path}"))
+    }
+
+    /// As `ask`, of a server that may die; `None` if it gives no whole answer.
+    pub fn try_ask(&self, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
         let request = ureq::http::Request::builder()
             .method(method.to_uppercase().as_str())
             .uri(format!("{}{path}", self.base))
             .header("Authorization", self.bearer())
             .header("Content-Type", "application/json");
         let sent = if body.is_null() { String::new() } else { body.to_string() };
-        let mut response = self.agent.run(request.body(sent).unwrap()).unwrap();
-        (response.status().as_u16(), response.body_mut().read_json().unwrap_or(Value::Null))
+        let mut response = self.agent.run(request.body(sent).unwrap()).ok()?;
+        let text = response.body_mut().read_to_string().ok()?;
+        Some((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null)))
     }
 
     /// The address of the API, with its path.
