@@ -111,6 +111,19 @@ fn neons_command_line_works() {
     reset_and_restore(&neon);
     roles_and_databases(&neon);
     limits(&neon);
+    snapshots(&neon);
+}
+
+#[test]
+fn neons_command_line_recovers_projects() {
+    let Some(clients) = installed() else { return };
+    let scion = Scion::start();
+    let neon = Neon::new(&scion, &clients, "neon/dist/cli.js");
+    let id = scion.project();
+    neon.json(&format!("projects delete {id}"));
+    assert!(neon.text("projects list --recoverable-only").contains(id));
+    assert_eq!(neon.json(&format!("projects recover {id}"))["id"], json!(id));
+    scion.root().reconnect();
 }
 
 #[test]
@@ -143,6 +156,7 @@ fn projects(neon: &Neon<'_>) {
     let changed = (&changed["name"], &changed["default_endpoint_settings"]["autoscaling_limit_max_cu"]);
     assert_eq!(changed, (&json!("third"), &json!(1)));
     assert_eq!(neon.json(&format!("projects delete {id}"))["id"], json!(id));
+    assert!(!neon.text("projects list").contains("third"));
 }
 
 fn branches(neon: &Neon<'_>) {
@@ -239,6 +253,45 @@ fn limits(neon: &Neon<'_>) {
     assert_eq!(allowed["IP_addresses"], json!(["203.0.113.1", "203.0.113.0/24"]));
     let allowed = neon.json("ip-allow reset");
     assert_eq!(allowed["IP_addresses"], json!([]));
+}
+
+/// Snapshots of the head and of an LSN of the branch, by name, slug and id; restored in one step and in two.
+fn snapshots(neon: &Neon<'_>) {
+    neon.text("branches create --name shop --parent main");
+    neon.psql("shop", "create table sold as select generate_series(1, 1000) as id");
+    let moment = neon.psql("shop", "select pg_current_wal_flush_lsn()");
+    neon.psql("shop", "delete from sold where id > 10");
+    let made = neon.json("snapshots create --branch shop --name few --expires-at 2099-01-01T00:00:00Z");
+    assert_eq!((&made["name"], &made["expires_at"]), (&json!("few"), &json!("2099-01-01T00:00:00Z")));
+    let all = neon.json(&format!("snapshots create --branch shop --slug all-sold --lsn {moment}"));
+    assert_eq!((&all["slug"], &all["lsn"]), (&json!("all-sold"), &json!(moment)));
+    assert_eq!(neon.json("snapshots list").as_array().unwrap().len(), 2);
+    assert!(neon.json("snapshots get all-sold")["full_size"].as_i64().unwrap() > 1 << 20);
+    let changed = neon.json("snapshots update few --name ten --clear-expiration");
+    assert_eq!((&changed["name"], changed["expires_at"].is_null()), (&json!("ten"), true));
+
+    let restored = neon.json("snapshots restore all-sold --name look");
+    assert_eq!(restored["restored_branch"]["name"], json!("look"), "{restored}");
+    assert_eq!(neon.psql("look", "select count(*) from sold"), "1000");
+    assert_eq!(neon.psql("shop", "select count(*) from sold"), "10");
+    let uri = neon.text("cs shop");
+    assert!(neon.json("snapshots finalize look").as_array().is_some_and(|done| !done.is_empty()));
+    assert_eq!(neon.text("cs shop"), uri);
+    assert_eq!(neon.psql("shop", "select count(*) from sold"), "1000");
+    let restored = neon.json("snapshots restore ten --target-branch shop --finalize");
+    assert_eq!(restored["restored_branch"]["name"], json!("shop"), "{restored}");
+    assert_eq!(
+        (neon.text("cs shop"), neon.psql("shop", "select count(*) from sold")),
+        (uri, "10".to_owned())
+    );
+
+    let daily = "snapshots schedule set --branch shop --frequency daily --hour 3 --retention 604800";
+    neon.json(daily);
+    let planned = json!([{"frequency": "daily", "hour": 3, "retention_seconds": 604_800}]);
+    assert_eq!(neon.json("snapshots schedule get --branch shop"), planned);
+    assert!(neon.refused("snapshots create --branch shop --name ten").contains("already exists"));
+    neon.json("snapshots delete ten");
+    assert!(neon.refused("snapshots get ten").contains("not found"));
 }
 
 #[test]
@@ -340,9 +393,34 @@ fn every_route(recorder: &mut Recorder<'_>) {
     }
     let settings = json!({"endpoint": {"autoscaling_limit_max_cu": 1}});
     recorder.ask("patch", &at("/endpoints/{endpoint_id}"), &[endpoint], settings);
+    every_route_of_snapshots(recorder, id);
     recorder.get(B, &["br-not-there-1"]);
     recorder.ask("post", &at("/branches"), &[], json!({"branch": {"name": "dev2"}}));
     recorder.ask("delete", B, &[id], Value::Null);
+    recorder.ask("delete", P, &[], Value::Null);
+    recorder.get("/projects", &[]);
+    recorder.get(P, &[]);
+    let back = recorder.ask("post", &at("/recover"), &[], Value::Null);
+    assert_eq!(back["branches"][0]["name"], json!("main"));
+    recorder.ask("post", &at("/recover"), &[], Value::Null);
+}
+
+fn every_route_of_snapshots(recorder: &mut Recorder<'_>, branch: &str) {
+    const B: &str = "/projects/{project_id}/branches/{branch_id}";
+    const S: &str = "/projects/{project_id}/snapshots";
+    let one = format!("{S}/{{snapshot_id}}");
+    let made = recorder.ask("post", &format!("{B}/snapshot"), &[branch], Value::Null);
+    let id = text_of(&made["snapshot"]["id"]);
+    recorder.get(S, &[]);
+    recorder.ask("patch", &one, &[&id], json!({"snapshot": {"name": "renamed"}}));
+    let restored = recorder.ask("post", &format!("{one}/restore"), &[&id], json!({}));
+    let restored = text_of(&restored["branch"]["id"]);
+    recorder.ask("post", &format!("{B}/finalize_restore"), &[&restored], json!({}));
+    let planned = json!({"schedule": [{"frequency": "weekly", "day": 7, "retention_seconds": 86_400}]});
+    recorder.ask("put", &format!("{B}/backup_schedule"), &[branch], planned);
+    recorder.get(&format!("{B}/backup_schedule"), &[branch]);
+    recorder.ask("delete", &one, &[&id], Value::Null);
+    recorder.ask("delete", &one, &[&id], Value::Null);
 }
 
 fn text_of(value: &Value) -> String {

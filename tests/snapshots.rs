@@ -303,3 +303,34 @@ fn the_command_line_makes_lists_restores_finalizes_and_deletes() {
     run(&["snapshot", "delete", "before", "--yes"]);
     assert_eq!(snapshots(&scion).len(), 0);
 }
+
+#[test]
+fn a_snapshot_says_how_large_it_is_and_how_far_from_the_one_before() {
+    let scion = Scion::start();
+    let dev = scion.branch("dev", json!({}));
+    let empty = snapshot(&scion, &dev.branch, "name=empty").unwrap();
+    assert!(empty["diff_size"].is_null(), "there is none before it: {empty}");
+    dev.execute(
+        "create table t as select g as id, repeat('x', 100) as filler from generate_series(1, 50000) g",
+    );
+    let table = dev.number("select pg_relation_size('t')");
+    let filled = snapshot(&scion, &dev.branch, "name=filled").unwrap();
+    let size = |snapshot: &Value, which: &str| snapshot[which].as_i64().unwrap();
+    let grown = size(&filled, "full_size") - size(&empty, "full_size");
+    assert!((table..table + (1 << 20)).contains(&grown), "{grown} for a table of {table} bytes");
+    let logged =
+        format!("select pg_wal_lsn_diff('{}', '{}')::bigint", text(&filled["lsn"]), text(&empty["lsn"]));
+    assert_eq!(size(&filled, "diff_size"), dev.number(&logged));
+    assert!(size(&filled, "diff_size") > table);
+    dev.execute("drop table t");
+    let past = snapshot(&scion, &dev.branch, &format!("lsn={}", text(&filled["lsn"]))).unwrap();
+    assert_eq!((size(&past, "full_size"), size(&past, "diff_size")), (size(&filled, "full_size"), 0));
+    let dropped = snapshot(&scion, &dev.branch, "name=dropped").unwrap();
+    assert!(size(&dropped, "full_size") < size(&filled, "full_size") - table + (1 << 20));
+
+    let body = json!({"source_branch_id": scion.root_branch()});
+    scion.api().post(&scion.path(&format!("/branches/{}/restore", dev.branch)), body).unwrap();
+    let reset = snapshot(&scion, &dev.branch, "name=reset").unwrap();
+    assert!(reset["diff_size"].is_null(), "what was before is no part of its history: {reset}");
+    assert_eq!(snapshots(&scion)[1], filled, "they are what they were");
+}

@@ -86,6 +86,7 @@ use crate::{
         project::ProjectCreated,
         project::ProjectList,
         project::ProjectOperations,
+        project::ProjectRecovered,
         project::ProjectResponse,
         project::ProjectUpdate,
         project::ProjectUpdateRequest,

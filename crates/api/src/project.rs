@@ -183,6 +183,15 @@ pub struct ProjectResponse {
     pub project: Project,
 }
 
+/// Answer of `POST /projects/{project_id}/recover`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProjectRecovered {
+    /// The project.
+    pub project: Project,
+    /// Its branches, oldest first.
+    pub branches: Vec<Branch>,
+}
+
 /// Answer that holds one project and what was done to it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ProjectOperations {

@@ -109,8 +109,8 @@ pub const ROUTES: &[Route] = &[
     act(
         "/projects/{project_id}/recover",
         "recoverProject",
-        "Brings a deleted project back; its endpoints are idle.",
-        "ProjectResponse",
+        "Brings a deleted project back; the endpoints that ran are started.",
+        "ProjectRecovered",
     ),
     get(BRANCHES, "listProjectBranches", "Lists branches, oldest first.", "BranchList").with_query(&[
         "search",
@@ -220,7 +220,6 @@ pub const ROUTES: &[Route] = &[
         "Keeps a moment of a branch under a name.",
         "SnapshotOperations",
     )
-    .answers(201)
     .with_query(&["name", "slug", "lsn", "timestamp", "expires_at"]),
     act(
         "/projects/{project_id}/branches/{branch_id}/finalize_restore",

@@ -27,6 +27,13 @@ pub struct Snapshot {
     pub timestamp: Option<String>,
     /// Whether a request made it; false for one that a schedule made.
     pub manual: bool,
+    /// Bytes of all tables and indexes in it; absent for one that an older version of the server made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_size: Option<i64>,
+    /// Bytes of log between it and the snapshot of the branch that was before it when it was made; absent if there was
+    /// none, or if the branch was restored to before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff_size: Option<i64>,
     /// When it is deleted by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,

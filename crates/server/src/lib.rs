@@ -49,6 +49,7 @@ mod restore;
 mod schema;
 mod schema_only;
 mod serve;
+mod snapshot_size;
 mod snapshots;
 mod sql;
 mod state;

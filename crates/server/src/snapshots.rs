@@ -13,7 +13,7 @@
 //!
 //! A crash before a transaction leaves data that no row names, which the next start sweeps.
 //!
-//! Not here: how a restored branch takes the place of another (`finalize`).
+//! Not here: how a restored branch takes the place of another (`finalize`), how large one is (`snapshot_size`).
 
 use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
 use api::snapshot::{SnapshotCreate, SnapshotRestoreRequest, SnapshotUpdate};
@@ -80,6 +80,8 @@ impl Server {
         let data = branch_id(&names::branch_id()?)?;
         let _making = self.unborn.make(&data);
         let (source, point) = self.fork(&source, at, &data)?;
+        let sizes = self.snapshot_sizes(&source, &data, point.lsn);
+        let sizes = sizes.inspect_err(|_| self.discard(project, data.as_str()))?;
         let row = SnapshotRow {
             id: names::snapshot_id()?,
             project_id: project.to_owned(),
@@ -90,6 +92,8 @@ impl Server {
             lsn: point.lsn.to_string(),
             time_us: point.last_commit.map(|(time, _)| time.unix_us()),
             manual: by == By::Request,
+            full_bytes: Some(sizes.full_bytes),
+            diff_bytes: sizes.diff_bytes,
             expires_us,
             created_us: now_us,
             updated_us: now_us,

@@ -1,6 +1,6 @@
 //! Everything but relation pages at one LSN.
 
-use types::{Fork, Key, Lsn, RelFork, RelTag, SlruKind};
+use types::{BLOCK_SIZE, Fork, Key, Lsn, RelFork, RelTag, SlruKind};
 
 use crate::answer::StateAt;
 use crate::branch::Branch;
@@ -51,6 +51,20 @@ pub(crate) fn state_at(core: &Core, branch: &Branch, lsn: Lsn) -> Result<StateAt
     }
     read_slrus(core, branch, lsn, &mut state)?;
     Ok(state)
+}
+
+/// Bytes of all relations at `lsn`, free space maps aside.
+pub(crate) fn logical_bytes(branch: &Branch, lsn: Lsn) -> Result<u64> {
+    let none = RelTag { tablespace: 0, database: 0, relation: 0 };
+    let first = Key::RelSize(RelFork { rel: none, fork: Fork::Main });
+    let last = Key::RelSize(RelFork { rel: MAX_REL, fork: Fork::Init });
+    let mut blocks = 0;
+    for (key, version) in branch.scan(first, last, lsn)? {
+        if !matches!(key, Key::RelSize(RelFork { fork: Fork::FreeSpace, .. })) {
+            blocks += u64::from(size_in(&version)?);
+        }
+    }
+    Ok(blocks * BLOCK_SIZE as u64)
 }
 
 fn read_slrus(core: &Core, branch: &Branch, lsn: Lsn, state: &mut StateAt) -> Result<()> {

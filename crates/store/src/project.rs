@@ -327,6 +327,30 @@ impl Project {
         cluster_read::state_at(&self.core, &branch, lsn)
     }
 
+    /// Bytes of all relations at `lsn`, free space maps aside.
+    ///
+    /// # Errors
+    /// `BeforeStart`, `Ahead`, `Stuck`, `Corrupt`.
+    pub fn logical_bytes(&self, branch: &BranchId, lsn: Lsn) -> Result<u64> {
+        let branch = self.core.open_branch(branch)?;
+        branch.check_position(lsn)?;
+        cluster_read::logical_bytes(&branch, lsn)
+    }
+
+    /// The branches that `branch` begins on, nearest first, each with the position up to which it is read.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn ancestors(&self, branch: &BranchId) -> Result<Vec<(BranchId, Lsn)>> {
+        let mut branch = self.core.branch(branch)?;
+        let mut all = Vec::new();
+        while let Some((parent, start)) = branch.parent.clone() {
+            all.push((parent.id.clone(), start));
+            branch = parent;
+        }
+        Ok(all)
+    }
+
     /// Fills `out`, a whole number of blocks, with the pages from `first` on, as they were at `lsn`, checksummed.
     ///
     /// # Errors

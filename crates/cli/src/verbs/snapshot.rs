@@ -248,13 +248,14 @@ fn list(session: &Session, format: Format) -> Result<(), Failure> {
                 wire::text(it, "name").to_owned(),
                 known.map_or(source, |branch| wire::text(branch, "name")).to_owned(),
                 wire::text(it, "lsn").to_owned(),
+                wire::number(it, "full_size").map_or_else(|| "-".to_owned(), output::bytes),
                 time(it, "timestamp").unwrap_or_else(|| "-".to_owned()),
                 time(it, "expires_at").unwrap_or_else(|| "never".to_owned()),
                 output::age(wire::text(it, "created_at"), now.timestamp()),
             ]
         })
         .collect();
-    output::table(&["NAME", "BRANCH", "AT", "LAST COMMIT", "EXPIRES", "CREATED"], &rows);
+    output::table(&["NAME", "BRANCH", "AT", "SIZE", "LAST COMMIT", "EXPIRES", "CREATED"], &rows);
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use api::operation::{OperationList, OperationResponse};
 use api::project::{
-    CursorPagination, ProjectCreateRequest, ProjectCreated, ProjectList, ProjectOperations, ProjectResponse,
-    ProjectUpdateRequest,
+    CursorPagination, ProjectCreateRequest, ProjectCreated, ProjectList, ProjectOperations, ProjectRecovered,
+    ProjectResponse, ProjectUpdateRequest,
 };
 use axum::Extension;
 use axum::body::Bytes;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::{Context, answer, view};
 use crate::keys::Key;
 use crate::metadata::project::Listed;
-use crate::metadata::{operation, project, role};
+use crate::metadata::{branch, operation, project, role};
 use crate::state::Server;
 
 /// Which page of a list.
@@ -132,7 +132,10 @@ pub async fn delete(
 pub async fn recover(State(context): State<Context>, Path(id): Path<String>) -> Response {
     answer::ok(move || {
         let row = context.server.recover_project(&id)?;
-        Ok(ProjectResponse { project: view::project(&row, None) })
+        let infos = view::store_infos(&context.server, &id)?;
+        let branches = context.server.metadata.read(|connection| branch::live(connection, &id))?;
+        let shown = branches.iter().map(|row| view::branch(row, infos.get(&row.store_id))).collect();
+        Ok(ProjectRecovered { project: view::project(&row, None), branches: shown })
     })
     .await
 }

@@ -23,6 +23,8 @@ fn shown(row: &SnapshotRow) -> Snapshot {
         lsn: row.lsn.clone(),
         timestamp: row.time_us.map(show),
         manual: row.manual,
+        full_size: row.full_bytes,
+        diff_size: row.diff_bytes,
         expires_at: row.expires_us.map(show),
         created_at: show(row.created_us),
         updated_at: show(row.updated_us),
@@ -35,7 +37,7 @@ pub async fn create(
     Path((project, branch)): Path<(String, String)>,
     Query(wanted): Query<SnapshotCreate>,
 ) -> Response {
-    answer::created(move || {
+    answer::ok(move || {
         let (row, operation) =
             context.server.create_snapshot(&project, &branch, &wanted, By::Request, |_| Ok(()))?;
         Ok(SnapshotOperations { snapshot: shown(&row), operations: view::operations(&[operation]) })

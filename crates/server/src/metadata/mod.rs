@@ -325,6 +325,10 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE project ADD COLUMN deleted_us INTEGER;
     ALTER TABLE endpoint ADD COLUMN tried TEXT;
 ",
+    "
+    ALTER TABLE snapshot ADD COLUMN full_bytes INTEGER;
+    ALTER TABLE snapshot ADD COLUMN diff_bytes INTEGER;
+",
 ];
 
 /// The open metadata file.

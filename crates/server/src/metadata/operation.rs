@@ -70,7 +70,10 @@ impl Action {
 /// The word that Neon's clients know for an action; they may refuse others.
 pub fn neon_action(action: &str) -> &str {
     match action {
-        "restore_branch" => "create_timeline",
+        "restore_branch" | "create_snapshot" => "create_timeline",
+        "restore_snapshot" => "create_branch",
+        "finalize_restore" => "swap_binding_id",
+        "delete_snapshot" => "delete_timeline",
         "recover_branch" => "timeline_unarchive",
         "update_branch" | "set_default_branch" => "apply_config",
         neons => neons,

@@ -29,6 +29,10 @@ pub struct SnapshotRow {
     pub time_us: Option<i64>,
     /// Whether a request made it, and no schedule.
     pub manual: bool,
+    /// Bytes of all relations in it; `None` for one that an older version made.
+    pub full_bytes: Option<i64>,
+    /// Bytes of log since the snapshot before it, if one was there in the same history.
+    pub diff_bytes: Option<i64>,
     /// When it is deleted by itself.
     pub expires_us: Option<i64>,
     /// When it was made.
@@ -38,7 +42,7 @@ pub struct SnapshotRow {
 }
 
 const COLUMNS: &str = "id, project_id, store_id, name, slug, source_branch_id, lsn, time_us, manual, expires_us, \
-                       created_us, updated_us";
+                       created_us, updated_us, full_bytes, diff_bytes";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<SnapshotRow> {
     Ok(SnapshotRow {
@@ -54,6 +58,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<SnapshotRow> {
         expires_us: row.get(9)?,
         created_us: row.get(10)?,
         updated_us: row.get(11)?,
+        full_bytes: row.get(12)?,
+        diff_bytes: row.get(13)?,
     })
 }
 
@@ -71,7 +77,8 @@ pub fn insert(connection: &Connection, row: &SnapshotRow) -> Result<()> {
     }
     let sql = format!(
         "INSERT INTO snapshot ({COLUMNS}) VALUES (:id, :project_id, :store_id, :name, :slug, :source_branch_id, \
-         :lsn, :time_us, :manual, :expires_us, :created_us, :updated_us)"
+         :lsn, :time_us, :manual, :expires_us, :created_us, :updated_us, \
+         :full_bytes, :diff_bytes)"
     );
     let values = named_params! {
         ":id": row.id,
@@ -86,6 +93,8 @@ pub fn insert(connection: &Connection, row: &SnapshotRow) -> Result<()> {
         ":expires_us": row.expires_us,
         ":created_us": row.created_us,
         ":updated_us": row.updated_us,
+        ":full_bytes": row.full_bytes,
+        ":diff_bytes": row.diff_bytes,
     };
     run(connection, &sql, values).map(|_| ())
 }
@@ -182,6 +191,8 @@ mod tests {
             lsn: "0/9".to_owned(),
             time_us: None,
             manual: true,
+            full_bytes: Some(5),
+            diff_bytes: None,
             expires_us: None,
             created_us: 1,
             updated_us: 1,

@@ -1,0 +1,79 @@
+//! How large a snapshot is: what it holds, and what was written since the one before it.
+//!
+//! ```text
+//!   branch  ----*-------------*------------>     log
+//!               one           two
+//!               |<----------->|  bytes of log: what keeping two costs beside one, at most
+//! ```
+//!
+//! A restore leaves snapshots on a history that the branch no longer has. Nothing is said of the difference to those.
+
+use store::StoreError;
+use types::{BranchId, Lsn};
+
+use crate::error::Result;
+use crate::metadata::branch::BranchRow;
+use crate::metadata::snapshot;
+use crate::state::{Server, branch_id};
+
+/// Sizes of a snapshot, which never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of all relations in it.
+    pub full_bytes: i64,
+    /// Bytes of log since the snapshot before it.
+    pub diff_bytes: Option<i64>,
+}
+
+impl Server {
+    /// The sizes of a snapshot of `source` whose data is `data`, which begins at `lsn`. Its row is not there yet.
+    ///
+    /// # Errors
+    /// Those of the store and SQLite.
+    pub fn snapshot_sizes(&self, source: &BranchRow, data: &BranchId, lsn: Lsn) -> Result<Sizes> {
+        let store = self.store(&source.project_id)?;
+        let full_bytes = bytes(store.logical_bytes(data, lsn)?);
+        let history = store.ancestors(data)?;
+        let others = self.metadata.read(|connection| snapshot::all(connection, &source.project_id))?;
+        let mut before = None;
+        for other in others.iter().filter(|other| other.source_branch_id == source.id) {
+            let began = match store.ancestors(&branch_id(&other.store_id)?) {
+                Ok(ancestors) => ancestors.into_iter().next(),
+                // Deleted since its row was read.
+                Err(StoreError::NotFound { .. }) => None,
+                Err(error) => return Err(error.into()),
+            };
+            before = before.max(began.filter(|began| is_in(&history, began)).map(|(_, at)| at));
+        }
+        let diff_bytes = before.and_then(|before| lsn.bytes_since(before)).map(bytes);
+        Ok(Sizes { full_bytes, diff_bytes })
+    }
+}
+
+/// Whether a position of a branch is in a history: branches of the store, each with the position up to which.
+fn is_in(history: &[(BranchId, Lsn)], (branch, at): &(BranchId, Lsn)) -> bool {
+    history.iter().any(|(known, upto)| known == branch && at <= upto)
+}
+
+fn bytes(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_restored_away_is_in_no_history() {
+        let at = |branch: &str, raw: u64| (branch.parse().unwrap(), Lsn::from_raw(raw).unwrap());
+        let history = [at("br-new-new-1", 30), at("br-old-old-1", 20)];
+        for (place, there) in [
+            (at("br-new-new-1", 30), true),
+            (at("br-old-old-1", 20), true),
+            (at("br-old-old-1", 21), false),
+            (at("br-other-other-1", 5), false),
+        ] {
+            assert_eq!(is_in(&history, &place), there, "{place:?}");
+        }
+    }
+}
