@@ -129,3 +129,30 @@ fn a_tablespace_is_the_branchs_own() {
     assert_eq!(root.psql("neondb", "select count(*) from t"), "1001");
     root.amcheck();
 }
+
+#[test]
+fn a_branch_is_made_as_the_command_line_says_and_made_once() {
+    let scion = Scion::start();
+    let run = |words: &[&str]| {
+        let output = scion.cli(&[&["branch", "create", "ci", "--output", "json"], words].concat());
+        let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), made)
+    };
+    let (code, made) = run(&["--expire-in", "2h"]);
+    assert_eq!(code, Some(0));
+    let ttl_s = made["branch"]["ttl_interval_seconds"].as_i64().unwrap();
+    assert!((7000..=7200).contains(&ttl_s), "{made}");
+    let ci = scion.endpoint_of(&made);
+    ci.execute("create table t()");
+    assert_eq!(run(&[]).0, Some(5));
+    let (code, again) = run(&["--if-exists", "return"]);
+    assert_eq!((code, &again["branch"]["id"]), (Some(0), &made["branch"]["id"]));
+    assert_eq!(ci.number("select count(*) from pg_class where relname = 't'"), 1);
+    let (code, again) = run(&["--if-exists", "reset"]);
+    assert_eq!((code, &again["branch"]["id"]), (Some(0), &made["branch"]["id"]));
+    assert_eq!(ci.number("select count(*) from pg_class where relname = 't'"), 0);
+    assert_eq!(run(&["--protected", "--expire-in", "2h"]).0, Some(2));
+    let kept = scion.cli(&["branch", "create", "kept", "--protected", "--no-compute"]);
+    assert!(kept.status.success(), "{kept:?}");
+    assert_eq!(scion.cli(&["branch", "delete", "kept", "--yes"]).status.code(), Some(4));
+}

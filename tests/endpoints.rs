@@ -128,3 +128,69 @@ fn an_endpoint_is_restarted_and_a_disabled_one_is_not_started() {
     assert_ne!(first["endpoints"][0]["id"], second["endpoints"][0]["id"]);
     assert!(second["pagination"].is_null(), "the list ends");
 }
+
+#[test]
+fn a_deleted_endpoint_leaves_its_data_and_the_next_one_has_it() {
+    let scion = Scion::start();
+    let dev = scion.branch("dev", json!({}));
+    dev.execute("create table t as select generate_series(1, 1000) as id");
+    let deleted = scion.cli(&["endpoint", "delete", "dev", "--yes"]);
+    assert!(deleted.status.success(), "{deleted:?}");
+    assert!(!dev.dir.exists() && dev.try_connect().is_err());
+    let list =
+        |path: &str| scion.api().get(&scion.path(path)).unwrap()["endpoints"].as_array().unwrap().len();
+    assert_eq!((list("/endpoints"), list(&format!("/branches/{}/endpoints", dev.branch))), (1, 0));
+    assert_eq!(scion.cli(&["endpoint", "delete", "dev", "--yes"]).status.code(), Some(3));
+    assert!(scion.cli(&["endpoint", "start", "dev"]).status.success());
+    let again = Endpoint { uri: scion.uri_of(&dev.branch), ..dev.clone() };
+    assert_eq!(again.number("select count(*) from t"), 1000);
+}
+
+#[test]
+fn every_change_is_an_operation_that_can_be_listed() {
+    let scion = Scion::start();
+    let dev = scion.branch("dev", json!({}));
+    let run = |words: &[&str]| {
+        let output = scion.cli(words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&["project", "update", "test", "--set", "jit=off"]);
+    run(&["endpoint", "update", "dev", "--suspend-timeout", "600"]);
+    run(&["endpoint", "update", "dev", "--set", "work_mem=5MB"]);
+    run(&["snapshot", "create", "one", "--branch", "dev"]);
+    run(&["snapshot", "update", "one", "--rename", "first", "--expire-in", "30 days"]);
+    assert!(run(&["snapshot", "list"]).contains("first"));
+    run(&["snapshot", "update", "first", "--never-expire"]);
+    run(&["snapshot", "schedule", "set", "--branch", "dev", "daily at 3"]);
+    run(&["schedule", "create", "nightly", "--cron", "0 3 1 1 *"]);
+    run(&["schedule", "delete", "nightly", "--yes"]);
+    run(&["project", "delete", "test", "--yes"]);
+    run(&["project", "recover", "test"]);
+
+    let done: Value = serde_json::from_str(&run(&["operation", "list", "--output", "json"])).unwrap();
+    let done: Vec<&Value> = done.as_array().unwrap().iter().rev().collect();
+    let word = |it: &Value| it["scion_action"].as_str().or(it["action"].as_str()).unwrap().to_owned();
+    let changes: Vec<String> =
+        done.iter().map(|it| word(it)).filter(|it| !it.ends_with("_compute")).collect();
+    let expected = [
+        "create_timeline",
+        "create_branch",
+        "update_project",
+        "update_endpoint",
+        "update_endpoint",
+        "create_snapshot",
+        "update_snapshot",
+        "update_snapshot",
+        "update_backup_schedule",
+        "create_schedule",
+        "delete_schedule",
+        "delete_project",
+        "recover_project",
+    ];
+    assert_eq!(changes, expected);
+    assert!(done.iter().all(|it| it["status"] == "finished" && it["total_duration_ms"].is_number()));
+    let of_dev = run(&["operation", "list", "--branch", "dev", "--limit", "3"]);
+    assert!(of_dev.contains("dev") && !of_dev.contains("main"), "{of_dev}");
+    assert_eq!(dev.reconnect().query("select 1", &[]).unwrap().len(), 1);
+}

@@ -52,6 +52,11 @@ fn a_deleted_project_is_gone_for_clients_and_comes_back_with_all_it_held() {
         1001
     );
 
+    let twin = scion.api().post("/projects", json!({"project": {"name": "other"}})).unwrap();
+    let refused = scion.cli(&["project", "delete", "other", "--yes"]);
+    assert_eq!(refused.status.code(), Some(2), "which of two is not clear: {}", words(&refused));
+    let twin = twin["project"]["id"].as_str().unwrap();
+    assert!(scion.cli(&["project", "delete", twin, "--hard", "--yes"]).status.success());
     let hard = format!("/projects/{other}?hard_delete=true");
     scion.api().delete(&format!("/projects/{other}")).unwrap();
     let gone = scion.cli(&["project", "delete", "other", "--hard", "--yes"]);

@@ -79,13 +79,13 @@ pub enum Verb {
     /// Create, list, show and delete branches.
     #[command(subcommand)]
     Branch(verbs::branch::Branch),
-    /// Make, plan, list, restore and delete snapshots, whose data stays whatever becomes of their branch.
+    /// Make, plan, list, change, restore and delete snapshots, whose data stays whatever becomes of their branch.
     #[command(subcommand)]
     Snapshot(verbs::snapshot::Snapshot),
     /// Make, list, run and delete schedules, which make a branch again and again.
     #[command(subcommand)]
     Schedule(verbs::schedule::Schedule),
-    /// Start, stop, change and list the Postgres servers of branches.
+    /// Start, stop, change, list and delete the Postgres servers of branches.
     #[command(subcommand)]
     Endpoint(verbs::endpoint::Endpoint),
     /// Create, list and delete the roles of a branch, and their passwords.
@@ -94,6 +94,9 @@ pub enum Verb {
     /// Create, list, change and delete the databases of a branch.
     #[command(subcommand)]
     Database(verbs::database::Database),
+    /// List what was done, when, and how it ended.
+    #[command(subcommand)]
+    Operation(verbs::operation::Operation),
     /// Show what differs between the schemas of two branches, or of one at two moments.
     SchemaDiff(verbs::schema_diff::SchemaDiff),
     /// Create, list and revoke keys for the server's API.

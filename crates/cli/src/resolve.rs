@@ -38,7 +38,7 @@ pub fn project(client: &Client, wanted: Option<&str>) -> Result<Value, Failure> 
                 .hint(format!("say which with --project: {}", names(&projects)))),
         };
     };
-    pick(&projects, wanted).cloned().ok_or_else(|| not_found("project", wanted, &projects))
+    pick("project", &projects, wanted).cloned()
 }
 
 impl Session {
@@ -72,7 +72,7 @@ impl Session {
     /// The branch called `wanted` by name or id.
     pub fn branch(&self, wanted: &str) -> Result<Value, Failure> {
         let branches = self.branches()?;
-        pick(&branches, wanted).cloned().ok_or_else(|| not_found("branch", wanted, &branches))
+        pick("branch", &branches, wanted).cloned()
     }
 
     /// The branch that is the parent of branches that name none.
@@ -122,13 +122,24 @@ pub fn no_endpoint(branch: &str) -> Failure {
 }
 
 /// The object called `wanted` by name, or else by id.
-pub fn pick<'a>(objects: &'a [Value], wanted: &str) -> Option<&'a Value> {
-    let by = |field: &str| objects.iter().find(|object| wire::text(object, field) == wanted);
-    by("name").or_else(|| by("id"))
+///
+/// # Errors
+/// Not found; usage if several are called so, as projects may be.
+pub fn pick<'a>(noun: &str, objects: &'a [Value], wanted: &str) -> Result<&'a Value, Failure> {
+    let by =
+        |field: &str| objects.iter().filter(|object| wire::text(object, field) == wanted).collect::<Vec<_>>();
+    match (by("name").as_slice(), by("id").as_slice()) {
+        ([one], _) | ([], [one, ..]) => Ok(one),
+        ([], []) => Err(not_found(noun, wanted, objects)),
+        (several, _) => {
+            let ids: Vec<&str> = several.iter().map(|object| wire::text(object, "id")).collect();
+            let text = format!("{} {noun}s are called {wanted:?}", several.len());
+            Err(Failure::new(Kind::Usage, text).hint(format!("say which by its id: {}", ids.join(", "))))
+        }
+    }
 }
 
-/// Says that there is no such object, and which there are.
-pub fn not_found(noun: &str, wanted: &str, objects: &[Value]) -> Failure {
+fn not_found(noun: &str, wanted: &str, objects: &[Value]) -> Failure {
     let failure = Failure::new(Kind::NotFound, format!("there is no {noun} {wanted:?}"));
     match objects {
         [] => failure.hint(format!("there is no {noun} at all yet")),
@@ -153,8 +164,20 @@ mod tests {
     #[test]
     fn a_name_wins_over_an_id_and_nothing_wins_over_a_typo() {
         let objects = [json!({"id": "br-1", "name": "main"}), json!({"id": "br-2", "name": "br-1"})];
-        assert_eq!(pick(&objects, "br-1").map(|object| wire::text(object, "id")), Some("br-2"));
-        assert_eq!(pick(&objects, "mian"), None);
+        assert_eq!(
+            pick("branch", &objects, "br-1").map(|object| wire::text(object, "id")).ok(),
+            Some("br-2")
+        );
+        assert_eq!(pick("branch", &objects, "mian").unwrap_err().kind, Kind::NotFound);
+    }
+
+    #[test]
+    fn of_two_projects_of_one_name_none_is_meant() {
+        let objects = [json!({"id": "p-1", "name": "shop"}), json!({"id": "p-2", "name": "shop"})];
+        let failure = pick("project", &objects, "shop").unwrap_err();
+        assert_eq!((failure.kind, failure.message.as_str()), (Kind::Usage, "2 projects are called \"shop\""));
+        assert_eq!(failure.hint.as_deref(), Some("say which by its id: p-1, p-2"));
+        assert_eq!(pick("project", &objects, "p-2").ok(), objects.get(1));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use api::snapshot::SnapshotCreate;
 
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::schedule::{self, BackupRow};
 use crate::metadata::{branch, snapshot};
 use crate::snapshots::By;
@@ -57,9 +58,11 @@ impl Server {
             }
             lines.push(serde_json::to_string(item).map_err(|error| Error::internal(error.to_string()))?);
         }
+        let begun = OperationRow::begun(Action::UpdateBackupSchedule, project, id, clock::now_us())?;
         self.metadata.write(|change| {
             branch::get(change, project, id)?;
-            schedule::set_backups(change, id, &lines, clock::now_us())
+            schedule::set_backups(change, id, &lines, clock::now_us())?;
+            operation::put(change, &begun.ended(None))
         })
     }
 

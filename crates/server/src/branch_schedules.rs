@@ -94,12 +94,14 @@ impl Server {
             created_us: now_us,
             updated_us: now_us,
         };
+        let begun = OperationRow::begun_in(Action::CreateSchedule, project, now_us)?;
         self.metadata.write(|change| {
             project::get(change, project)?;
             if let Some(parent) = &wanted.template.parent_id {
                 expiry::check_parent(&branch::get(change, project, parent)?)?;
             }
-            schedule::insert(change, &row)
+            schedule::insert(change, &row)?;
+            operation::put(change, &begun.ended(None))
         })?;
         Ok(row)
     }

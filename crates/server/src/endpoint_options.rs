@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use crate::clock::now_us;
 use crate::error::{Error, Result};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
-use crate::metadata::operation::OperationRow;
+use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project;
 use crate::process::clear_leftovers;
 use crate::state::Server;
@@ -69,6 +69,7 @@ impl Server {
         update: &EndpointOptions,
     ) -> Result<(EndpointRow, Vec<OperationRow>)> {
         check(update)?;
+        let began_us = now_us();
         let row = self.metadata.read(|connection| endpoint::get(connection, project, id))?;
         let _held = self.locks.take(&[&row.branch_id])?;
         let row = self.metadata.read(|connection| endpoint::get(connection, project, id))?;
@@ -80,22 +81,39 @@ impl Server {
             let operations = self.restart_with(&row, &text)?;
             return Ok((row, operations));
         }
-        self.metadata.write(|change| {
+        let begun = OperationRow::begun(Action::UpdateEndpoint, project, &row.branch_id, began_us)?;
+        let ended = self.metadata.write(|change| {
             endpoint::set_options(change, id, &text, now_us())?;
-            if stops { endpoint::set_desired(change, id, Desired::Idle, now_us()) } else { Ok(()) }
+            if stops {
+                endpoint::set_desired(change, id, Desired::Idle, now_us())?;
+            }
+            let ended = begun.about_endpoint(id).ended(None);
+            operation::put(change, &ended).map(|()| ended)
         })?;
-        let operations = if stops { vec![self.suspend_endpoint(&row)?] } else { Vec::new() };
+        let mut operations = vec![ended];
+        if stops {
+            operations.push(self.suspend_endpoint(&row)?);
+        }
         Ok((row, operations))
     }
 
     fn restart_with(&self, row: &EndpointRow, options: &str) -> Result<Vec<OperationRow>> {
+        let (project, branch) = (&row.project_id, &row.branch_id);
+        let begun = OperationRow::begun(Action::UpdateEndpoint, project, branch, now_us())?;
         self.metadata.write(|change| endpoint::set_tried(change, &row.id, Some(options)))?;
         let restarted = self.restart(row);
-        self.metadata.write(|change| match &restarted {
-            Ok(_) => endpoint::set_options(change, &row.id, options, now_us()),
-            Err(_) => endpoint::set_tried(change, &row.id, None),
+        let ended = begun.about_endpoint(&row.id).ended(restarted.as_ref().err());
+        self.metadata.write(|change| {
+            operation::put(change, &ended)?;
+            match &restarted {
+                Ok(_) => endpoint::set_options(change, &row.id, options, now_us()),
+                Err(_) => endpoint::set_tried(change, &row.id, None),
+            }
         })?;
-        let Err(error) = restarted else { return restarted };
+        let error = match restarted {
+            Ok(operations) => return Ok([vec![ended], operations].concat()),
+            Err(error) => error,
+        };
         self.restart(row)?;
         let id = &row.id;
         let text = format!("endpoint {id} has its old settings again: with these, {}", error.message);

@@ -25,6 +25,7 @@ use crate::deletion::RECOVERABLE_US;
 use crate::error::{Error, Result};
 use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
+use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project::{self, ProjectRow};
 use crate::state::Server;
 
@@ -35,6 +36,7 @@ impl Server {
     /// 404 if it does not exist, 422 while it has a protected branch, 423 while it is being deleted or brought back.
     /// Then it is as it was. Those of removing it, which goes on.
     pub fn delete_project(&self, id: &str, hard: bool) -> Result<ProjectRow> {
+        let begun = OperationRow::begun_in(Action::DeleteProject, id, now_us())?;
         let _held = self.locks.take(&[id])?;
         let (row, ran) = self.metadata.write(|change| {
             let there =
@@ -47,7 +49,8 @@ impl Server {
             let state = if hard { project::DELETING } else { project::DELETED }.to_owned();
             let deleted_us = row.deleted_us.or(Some(now_us));
             let row = ProjectRow { state, deleted_us, updated_us: now_us, ..row };
-            project::put(change, &row).map(|()| (row, ran))
+            project::put(change, &row)?;
+            operation::put(change, &begun.ended(None)).map(|()| (row, ran))
         })?;
         if hard {
             self.remove_project(id)?;
@@ -76,6 +79,7 @@ impl Server {
     /// # Errors
     /// 404 if there is none or it is too late, 422 if it is not deleted, 423 while it is being deleted.
     pub fn recover_project(&self, id: &str) -> Result<ProjectRow> {
+        let begun = OperationRow::begun_in(Action::RecoverProject, id, now_us())?;
         let _held = self.locks.take(&[id])?;
         let row = self.metadata.write(|change| {
             let row = project::find(change, id)?.ok_or_else(|| Error::not_found("project", id))?;
@@ -89,7 +93,8 @@ impl Server {
             }
             let state = project::READY.to_owned();
             let row = ProjectRow { state, deleted_us: None, updated_us: now_us(), ..row };
-            project::put(change, &row).map(|()| row)
+            project::put(change, &row)?;
+            operation::put(change, &begun.ended(None)).map(|()| row)
         })?;
         self.bell.ring();
         // A crash may have left data in it, which no start has looked at since.

@@ -105,7 +105,8 @@ impl Server {
     ///
     /// # Errors
     /// 404 if it does not exist.
-    pub fn update_project(&self, id: &str, update: &ProjectUpdate) -> Result<ProjectRow> {
+    pub fn update_project(&self, id: &str, update: &ProjectUpdate) -> Result<(ProjectRow, OperationRow)> {
+        let begun = OperationRow::begun_in(Action::UpdateProject, id, clock::now_us())?;
         if let Some(name) = &update.name {
             names::check_name("project", name)?;
         }
@@ -121,7 +122,9 @@ impl Server {
             merge(&mut row.default_endpoint_settings, update.default_endpoint_settings.as_ref());
             row.updated_us = clock::now_us();
             project::put(change, &row)?;
-            Ok(row)
+            let ended = begun.ended(None);
+            operation::put(change, &ended)?;
+            Ok((row, ended))
         })
     }
 }

@@ -122,6 +122,7 @@ impl Server {
             names::check_name("snapshot", name)?;
         }
         let now_us = clock::now_us();
+        let begun = OperationRow::begun_in(Action::UpdateSnapshot, project, now_us)?;
         self.metadata.write(|change| {
             let mut row = snapshot::get(change, project, id)?;
             if let Some(name) = update.name.as_ref().filter(|name| **name != row.name) {
@@ -133,7 +134,8 @@ impl Server {
             }
             row.updated_us = now_us;
             snapshot::update(change, &row)?;
-            Ok(row)
+            let branch_id = Some(row.source_branch_id.clone());
+            operation::put(change, &OperationRow { branch_id, ..begun }.ended(None)).map(|()| row)
         })
     }
 

@@ -104,6 +104,15 @@ pub struct Create {
     /// Take roles, databases and schemas but no data. The branch has no parent then.
     #[arg(long)]
     schema_only: bool,
+    /// Delete it by itself after so long: "2h", "3 days" [default: never].
+    #[arg(long, value_name = "SPAN", conflicts_with = "protected")]
+    expire_in: Option<String>,
+    /// Protect it from deletion and restore.
+    #[arg(long)]
+    protected: bool,
+    /// What to do if there is a branch of this name: take it as it is, or give it the data asked for [default: fail].
+    #[arg(long, value_name = "WHAT")]
+    if_exists: Option<IfExists>,
     /// Leave subscriptions and scheduled jobs of the parent switched on; they then run on both.
     #[arg(long)]
     no_quarantine: bool,
@@ -113,6 +122,15 @@ pub struct Create {
     /// Return as soon as the branch exists.
     #[arg(long)]
     no_wait: bool,
+}
+
+/// What to do with a branch that has the name already.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum IfExists {
+    /// Take it as it is.
+    Return,
+    /// Give it the data asked for.
+    Reset,
 }
 
 impl Branch {
@@ -148,10 +166,14 @@ impl Create {
         let now = Zoned::now();
         let at = self.at.as_deref().map(|text| moment::parse(text, &now)).transpose()?;
         let session = session(global)?;
-        let body = self.body(&session, at.as_ref())?;
+        let body = self.body(&session, at.as_ref(), &now)?;
         let progress = progress::start(format!("making branch {}", self.name));
-        let mut answer =
-            session.client.post(&session.path("/branches"), &body).map_err(in_words_of_the_command_line)?;
+        let path = session.path(match self.if_exists {
+            None => "/branches",
+            Some(IfExists::Return) => "/branches?on_conflict=return",
+            Some(IfExists::Reset) => "/branches?on_conflict=reset",
+        });
+        let mut answer = session.client.post(&path, &body).map_err(in_words_of_the_command_line)?;
         let created_ms = started.elapsed().as_millis();
         if !self.no_wait {
             session.client.wait(session.project_id(), &answer)?;
@@ -170,13 +192,19 @@ impl Create {
         self.report(&session, &answer, &time, &now)
     }
 
-    fn body(&self, session: &Session, at: Option<&Moment>) -> Result<Value, Failure> {
+    fn body(&self, session: &Session, at: Option<&Moment>, now: &Zoned) -> Result<Value, Failure> {
         let mut branch = json!({ "name": self.name });
         if let Some(parent) = &self.parent {
             branch["parent_id"] = json!(wire::text(&session.branch(parent)?, "id"));
         }
         if self.schema_only {
             branch["init_source"] = json!("schema-only");
+        }
+        if let Some(span) = &self.expire_in {
+            branch["expires_at"] = json!(moment::after(span, now)?.to_string());
+        }
+        if self.protected {
+            branch["protected"] = json!(true);
         }
         if self.no_quarantine {
             branch["quarantine"] = json!(false);

@@ -11,9 +11,9 @@ use crate::failure::Failure;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
 use crate::setting::{Setting, settings};
-use crate::{progress, tree, wire};
+use crate::{confirm, progress, tree, wire};
 
-/// Start, stop, change and list the Postgres servers of branches.
+/// Start, stop, change, list and delete the Postgres servers of branches.
 #[derive(Subcommand)]
 pub enum Endpoint {
     /// Start the endpoint of a branch, making one if it has none.
@@ -51,6 +51,14 @@ pub enum Endpoint {
     },
     /// All endpoints of the project.
     List,
+    /// Delete the endpoint of a branch, with its connection string; the branch and its data stay.
+    Delete {
+        /// Name or id of the branch, or id of the endpoint.
+        name: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
 }
 
 impl Endpoint {
@@ -66,6 +74,7 @@ impl Endpoint {
                 update(&session, global.output, name, (wanted, set, unset))
             }
             Self::List => list(&session, global.output),
+            Self::Delete { name, yes } => delete(&session, global.output, name, *yes),
         }
     }
 }
@@ -117,6 +126,17 @@ fn restart(session: &Session, format: Format, name: &str) -> Result<(), Failure>
     let answer = session.client.post(&session.path(&format!("/endpoints/{id}/restart")), &json!({}))?;
     session.client.wait(session.project_id(), &answer)?;
     finish(format, &answer, &format!("active in {} ms", started.elapsed().as_millis()));
+    Ok(())
+}
+
+fn delete(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
+    let endpoint = session.endpoint(name)?;
+    let id = wire::text(&endpoint, "id");
+    confirm::destructive(&format!("delete endpoint {id} at {}", wire::text(&endpoint, "host")), yes)?;
+    let _progress = progress::start(format!("stopping endpoint {id}: waiting for its last WAL to be stored"));
+    let path = session.path(&format!("/endpoints/{}", wire::percent_encoded(id)));
+    let answer = session.client.delete(&path)?;
+    finish(format, &answer, "deleted");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ pub mod database;
 pub mod doctor;
 pub mod endpoint;
 mod openapi;
+pub mod operation;
 pub mod project;
 pub mod psql;
 pub mod role;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Role(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Database(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::ApiKey(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+        Verb::Operation(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::SchemaDiff(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::ConnectionString(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Psql(verb) => verb.run(global),

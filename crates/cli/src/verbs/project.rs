@@ -132,7 +132,16 @@ fn deleted(client: &Client) -> Result<Vec<Value>, Failure> {
 }
 
 fn list(client: &Client, format: Format, gone: bool) -> Result<(), Failure> {
-    let projects = if gone { deleted(client)? } else { client.list("/projects", "projects")? };
+    let mut projects = if gone { deleted(client)? } else { client.list("/projects", "projects")? };
+    if !gone {
+        // Only of one project at a time is said how large it is.
+        for project in &mut projects {
+            let path = format!("/projects/{}", wire::percent_encoded(wire::text(project, "id")));
+            if let Some(whole) = client.get(&path)?.get_mut("project") {
+                *project = whole.take();
+            }
+        }
+    }
     if format == Format::Json {
         output::json(&json!(projects));
         return Ok(());
@@ -176,8 +185,7 @@ fn update(client: &Client, format: Format, name: &str, wanted: Value) -> Result<
 
 fn recover(client: &Client, format: Format, name: &str) -> Result<(), Failure> {
     let gone = deleted(client)?;
-    let project =
-        resolve::pick(&gone, name).ok_or_else(|| resolve::not_found("deleted project", name, &gone))?;
+    let project = resolve::pick("deleted project", &gone, name)?;
     let id = wire::percent_encoded(wire::text(project, "id"));
     let progress = progress::start(format!("recovering project {name}"));
     let answer = client.post(&format!("/projects/{id}/recover"), &json!({}))?;
@@ -209,13 +217,13 @@ fn wait_settled(client: &Client, id: &str) -> Result<bool, Failure> {
 }
 
 fn delete(client: &Client, format: Format, (name, hard): (&str, bool), yes: bool) -> Result<(), Failure> {
-    let gone = if hard { deleted(client)? } else { Vec::new() };
-    let project = match resolve::project(client, Some(name)) {
-        Err(failure) => resolve::pick(&gone, name).cloned().ok_or(failure)?,
-        live => live?,
-    };
-    let id = wire::text(&project, "id");
-    let name = wire::text(&project, "name");
+    let mut projects = client.list("/projects", "projects")?;
+    if hard {
+        projects.extend(deleted(client)?);
+    }
+    let project = resolve::pick("project", &projects, name)?;
+    let id = wire::text(project, "id");
+    let name = wire::text(project, "name");
     let what = if hard { "its data, for good" } else { "their data" };
     confirm::destructive(&format!("delete project {name} ({id}) with all its branches and {what}"), yes)?;
     let _progress = progress::start(format!("deleting project {name}"));

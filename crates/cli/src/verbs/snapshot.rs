@@ -14,7 +14,7 @@ use crate::resolve::{Session, session};
 use crate::verbs::snapshot_schedule::Schedule;
 use crate::{confirm, progress, wire};
 
-/// Make, plan, list, restore and delete snapshots.
+/// Make, plan, list, change, restore and delete snapshots.
 #[derive(Subcommand)]
 pub enum Snapshot {
     /// Keep a moment of a branch under a name.
@@ -33,6 +33,21 @@ pub enum Snapshot {
         /// Do not ask.
         #[arg(short, long)]
         yes: bool,
+    },
+    /// Rename a snapshot, or say when it is deleted by itself.
+    #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
+    Update {
+        /// Name or id of the snapshot.
+        name: String,
+        /// Its new name.
+        #[arg(long, value_name = "NAME", group = "what")]
+        rename: Option<String>,
+        /// Delete it so long from now: "30 days", "1 year".
+        #[arg(long, value_name = "SPAN", group = "what", conflicts_with = "never_expire")]
+        expire_in: Option<String>,
+        /// Do not delete it by itself.
+        #[arg(long, group = "what")]
+        never_expire: bool,
     },
     /// Make snapshots of a branch at planned times.
     #[command(subcommand)]
@@ -95,6 +110,15 @@ impl Snapshot {
             Self::Restore(restore) => restore.run(global),
             Self::Finalize { branch, old_as, yes } => {
                 finalize(&session(global)?, global.output, branch, old_as.as_deref(), *yes)
+            }
+            Self::Update { name, rename, expire_in, never_expire } => {
+                let mut wanted = json!({ "name": rename });
+                if let Some(span) = expire_in {
+                    wanted["expires_at"] = json!(moment::after(span, &Zoned::now())?.to_string());
+                } else if *never_expire {
+                    wanted["expires_at"] = Value::Null;
+                }
+                update(&session(global)?, global.output, name, wanted)
             }
             Self::Schedule(schedule) => schedule.run(global),
             Self::Delete { name, yes } => delete(&session(global)?, global.output, name, *yes),
@@ -256,6 +280,23 @@ fn list(session: &Session, format: Format) -> Result<(), Failure> {
         })
         .collect();
     output::table(&["NAME", "BRANCH", "AT", "SIZE", "LAST COMMIT", "EXPIRES", "CREATED"], &rows);
+    Ok(())
+}
+
+fn update(session: &Session, format: Format, name: &str, wanted: Value) -> Result<(), Failure> {
+    let snapshot = find(session, name)?;
+    let id = wire::percent_encoded(wire::text(&snapshot, "id"));
+    let path = session.path(&format!("/snapshots/{id}"));
+    let answer = session.client.patch(&path, &json!({ "snapshot": wanted }))?;
+    let changed = answer.get("snapshot").unwrap_or(&Value::Null);
+    match format {
+        Format::Json => output::json(changed),
+        Format::Table => {
+            let expires = wire::some_text(changed, "expires_at");
+            let expires = expires.map_or("never".to_owned(), |text| output::local_time(text, &Zoned::now()));
+            output::words(&format!("{}   expires {expires}", wire::text(changed, "name")));
+        }
+    }
     Ok(())
 }
 

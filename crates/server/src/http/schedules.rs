@@ -12,6 +12,7 @@ use super::{Context, answer, view};
 use crate::branch_schedules::template;
 use crate::clock::{now_us, show};
 use crate::error::Result;
+use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project;
 use crate::metadata::schedule::{self, ScheduleRow};
 use crate::timetable::Timetable;
@@ -90,10 +91,11 @@ pub async fn get(State(context): State<Context>, Path((project, id)): Path<(Stri
 /// `DELETE /projects/{project_id}/branch_schedules/{schedule_id}`; the branch it made last stays.
 pub async fn delete(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
+        let begun = OperationRow::begun_in(Action::DeleteSchedule, &project, now_us())?;
         let row = context.server.metadata.write(|change| {
             let row = schedule::get(change, &project, &id)?;
             schedule::remove(change, &id)?;
-            Ok(row)
+            operation::put(change, &begun.ended(None)).map(|()| row)
         })?;
         Ok(BranchScheduleResponse { branch_schedule: shown(&row)? })
     })

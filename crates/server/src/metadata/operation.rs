@@ -44,6 +44,22 @@ pub enum Action {
     RestoreSnapshot,
     /// A branch took the place of another.
     FinalizeRestore,
+    /// Name or settings of a project were changed.
+    UpdateProject,
+    /// A project was deleted.
+    DeleteProject,
+    /// A deleted project was brought back.
+    RecoverProject,
+    /// What may be set of an endpoint was changed.
+    UpdateEndpoint,
+    /// Name or expiry of a snapshot was changed.
+    UpdateSnapshot,
+    /// A branch was given another backup schedule.
+    UpdateBackupSchedule,
+    /// A schedule of branches was made.
+    CreateSchedule,
+    /// A schedule of branches was deleted.
+    DeleteSchedule,
 }
 
 impl Action {
@@ -63,6 +79,14 @@ impl Action {
             Self::DeleteSnapshot => "delete_snapshot",
             Self::RestoreSnapshot => "restore_snapshot",
             Self::FinalizeRestore => "finalize_restore",
+            Self::UpdateProject => "update_project",
+            Self::DeleteProject => "delete_project",
+            Self::RecoverProject => "recover_project",
+            Self::UpdateEndpoint => "update_endpoint",
+            Self::UpdateSnapshot => "update_snapshot",
+            Self::UpdateBackupSchedule => "update_backup_schedule",
+            Self::CreateSchedule => "create_schedule",
+            Self::DeleteSchedule => "delete_schedule",
         }
     }
 }
@@ -75,7 +99,16 @@ pub fn neon_action(action: &str) -> &str {
         "finalize_restore" => "swap_binding_id",
         "delete_snapshot" => "delete_timeline",
         "recover_branch" => "timeline_unarchive",
-        "update_branch" | "set_default_branch" => "apply_config",
+        "delete_project" => "tenant_detach",
+        "recover_project" => "tenant_attach",
+        "update_branch"
+        | "set_default_branch"
+        | "update_project"
+        | "update_endpoint"
+        | "update_snapshot"
+        | "update_backup_schedule"
+        | "create_schedule"
+        | "delete_schedule" => "apply_config",
         neons => neons,
     }
 }
@@ -111,10 +144,19 @@ impl OperationRow {
     /// # Errors
     /// 500 without random numbers.
     pub fn begun(action: Action, project: &str, branch: &str, began_us: i64) -> Result<Self> {
+        let begun = Self::begun_in(action, project, began_us)?;
+        Ok(Self { branch_id: Some(branch.to_owned()), ..begun })
+    }
+
+    /// The same, about no branch.
+    ///
+    /// # Errors
+    /// 500 without random numbers.
+    pub fn begun_in(action: Action, project: &str, began_us: i64) -> Result<Self> {
         Ok(Self {
             id: names::uuid()?,
             project_id: project.to_owned(),
-            branch_id: Some(branch.to_owned()),
+            branch_id: None,
             endpoint_id: None,
             action: action.as_str().to_owned(),
             status: RUNNING.to_owned(),
