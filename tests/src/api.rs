@@ -70,11 +70,23 @@ impl Api {
 
     /// As `ask`, of a server that may die; `None` if it gives no whole answer.
     pub fn try_ask(&self, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
-        let request = ureq::http::Request::builder()
+        self.ask_with(method, path, &[], body)
+    }
+
+    /// As `try_ask`, with more headers.
+    pub fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Option<(u16, Value)> {
+        let plain = ureq::http::Request::builder()
             .method(method.to_uppercase().as_str())
             .uri(format!("{}{path}", self.base))
             .header("Authorization", self.bearer())
             .header("Content-Type", "application/json");
+        let request = headers.iter().fold(plain, |request, (name, value)| request.header(*name, *value));
         let sent = if body.is_null() { String::new() } else { body.to_string() };
         let mut response = self.agent.run(request.body(sent).unwrap()).ok()?;
         let text = response.body_mut().read_to_string().ok()?;

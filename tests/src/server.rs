@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ pub struct Scion {
     child: Child,
     api: Api,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     project: String,
     root_branch: String,
     root_endpoint: Endpoint,
@@ -49,15 +50,33 @@ impl Scion {
 
     /// Starts a server with more arguments for `scion serve`, and makes a project in it.
     pub fn start_with(arguments: &[String], project: Value) -> Self {
+        Self::start_in(arguments, project, |_| Vec::new())
+    }
+
+    /// The same, with an environment that is made for the data directory.
+    pub fn start_in(
+        arguments: &[String],
+        project: Value,
+        environment: impl FnOnce(&Path) -> Vec<(String, String)>,
+    ) -> Self {
         let dir = tempfile::Builder::new().prefix("scion-").tempdir().unwrap();
         open_to_others(dir.path());
-        let (child, api) = launch(dir.path(), arguments);
+        let environment = environment(dir.path());
+        let (child, api) = launch(dir.path(), arguments, &environment);
         let arguments = arguments.to_vec();
         let none =
             Endpoint { id: String::new(), branch: String::new(), uri: String::new(), dir: PathBuf::new() };
         let (project_id, root_branch) = (String::new(), String::new());
-        let mut scion =
-            Self { dir, child, api, arguments, project: project_id, root_branch, root_endpoint: none };
+        let mut scion = Self {
+            dir,
+            child,
+            api,
+            arguments,
+            environment,
+            project: project_id,
+            root_branch,
+            root_endpoint: none,
+        };
         let made = scion.api.post("/projects", json!({"project": project})).unwrap();
         scion.project = text(&made["project"]["id"]);
         scion.root_branch = text(&made["branch"]["id"]);
@@ -163,9 +182,33 @@ impl Scion {
 
     /// Starts `scion serve` again on the same directory.
     pub fn relaunch(&mut self) {
-        let (child, api) = launch(self.dir.path(), &self.arguments);
+        let (child, api) = launch(self.dir.path(), &self.arguments, &self.environment);
         self.child = child;
         self.api = api;
+    }
+
+    /// Starts `scion serve` again with one more variable in its environment; false if it ended before it listened.
+    pub fn relaunch_with(&mut self, variable: (&str, String)) -> bool {
+        let mut environment = self.environment.clone();
+        environment.push((variable.0.to_owned(), variable.1));
+        match try_launch(self.dir.path(), &self.arguments, &environment) {
+            Ok((child, api)) => {
+                self.child = child;
+                self.api = api;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Whether `scion serve` has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until `scion serve` ends by itself.
+    pub fn wait_for_its_end(&mut self, limit: Duration) {
+        wait_for("scion serve to end by itself", limit, || self.child.try_wait().unwrap());
     }
 }
 
@@ -195,30 +238,38 @@ impl Drop for Scion {
     }
 }
 
-fn launch(dir: &Path, arguments: &[String]) -> (Child, Api) {
+fn serve(dir: &Path, arguments: &[String], environment: &[(String, String)]) -> Command {
     let log = File::options().create(true).append(true).open(dir.join("serve.log")).unwrap();
+    let mut command = Command::new(scion_binary());
+    command.args(["serve", "--http", "127.0.0.1:0", "--data-dir"]).arg(dir).args(arguments);
+    command.envs(environment.iter().cloned());
+    command.stdin(std::process::Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command
+}
+
+fn launch(dir: &Path, arguments: &[String], environment: &[(String, String)]) -> (Child, Api) {
+    try_launch(dir, arguments, environment).unwrap_or_else(|status| {
+        panic!("scion serve ended: {status}\n{}", std::fs::read_to_string(dir.join("serve.log")).unwrap())
+    })
+}
+
+/// How it ended if it did before it listened.
+fn try_launch(
+    dir: &Path,
+    arguments: &[String],
+    environment: &[(String, String)],
+) -> Result<(Child, Api), ExitStatus> {
     let _ = std::fs::remove_file(dir.join("server.json"));
-    let mut child = Command::new(scion_binary())
-        .args(["serve", "--http", "127.0.0.1:0", "--data-dir"])
-        .arg(dir)
-        .args(arguments)
-        .stdin(std::process::Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
+    let mut child = serve(dir, arguments, environment).spawn().unwrap();
     let url = wait_for("scion serve to listen", Duration::from_secs(30), || {
         if let Some(status) = child.try_wait().unwrap() {
-            panic!(
-                "scion serve ended: {status}\n{}",
-                std::fs::read_to_string(dir.join("serve.log")).unwrap()
-            );
+            return Some(Err(status));
         }
         let server: Value = serde_json::from_slice(&std::fs::read(dir.join("server.json")).ok()?).ok()?;
-        server["url"].as_str().map(str::to_owned)
-    });
+        server["url"].as_str().map(|url| Ok(url.to_owned()))
+    })?;
     let key = std::fs::read_to_string(dir.join("api-key")).unwrap();
-    (child, Api::new(&url, key.trim()))
+    Ok((child, Api::new(&url, key.trim())))
 }
 
 /// A connection string without TLS, which this package's client does not speak; loads are measured without it too.

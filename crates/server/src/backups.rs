@@ -14,6 +14,7 @@ use api::snapshot::SnapshotCreate;
 
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::schedule::{self, BackupRow};
 use crate::metadata::{branch, snapshot};
@@ -108,6 +109,7 @@ impl Server {
 pub fn run(server: &Arc<Server>) {
     let mut failed = Failed::default();
     while !server.closing.load(Ordering::Acquire) {
+        let _pass = failpoint::at("backups");
         if let Err(error) = server.make_backups(&mut failed, clock::now_us()) {
             tracing::error!(%error, "cannot look for backups that are due");
         }

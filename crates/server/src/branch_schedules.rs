@@ -31,6 +31,7 @@ use crate::clock;
 use crate::deletion::How;
 use crate::error::{Error, Result};
 use crate::expiry::{self, Expiry};
+use crate::failpoint::{self, Step};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -189,6 +190,7 @@ impl Server {
         let mut client = hidden.connect_as(&database, &owner)?;
         client.batch_execute(sql).map_err(|error| explained(&error))?;
         drop(client);
+        failpoint::passed(Step::TemplateRun);
         let ran = Some(ran(&before, &mut look)?);
         drop(look);
         let (source, point) = hidden.origin();
@@ -338,6 +340,7 @@ fn new_row(prepared: &Prepared<'_>, name: String, template: &BranchTemplate) -> 
 /// Looks for what is due, until the server closes.
 pub fn run(server: &Arc<Server>) {
     while !server.closing.load(Ordering::Acquire) {
+        let _pass = failpoint::at("schedules");
         if let Err(error) = server.run_schedules(clock::now_us()) {
             tracing::error!(%error, "cannot look for branches that are due");
         }

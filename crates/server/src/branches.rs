@@ -14,6 +14,7 @@ use crate::clock;
 use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::expiry;
+use crate::failpoint::{self, Step};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::idempotency::{self, Key};
@@ -214,6 +215,7 @@ impl Server {
             let now = self.metadata.read(|c| branch::get(c, &source.project_id, &source.id))?;
             if now.store_id == source.store_id {
                 store.create_branch(data, &branch_id(&source.store_id)?, point.lsn)?;
+                failpoint::passed(Step::BranchMade);
                 return Ok((now, point));
             }
             // It was restored meanwhile: the same request means another place now.
@@ -359,6 +361,7 @@ impl Server {
     /// Removes data that no row came to name.
     pub fn discard(&self, project: &str, data: &str) {
         let removed = self.store(project).and_then(|store| Ok(store.delete_branch(&branch_id(data)?)?));
+        failpoint::passed(Step::BranchRemoved);
         if let Err(error) = removed {
             tracing::error!(project, data, %error, "cannot undo a branch; the next start will");
         }

@@ -23,6 +23,7 @@ use crate::branches::At;
 use crate::clock;
 use crate::endpoint_options;
 use crate::error::{Error, Result};
+use crate::failpoint::{self, Step};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -245,6 +246,7 @@ impl Server {
                 let heir = identifier(&owner);
                 let sql = format!("REASSIGN OWNED BY {quoted} TO {heir}; DROP OWNED BY {quoted}");
                 client.batch_execute(&sql).map_err(|error| explained(&error))?;
+                failpoint::passed(Step::StatementRun);
             }
             session.end_sessions("usename", name)?;
             session.run(&format!("DROP ROLE {quoted}"))?;
@@ -290,17 +292,25 @@ impl Server {
         }
         let done = self.change_catalog(project, branch, |session| {
             session.database(name)?;
+            let mut statements = Vec::new();
             if let Some(owner) = new_owner {
                 session.role(owner)?;
-                session.run(&format!(
+                statements.push(format!(
                     "ALTER DATABASE {} OWNER TO {}",
                     identifier(name),
                     identifier(owner)
-                ))?;
+                ));
             }
             match new_name {
-                Some(new) => session.rename_database(name, new),
-                None => Ok(()),
+                Some(new) => {
+                    statements.push(format!(
+                        "ALTER DATABASE {} RENAME TO {}",
+                        identifier(name),
+                        identifier(new)
+                    ));
+                    session.run_without_sessions(name, &statements)
+                }
+                None => session.run_together(&statements),
             }
         })?;
         done.database(new_name.unwrap_or(name))
@@ -357,14 +367,18 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn run(&mut self, statements: &str) -> Result<()> {
-        self.client.batch_execute(statements).map_err(|error| explained(&error))
+        self.client.batch_execute(statements).map_err(|error| explained(&error))?;
+        failpoint::passed(Step::StatementRun);
+        Ok(())
     }
 
     /// All of them or none.
     fn run_together(&mut self, statements: &[String]) -> Result<()> {
         let mut change = self.client.transaction().map_err(|error| explained(&error))?;
         let run = statements.iter().try_for_each(|statement| change.batch_execute(statement));
-        run.and_then(|()| change.commit()).map_err(|error| explained(&error))
+        run.and_then(|()| change.commit()).map_err(|error| explained(&error))?;
+        failpoint::passed(Step::StatementRun);
+        Ok(())
     }
 
     fn settled(&mut self) -> Result<Rows> {
@@ -400,17 +414,17 @@ impl Session<'_> {
         self.client.query(&sql, &[&value]).map(|_| ()).map_err(|error| explained(&error))
     }
 
-    /// Clients may come back between the end of their sessions and the rename.
-    fn rename_database(&mut self, name: &str, new: &str) -> Result<()> {
-        let sql = format!("ALTER DATABASE {} RENAME TO {}", identifier(name), identifier(new));
+    /// As `run_together`, for what Postgres does only while nobody uses `database`. Clients may come back between the end
+    /// of their sessions and that.
+    fn run_without_sessions(&mut self, database: &str, statements: &[String]) -> Result<()> {
         for _ in 1..RENAMES {
-            self.end_sessions("datname", name)?;
-            match self.run(&sql) {
+            self.end_sessions("datname", database)?;
+            match self.run_together(statements) {
                 Err(error) if error.status == 423 => {}
                 result => return result,
             }
         }
-        self.run(&sql)
+        self.run_together(statements)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::branches::names_of;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::expiry;
+use crate::failpoint;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -254,6 +255,7 @@ pub fn run(server: &Arc<Server>) {
     let mut failed: HashMap<String, Instant> = HashMap::new();
     while !server.closing.load(Ordering::Acquire) {
         failed.retain(|_, at| at.elapsed() < AGAIN_AFTER);
+        let _pass = failpoint::at("deletion");
         if let Err(error) = pass(server, &mut failed) {
             tracing::error!(%error, "cannot look for expired branches");
         }

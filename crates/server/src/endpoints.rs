@@ -35,6 +35,8 @@ use crate::clock;
 use crate::data_dir::write_whole;
 use crate::endpoint_options;
 use crate::error::{Error, Result};
+use crate::failpoint::{self, Step};
+use crate::last_run::{ended_clean, forget_other};
 use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -352,12 +354,14 @@ impl Server {
         let make = fs::create_dir_all(&dir)
             .and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o711)));
         make.map_err(Error::io(format!("create {}", dir.display())))?;
+        failpoint::passed(Step::DirectoryMade);
         let store_id = self.store_id(row)?;
         forget_other(&dir, &store_id)?;
         let spec = self.write_spec(row, store_id, &dir)?;
         let child = spawn(&self.compute_exe, &spec, &dir).map_err(Error::io("start scion compute"))?;
         tracing::info!(endpoint = row.id, pid = child.id(), "started");
         *runtime.child.lock() = Some(child);
+        failpoint::passed(Step::ComputeStarted);
         self.wait_ready(&row.id, runtime, began)
     }
 
@@ -419,6 +423,7 @@ impl Server {
         let text = serde_json::to_vec_pretty(&spec).map_err(|error| Error::internal(error.to_string()))?;
         let path = dir.join("spec.json");
         write_whole(&path, &text, 0o600)?;
+        failpoint::passed(Step::SpecWritten);
         Ok(path)
     }
 
@@ -432,6 +437,7 @@ impl Server {
                     if status.state == State::Running {
                         let ms = began.elapsed().as_secs_f64() * 1000.0;
                         runtime.observed.lock().phases_ms.insert("process".to_owned(), ms);
+                        failpoint::passed(Step::ComputeReady);
                         return self.settle_passwords(id, &status);
                     }
                     let reason = status.reason.unwrap_or_else(|| format!("it is {:?}", status.state));
@@ -539,6 +545,7 @@ impl Server {
                 runtime.note(EndpointState::Init, None);
                 clear_leftovers(&self.dir.endpoint(&row.id));
                 runtime.reap(Duration::from_secs(5));
+                failpoint::passed(Step::ComputeKilled);
             }
         }
         change()?;
@@ -581,6 +588,7 @@ impl Server {
         self.wait_gone(&row.id, runtime);
         clear_leftovers(&dir);
         runtime.reap(Duration::from_secs(5));
+        failpoint::passed(Step::ComputeStopped);
         clean
     }
 
@@ -605,46 +613,16 @@ impl Server {
     pub fn remove_endpoint_files(&self, id: &str) -> Result<()> {
         let dir = self.dir.endpoint(id);
         clear_leftovers(&dir);
+        failpoint::passed(Step::ComputeKilled);
         match fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io(format!("remove {}", dir.display()))(error))
             }
-            _ => Ok(()),
+            _ => {
+                failpoint::passed(Step::FilesRemoved);
+                Ok(())
+            }
         }
-    }
-}
-
-/// True if the last run of the endpoint in `dir` ended with everything in the store, or there was none, or it ran on
-/// other data than its branch has now, which the store calls `store_id`.
-pub fn ended_clean(dir: &Path, store_id: &str) -> bool {
-    if !dir.join("spec.json").exists() || ran_on_other(dir, store_id) {
-        return true;
-    }
-    let last =
-        fs::read(dir.join("status.json")).ok().and_then(|text| serde_json::from_slice::<Status>(&text).ok());
-    last.is_some_and(|status| status.state == State::Stopped)
-}
-
-/// True if it is certain that the endpoint in `dir` ran last on other data than what the store calls `store_id`.
-fn ran_on_other(dir: &Path, store_id: &str) -> bool {
-    // Leniently, as another version may have written it.
-    let spec: Option<serde_json::Value> =
-        fs::read(dir.join("spec.json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    spec.and_then(|spec| spec.get("branch")?.as_str().map(|branch| branch != store_id)).unwrap_or(false)
-}
-
-/// Removes the WAL of a run on other data than `store_id`: shipped to `store_id`, it would be taken for its own. It is
-/// either in the store or nobody wanted it, or the branch would not have changed.
-fn forget_other(dir: &Path, store_id: &str) -> Result<()> {
-    if !ran_on_other(dir, store_id) {
-        return Ok(());
-    }
-    let path = dir.join("pg_wal");
-    match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io(format!("remove {}", path.display()))(error))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -671,35 +649,6 @@ fn spawn(exe: &Path, spec: &Path, dir: &Path) -> io::Result<Child> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_run_that_said_so_ended_clean() {
-        let dir = tempfile::tempdir().unwrap();
-        let clean = || ended_clean(dir.path(), "br-a-a-a");
-        assert!(clean(), "never started");
-        fs::write(dir.path().join("spec.json"), "{}").unwrap();
-        assert!(!clean(), "killed, on nobody knows what");
-        fs::write(dir.path().join("spec.json"), r#"{"branch": "br-a-a-a"}"#).unwrap();
-        assert!(!clean(), "killed");
-        fs::write(dir.path().join("status.json"), "{").unwrap();
-        assert!(!clean(), "half-written");
-        fs::write(dir.path().join("spec.json"), r#"{"branch": "br-b-b-b"}"#).unwrap();
-        assert!(clean(), "on what the branch had before");
-    }
-
-    #[test]
-    fn wal_of_other_data_is_removed_and_wal_of_the_same_is_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let wal = dir.path().join("pg_wal");
-        fs::create_dir(&wal).unwrap();
-        for spec in ["{}", r#"{"branch": "br-a-a-a"}"#] {
-            fs::write(dir.path().join("spec.json"), spec).unwrap();
-            forget_other(dir.path(), "br-a-a-a").unwrap();
-            assert!(wal.exists(), "{spec}");
-        }
-        forget_other(dir.path(), "br-b-b-b").unwrap();
-        assert!(!wal.exists());
-    }
 
     #[test]
     fn a_port_in_use_is_not_free_until_it_is_let_go() {

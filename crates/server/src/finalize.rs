@@ -10,6 +10,8 @@
 //! A crash before the transaction leaves two branches whose endpoints are started again; one after it leaves the same
 //! two, swapped. Nothing of either is lost: what had the place goes on under another name, with its children.
 
+use types::Lsn;
+
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::expiry;
@@ -62,13 +64,42 @@ impl Server {
         let Some((branch, replaced, ended)) = done else {
             return Err(started.err().unwrap_or_else(|| Error::internal("a swap that was not recorded")));
         };
-        let mut operations = vec![ended];
-        operations.extend(started.map_err(|error| {
-            let (text, name) = (error.message.clone(), &branch.name);
-            Error { message: format!("branch {name} is restored, but does not run yet: {text}"), ..error }
-        })?);
-        tracing::info!(branch = id, replaced = replaced.id, "branch took the place of another");
-        Ok(Finalized { branch, replaced, operations })
+        finalized(branch, replaced, vec![ended], started)
+    }
+
+    /// Makes a branch by `make`, whose data was made of a snapshot and ends at `head`, and gives it the place of the branch
+    /// that it is made for. A crash leaves both or neither.
+    ///
+    /// # Errors
+    /// As `finalize_restore`, and those of `make`.
+    pub fn make_in_place(
+        &self,
+        target: &BranchRow,
+        head: Lsn,
+        begun_us: i64,
+        make: impl FnOnce(&rusqlite::Connection) -> Result<(BranchRow, OperationRow)>,
+    ) -> Result<Finalized> {
+        let project = &target.project_id;
+        let _held = self.locks.take(&[&target.id])?;
+        let its = self.metadata.read(|connection| endpoint::of_branch(connection, &target.id))?;
+        let mut done = None;
+        let change = || {
+            let recorded = self.metadata.write(|change| {
+                let (restored, made) = make(change)?;
+                let begun = OperationRow::begun(Action::FinalizeRestore, project, &restored.id, begun_us)?;
+                let (branch, replaced) = swap(change, &restored, None, (&[], &its), head)?;
+                let ended = begun.ended(None);
+                operation::put(change, &ended)?;
+                Ok((branch, replaced, vec![made, ended]))
+            })?;
+            done = Some(recorded);
+            Ok(())
+        };
+        let started = self.while_unseen(&target.id, &its, || self.change_under(&its, true, change));
+        let Some((branch, replaced, operations)) = done else {
+            return Err(started.err().unwrap_or_else(|| Error::internal("a swap that was not recorded")));
+        };
+        finalized(branch, replaced, operations, started)
     }
 
     /// The transaction that swaps.
@@ -76,37 +107,64 @@ impl Server {
         &self,
         restored: &BranchRow,
         old_name: Option<&str>,
-        (mine, its): (&[EndpointRow], &[EndpointRow]),
+        endpoints: (&[EndpointRow], &[EndpointRow]),
         begun: OperationRow,
     ) -> Result<(BranchRow, BranchRow, OperationRow)> {
-        let now_us = clock::now_us();
-        let project = &restored.project_id;
-        let head = self.store(project)?.head(&branch_id(&restored.store_id)?)?;
+        let head = self.store(&restored.project_id)?.head(&branch_id(&restored.store_id)?)?;
         self.metadata.write(|change| {
-            // Read again: they may have been renamed.
-            let (restored, old) = pair(change, project, &restored.id)?;
-            let left = match old_name {
-                Some(name) => name.to_owned(),
-                None => branch::free_name(change, project, &format!("{} (old)", old.name))?,
-            };
-            branch::check_free(change, project, &left)?;
-            let (new, old) = swapped(&restored, &old, left, now_us);
-            expiry::check(&new, &branch::children(change, &new.id)?)?;
-            branch::update(change, &old)?;
-            branch::update(change, &new)?;
-            for (endpoints, to) in [(mine, &old.id), (its, &new.id)] {
-                for endpoint in endpoints {
-                    endpoint::set_branch(change, &endpoint.id, to, now_us)?;
-                }
-            }
-            schedule::move_place(change, &old.id, &new.id)?;
-            let passwords = role::roles(change, &old.id)?;
-            password::keep(change, &passwords, &new.id, head)?;
+            let (new, old) = swap(change, restored, old_name, endpoints, head)?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;
             Ok((new, old, ended))
         })
     }
+}
+
+/// What was done once the place has changed hands, whether or not all endpoints `started` again.
+fn finalized(
+    branch: BranchRow,
+    replaced: BranchRow,
+    mut operations: Vec<OperationRow>,
+    started: Result<Vec<OperationRow>>,
+) -> Result<Finalized> {
+    operations.extend(started.map_err(|error| {
+        let (text, name) = (error.message.clone(), &branch.name);
+        Error { message: format!("branch {name} is restored, but does not run yet: {text}"), ..error }
+    })?);
+    tracing::info!(branch = branch.id, replaced = replaced.id, "branch took the place of another");
+    Ok(Finalized { branch, replaced, operations })
+}
+
+/// Swaps the rows of `restored`, whose data ends at `head`, and of the branch that it was made for.
+fn swap(
+    change: &rusqlite::Connection,
+    restored: &BranchRow,
+    old_name: Option<&str>,
+    (mine, its): (&[EndpointRow], &[EndpointRow]),
+    head: Lsn,
+) -> Result<(BranchRow, BranchRow)> {
+    let now_us = clock::now_us();
+    let project = &restored.project_id;
+    // Read again: they may have been renamed.
+    let (restored, old) = pair(change, project, &restored.id)?;
+    let left = match old_name {
+        Some(name) => name.to_owned(),
+        None => branch::free_name(change, project, &format!("{} (old)", old.name))?,
+    };
+    branch::check_free(change, project, &left)?;
+    let (new, old) = swapped(&restored, &old, left, now_us);
+    expiry::check(&new, &branch::children(change, &new.id)?)?;
+    branch::update(change, &old)?;
+    branch::update(change, &new)?;
+    for (endpoints, to) in [(mine, &old.id), (its, &new.id)] {
+        for endpoint in endpoints {
+            endpoint::set_branch(change, &endpoint.id, to, now_us)?;
+        }
+    }
+    schedule::move_place(change, &old.id, &new.id)?;
+    let passwords = role::roles(change, &old.id)?;
+    password::keep(change, &passwords, &new.id, head)?;
+    Ok((new, old))
 }
 
 /// The branch that was made of a snapshot, and the one whose place it is to take.

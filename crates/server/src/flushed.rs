@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use compute::control::{self, Answer};
 use types::Lsn;
 
-use crate::endpoints::ended_clean;
 use crate::error::{Error, Result};
+use crate::last_run::ended_clean;
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::plan::Seen;

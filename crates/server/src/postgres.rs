@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::error::{Error, Result};
+use crate::failpoint::{self, Step};
 use crate::installed::{self, Installed, NamedBin};
 use crate::sql::{identifier, literal};
 
@@ -109,10 +110,13 @@ impl Postgres {
         initdb.args(["-D"]).arg(dir).args(["-U", SUPERUSER, "--auth=trust", "--data-checksums"]);
         initdb.args(["--locale=C.UTF-8", "--encoding=UTF8", "--no-sync", "--no-instructions"]);
         self.run(initdb, "")?;
+        failpoint::passed(Step::ClusterMade);
         let mut single = self.command(bin, "postgres");
         single.args(["--single", "-j", "-F", "-c", "password_encryption=scram-sha-256", "-D"]).arg(dir);
         single.arg("postgres");
-        self.run(single, &owner_sql(owner))
+        self.run(single, &owner_sql(owner))?;
+        failpoint::passed(Step::OwnerMade);
+        Ok(())
     }
 
     fn command(&self, bin: &Path, program: &str) -> Command {

@@ -1,4 +1,4 @@
-//! Processes and mounts of one endpoint that nobody answers for any more.
+//! Processes and mounts of one endpoint, or of a cluster that is being made, that nobody answers for any more.
 //!
 //! A `scion compute` that was killed leaves its Postgres behind, with a data directory that answers no more. Before
 //! the endpoint starts again, and when it is deleted, nothing of it may be left.
@@ -15,7 +15,7 @@ use crate::watch::wait_exit;
 /// How long a killed process may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Kills what runs in the endpoint directory `dir` and takes down its mount.
+/// Kills what runs in the directory `dir` of an endpoint or a cluster and takes down its mount.
 pub fn clear_leftovers(dir: &Path) {
     let deadline = Instant::now() + GONE_WITHIN;
     loop {
@@ -40,7 +40,8 @@ pub fn clear_leftovers(dir: &Path) {
     }
 }
 
-/// Processes that are this endpoint's: its compute by the spec it was started with, its Postgres by where it works.
+/// Processes that are this endpoint's: its compute by the spec it was started with, its Postgres by where it works. Of a
+/// cluster that is being made, `initdb` by what it was told to make.
 fn processes_of(dir: &Path) -> Vec<Pid> {
     let own = rustix::process::getpid();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -60,7 +61,8 @@ fn belongs_to(pid: Pid, dir: &Path) -> bool {
     let spec = dir.join("spec.json");
     let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
     let compute = arguments.contains(&b"compute".as_slice());
-    let postgres = arguments.contains(&dir.join("mnt").as_os_str().as_encoded_bytes());
+    let postgres = arguments.contains(&dir.join("mnt").as_os_str().as_encoded_bytes())
+        || arguments.contains(&dir.as_os_str().as_encoded_bytes());
     (compute && arguments.contains(&spec.as_os_str().as_encoded_bytes())) || postgres
 }
 

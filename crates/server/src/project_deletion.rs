@@ -23,10 +23,12 @@ use std::time::Instant;
 use crate::clock::now_us;
 use crate::deletion::RECOVERABLE_US;
 use crate::error::{Error, Result};
+use crate::failpoint::{self, Step};
 use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project::{self, ProjectRow};
+use crate::process::clear_leftovers;
 use crate::state::Server;
 
 impl Server {
@@ -147,8 +149,11 @@ impl Server {
         self.end_temporaries(id);
         let _tree = self.tree.lock();
         self.drop_store(id);
+        // A server that was killed leaves `initdb` at work.
+        clear_leftovers(&self.dir.bootstrap(id));
         remove_dir(&self.dir.bootstrap(id))?;
         remove_dir(&self.dir.project(id))?;
+        failpoint::passed(Step::StoreRemoved);
         self.metadata.write(|change| project::remove(change, id))?;
         self.keys.forget_project(id);
         Ok(())

@@ -12,6 +12,7 @@ use store::ClusterImport;
 use crate::clock;
 use crate::endpoint_options;
 use crate::error::{Error, Result};
+use crate::failpoint::{self, Step};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -98,7 +99,10 @@ impl Server {
         let import = ClusterImport { data_dir: data_dir.clone(), root: branch_id(root)? };
         let store = store::Project::create_with(&self.dir.project(project), &import, self.store_options)?;
         self.put_store(project, store);
-        fs::remove_dir_all(&data_dir).map_err(Error::io(format!("remove {}", data_dir.display())))
+        failpoint::passed(Step::StoreMade);
+        fs::remove_dir_all(&data_dir).map_err(Error::io(format!("remove {}", data_dir.display())))?;
+        failpoint::passed(Step::ClusterRemoved);
+        Ok(())
     }
 
     /// Changes a project.

@@ -11,6 +11,7 @@ use api::endpoint::EndpointState;
 use compute::control::State;
 
 use crate::endpoints::Runtime;
+use crate::failpoint;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::plan::{self, Action, Seen};
 use crate::state::Server;
@@ -68,6 +69,7 @@ fn due(runtime: &Runtime) -> bool {
 }
 
 fn act(server: &Server, row: &EndpointRow, action: Action, seen: Seen) {
+    let _action = failpoint::at("reconcile");
     // A request that has it in hand may be starting it, or may have changed its mind since the look.
     let runtime = server.endpoints.of(&row.id);
     drop(runtime.turn.lock());
@@ -84,7 +86,7 @@ fn act(server: &Server, row: &EndpointRow, action: Action, seen: Seen) {
     let result = match action {
         Action::Nothing => Ok(()),
         Action::Start => server.start_endpoint(row).map(|_| ()),
-        Action::Stop => server.stop_endpoint(row),
+        Action::Stop => server.suspend_endpoint(row).map(|_| ()),
         Action::Remove => server.remove_endpoint(&row.id),
     };
     if let Err(error) = result {

@@ -14,8 +14,10 @@ use std::collections::HashSet;
 use std::fs;
 
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::project;
+use crate::process::clear_leftovers;
 use crate::state::Server;
 
 /// Brings directories, stores and metadata into agreement.
@@ -23,6 +25,7 @@ use crate::state::Server;
 /// # Errors
 /// Those of SQLite. What cannot be cleaned up is logged and left for the next start.
 pub fn run(server: &Server) -> Result<()> {
+    let _recovery = failpoint::at("recover");
     let projects = server.metadata.read(project::all)?;
     let half_made = |state: &str| [project::CREATING, project::DELETING].contains(&state);
     for row in projects.iter().filter(|row| half_made(&row.state)) {
@@ -59,6 +62,7 @@ fn remove_strangers(server: &Server) -> Result<()> {
     }
     for id in server.dir.names_in("bootstrap")? {
         let path = server.dir.bootstrap(&id);
+        clear_leftovers(&path);
         log("bootstrap directory", &id, fs::remove_dir_all(&path).map_err(Error::io("remove")));
     }
     Ok(())

@@ -20,6 +20,7 @@ use types::{BranchId, Lsn};
 use crate::branches::At;
 use crate::catalog;
 use crate::error::{Error, Result};
+use crate::failpoint::{self, Step};
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint;
 use crate::metadata::password;
@@ -65,7 +66,9 @@ impl Server {
         let _tree = self.tree.lock();
         let first = store.branches()?.into_iter().find(|info| info.parent.is_none());
         let first = first.ok_or_else(|| Error::internal("a project without its first branch"))?;
-        Ok(store.create_branch(data, &first.id, first.start)?)
+        store.create_branch(data, &first.id, first.start)?;
+        failpoint::passed(Step::BranchMade);
+        Ok(())
     }
 
     fn fill(&self, origin: (BranchRow, BranchPoint), data: &BranchId, script: &str) -> Result<Copied> {
@@ -81,6 +84,7 @@ impl Server {
         let mut client = ours.connect(SUPERUSER)?;
         empty(&mut client).map_err(|error| explained(&error))?;
         self.restore_schema(&ours, script)?;
+        failpoint::passed(Step::SchemaCopied);
         let (lsn, found) = catalog::look(&mut client).map_err(|error| explained(&error))?;
         let lsn = lsn.parse().map_err(|_| Error::internal("no flush position"))?;
         self.wait_durable(&store, data, lsn)?;

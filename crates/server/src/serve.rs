@@ -21,7 +21,7 @@ use crate::keys::Keys;
 use crate::metadata::Metadata;
 use crate::postgres::Postgres;
 use crate::state::Server;
-use crate::{backups, branch_schedules, deletion, page_service, reconcile, recover, tls};
+use crate::{backups, branch_schedules, deletion, failpoint, page_service, reconcile, recover, tls};
 
 /// How long requests may take to end when the server does.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -100,6 +100,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         tracing::info!(version = it.version, bin = %it.bin.display(), "PostgreSQL");
     }
     let dir = DataDir::open(&options.data_dir)?;
+    failpoint::start();
     let key = dir.api_key()?;
     let metadata = Metadata::open(&dir.metadata())?;
     let tls = tls::certificate(dir.path(), options.tls.as_ref())?;

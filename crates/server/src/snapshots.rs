@@ -22,6 +22,8 @@ use types::Lsn;
 use crate::branches::{check_endpoints, insert_endpoint, parse_at};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::failpoint::{self, Step};
+use crate::finalize::Finalized;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -187,58 +189,56 @@ impl Server {
             let _tree = self.tree.lock();
             self.metadata.read(|connection| snapshot::get(connection, project, id))?;
             self.store(project)?.create_branch(&data, &branch_id(&snapshot.store_id)?, lsn)?;
+            failpoint::passed(Step::BranchMade);
         }
         let begun = OperationRow::begun(Action::RestoreSnapshot, project, data.as_str(), begun_us)?;
         let row = restored_row(&snapshot, data.as_str(), target.as_ref(), request.name.as_deref());
-        let written = self.record_from_snapshot(row, &snapshot, lsn, request, begun);
+        let make = |change: &rusqlite::Connection| record(change, row, (&snapshot, lsn), request, begun);
+        if let Some(target) = target.as_ref().filter(|_| request.finalize_restore) {
+            let make = |change: &rusqlite::Connection| make(change).map(|(row, _, ended)| (row, ended));
+            let done = self.make_in_place(target, lsn, begun_us, make).inspect_err(|_| {
+                let named = self.metadata.read(|connection| branch::find(connection, project, data.as_str()));
+                if named.is_ok_and(|named| named.is_none()) {
+                    self.discard(project, data.as_str());
+                }
+            })?;
+            let Finalized { branch, replaced, operations } = done;
+            return Ok(FromSnapshot { branch, replaced: Some(replaced), operations });
+        }
+        let written = self.metadata.write(|change| make(change));
         let (row, endpoints, ended) = written.inspect_err(|_| self.discard(project, data.as_str()))?;
         let mut operations = vec![ended];
         operations.extend(self.start_first(&row, &endpoints)?);
         tracing::info!(branch = row.id, snapshot = id, "branch made of a snapshot");
-        if !request.finalize_restore {
-            return Ok(FromSnapshot { branch: row, replaced: None, operations });
-        }
-        let done = self.finalize_restore(project, &row.id, None).inspect_err(|_| {
-            let now = self.metadata.read(|connection| branch::get(connection, project, &row.id));
-            if now.is_ok_and(|now| !now.finalized) {
-                self.undo_branch(&row, &[]);
-            }
-        })?;
-        operations.extend(done.operations);
-        Ok(FromSnapshot { branch: done.branch, replaced: Some(done.replaced), operations })
+        Ok(FromSnapshot { branch: row, replaced: None, operations })
     }
+}
 
-    /// Writes the rows of a branch whose data was made of a snapshot's.
-    fn record_from_snapshot(
-        &self,
-        mut row: BranchRow,
-        snapshot: &SnapshotRow,
-        lsn: Lsn,
-        request: &SnapshotRestoreRequest,
-        begun: OperationRow,
-    ) -> Result<(BranchRow, Vec<EndpointRow>, OperationRow)> {
-        let named = !row.name.is_empty();
-        self.metadata.write(|change| {
-            // It may have been deleted, and its roles with it.
-            snapshot::get(change, &snapshot.project_id, &snapshot.id)?;
-            if !named {
-                row.name =
-                    branch::free_name(change, &row.project_id, &format!("{} (restored)", snapshot.name))?;
-            }
-            branch::insert(change, &row)?;
-            password::begin(change, &snapshot.id, &row.id, lsn, false)?;
-            if request.quarantine == Some(false) {
-                quarantine::settle(change, &row.id, row.created_us)?;
-            }
-            let endpoints = wanted_endpoints(request)
-                .iter()
-                .map(|wanted| insert_endpoint(change, &row, wanted))
-                .collect::<Result<Vec<EndpointRow>>>()?;
-            let ended = begun.ended(None);
-            operation::put(change, &ended)?;
-            Ok((row, endpoints, ended))
-        })
+/// Writes the rows of a branch whose data was made of a snapshot's.
+fn record(
+    change: &rusqlite::Connection,
+    mut row: BranchRow,
+    (snapshot, lsn): (&SnapshotRow, Lsn),
+    request: &SnapshotRestoreRequest,
+    begun: OperationRow,
+) -> Result<(BranchRow, Vec<EndpointRow>, OperationRow)> {
+    // It may have been deleted, and its roles with it.
+    snapshot::get(change, &snapshot.project_id, &snapshot.id)?;
+    if row.name.is_empty() {
+        row.name = branch::free_name(change, &row.project_id, &format!("{} (restored)", snapshot.name))?;
     }
+    branch::insert(change, &row)?;
+    password::begin(change, &snapshot.id, &row.id, lsn, false)?;
+    if request.quarantine == Some(false) {
+        quarantine::settle(change, &row.id, row.created_us)?;
+    }
+    let endpoints = wanted_endpoints(request)
+        .iter()
+        .map(|wanted| insert_endpoint(change, &row, wanted))
+        .collect::<Result<Vec<EndpointRow>>>()?;
+    let ended = begun.ended(None);
+    operation::put(change, &ended)?;
+    Ok((row, endpoints, ended))
 }
 
 /// What a snapshot's branch runs on until it takes the place of another.

@@ -11,6 +11,7 @@ use store::StoreError;
 use types::BranchId;
 
 use crate::error::{Error, Result};
+use crate::failpoint::{self, Step};
 use crate::metadata::{branch, snapshot};
 use crate::state::Server;
 
@@ -64,6 +65,7 @@ impl Server {
             strangers.retain(|id| match store.delete_branch(id) {
                 Ok(()) => {
                     tracing::info!(project, branch = %id, "data removed");
+                    failpoint::passed(Step::BranchRemoved);
                     false
                 }
                 Err(StoreError::HasChildren { .. }) => true,

@@ -23,6 +23,7 @@ use axum::response::Response;
 
 use super::{Context, answer};
 use crate::error::Error;
+use crate::failpoint::Asked;
 use crate::keys::Key;
 
 /// The largest request body; no request of ours needs a tenth of it.
@@ -43,7 +44,7 @@ pub async fn check(State(context): State<Context>, mut request: Request, next: N
         return answer::failed(&error);
     }
     request.extensions_mut().insert::<Arc<Key>>(key);
-    next.run(request).await
+    Asked::of(request.headers()).answer(next.run(request)).await
 }
 
 /// Reads the body, whose size [`BODY_BYTES`] limits, to its end, whether the handler wants it or not: over a body that

@@ -5,8 +5,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::names;
 
 /// Reads a JSON body; an empty one is an empty object.
@@ -51,7 +53,7 @@ where
     T: Serialize + Send + 'static,
     W: FnOnce() -> Result<Option<T>> + Send + 'static,
 {
-    match tokio::task::spawn_blocking(work).await {
+    match on_thread(work).await {
         Ok(Ok(Some(value))) => json(StatusCode::OK, &value),
         Ok(Ok(None)) => StatusCode::NO_CONTENT.into_response(),
         Ok(Err(error)) => failed(&error),
@@ -65,11 +67,19 @@ where
     W: FnOnce() -> Result<T> + Send + 'static,
 {
     // A client that hangs up does not stop what it asked for half-way.
-    match tokio::task::spawn_blocking(work).await {
+    match on_thread(work).await {
         Ok(Ok(value)) => json(status, &value),
         Ok(Err(error)) => failed(&error),
         Err(error) => failed(&Error::internal(format!("a bug: {error}"))),
     }
+}
+
+fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> JoinHandle<Result<T>> {
+    let asked = failpoint::asked();
+    tokio::task::spawn_blocking(move || {
+        let _operation = failpoint::begin(asked);
+        work()
+    })
 }
 
 /// The response to a request that was not done.

@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction};
 
 use crate::error::{Error, Result};
+use crate::failpoint::{self, Step};
 
 /// Every change of the schema, oldest first; `user_version` counts those applied.
 const MIGRATIONS: &[&str] = &[
@@ -380,9 +381,13 @@ impl Metadata {
     /// Those of `work`, and of SQLite.
     pub fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         let mut connection = self.connection.lock();
+        let before = connection.total_changes();
         let change = connection.transaction()?;
         let value = work(&change)?;
         change.commit()?;
+        if connection.total_changes() > before {
+            failpoint::passed(Step::MetadataChanged);
+        }
         Ok(value)
     }
 }

@@ -1,0 +1,83 @@
+//! What the last run of an endpoint left in its directory, and what that says.
+//!
+//! What must hold: WAL that nobody has stays, and WAL of other data is not shipped.
+//!
+//! Not here: processes (`process`), starting and stopping (`endpoints`).
+
+use std::path::Path;
+use std::{fs, io};
+
+use compute::control::{State, Status};
+
+use crate::error::{Error, Result};
+
+/// True if the last run of the endpoint in `dir` ended with everything in the store, or there was none, or it ran on
+/// other data than its branch has now, which the store calls `store_id`.
+pub fn ended_clean(dir: &Path, store_id: &str) -> bool {
+    if !dir.join("spec.json").exists() || ran_on_other(dir, store_id) {
+        return true;
+    }
+    let last =
+        fs::read(dir.join("status.json")).ok().and_then(|text| serde_json::from_slice::<Status>(&text).ok());
+    last.is_some_and(|status| status.state == State::Stopped)
+}
+
+/// True if it is certain that the endpoint in `dir` ran last on other data than what the store calls `store_id`.
+fn ran_on_other(dir: &Path, store_id: &str) -> bool {
+    // Leniently, as another version may have written it.
+    let spec: Option<serde_json::Value> =
+        fs::read(dir.join("spec.json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    spec.and_then(|spec| spec.get("branch")?.as_str().map(|branch| branch != store_id)).unwrap_or(false)
+}
+
+/// Removes the WAL of a run on other data than `store_id`: shipped to `store_id`, it would be taken for its own. It is
+/// either in the store or nobody wanted it, or the branch would not have changed.
+///
+/// # Errors
+/// Those of the file system.
+pub fn forget_other(dir: &Path, store_id: &str) -> Result<()> {
+    if !ran_on_other(dir, store_id) {
+        return Ok(());
+    }
+    let path = dir.join("pg_wal");
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io(format!("remove {}", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_run_that_said_so_ended_clean() {
+        let dir = tempfile::tempdir().unwrap();
+        let clean = || ended_clean(dir.path(), "br-a-a-a");
+        assert!(clean(), "never started");
+        fs::write(dir.path().join("spec.json"), "{}").unwrap();
+        assert!(!clean(), "killed, on nobody knows what");
+        fs::write(dir.path().join("spec.json"), r#"{"branch": "br-a-a-a"}"#).unwrap();
+        assert!(!clean(), "killed");
+        fs::write(dir.path().join("status.json"), "{").unwrap();
+        assert!(!clean(), "half-written");
+        fs::write(dir.path().join("spec.json"), r#"{"branch": "br-b-b-b"}"#).unwrap();
+        assert!(clean(), "on what the branch had before");
+    }
+
+    #[test]
+    fn wal_of_other_data_is_removed_and_wal_of_the_same_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = dir.path().join("pg_wal");
+        fs::create_dir(&wal).unwrap();
+        for spec in ["{}", r#"{"branch": "br-a-a-a"}"#] {
+            fs::write(dir.path().join("spec.json"), spec).unwrap();
+            forget_other(dir.path(), "br-a-a-a").unwrap();
+            assert!(wal.exists(), "{spec}");
+        }
+        forget_other(dir.path(), "br-b-b-b").unwrap();
+        assert!(!wal.exists());
+    }
+}
