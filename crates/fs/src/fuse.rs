@@ -8,7 +8,7 @@
 
 use crate::content::Content;
 use crate::filesystem::{FileSystem, Linked};
-use crate::tree::{Attr, Body, FileKind, Meta, NAME_BYTES, Node, NodeId, Owner};
+use crate::tree::{Attr, Body, FileKind, Meta, NAME_BYTES, Node, NodeId, Owner, ROOT};
 use fuser::{
     BsdFileFlags, Errno as Reply, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
     INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
@@ -18,6 +18,7 @@ use fuser::{
 use rustix::io::Errno;
 use std::cell::RefCell;
 use std::ffi::OsStr;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,7 +38,13 @@ thread_local! {
 }
 
 /// A mounted file system, as fuser drives it.
-pub(crate) struct Adapter(pub(crate) Arc<FileSystem>);
+pub(crate) struct Adapter {
+    fs: Arc<FileSystem>,
+    /// The inode that programs see of the root, which is 1 to the kernel. Postgres makes the key of its shared memory of
+    /// it: with one for all mounts, a server would meet the segments of every other, and that of a killed one whose mount
+    /// had the same device number would keep it from starting.
+    root_inode: INodeNo,
+}
 
 fn reply(errno: Errno) -> Reply {
     Reply::from_i32(errno.raw_os_error())
@@ -97,8 +104,19 @@ fn owner(request: &Request, mode: u32) -> Owner {
 }
 
 impl Adapter {
+    pub(crate) fn new(fs: Arc<FileSystem>) -> Self {
+        let random = RandomState::new().build_hasher().finish();
+        // Far from those of files, and within the 31 bits of a key.
+        Self { fs, root_inode: INodeNo(random % (1 << 30) + (1 << 30)) }
+    }
+
+    fn attr(&self, node: &Node) -> FileAttr {
+        let attr = node_attr(node);
+        if node.id == ROOT { FileAttr { ino: self.root_inode, ..attr } } else { attr }
+    }
+
     fn node(&self, id: INodeNo) -> Result<Arc<Node>, Errno> {
-        self.0.tree.node(id.0)
+        self.fs.tree.node(id.0)
     }
 
     fn answer_new(&self, made: Result<Arc<Node>, Errno>, answer: ReplyEntry) {
@@ -116,12 +134,12 @@ impl Adapter {
         mode: u32,
         flags: i32,
     ) -> Result<Arc<Node>, Errno> {
-        let tree = &self.0.tree;
+        let tree = &self.fs.tree;
         match tree.create(parent, name, owner(request, mode), Body::Regular(Content::plain(&[]))) {
             Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => {
                 let node = tree.lookup(parent, name)?;
                 if flags & libc::O_TRUNC != 0 {
-                    node.content()?.set_len(&self.0.backing, 0)?;
+                    node.content()?.set_len(&self.fs.backing, 0)?;
                 }
                 Ok(node)
             }
@@ -166,19 +184,19 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, out: ReplyEntry) {
-        match self.0.tree.lookup(parent.0, name) {
+        match self.fs.tree.lookup(parent.0, name) {
             Err(Errno::NOENT) => out.entry(&TTL, &no_entry(), Generation(0)),
             found => self.answer_new(found, out),
         }
     }
 
     fn forget(&self, _request: &Request, id: INodeNo, times: u64) {
-        self.0.tree.forget(id.0, times);
+        self.fs.tree.forget(id.0, times);
     }
 
     fn getattr(&self, _request: &Request, id: INodeNo, _fh: Option<FileHandle>, out: ReplyAttr) {
         match self.node(id) {
-            Ok(node) => out.attr(&TTL, &node_attr(&node)),
+            Ok(node) => out.attr(&TTL, &self.attr(&node)),
             Err(errno) => out.error(reply(errno)),
         }
     }
@@ -206,7 +224,7 @@ impl Filesystem for Adapter {
             Err(errno) => return out.error(reply(errno)),
         };
         if let Some(size) = size {
-            let done = node.content().and_then(|content| content.set_len(&self.0.backing, size));
+            let done = node.content().and_then(|content| content.set_len(&self.fs.backing, size));
             if let Err(errno) = done {
                 return out.error(reply(errno));
             }
@@ -224,7 +242,7 @@ impl Filesystem for Adapter {
             meta.mtime = mtime.map_or(meta.mtime, time);
             meta.ctime = ctime.unwrap_or_else(SystemTime::now);
         }
-        out.attr(&TTL, &node_attr(&node));
+        out.attr(&TTL, &self.attr(&node));
     }
 
     fn readlink(&self, _request: &Request, id: INodeNo, out: ReplyData) {
@@ -251,7 +269,7 @@ impl Filesystem for Adapter {
             libc::S_IFIFO => Body::Fifo,
             _ => return out.error(reply(Errno::PERM)),
         };
-        self.answer_new(self.0.tree.create(parent.0, name, owner(request, mode & !umask), body), out);
+        self.answer_new(self.fs.tree.create(parent.0, name, owner(request, mode & !umask), body), out);
     }
 
     fn mkdir(
@@ -264,25 +282,25 @@ impl Filesystem for Adapter {
         out: ReplyEntry,
     ) {
         let owner = owner(request, mode & !umask);
-        self.answer_new(self.0.tree.create(parent.0, name, owner, Body::Directory), out);
+        self.answer_new(self.fs.tree.create(parent.0, name, owner, Body::Directory), out);
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, out: ReplyEmpty) {
-        answer(self.0.tree.unlink(parent.0, name), out);
+        answer(self.fs.tree.unlink(parent.0, name), out);
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, out: ReplyEmpty) {
-        answer(self.0.rmdir(parent.0, name), out);
+        answer(self.fs.rmdir(parent.0, name), out);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, out: ReplyEntry) {
-        match self.0.link_or_tablespace(parent.0, name, target, owner(request, 0o777)) {
+        match self.fs.link_or_tablespace(parent.0, name, target, owner(request, 0o777)) {
             Ok(Linked::Link(node)) => out.entry(&TTL, &node_attr(&node), Generation(0)),
             Ok(Linked::Tablespace(link)) => {
                 // The kernel insists on being answered with a link; it must not believe that name any longer.
                 out.entry_with_ttls(&TTL, &Duration::ZERO, &node_attr(&link), Generation(0));
                 // On a thread of its own: the place may be below this very mount.
-                let unused = self.0.outside_version_dir(target);
+                let unused = self.fs.outside_version_dir(target);
                 std::thread::spawn(move || std::fs::remove_dir(unused));
             }
             Err(errno) => out.error(reply(errno)),
@@ -303,11 +321,11 @@ impl Filesystem for Adapter {
             return out.error(reply(Errno::INVAL));
         }
         let exclusive = flags.contains(RenameFlags::RENAME_NOREPLACE);
-        answer(self.0.tree.rename(parent.0, name, new_parent.0, new_name, exclusive), out);
+        answer(self.fs.tree.rename(parent.0, name, new_parent.0, new_name, exclusive), out);
     }
 
     fn link(&self, _request: &Request, id: INodeNo, parent: INodeNo, name: &OsStr, out: ReplyEntry) {
-        self.answer_new(self.0.tree.link(id.0, parent.0, name), out);
+        self.answer_new(self.fs.tree.link(id.0, parent.0, name), out);
     }
 
     fn open(&self, _request: &Request, _id: INodeNo, _flags: OpenFlags, out: ReplyOpen) {
@@ -354,10 +372,10 @@ impl Filesystem for Adapter {
         READ_BUFFER.with_borrow_mut(|buffer| {
             buffer.resize(buffer.len().max(size as usize), 0);
             let bytes = buffer.split_at_mut(size as usize).0;
-            let read = self.node(id).and_then(|node| node.content()?.read(&self.0.backing, offset, bytes));
+            let read = self.node(id).and_then(|node| node.content()?.read(&self.fs.backing, offset, bytes));
             match read {
                 Ok(n) => {
-                    self.0.backing.counters.read_bytes.fetch_add(n as u64, Relaxed);
+                    self.fs.backing.counters.read_bytes.fetch_add(n as u64, Relaxed);
                     out.data(bytes.split_at(n).0);
                 }
                 Err(errno) => out.error(reply(errno)),
@@ -378,13 +396,13 @@ impl Filesystem for Adapter {
         out: ReplyWrite,
     ) {
         let written = self.node(id).and_then(|node| {
-            node.content()?.write(&self.0.backing, offset, data)?;
+            node.content()?.write(&self.fs.backing, offset, data)?;
             node.touch();
             Ok(())
         });
         match written {
             Ok(()) => {
-                self.0.backing.counters.written_bytes.fetch_add(data.len() as u64, Relaxed);
+                self.fs.backing.counters.written_bytes.fetch_add(data.len() as u64, Relaxed);
                 out.written(data.len() as u32);
             }
             Err(errno) => out.error(reply(errno)),
@@ -411,7 +429,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut out: ReplyDirectory,
     ) {
-        let listed = self.0.tree.list(id.0, offset, |cookie, name, node| {
+        let listed = self.fs.tree.list(id.0, offset, |cookie, name, node| {
             !out.add(INodeNo(node.id), cookie, file_type(node.attr().kind), name)
         });
         match listed {
@@ -430,7 +448,7 @@ impl Filesystem for Adapter {
     ) {
         // The kernel holds the directory while it lists it, so no entry goes between listing and counting.
         let mut looked_up = Vec::new();
-        let listed = self.0.tree.list(id.0, offset, |cookie, name, node| {
+        let listed = self.fs.tree.list(id.0, offset, |cookie, name, node| {
             let attr = node_attr(node);
             let full = out.add(attr.ino, cookie, name, &TTL, &attr, Generation(0));
             // The kernel does not take these two for lookups.
@@ -440,7 +458,7 @@ impl Filesystem for Adapter {
             }
             !full
         });
-        self.0.tree.count_lookups(&looked_up);
+        self.fs.tree.count_lookups(&looked_up);
         match listed {
             Ok(()) => out.ok(),
             Err(errno) => out.error(reply(errno)),
@@ -448,7 +466,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _request: &Request, _id: INodeNo, out: ReplyStatfs) {
-        match self.0.backing.overlay.statfs() {
+        match self.fs.backing.overlay.statfs() {
             Ok(s) => out.statfs(
                 s.f_blocks,
                 s.f_bfree,
@@ -478,7 +496,7 @@ impl Filesystem for Adapter {
         }
         let keep_len = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
         let done =
-            self.node(id).and_then(|n| n.content()?.allocate(&self.0.backing, offset, length, keep_len));
+            self.node(id).and_then(|n| n.content()?.allocate(&self.fs.backing, offset, length, keep_len));
         answer(done, out);
     }
 }

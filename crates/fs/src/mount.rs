@@ -104,7 +104,8 @@ pub fn mount(fs: Arc<FileSystem>, at: &Path, options: MountOptions) -> io::Resul
     config.acl = if root { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
     config.clone_fd = true;
-    let session = Session::new(Adapter(fs), &at, &config).map_err(|error| refusal(root, error))?.spawn()?;
+    let session =
+        Session::new(Adapter::new(fs), &at, &config).map_err(|error| refusal(root, error))?.spawn()?;
     Ok(Mounted { at, session: Some(session) })
 }
 

@@ -128,6 +128,23 @@ fn a_mount_agrees_with_a_map_under_random_operations_and_remounts() {
 }
 
 #[test]
+fn the_root_of_every_mount_has_an_inode_of_its_own() {
+    if !fuse_is_here("the_root_of_every_mount_has_an_inode_of_its_own") {
+        return;
+    }
+    let inode = |mount: &Mount| std::fs::metadata(&mount.at).unwrap().ino();
+    let (mut one, other) = (Mount::new(Arc::new(Patterns), |_| ()), Mount::new(Arc::new(Patterns), |_| ()));
+    let first = inode(&one);
+    assert_ne!(first, inode(&other));
+    std::fs::set_permissions(&one.at, std::fs::Permissions::from_mode(0o750)).unwrap();
+    std::fs::write(one.at.join("file"), "bytes").unwrap();
+    assert_eq!((inode(&one), i32::try_from(first).is_ok()), (first, true));
+    one.remount();
+    assert_ne!(first, inode(&one));
+    assert_eq!(std::fs::read(one.at.join("file")).unwrap(), b"bytes");
+}
+
+#[test]
 fn reading_copies_nothing_into_the_overlay_and_writing_only_what_was_written() {
     if !fuse_is_here("reading_copies_nothing_into_the_overlay_and_writing_only_what_was_written") {
         return;
