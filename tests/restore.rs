@@ -308,3 +308,48 @@ fn the_command_line_resets_restores_renames_and_sets_the_default() {
     let count = scion.api().get(&scion.path("/branches/count?search=feat")).unwrap();
     assert_eq!(count["count"], json!(1));
 }
+
+#[test]
+fn a_branch_made_while_its_parent_is_given_other_data_has_what_its_parent_has() {
+    let scion = Scion::start();
+    scion.root().execute("create table t(id int)");
+    let marked = scion.branch("marked", json!({}));
+    marked.execute("insert into t values (1)");
+    let (mut both, mut refused) = (0, 0);
+    for round in 0..25_u64 {
+        let parent = scion.try_branch(&format!("parent-{round}"), json!({"parent_id": marked.branch}), false);
+        let parent = parent.unwrap()["branch"]["id"].as_str().unwrap().to_owned();
+        let (made, restored) = std::thread::scope(|scope| {
+            let made = scope
+                .spawn(|| scion.try_branch(&format!("child-{round}"), json!({"parent_id": parent}), false));
+            std::thread::sleep(Duration::from_micros(round * 300));
+            let restored = restore(&scion, &parent, json!({"source_branch_id": scion.root_branch()}));
+            (made.join().unwrap(), restored)
+        });
+        match (made, restored) {
+            (Ok(made), Ok(_)) => {
+                both += 1;
+                let child = endpoint_for(&scion, made["branch"]["id"].as_str().unwrap());
+                assert_eq!(
+                    child.number("select count(*) from t"),
+                    0,
+                    "round {round}: data its parent never had"
+                );
+                scion
+                    .api()
+                    .post(&scion.path(&format!("/endpoints/{}/suspend", child.id)), json!({}))
+                    .unwrap();
+            }
+            (Ok(_), Err(error)) => {
+                refused += 1;
+                assert_eq!(error.status, 422, "{error:?}");
+            }
+            (Err(error), Ok(_)) => {
+                refused += 1;
+                assert_eq!(error.status, 423, "{error:?}");
+            }
+            (Err(one), Err(other)) => panic!("neither was done: {one:?}, {other:?}"),
+        }
+    }
+    println!("{both} times both, {refused} times one");
+}

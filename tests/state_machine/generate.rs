@@ -88,7 +88,7 @@ impl Generator {
                     return Op::Interrupt { op: Box::new(op), after_ms: root * root };
                 }
                 2 | 3 => {
-                    let other = self.draw(model).filter(|it| is_plain(it, model) && !it.crosses(&op));
+                    let other = self.draw(model).filter(|it| is_plain(it, model));
                     let Some(other) = other else { continue };
                     let gap_ms = self.rng.u64(..100);
                     return Op::Together { ops: [Box::new(op), Box::new(other)], gap_ms };

@@ -241,23 +241,6 @@ impl Op {
         self.of_branch(model).or_else(|| self.of_endpoint(model)).or_else(|| self.of_others(model))
     }
 
-    /// Whether one of them takes data of a branch that the other gives other data: what comes of it depends on who looked
-    /// first, and not on who was done first.
-    pub fn crosses(&self, other: &Self) -> bool {
-        let meet = |a: &Self, b: &Self| matches!(a, Self::Restore { branch, .. } if b.takes_data_of(*branch));
-        meet(self, other) || meet(other, self)
-    }
-
-    fn takes_data_of(&self, key: Key) -> bool {
-        match self {
-            Self::Create { parent, .. } => parent.is_none_or(|parent| parent == key),
-            Self::Restore { source, .. } => *source == key,
-            Self::Snapshot { branch, .. } => *branch == key,
-            Self::RunSchedule { .. } => true,
-            _ => false,
-        }
-    }
-
     fn of_branch(&self, model: &Model) -> Option<Request> {
         let of = |branch: &Key, rest: &str| format!("/branches/{}{rest}", model.branch_id(*branch));
         let patch = |branch: &Key, change: Value| Request {

@@ -123,8 +123,10 @@ impl Server {
         let now_us = clock::now_us();
         let backup_id = names::branch_id()?;
         self.metadata.write(|change| {
-            // Read again: it may have been renamed.
+            // Read again: it may have been renamed, and something may have begun on it.
             let old = branch::get(change, &plan.target.project_id, &plan.target.id)?;
+            let children = branch::children(change, &old.id)?;
+            check_restore(&old, &plan.source, plan.at, plan.keep_as.as_deref(), &children)?;
             let mut row = restored_row(&old, plan, point, now_us);
             row.store_id = data.to_owned();
             let backup = plan.keep_as.as_ref().map(|name| backup_row(&old, &backup_id, name, now_us));

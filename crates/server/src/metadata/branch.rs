@@ -277,15 +277,16 @@ pub fn children(connection: &Connection, id: &str) -> Result<Vec<BranchRow>> {
     many(connection, &sql, [id], read)
 }
 
-/// Id of the branch that holds the data of `source` now. Unless `source` was restored since it was read, or its data
-/// is on its way out, that is `source` itself.
+/// Id of the branch that holds the data of `source` now: `source` itself, or the one that got its data since it was read.
 ///
 /// # Errors
-/// 404 if `source` is not live any more.
+/// 404 if `source` is not live any more, 423 if it was given other data and what it had is not kept.
 pub fn holder(connection: &Connection, source: &BranchRow) -> Result<String> {
     let now = get(connection, &source.project_id, &source.id)?;
     let sql = "SELECT id FROM branch WHERE store_id = ? AND deleted_us IS NULL";
-    Ok(one(connection, sql, [&source.store_id], |row| row.get(0))?.unwrap_or(now.id))
+    one(connection, sql, [&source.store_id], |row| row.get(0))?.ok_or_else(|| {
+        Error::busy(format!("branch {} was given other data at the same moment; try again", now.name))
+    })
 }
 
 /// Gives the children of `from`, deleted ones too, to `to`.

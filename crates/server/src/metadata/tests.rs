@@ -238,3 +238,21 @@ fn operations_say_how_they_ended() {
     let page = metadata.read(|connection| operation::page(connection, "p", "", 10)).unwrap();
     assert_eq!(page.len(), 1);
 }
+
+#[test]
+fn nothing_begins_on_data_that_no_branch_has_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let metadata = with_project(&dir);
+    metadata
+        .write(|change| {
+            let source = branch::get(change, "p", "br-a-a-a")?;
+            assert_eq!(branch::holder(change, &source)?, source.id);
+            branch::update(change, &BranchRow { store_id: "br-n-n-n".to_owned(), ..source.clone() })?;
+            assert_eq!(branch::holder(change, &source).unwrap_err().status, 423);
+            let kept = BranchRow { store_id: source.store_id.clone(), ..branch_row("br-k-k-k", "kept") };
+            branch::insert(change, &kept)?;
+            assert_eq!(branch::holder(change, &source)?, kept.id);
+            Ok(())
+        })
+        .unwrap();
+}
