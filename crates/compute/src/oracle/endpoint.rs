@@ -1,5 +1,6 @@
 //! Whole endpoints: mounted, running a real Postgres, over the files of a stopped cluster.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, ExitCode, Stdio};
 use std::sync::Arc;
@@ -69,7 +70,8 @@ impl Endpoint {
     }
 
     fn wait_for_socket(&self) {
-        until("the control socket", || self.spec.control_socket().exists());
+        // It is there a moment before anybody listens.
+        until("the control socket", || UnixStream::connect(self.spec.control_socket()).is_ok());
     }
 
     fn status(&self, command: Command) -> Status {
