@@ -65,6 +65,8 @@ fn story(major: i32) {
     let before = scion.branch("before", json!({"parent_lsn": lsn}));
     assert_same(&dump(&before), &past, "the branch in the past");
     assert_same(&dump(&head), &now, "the branch at the head");
+    let reader = scion.reader("reader", json!({"parent_lsn": lsn}));
+    assert_same(&dump(&reader), &past, "an endpoint that only reads");
 
     for branch in [&before, &head] {
         let next: i64 = branch.psql("neondb", "select nextval('counter')").parse().unwrap();

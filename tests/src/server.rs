@@ -126,6 +126,14 @@ impl Scion {
         self.endpoint_of(&made)
     }
 
+    /// Makes a branch with an endpoint that only reads.
+    pub fn reader(&self, name: &str, mut branch: Value) -> Endpoint {
+        branch["name"] = json!(name);
+        let body = json!({"branch": branch, "endpoints": [{"type": "read_only"}]});
+        let made = self.api.post(&self.path("/branches"), body);
+        self.endpoint_of(&made.unwrap_or_else(|error| panic!("branch {name}: {error:?}")))
+    }
+
     /// Makes a branch; with an endpoint if `endpoint`.
     pub fn try_branch(
         &self,

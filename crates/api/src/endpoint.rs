@@ -12,9 +12,9 @@ use crate::project::CursorPagination;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EndpointType {
-    /// Reads and writes; at most one per branch.
+    /// Reads and writes.
     ReadWrite,
-    /// Reads only; refused for now.
+    /// Reads only: a hot standby, for a branch that nothing else writes.
     ReadOnly,
 }
 

@@ -58,6 +58,8 @@ enum Event {
 /// How a run ended.
 enum Outcome {
     Stopped,
+    /// What had to be written before clients of an endpoint that only reads are let in is in the store.
+    Settled,
     Crashed(String),
 }
 
@@ -143,6 +145,7 @@ fn supervise(agent: &Arc<Agent>) -> Result<(), Error> {
         };
         let reason = match outcome {
             Outcome::Stopped => return Ok(()),
+            Outcome::Settled => continue,
             Outcome::Crashed(reason) => reason,
         };
         tracing::warn!("endpoint {} crashed: {reason}", agent.spec.endpoint);
@@ -162,11 +165,16 @@ fn supervise(agent: &Arc<Agent>) -> Result<(), Error> {
 
 /// Lets a started endpoint run until its Postgres has ended, and cleans up after it.
 fn serve(agent: &Arc<Agent>, mut run: Run) -> Result<Outcome, Error> {
-    agent.update(|status| {
-        status.state = State::Running;
-        status.phases = run.phases;
-    });
-    if agent.stop.load(Ordering::SeqCst) {
+    let settling = agent.spec.read_only && !run.standby;
+    if !settling {
+        agent.update(|status| {
+            status.state = State::Running;
+            status.phases = run.phases;
+        });
+    }
+    if settling {
+        run.shut_down(agent);
+    } else if agent.stop.load(Ordering::SeqCst) {
         run.stop(agent);
     }
     let mut killed_for = None;
@@ -189,9 +197,10 @@ fn serve(agent: &Arc<Agent>, mut run: Run) -> Result<Outcome, Error> {
     }
     let clean = run.stopping && killed_for.is_none();
     let outcome = run.finish(agent, clean, killed_for)?;
-    match fenced {
-        Some(failure) => Err(failure),
-        None => Ok(outcome),
+    match (fenced, outcome) {
+        (Some(failure), _) => Err(failure),
+        (None, Outcome::Stopped) if settling && !agent.stop.load(Ordering::SeqCst) => Ok(Outcome::Settled),
+        (None, outcome) => Ok(outcome),
     }
 }
 
@@ -203,10 +212,14 @@ fn fencing(error: ClientError) -> Option<Error> {
 }
 
 impl Run {
-    /// Fast shutdown: sessions end, a checkpoint is written and, through the slot, shipped.
     fn stop(&mut self, agent: &Agent) {
-        self.stopping = true;
         agent.update(|status| status.state = State::Stopping);
+        self.shut_down(agent);
+    }
+
+    /// Fast shutdown: sessions end, a checkpoint is written and, through the slot, shipped.
+    fn shut_down(&mut self, agent: &Agent) {
+        self.stopping = true;
         agent.flush_connection.lock().take();
         process::send(&self.server.handle(), Signal::INT);
     }
@@ -230,7 +243,7 @@ impl Run {
         if self.stream.take().is_some_and(|stream| stream.join().is_err()) {
             tracing::error!("the WAL stream panicked; pg_wal is shipped as after a crash");
         }
-        let shipped = if clean { self.check_shipped(agent) } else { Ok(()) };
+        let shipped = if clean && !self.standby { self.check_shipped(agent) } else { Ok(()) };
         self.pages.cancel();
         agent.file_system.lock().take();
         self.mounted.unmount().while_(|| format!("unmount {}", agent.spec.mount_dir().display()))?;
@@ -341,6 +354,10 @@ impl Agent {
     fn flush_lsn(&self) -> Result<String, String> {
         if self.status.lock().state != State::Running {
             return Err("the endpoint is not running".to_owned());
+        }
+        if self.spec.read_only {
+            let start = self.status.lock().start_lsn.clone();
+            return start.ok_or_else(|| "no position".to_owned());
         }
         let mut connection = self.flush_connection.lock();
         let mut pg = match connection.take() {

@@ -272,6 +272,7 @@ mod tests {
             admission: crate::Admission::Everybody,
             passwords: crate::Passwords::default(),
             tls: None,
+            read_only: false,
             settings: Default::default(),
         };
         Arc::new(Client::new(&spec))

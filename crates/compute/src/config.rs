@@ -39,6 +39,7 @@ const FIXED: &[(&str, &str)] = &[
     ("archive_mode", "off"),
     ("max_logical_replication_workers", "0"),
     ("recovery_init_sync_method", "syncfs"),
+    ("hot_standby", "on"),
     ("logging_collector", "off"),
     ("log_destination", "stderr"),
 ];

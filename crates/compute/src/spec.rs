@@ -36,6 +36,10 @@ pub struct EndpointSpec {
     /// What Postgres shows clients that ask for TLS; without it none is offered.
     #[serde(default)]
     pub tls: Option<TlsFiles>,
+    /// Whether it only reads: its Postgres is a hot standby that nobody sends WAL to, so it shows the branch as it was at
+    /// the start. For a branch that nothing else writes.
+    #[serde(default)]
+    pub read_only: bool,
     /// Extra lines of `postgresql.conf`; they win over scion's own.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,

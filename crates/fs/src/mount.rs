@@ -63,8 +63,11 @@ impl Mounted {
             std::thread::sleep(Duration::from_millis(2));
         }
         if session.guard.is_finished() {
-            if let Err(error) = session.umount_and_join() {
-                tracing::warn!("file system threads of {}: {error}", self.at.display());
+            match session.umount_and_join() {
+                // It asks the kernel once more to unmount what no longer is.
+                Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {}
+                Err(error) => tracing::warn!("file system threads of {}: {error}", self.at.display()),
+                Ok(()) => {}
             }
         } else {
             tracing::warn!("file system threads of {} are still busy", self.at.display());

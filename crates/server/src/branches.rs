@@ -493,13 +493,12 @@ fn check_request(request: &BranchCreateRequest) -> Result<()> {
 /// # Errors
 /// 400 for a value that cannot be, 422 for what a branch cannot have.
 pub fn check_endpoints(endpoints: &[BranchEndpointCreate]) -> Result<()> {
-    if endpoints.iter().any(|endpoint| endpoint.kind == EndpointType::ReadOnly) {
-        let text = "read-only endpoints are not supported yet\nhint: ask for type read_write";
-        return Err(Error::refused("NOT_SUPPORTED", text));
-    }
     endpoints.iter().try_for_each(|endpoint| endpoint_options::check(&endpoint.options))?;
     if endpoints.len() > 1 {
-        return Err(Error::refused("TOO_MANY_ENDPOINTS", "a branch has at most one read_write endpoint"));
+        return Err(Error::refused(
+            "TOO_MANY_ENDPOINTS",
+            "a branch has at most one endpoint, of either type",
+        ));
     }
     Ok(())
 }
@@ -524,6 +523,7 @@ pub fn insert_endpoint(
         project_id: branch.project_id.clone(),
         branch_id: branch.id.clone(),
         port: crate::endpoints::reserve_port(change)?,
+        read_only: wanted.kind == EndpointType::ReadOnly,
         desired: if wanted.options.disabled == Some(true) { Desired::Idle } else { Desired::Active },
         options: endpoint_options::of_new(change, &branch.project_id, &wanted.options)?,
         tried: None,

@@ -64,7 +64,8 @@ impl Server {
         let (branch, endpoints) = self.metadata.read(|connection| {
             Ok((branch::get(connection, project, id)?, endpoint::of_branch(connection, id)?))
         })?;
-        if let Some(row) = endpoints.into_iter().find(|row| row.desired == Desired::Active) {
+        if let Some(row) = endpoints.into_iter().find(|row| row.desired == Desired::Active && !row.read_only)
+        {
             turn.settled = None;
             let (row, _) = self.running(&row)?;
             let mut client = self.connect(&row, SUPERUSER)?;
@@ -104,9 +105,7 @@ impl Server {
         let turn = self.catalog_turn(id);
         let mut turn = turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(id))?;
         turn.settled = None;
-        let runs = |row: &&EndpointRow| {
-            self.look(&row.id).1.is_some_and(|status| status.state == compute::control::State::Running)
-        };
+        let runs = |row: &&EndpointRow| !row.read_only && self.runs(&row.id);
         if let Some(row) = endpoints.iter().find(runs)
             && let Err(error) =
                 self.connect(row, SUPERUSER).and_then(|mut client| self.settle(id, &mut client, None))
@@ -162,6 +161,9 @@ impl Server {
             let branch = branch::get(change, project, id)?;
             let row = endpoint::of_branch(change, id)?.into_iter().next();
             let row = row.ok_or_else(|| no_endpoint(&branch))?;
+            if row.read_only {
+                return Err(only_reads(&branch, &row));
+            }
             endpoint_options::want(change, &row, Desired::Active)?;
             Ok((branch, row))
         })?;
@@ -461,6 +463,12 @@ pub fn look(client: &mut Client) -> std::result::Result<(String, Found), postgre
 
 fn busy(branch: &str) -> Error {
     Error::busy(format!("roles or databases of branch {branch} are being changed; try again"))
+}
+
+fn only_reads(branch: &BranchRow, row: &EndpointRow) -> Error {
+    let text = format!("endpoint {} of branch {} only reads", row.id, branch.name);
+    let hint = "hint: change roles and databases of a branch that has a read_write endpoint";
+    Error::refused("ENDPOINT_IS_READ_ONLY", format!("{text}\n{hint}"))
 }
 
 fn no_endpoint(branch: &BranchRow) -> Error {

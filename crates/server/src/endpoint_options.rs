@@ -26,8 +26,8 @@ use crate::state::Server;
 
 /// The longest time without activity, in seconds: a week.
 const SUSPEND_TIMEOUT_MAX_S: i64 = 604_800;
-/// Settings that name files or programs of this machine, which are none of a client's business, whatever the case they
-/// are written in.
+/// Settings that name files, programs or servers for this machine to use, or would make an endpoint that only reads
+/// write. None of a client's business, whatever the case they are written in.
 const REFUSED: &[&str] = &[
     "archive_cleanup_command",
     "archive_command",
@@ -43,7 +43,17 @@ const REFUSED: &[&str] = &[
     "include_if_exists",
     "krb_server_keyfile",
     "log_directory",
+    "primary_conninfo",
+    "promote_trigger_file",
     "recovery_end_command",
+    "recovery_target",
+    "recovery_target_action",
+    "recovery_target_inclusive",
+    "recovery_target_lsn",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_timeline",
+    "recovery_target_xid",
     "restore_command",
     "ssl_ca_file",
     "ssl_cert_file",

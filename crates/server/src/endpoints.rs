@@ -418,6 +418,7 @@ impl Server {
             admission: self.admission(row)?,
             passwords: self.due_passwords(row)?,
             tls: self.postgres.offers_tls(major).then(|| self.tls.clone()),
+            read_only: row.read_only,
             settings: endpoint_options::pg_settings(row.tried.as_deref().unwrap_or(&row.options)),
         };
         let text = serde_json::to_vec_pretty(&spec).map_err(|error| Error::internal(error.to_string()))?;

@@ -60,6 +60,7 @@ impl Server {
             project_id: origin.0.project_id.clone(),
             branch_id: data.to_string(),
             port: self.metadata.read(crate::endpoints::reserve_port)?,
+            read_only: false,
             desired: Desired::Active,
             options: options.to_owned(),
             tried: None,

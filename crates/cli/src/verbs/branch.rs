@@ -101,6 +101,9 @@ pub struct Create {
     /// Make the branch only; `scion endpoint start` gives it an endpoint later.
     #[arg(long)]
     no_compute: bool,
+    /// Give it an endpoint that only reads: nobody can write on it, whatever they may do in Postgres.
+    #[arg(long, conflicts_with = "no_compute")]
+    read_only: bool,
     /// Take roles, databases and schemas but no data. The branch has no parent then.
     #[arg(long)]
     schema_only: bool,
@@ -214,7 +217,8 @@ impl Create {
             Some(Moment::Time(time)) => branch["parent_timestamp"] = json!(time.to_string()),
             None => {}
         }
-        let endpoints = if self.no_compute { json!([]) } else { json!([{ "type": "read_write" }]) };
+        let kind = if self.read_only { "read_only" } else { "read_write" };
+        let endpoints = if self.no_compute { json!([]) } else { json!([{ "type": kind }]) };
         Ok(json!({ "branch": branch, "endpoints": endpoints }))
     }
 

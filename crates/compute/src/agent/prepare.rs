@@ -31,6 +31,9 @@ pub(super) struct Prepared {
     pub opening: Vec<(&'static str, String)>,
     /// Whether what the branch inherited has to be looked at before.
     pub suspect: bool,
+    /// Whether Postgres will come up as a standby, which cannot write. An endpoint that only reads does, once there is
+    /// nothing left to write before clients are let in.
+    pub standby: bool,
 }
 
 /// Makes everything Postgres will find: the file system's content, `pg_wal`, the socket's directory.
@@ -47,8 +50,17 @@ pub(super) fn data_directory(
     }
     let major = control_file::major_of(&new.control_template)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let mut state = new.state.cluster.clone();
+    if spec.read_only {
+        // A standby refuses settings below those of the server whose log it replays. This one replays none.
+        state.limits.max_connections = 0;
+        state.limits.max_worker_processes = 0;
+        state.limits.max_wal_senders = 0;
+        state.limits.max_prepared_xacts = 0;
+        state.limits.max_locks_per_xact = 0;
+    }
     let checkpoint = Checkpoint {
-        state: &new.state.cluster,
+        state: &state,
         timeline: new.timeline,
         at: new.start.record_start(new.segment_bytes),
         time: now.try_into().unwrap_or(i64::MAX),
@@ -81,7 +93,11 @@ pub(super) fn data_directory(
             datadir::write(&file_system, name, text.as_bytes())?;
         }
         let opening = if open { Vec::new() } else { files(true) };
-        Ok(Prepared { file_system, durable: thread::spawn(sync), opening, suspect })
+        let standby = spec.read_only && open;
+        if standby {
+            datadir::write(&file_system, "standby.signal", b"")?;
+        }
+        Ok(Prepared { file_system, durable: thread::spawn(sync), opening, suspect, standby })
     })
 }
 

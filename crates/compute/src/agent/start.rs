@@ -27,7 +27,8 @@ use crate::spec::Admission;
 use crate::tail::{self, Tail};
 use crate::wal_stream::{Alive, WalStream};
 
-use super::{Agent, Event, prepare, remove_dir};
+use super::prepare::{self, Prepared};
+use super::{Agent, Event, remove_dir};
 
 /// Pause between two looks at a server that starts.
 const READY_PAUSE: Duration = Duration::from_millis(2);
@@ -46,6 +47,8 @@ pub(super) struct Run {
     pub alive: Arc<Alive>,
     pub events: Receiver<Event>,
     pub stopping: bool,
+    /// Whether Postgres is a standby, which writes no WAL.
+    pub standby: bool,
     pub segment_bytes: u64,
     pub phases: Phases,
 }
@@ -91,9 +94,9 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     let pages = Arc::new(Client::new(spec));
     let admission = agent.admission();
     let closed = (admission, agent.passwords().is_some());
-    let prepared = prepare::data_directory(spec, &new, &client, &pages, closed)?;
-    let (durable, opening, suspect) = (prepared.durable, prepared.opening, prepared.suspect);
-    let file_system = Arc::new(prepared.file_system);
+    let Prepared { file_system, durable, opening, suspect, standby } =
+        prepare::data_directory(spec, &new, &client, &pages, closed)?;
+    let file_system = Arc::new(file_system);
     *agent.file_system.lock() = Some(Arc::clone(&file_system));
     let server_handle = Arc::new(Mutex::new(None));
     report_failures(agent, &file_system, &pages, &server_handle, events.clone());
@@ -109,20 +112,18 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     agent.update(|status| status.postgres_pid = Some(server.pid()));
     watch_exit(&server, events.clone());
     let alive = Arc::new(Alive::default());
-    let stream = wal_stream(agent, &new, &client);
+    let stream = (!standby).then(|| wal_stream(agent, &new, &client));
     let pending = Pending { agent, server, pages: &pages, events: &received };
     let (server, mut pg) = pending.wait_ready()?;
-    stream
-        .create_slot(&mut pg)
-        .map_err(|error| Error::Postgres(format!("create the replication slot: {error}")))?;
+    if let Some(stream) = &stream {
+        create_slot(stream, &mut pg)?;
+    }
     *agent.flush_connection.lock() = Some(pg);
     let_clients_in(agent, &server, (admission, suspect), opening)?;
     durable.join().unwrap_or_else(|_| Err(io::Error::other("panic"))).while_(|| "sync pg_wal".to_owned())?;
     phases.postgres_start = watch.lap();
     phases.total = ms_since(begun);
-    let stream = Some(spawn_stream(stream, Arc::clone(&alive), events));
-    let segment_bytes = new.segment_bytes;
-    let (stopping, events) = (false, received);
+    let stream = stream.map(|stream| spawn_stream(stream, Arc::clone(&alive), events));
     Ok(Run {
         client,
         pages,
@@ -131,15 +132,16 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         server,
         stream,
         alive,
-        events,
-        stopping,
-        segment_bytes,
+        events: received,
+        stopping: false,
+        standby,
+        segment_bytes: new.segment_bytes,
         phases,
     })
 }
 
 /// Puts to rest what the branch inherited, if there may be something, gives its roles the passwords they are to have, and
-/// lets its clients in.
+/// lets its clients in; those of one that only reads when it has come up as a standby.
 fn let_clients_in(
     agent: &Agent,
     server: &Server,
@@ -164,7 +166,7 @@ fn let_clients_in(
         let since = set.map_err(|error| Error::Postgres(format!("passwords of its roles: {error}")))?;
         agent.update(|status| status.passwords_since = Some(since));
     }
-    if opening.is_empty() {
+    if opening.is_empty() || spec.read_only {
         return Ok(());
     }
     // Through the mount, as the kernel remembers what it read.
@@ -185,6 +187,11 @@ fn register(agent: &Agent, client: &Arc<Client>, events: &Sender<Event>) {
     if agent.stop.load(Ordering::SeqCst) {
         client.cancel();
     }
+}
+
+fn create_slot(stream: &WalStream, pg: &mut PgClient) -> Result<(), Error> {
+    let made = stream.create_slot(pg);
+    made.map_err(|error| Error::Postgres(format!("create the replication slot: {error}")))
 }
 
 fn wal_stream(agent: &Agent, new: &NewTimeline, client: &Arc<Client>) -> WalStream {

@@ -52,6 +52,7 @@ impl Endpoint {
             admission: crate::Admission::Everybody,
             passwords: crate::Passwords::default(),
             tls: None,
+            read_only: false,
             settings: [("fsync".to_owned(), "off".to_owned())].into(),
         };
         serve(&spec.serve_socket, cluster.clone(), Arc::clone(&switches));

@@ -16,6 +16,7 @@ use crate::branches::{check_endpoints, insert_endpoint};
 use crate::catalog::Rows;
 use crate::clock::now_us;
 use crate::error::{Error, Result};
+use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::{branch, project};
@@ -93,9 +94,8 @@ pub async fn create(State(context): State<Context>, Path(project): Path<String>,
             let _tree = server.tree.lock();
             server.metadata.write(|change| {
                 let branch = branch::get(change, &project, &request.endpoint.branch_id)?;
-                if !endpoint::of_branch(change, &branch.id)?.is_empty() {
-                    let text = format!("branch {} already has a read_write endpoint", branch.name);
-                    return Err(Error::refused("TOO_MANY_ENDPOINTS", text));
+                if let Some(other) = endpoint::of_branch(change, &branch.id)?.first() {
+                    return Err(one_is_enough(&branch, other));
                 }
                 insert_endpoint(change, &branch, &wanted)
             })?
@@ -110,6 +110,14 @@ pub async fn create(State(context): State<Context>, Path(project): Path<String>,
         }
     })
     .await
+}
+
+fn one_is_enough(branch: &BranchRow, other: &EndpointRow) -> Error {
+    let (name, id) = (&branch.name, &other.id);
+    let kind = if other.read_only { "read_only" } else { "read_write" };
+    let text = format!("branch {name} already has a {kind} endpoint, {id}; a branch has one, of either type");
+    let hint = "hint: delete that one, or make a branch of the branch with an endpoint of its own";
+    Error::refused("TOO_MANY_ENDPOINTS", format!("{text}\n{hint}"))
 }
 
 fn show(server: &Server, row: &EndpointRow, operations: Vec<OperationRow>) -> Result<EndpointOperations> {

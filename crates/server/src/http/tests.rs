@@ -212,7 +212,8 @@ fn what_a_branch_cannot_be_is_refused_before_anything_is_done() {
     assert_eq!(create(r#"{"branch": {"parent_lsn": "rubbish"}}"#).0, 400);
     assert_eq!(create(r#"{"branch": {"parent_timestamp": "rubbish"}}"#).0, 400);
     assert_eq!(create(r#"{"branch": {"name": "br-calm-river-12345678"}}"#).0, 400);
-    assert_eq!(create(r#"{"endpoints": [{"type": "read_only"}]}"#).0, 422);
+    assert_eq!(create(r#"{"endpoints": [{"type": "read_only"}, {"type": "read_write"}]}"#).0, 422);
+    assert_eq!(create(r#"{"endpoints": [{"type": "neither"}]}"#).0, 400);
     assert_eq!(create(r#"{"branch": {}}"#).0, 503, "a project whose store is gone");
     assert_eq!(served.ask("DELETE", "/projects/p/branches/br-a-a-a", KEY, "").0, 422);
 }

@@ -203,7 +203,7 @@ pub fn endpoint(server: &Server, row: &EndpointRow) -> Endpoint {
         autoscaling_limit_min_cu: min_cu,
         autoscaling_limit_max_cu: options.autoscaling_limit_max_cu.unwrap_or(min_cu),
         region_id: super::fixed::REGION.to_owned(),
-        kind: EndpointType::ReadWrite,
+        kind: if row.read_only { EndpointType::ReadOnly } else { EndpointType::ReadWrite },
         current_state: observed.state,
         pending_state: (observed.state != wanted).then_some(wanted),
         state_reason: observed.reason,

@@ -45,6 +45,8 @@ pub struct EndpointRow {
     pub branch_id: String,
     /// Its TCP port.
     pub port: u16,
+    /// Whether it only reads.
+    pub read_only: bool,
     /// What it should be.
     pub desired: Desired,
     /// `api::endpoint::EndpointOptions` as JSON.
@@ -61,10 +63,10 @@ pub struct EndpointRow {
     pub updated_us: i64,
 }
 
-const COLUMNS: &str = "id, project_id, branch_id, port, desired, options, tried, started_us, suspended_us, \
-                       created_us, updated_us";
+const COLUMNS: &str = "id, project_id, branch_id, port, read_only, desired, options, tried, started_us, \
+                       suspended_us, created_us, updated_us";
 /// The same, to be read. Nothing of a deleted project is to run; what should run again is known when it comes back.
-const READ: &str = "id, project_id, branch_id, port, \
+const READ: &str = "id, project_id, branch_id, port, read_only, \
                     CASE WHEN desired = 'active' AND project_id IN (SELECT id FROM project WHERE state = 'deleted') \
                     THEN 'idle' ELSE desired END, \
                     options, tried, started_us, suspended_us, created_us, updated_us";
@@ -75,13 +77,14 @@ fn read(row: &Row<'_>) -> rusqlite::Result<EndpointRow> {
         project_id: row.get(1)?,
         branch_id: row.get(2)?,
         port: row.get(3)?,
-        desired: Desired::from_text(&row.get::<_, String>(4)?),
-        options: row.get(5)?,
-        tried: row.get(6)?,
-        started_us: row.get(7)?,
-        suspended_us: row.get(8)?,
-        created_us: row.get(9)?,
-        updated_us: row.get(10)?,
+        read_only: row.get(4)?,
+        desired: Desired::from_text(&row.get::<_, String>(5)?),
+        options: row.get(6)?,
+        tried: row.get(7)?,
+        started_us: row.get(8)?,
+        suspended_us: row.get(9)?,
+        created_us: row.get(10)?,
+        updated_us: row.get(11)?,
     })
 }
 
@@ -91,14 +94,15 @@ fn read(row: &Row<'_>) -> rusqlite::Result<EndpointRow> {
 /// Those of SQLite.
 pub fn insert(connection: &Connection, row: &EndpointRow) -> Result<()> {
     let sql = format!(
-        "INSERT INTO endpoint ({COLUMNS}) VALUES (:id, :project_id, :branch_id, :port, :desired, :options, \
-         :tried, :started_us, :suspended_us, :created_us, :updated_us)"
+        "INSERT INTO endpoint ({COLUMNS}) VALUES (:id, :project_id, :branch_id, :port, :read_only, \
+         :desired, :options, :tried, :started_us, :suspended_us, :created_us, :updated_us)"
     );
     let values = named_params! {
         ":id": row.id,
         ":project_id": row.project_id,
         ":branch_id": row.branch_id,
         ":port": row.port,
+        ":read_only": row.read_only,
         ":desired": row.desired.as_str(),
         ":options": row.options,
         ":tried": row.tried,

@@ -330,6 +330,9 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE snapshot ADD COLUMN full_bytes INTEGER;
     ALTER TABLE snapshot ADD COLUMN diff_bytes INTEGER;
 ",
+    "
+    ALTER TABLE endpoint ADD COLUMN read_only INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The open metadata file.

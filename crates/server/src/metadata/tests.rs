@@ -37,6 +37,7 @@ fn endpoint_row(id: &str, branch: &str, port: u16) -> EndpointRow {
         project_id: "p".to_owned(),
         branch_id: branch.to_owned(),
         port,
+        read_only: false,
         desired: Desired::Active,
         options: "{}".to_owned(),
         tried: None,
