@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use scion_tests::clock::in_seconds;
 use scion_tests::{Scion, process};
 use serde_json::{Value, json};
 
@@ -234,8 +235,7 @@ fn roles_and_databases(neon: &Neon<'_>) {
 
 /// Expiry, protection, the default branch, who may connect.
 fn limits(neon: &Neon<'_>) {
-    let soon = r#"select to_char(now() at time zone 'utc' + '2 hours', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"#;
-    let soon = neon.psql("main", soon);
+    let soon = in_seconds(7200);
     let made = neon.json(&format!("branches create --name ttl --expires-at {soon} --no-compute"));
     assert!(made["expires_at"].is_string(), "{made}");
     assert!(neon.json("branches set-expiration ttl")["expires_at"].is_null());
@@ -318,7 +318,21 @@ struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
+    /// The answer to what must succeed.
     fn ask(&mut self, method: &str, path: &str, ids: &[&str], body: Value) -> Value {
+        let (status, answer) = self.send(method, path, ids, body);
+        assert!((200..300).contains(&status), "{method} {path} {ids:?}: {status} {answer}");
+        answer
+    }
+
+    /// Sends what must be refused with this status.
+    fn refused(&mut self, status: u16, method: &str, path: &str, ids: &[&str], body: Value) {
+        let (said, answer) = self.send(method, path, ids, body);
+        assert_eq!(said, status, "{method} {path} {ids:?}: {answer}");
+    }
+
+    /// `path` is one of the document, and may have a query.
+    fn send(&mut self, method: &str, path: &str, ids: &[&str], body: Value) -> (u16, Value) {
         let mut ids = ids.iter();
         let filled = path.split('/').map(|part| match part.strip_prefix('{') {
             Some("project_id}") => self.scion.project().to_owned(),
@@ -327,8 +341,9 @@ impl Recorder<'_> {
         });
         let filled = filled.collect::<Vec<_>>().join("/");
         let (status, answer) = self.scion.api().ask(method, &filled, &body);
+        let path = path.split('?').next();
         self.answers.push(json!({"method": method, "path": path, "status": status, "body": answer}));
-        answer
+        (status, answer)
     }
 
     fn get(&mut self, path: &str, ids: &[&str]) -> Value {
@@ -341,7 +356,7 @@ fn what_is_answered_is_what_neons_document_allows() {
     let Some(clients) = installed() else { return };
     let scion = Scion::start();
     let mut recorder = Recorder { scion: &scion, answers: Vec::new() };
-    every_route(&mut recorder);
+    routes(&mut recorder);
     let mut node = Command::new("node");
     node.arg(script("validate.mjs")).current_dir(clients).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = node.spawn().unwrap();
@@ -352,14 +367,20 @@ fn what_is_answered_is_what_neons_document_allows() {
     assert_eq!(text(&output.stdout).trim(), "");
 }
 
-fn every_route(recorder: &mut Recorder<'_>) {
+fn routes(recorder: &mut Recorder<'_>) {
     const P: &str = "/projects/{project_id}";
     const B: &str = "/projects/{project_id}/branches/{branch_id}";
     let at = |rest: &str| format!("{P}{rest}");
     let root = recorder.scion.root_branch().to_owned();
-    for path in ["/projects", "/users/me", "/users/me/organizations", "/regions", "/auth", P] {
+    recorder.ask("post", "/projects", &[], json!({"project": {"name": "second"}}));
+    let made = recorder.ask("post", "/api_keys", &[], json!({"key_name": "ci"}));
+    for path in ["/projects", "/projects/shared", "/api_keys", "/users/me", "/users/me/organizations"] {
         recorder.get(path, &[]);
     }
+    for path in ["/regions", "/auth", P] {
+        recorder.get(path, &[]);
+    }
+    recorder.ask("delete", "/api_keys/{key_id}", &[&made["id"].to_string()], Value::Null);
     let project = json!({"project": {"name": "new", "history_retention_seconds": 3600}});
     recorder.ask("patch", P, &[], project);
     let wanted = json!({"branch": {"name": "dev"}, "endpoints": [{"type": "read_write"}]});
@@ -380,8 +401,13 @@ fn every_route(recorder: &mut Recorder<'_>) {
     recorder.get(&format!("{B}/roles/{{role_name}}"), &[id, "alice"]);
     recorder.get(&format!("{B}/roles/{{role_name}}/reveal_password"), &[id, "alice"]);
     recorder.ask("post", &format!("{B}/roles/{{role_name}}/reset_password"), &[id, "alice"], json!({}));
+    recorder.get(&format!("{P}/connection_uri?branch_id={id}&database_name=app&role_name=alice"), &[]);
+    recorder.get(&format!("{B}/schema?db_name=app"), &[id]);
+    recorder.get(&format!("{B}/compare_schema?db_name=neondb"), &[id]);
     recorder.get(&format!("{B}/databases/{{database_name}}"), &[id, "app"]);
-    recorder.ask("delete", &format!("{B}/databases/{{database_name}}"), &[id, "app"], Value::Null);
+    let renamed = json!({"database": {"name": "shop"}});
+    recorder.ask("patch", &format!("{B}/databases/{{database_name}}"), &[id, "app"], renamed);
+    recorder.ask("delete", &format!("{B}/databases/{{database_name}}"), &[id, "shop"], Value::Null);
     recorder.ask("delete", &format!("{B}/roles/{{role_name}}"), &[id, "alice"], Value::Null);
     let restore = json!({"source_branch_id": root});
     recorder.ask("post", &format!("{B}/restore"), &[id], restore);
@@ -393,19 +419,24 @@ fn every_route(recorder: &mut Recorder<'_>) {
     }
     let settings = json!({"endpoint": {"autoscaling_limit_max_cu": 1}});
     recorder.ask("patch", &at("/endpoints/{endpoint_id}"), &[endpoint], settings);
-    every_route_of_snapshots(recorder, id);
-    recorder.get(B, &["br-not-there-1"]);
-    recorder.ask("post", &at("/branches"), &[], json!({"branch": {"name": "dev2"}}));
+    recorder.ask("delete", &at("/endpoints/{endpoint_id}"), &[endpoint], Value::Null);
+    let wanted = json!({"endpoint": {"branch_id": id, "type": "read_write"}});
+    let made = recorder.ask("post", &at("/endpoints"), &[], wanted);
+    recorder.get(&at("/operations/{operation_id}"), &[&text_of(&made["operations"][0]["id"])]);
+    routes_of_snapshots(recorder, id);
+    recorder.refused(404, "get", B, &["br-not-there-1"], Value::Null);
+    recorder.refused(409, "post", &at("/branches"), &[], json!({"branch": {"name": "dev2"}}));
     recorder.ask("delete", B, &[id], Value::Null);
+    recorder.ask("post", &format!("{B}/recover"), &[id], json!({}));
     recorder.ask("delete", P, &[], Value::Null);
     recorder.get("/projects", &[]);
-    recorder.get(P, &[]);
+    recorder.refused(404, "get", P, &[], Value::Null);
     let back = recorder.ask("post", &at("/recover"), &[], Value::Null);
     assert_eq!(back["branches"][0]["name"], json!("main"));
-    recorder.ask("post", &at("/recover"), &[], Value::Null);
+    recorder.refused(422, "post", &at("/recover"), &[], Value::Null);
 }
 
-fn every_route_of_snapshots(recorder: &mut Recorder<'_>, branch: &str) {
+fn routes_of_snapshots(recorder: &mut Recorder<'_>, branch: &str) {
     const B: &str = "/projects/{project_id}/branches/{branch_id}";
     const S: &str = "/projects/{project_id}/snapshots";
     let one = format!("{S}/{{snapshot_id}}");
@@ -420,7 +451,7 @@ fn every_route_of_snapshots(recorder: &mut Recorder<'_>, branch: &str) {
     recorder.ask("put", &format!("{B}/backup_schedule"), &[branch], planned);
     recorder.get(&format!("{B}/backup_schedule"), &[branch]);
     recorder.ask("delete", &one, &[&id], Value::Null);
-    recorder.ask("delete", &one, &[&id], Value::Null);
+    recorder.refused(404, "delete", &one, &[&id], Value::Null);
 }
 
 fn text_of(value: &Value) -> String {

@@ -28,11 +28,6 @@ fn names(scion: &Scion, query: &str) -> Vec<String> {
     list["branches"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
 }
 
-fn stored(scion: &Scion) -> usize {
-    let wal = scion.data_dir().join("projects").join(scion.project()).join("wal");
-    std::fs::read_dir(wal).unwrap().count()
-}
-
 #[test]
 fn a_deleted_branch_comes_back_with_every_row() {
     let mut scion = Scion::start();
@@ -85,7 +80,7 @@ fn a_whole_tree_goes_and_comes_back_from_its_top() {
     delete(&scion, &middle.branch, "?recursive=true").unwrap();
     delete(&scion, &top.branch, "?hard_delete=true").unwrap();
     assert_eq!(names(&scion, "?include_deleted=true"), ["main"]);
-    assert_eq!(stored(&scion), 1);
+    assert_eq!(scion.stored(), 1);
 }
 
 #[test]
@@ -101,9 +96,9 @@ fn what_a_branch_began_on_stays_after_its_parent_was_reset() {
     assert_eq!(dev.number("select count(*) from t"), 0);
     recover(&scion, &kid.branch, json!({})).unwrap();
     assert_eq!(endpoint_for(&scion, &kid.branch).number("select count(*) from t"), 1);
-    assert_eq!(stored(&scion), 4);
+    assert_eq!(scion.stored(), 4);
     delete(&scion, &kid.branch, "?hard_delete=true").unwrap();
-    assert_eq!(stored(&scion), 2, "main and dev are left");
+    assert_eq!(scion.stored(), 2, "main and dev are left");
 }
 
 #[test]
@@ -199,12 +194,8 @@ fn a_server_killed_while_it_deletes_has_deleted_all_or_nothing() {
         let kid = scion.branch(&format!("kid of {round}"), json!({"parent_id": top.branch}));
         kid.execute("insert into t values (2)");
         let how = if round % 2 == 0 { "?recursive=true" } else { "?recursive=true&hard_delete=true" };
-        let (api, path) = (scion.api().clone(), scion.path(&format!("/branches/{}{how}", top.branch)));
-        let request = std::thread::spawn(move || api.delete(&path));
-        std::thread::sleep(Duration::from_millis(5 + round * 40));
-        scion.kill_serve();
-        let _ = request.join();
-        scion.relaunch();
+        let path = scion.path(&format!("/branches/{}{how}", top.branch));
+        scion.killed_during(5 + round * 40, |api| drop(api.delete(&path)));
         // No id has a blank in it.
         let left = names(&scion, &format!("?search=%20of%20{round}"));
         assert!(left.is_empty() || left.len() == 2, "round {round}: {left:?}");
@@ -219,6 +210,6 @@ fn a_server_killed_while_it_deletes_has_deleted_all_or_nothing() {
         }
     }
     wait_for("all data of deleted branches to be gone", Duration::from_secs(20), || {
-        (stored(&scion) == 1).then_some(())
+        (scion.stored() == 1).then_some(())
     });
 }

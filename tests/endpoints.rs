@@ -57,15 +57,10 @@ fn an_endpoint_starts_with_settings_that_work_whenever_the_server_is_killed() {
     endpoint.execute("create table t(id int)");
     for (round, after_ms) in (1..).zip([0, 30, 100, 200, 400, 800]) {
         endpoint.reconnect().batch_execute("insert into t values (1)").unwrap();
-        let (api, path) = (scion.api().clone(), scion.path(&format!("/endpoints/{}", endpoint.id)));
+        let path = scion.path(&format!("/endpoints/{}", endpoint.id));
         let tried = if round % 2 == 0 { "5MB" } else { "a lot" };
         let body = json!({"endpoint": {"settings": {"pg_settings": {"work_mem": tried}}}});
-        std::thread::scope(|scope| {
-            scope.spawn(|| drop(api.patch(&path, body)));
-            std::thread::sleep(std::time::Duration::from_millis(after_ms));
-            scion.kill_serve();
-        });
-        scion.relaunch();
+        scion.killed_during(after_ms, |api| drop(api.patch(&path, body)));
         let kept = scion.endpoint_info(&endpoint)["settings"]["pg_settings"]["work_mem"].clone();
         assert_ne!(kept, json!("a lot"), "killed after {after_ms} ms");
         let has = if kept == json!("5MB") { 5120 } else { 4096 };

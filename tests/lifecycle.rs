@@ -73,13 +73,9 @@ fn an_endpoint_whose_server_is_killed_while_it_stops_is_idle_afterwards() {
     let mut scion = Scion::start();
     let root = scion.root().clone();
     for round in 0..8 {
-        let (api, path) = (scion.api().clone(), scion.path(&format!("/endpoints/{}", root.id)));
+        let path = scion.path(&format!("/endpoints/{}", root.id));
         let suspend = format!("{path}/suspend");
-        let request = std::thread::spawn(move || api.post(&suspend, json!({})));
-        std::thread::sleep(Duration::from_millis(10 + round * 10));
-        scion.kill_serve();
-        let _ = request.join();
-        scion.relaunch();
+        scion.killed_during(10 + round * 10, |api| drop(api.post(&suspend, json!({}))));
         wait_for("the endpoint to be where it should be", Duration::from_secs(20), || {
             let seen = scion.endpoint_info(&root);
             seen["pending_state"].is_null().then_some(())

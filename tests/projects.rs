@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use scion_tests::process::{self, scion_binary, wait_for};
 use scion_tests::server::{mounts_below, processes_in};
-use scion_tests::{Api, Endpoint, Scion};
+use scion_tests::{Endpoint, Scion};
 use serde_json::{Value, json};
 
 fn words(output: &Output) -> String {
@@ -125,17 +125,6 @@ fn wait_stopped(endpoint: &Endpoint) {
     });
 }
 
-/// Sends a request, and kills the server so much later.
-fn killed_during(scion: &mut Scion, after_ms: u64, request: impl FnOnce(&Api) + Send) {
-    let api = scion.api().clone();
-    std::thread::scope(|scope| {
-        scope.spawn(|| request(&api));
-        std::thread::sleep(Duration::from_millis(after_ms));
-        scion.kill_serve();
-    });
-    scion.relaunch();
-}
-
 #[test]
 fn a_project_is_deleted_and_recovered_whole_whenever_the_server_is_killed() {
     let mut scion = Scion::start();
@@ -144,7 +133,7 @@ fn a_project_is_deleted_and_recovered_whole_whenever_the_server_is_killed() {
     let (project, recover) = (scion.path(""), scion.path("/recover"));
     for (round, after_ms) in (1..).zip([0, 1, 3, 10, 30, 100, 300]) {
         child.reconnect().batch_execute(&format!("insert into t values ({round})")).unwrap();
-        killed_during(&mut scion, after_ms, |api| drop(api.delete(&project)));
+        scion.killed_during(after_ms, |api| drop(api.delete(&project)));
         if scion.api().get(&project).is_ok() {
             assert_eq!(
                 child.reconnect().query("select from t", &[]).unwrap().len(),
@@ -156,7 +145,7 @@ fn a_project_is_deleted_and_recovered_whole_whenever_the_server_is_killed() {
         wait_stopped(&child);
         wait_stopped(scion.root());
         assert_eq!(mounts_below(scion.data_dir()), Vec::<String>::new());
-        killed_during(&mut scion, after_ms, |api| drop(api.post(&recover, json!({}))));
+        scion.killed_during(after_ms, |api| drop(api.post(&recover, json!({}))));
         if scion.api().get(&project).is_err() {
             scion.api().post(&recover, json!({})).unwrap();
         }
@@ -177,7 +166,7 @@ fn nothing_is_left_of_a_project_whose_removal_was_killed() {
         let id = made["project"]["id"].as_str().unwrap();
         let root = scion.endpoint_of(&made);
         let hard = format!("/projects/{id}?hard_delete=true");
-        killed_during(&mut scion, after_ms, |api| drop(api.delete(&hard)));
+        scion.killed_during(after_ms, |api| drop(api.delete(&hard)));
         if scion.api().get(&format!("/projects/{id}")).is_ok() {
             assert_eq!(root.reconnect().query("select 1", &[]).unwrap().len(), 1, "nothing happened");
             scion.api().delete(&hard).unwrap();

@@ -247,13 +247,9 @@ fn after_kill_9_while_it_is_made_a_child_has_a_password_of_its_own() {
     let owner = password_in(&scion.root().uri);
     let mut made = 0;
     for round in 0..6 {
-        let (api, path) = (scion.api().clone(), scion.path("/branches"));
+        let path = scion.path("/branches");
         let body = json!({"branch": {"name": format!("c{round}")}, "endpoints": [{"type": "read_write"}]});
-        let making = std::thread::spawn(move || api.post(&path, body));
-        std::thread::sleep(Duration::from_millis(20 + 50 * round));
-        scion.kill_serve();
-        let _ = making.join().unwrap();
-        scion.relaunch();
+        scion.killed_during(20 + 50 * round, |api| drop(api.post(&path, body)));
         let listed = scion.api().get(&scion.path("/endpoints")).unwrap();
         let found = listed["endpoints"].as_array().unwrap().iter().find(|it| it["id"] != scion.root().id);
         let Some(found) = found else { continue };

@@ -25,11 +25,6 @@ fn endpoint_for(scion: &Scion, branch: &str) -> Endpoint {
 }
 
 /// Names of what the store of the project keeps WAL of.
-fn stored(scion: &Scion) -> usize {
-    let wal = scion.data_dir().join("projects").join(scion.project()).join("wal");
-    std::fs::read_dir(wal).unwrap().count()
-}
-
 #[test]
 fn a_reset_branch_answers_at_the_same_address_with_its_parents_data() {
     let scion = Scion::start();
@@ -84,7 +79,7 @@ fn resets_one_after_the_other_leave_no_data_behind() {
         eprintln!("the last one: {} took {} ms", operation["action"], operation["total_duration_ms"]);
     }
     eprintln!("phases of the start: {}", scion.endpoint_info(&dev)["start_phases_ms"]);
-    assert!(stored(&scion) <= 2, "the root and the branch");
+    assert!(scion.stored() <= 2, "the root and the branch");
 }
 
 #[test]
@@ -186,12 +181,8 @@ fn a_server_killed_in_the_middle_of_a_restore_leaves_the_old_or_the_new() {
         dev.execute(&format!("create table if not exists mark(x int); insert into mark values ({round})"));
         let keep = (round % 2 == 1).then(|| format!("kept-{round}"));
         let body = json!({"source_branch_id": scion.root_branch(), "preserve_under_name": keep});
-        let (api, path) = (scion.api().clone(), scion.path(&format!("/branches/{}/restore", dev.branch)));
-        let request = std::thread::spawn(move || api.post(&path, body));
-        std::thread::sleep(Duration::from_millis(10 + round * 23));
-        scion.kill_serve();
-        let _ = request.join();
-        scion.relaunch();
+        let path = scion.path(&format!("/branches/{}/restore", dev.branch));
+        scion.killed_during(10 + round * 23, |api| drop(api.post(&path, body)));
         let mut client = dev.reconnect();
         let marked = sql::number(&mut client, "select count(*) from pg_class where relname = 'mark'");
         if marked == 1 {
@@ -206,7 +197,7 @@ fn a_server_killed_in_the_middle_of_a_restore_leaves_the_old_or_the_new() {
     eprintln!("killed {old} times before and {new} times after the change");
     let branches = scion.api().get(&scion.path("/branches")).unwrap()["branches"].as_array().unwrap().len();
     let data = wait_for("data that nobody names to be gone", Duration::from_secs(20), || {
-        Some(stored(&scion)).filter(|data| *data <= branches)
+        Some(scion.stored()).filter(|data| *data <= branches)
     });
     assert!(data <= branches);
     dev.amcheck();

@@ -146,11 +146,7 @@ fn it_has_the_schema_of_the_moment_asked_for_and_stays_what_it_is() {
 #[test]
 fn what_fails_leaves_nothing_behind() {
     let scion = filled();
-    let stored = || {
-        let wal = scion.data_dir().join("projects").join(scion.project()).join("wal");
-        std::fs::read_dir(wal).unwrap().count()
-    };
-    let before = stored();
+    let before = scion.stored();
     // Settings that cannot be made again.
     scion.root().psql("postgres", "alter role reader set work_mem = '4MB'");
     scion.root().psql(
@@ -159,7 +155,7 @@ fn what_fails_leaves_nothing_behind() {
     );
     let error = create(&scion, "shape", json!({})).err().unwrap();
     assert!(error.status == 503 && error.message.contains("rubbish"), "{error:?}");
-    assert_eq!(stored(), before);
+    assert_eq!(scion.stored(), before);
     let unknown = json!({"name": "x", "init_source": "rubbish"});
     let refused = scion.api().post(&scion.path("/branches"), json!({"branch": unknown})).unwrap_err();
     assert_eq!(refused.status, 422);

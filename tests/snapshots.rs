@@ -41,11 +41,6 @@ fn branches(scion: &Scion) -> Vec<String> {
 }
 
 /// How many branches the store of the project keeps WAL of.
-fn stored(scion: &Scion) -> usize {
-    let wal = scion.data_dir().join("projects").join(scion.project()).join("wal");
-    std::fs::read_dir(wal).unwrap().count()
-}
-
 fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
@@ -101,7 +96,7 @@ fn the_data_of_a_snapshot_outlives_its_branch_however_that_goes_and_a_killed_ser
     remove(&scion, &kept[2].0).unwrap();
     // The root, and the branch that was deleted softly.
     wait_for("what nothing names to be gone", Duration::from_secs(20), || {
-        (stored(&scion) <= 2).then_some(())
+        (scion.stored() <= 2).then_some(())
     });
 }
 
@@ -251,13 +246,8 @@ fn a_server_killed_while_a_restore_is_finalized_has_swapped_both_or_none() {
         root.execute(&format!("insert into t values ({round})"));
         let look = scion.endpoint_of(&restore(&scion, &made, json!({})).unwrap());
         look.execute("insert into t values (1000)");
-        let (api, path) =
-            (scion.api().clone(), scion.path(&format!("/branches/{}/finalize_restore", look.branch)));
-        let request = std::thread::spawn(move || api.post(&path, json!({})));
-        std::thread::sleep(Duration::from_millis(10 + round * 45));
-        scion.kill_serve();
-        let _ = request.join();
-        scion.relaunch();
+        let path = scion.path(&format!("/branches/{}/finalize_restore", look.branch));
+        scion.killed_during(10 + round * 45, |api| drop(api.post(&path, json!({}))));
         let counts = |client: &mut postgres::Client| {
             let count = |value: u64| format!("select count(*) from t where round = {value}");
             let client = &mut *client;

@@ -1,5 +1,6 @@
 //! Every request that changes something, and what it needs to be there.
 
+use scion_tests::clock::in_seconds;
 use serde_json::{Value, json};
 
 use crate::world::{SPARE, World, id_of};
@@ -133,14 +134,7 @@ pub const BRANCHES: &[Operation] = &[
     }),
     operation("rename a branch", |w| update(w, json!({"name": "other"}))),
     operation("protect a branch", |w| update(w, json!({"protected": true}))),
-    operation("let a branch expire", |w| {
-        let at = w.scion.root().psql(
-            "postgres",
-            "select to_char(now() at time zone 'utc' + '2 hours', \
-            'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')",
-        );
-        update(w, json!({"expires_at": at}))
-    }),
+    operation("let a branch expire", |w| update(w, json!({"expires_at": in_seconds(7200)}))),
     operation("make a branch the default", |w| {
         post(of_branch(w, &w.target(false), "/set_as_default"), json!({}))
     }),

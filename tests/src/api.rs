@@ -112,9 +112,10 @@ fn answer(
     path: &str,
     sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
 ) -> Result<Value, ApiError> {
-    let mut response = sent.map_err(|error| ApiError { status: 0, message: format!("{path}: {error}") })?;
+    let lost = |error: ureq::Error| ApiError { status: 0, message: format!("{path}: {error}") };
+    let mut response = sent.map_err(lost)?;
     let status = response.status().as_u16();
-    let text = response.body_mut().read_to_string().unwrap();
+    let text = response.body_mut().read_to_string().map_err(lost)?;
     let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
     if (200..300).contains(&status) {
         return Ok(value);

@@ -176,6 +176,25 @@ impl Scion {
         process::output(Command::new(scion_binary()).args(arguments).env("SCION_DATA_DIR", self.dir.path()))
     }
 
+    /// How many branches the store keeps a log of.
+    pub fn stored(&self) -> usize {
+        let wal = self.data_dir().join("projects").join(&self.project).join("wal");
+        std::fs::read_dir(wal).unwrap().count()
+    }
+
+    /// Sends a request, kills the server so much later, and starts it again; gives the answer, if there was one.
+    pub fn killed_during<T: Send>(&mut self, after_ms: u64, request: impl FnOnce(&Api) -> T + Send) -> T {
+        let api = self.api.clone();
+        let answer = std::thread::scope(|scope| {
+            let sent = scope.spawn(|| request(&api));
+            std::thread::sleep(Duration::from_millis(after_ms));
+            self.kill_serve();
+            sent.join().unwrap()
+        });
+        self.relaunch();
+        answer
+    }
+
     /// `kill -9` of `scion serve`; its endpoints go on.
     pub fn kill_serve(&mut self) {
         self.child.kill().unwrap();

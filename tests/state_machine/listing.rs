@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use scion_tests::Scion;
+use scion_tests::server::{mounts_below, processes_in};
 use serde_json::Value;
 use types::Lsn;
 
@@ -29,7 +30,6 @@ impl Listing {
             let all = scion.api().get(&scion.path(rest)).unwrap_or_else(|error| panic!("{rest}: {error:?}"));
             all[of].as_array().unwrap().clone()
         };
-        let wal = scion.data_dir().join("projects").join(scion.project()).join("wal");
         Self {
             branches: list("/branches?include_deleted=true", "branches"),
             endpoints: list("/endpoints", "endpoints"),
@@ -38,8 +38,8 @@ impl Listing {
             operations: list("/operations?limit=100", "operations"),
             directories: directories(scion),
             processes: processes(scion),
-            mounts: mounts(scion),
-            logs: std::fs::read_dir(wal).unwrap().count(),
+            mounts: mounts_below(scion.data_dir()).iter().filter_map(|at| endpoint_in(at)).collect(),
+            logs: scion.stored(),
         }
     }
 
@@ -240,16 +240,10 @@ fn directories(scion: &Scion) -> BTreeSet<String> {
 }
 
 fn processes(scion: &Scion) -> BTreeSet<String> {
-    let pids = scion_tests::server::processes_in(scion.data_dir());
+    let pids = processes_in(scion.data_dir());
     let line = |pid: i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let lines = pids.into_iter().map(|pid| String::from_utf8_lossy(&line(pid)).into_owned());
     lines.filter_map(|line| endpoint_in(line.split_once("\0compute\0--spec\0")?.1)).collect()
-}
-
-fn mounts(scion: &Scion) -> BTreeSet<String> {
-    let table = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    let own = table.lines().filter_map(|line| line.split(' ').nth(1));
-    own.filter(|at| std::path::Path::new(at).starts_with(scion.data_dir())).filter_map(endpoint_in).collect()
 }
 
 /// The endpoint whose directory a path lies in.

@@ -72,7 +72,10 @@ fn number(variable: &str) -> Option<u64> {
 /// A run; `SCION_STATE_MACHINE_SEED` replaces the first seed and leaves out the second.
 fn run(seed: u64, is_first: bool) {
     let seed = match number("SCION_STATE_MACHINE_SEED") {
-        Some(_) if !is_first => return,
+        Some(_) if !is_first => {
+            println!("skipped: SCION_STATE_MACHINE_SEED is the only seed");
+            return;
+        }
         asked => asked.unwrap_or(seed),
     };
     let operations = number("SCION_STATE_MACHINE_OPERATIONS").unwrap_or(OPERATIONS);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 use scion_tests::process::{self, wait_for};
-use scion_tests::{Endpoint, Scion};
+use scion_tests::{Api, Endpoint, Scion};
 use serde_json::Value;
 use types::Lsn;
 
@@ -128,12 +128,9 @@ impl World {
     /// was killed before the answer.
     fn interrupt(&mut self, op: &Op, after_ms: u64, model: &mut Model) -> bool {
         let request = op.request(model).expect("it is a request");
-        let (api, path) = (self.scion.api().clone(), self.scion.path(&request.path));
-        let sent = std::thread::spawn(move || api.try_ask(request.method, &path, &request.body));
-        std::thread::sleep(Duration::from_millis(after_ms));
-        self.scion.kill_serve();
-        let answer = sent.join().unwrap();
-        self.scion.relaunch();
+        let path = self.scion.path(&request.path);
+        let ask = |api: &Api| api.try_ask(request.method, &path, &request.body);
+        let answer = self.scion.killed_during(after_ms, ask);
         let mut outcomes = model.outcomes(op);
         let killed = answer.is_none();
         if let Some((status, answer)) = answer {

@@ -56,7 +56,7 @@ pub struct Branch {
     pub default: bool,
     /// Whether it is protected from deletion and restore; what begins on it has passwords of its own.
     pub protected: bool,
-    /// What of the parent it began with; always `parent-data`.
+    /// What of the parent it began with: `parent-data`, or `schema-only`.
     pub init_source: String,
     /// Seconds of processor time; not counted.
     pub cpu_used_sec: i64,
