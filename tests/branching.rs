@@ -148,6 +148,10 @@ fn a_branch_is_made_as_the_command_line_says_and_made_once() {
     let (code, again) = run(&["--if-exists", "return"]);
     assert_eq!((code, &again["branch"]["id"]), (Some(0), &made["branch"]["id"]));
     assert_eq!(ci.number("select count(*) from pg_class where relname = 't'"), 1);
+    let again = scion.cli(&["branch", "create", "ci", "--if-exists", "return", "--at", "1 hour ago"]);
+    let said = String::from_utf8(again.stderr).unwrap();
+    assert!(said.ends_with("was there already\n"), "of what was not made nothing else is said: {said}");
+    assert_eq!(String::from_utf8(again.stdout).unwrap().trim(), made["connection_uris"][0]["connection_uri"]);
     let (code, again) = run(&["--if-exists", "reset"]);
     assert_eq!((code, &again["branch"]["id"]), (Some(0), &made["branch"]["id"]));
     assert_eq!(ci.number("select count(*) from pg_class where relname = 't'"), 0);

@@ -82,10 +82,13 @@ fn a_project_has_the_names_and_settings_it_was_given() {
     let update = ["project", "update", "shop", "--rename", "store", "--set", "work_mem=7MB"];
     let updated = scion.cli(&update);
     assert!(updated.status.success(), "{}", words(&updated));
+    let updated = scion.cli(&["project", "update", "store", "--set", "jit=off"]);
+    assert!(updated.status.success(), "{}", words(&updated));
     let nonsense = scion.cli(&["project", "update", "store", "--set", "a b=7MB"]);
     assert!(words(&nonsense).contains("not the name of a setting"), "{}", words(&nonsense));
     let project = scion.api().get(&format!("/projects/{id}")).unwrap()["project"].clone();
-    assert_eq!(project["default_endpoint_settings"]["pg_settings"]["work_mem"], "7MB");
+    let settings = json!({"work_mem": "7MB", "jit": "off"});
+    assert_eq!(project["default_endpoint_settings"]["pg_settings"], settings, "what was set before is kept");
     let body = json!({"branch": {"name": "next"}, "endpoints": [{"type": "read_write"}]});
     let next = scion.endpoint_of(&scion.api().post(&format!("/projects/{id}/branches"), body).unwrap());
     let work_mem = |endpoint: &Endpoint| {
@@ -99,10 +102,10 @@ fn a_project_has_the_names_and_settings_it_was_given() {
     assert_eq!(work_mem(&scion.endpoint_of(&restored.unwrap())), 7168, "on a branch of a snapshot");
     scion.api().delete(&format!("/projects/{id}/endpoints/{}", next.id)).unwrap();
     let body = json!({"endpoint": {
-        "branch_id": next.branch, "type": "read_write", "settings": {"pg_settings": {"jit": "off"}}
+        "branch_id": next.branch, "type": "read_write", "settings": {"pg_settings": {"geqo": "off"}}
     }});
     let later = scion.api().post(&format!("/projects/{id}/endpoints"), body).unwrap();
-    let settings = json!({"work_mem": "7MB", "jit": "off"});
+    let settings = json!({"work_mem": "7MB", "jit": "off", "geqo": "off"});
     assert_eq!(later["endpoint"]["settings"]["pg_settings"], settings, "on an endpoint made later");
     assert_eq!(names(&scion.api().get("/projects?search=STO").unwrap()), ["store"]);
 

@@ -268,7 +268,7 @@ fn operation_failure(operation: &Value) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpListener;
@@ -279,7 +279,7 @@ mod tests {
     }
 
     /// A server that gives `answers` one after the other, one connection each, and returns what it was asked.
-    fn server_answering(answers: Vec<(u16, &'static str)>) -> (Client, JoinHandle<Vec<String>>) {
+    pub fn server_answering(answers: Vec<(u16, &'static str)>) -> (Client, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let thread = std::thread::spawn(move || {

@@ -19,9 +19,9 @@ use crate::{place, resolve, wire};
 const WITHIN: Duration = Duration::from_secs(2);
 
 /// How the help of an argument begins that is the name of something.
-const NAMED: [(&str, [&str; 2]); 2] = [
-    ("branch", ["Name or id of the branch", "Branch "]),
-    ("project", ["Name or id of the project", "Project"]),
+const NAMED: [(&str, &[&str]); 2] = [
+    ("branch", &["Name or id of the branch", "Name or id of the restored branch", "Branch "]),
+    ("project", &["Name or id of the project", "Project"]),
 ];
 
 /// Answers the shell, and ends the process, if it was the shell that asked.
@@ -60,7 +60,7 @@ fn candidates(names: impl Fn(&Global) -> Result<Vec<Value>, Failure>) -> Vec<Com
 
 /// The options that say which server and project are meant, of a command line that is not complete.
 fn global_of(typed: &[OsString]) -> Option<Global> {
-    const MEANT: [&str; 5] = ["--data-dir", "--api", "--api-cert", "--project", "-p"];
+    const MEANT: [&str; 6] = ["--data-dir", "--api", "--api-cert", "--api-key", "--project", "-p"];
     let mut line: Vec<OsString> = vec!["scion".into(), "status".into()];
     for (at, word) in typed.iter().enumerate() {
         let text = word.to_string_lossy();
@@ -104,6 +104,11 @@ mod tests {
         assert_eq!(offered(&command, &[]), ["project"]);
         assert_eq!(offered(&command, &["branch", "create"]), ["parent"], "a new name is not an old one");
         assert_eq!(offered(&command, &["branch", "restore"]), ["name", "from"]);
+        assert_eq!(offered(&command, &["snapshot", "finalize"]), ["branch"]);
+        assert!(
+            offered(&command, &["branch", "recover"]).is_empty(),
+            "a deleted branch is not among the others"
+        );
         assert_eq!(offered(&command, &["endpoint", "start"]), ["name"]);
         assert_eq!(offered(&command, &["psql"]), ["branch"]);
         assert_eq!(offered(&command, &["schema-diff"]), ["branch", "base"]);
@@ -113,10 +118,12 @@ mod tests {
 
     #[test]
     fn the_server_and_the_project_that_were_typed_are_meant() {
-        let typed = ["scion", "--", "scion", "branch", "get", "-p", "demo", "--api=http://h:1", ""];
+        let typed =
+            ["scion", "--", "scion", "branch", "get", "-p", "demo", "--api=http://h:1", "--api-key", "k", ""];
         let typed: Vec<OsString> = typed.into_iter().map(OsString::from).collect();
         let global = global_of(&typed).unwrap();
         assert_eq!((global.project.as_deref(), global.api.as_deref()), (Some("demo"), Some("http://h:1")));
+        assert_eq!(global.api_key.as_deref(), Some("k"));
         assert!(global_of(&["scion".into(), "-p".into()]).is_some(), "a value that is still to come");
     }
 }

@@ -78,7 +78,7 @@ pub enum Branch {
     },
     /// Bring a deleted branch back.
     Recover {
-        /// Name or id of the branch.
+        /// Name or id of the deleted branch.
         name: String,
         /// Another name for it, if its own was taken meanwhile.
         #[arg(long = "as", value_name = "NAME")]
@@ -224,6 +224,12 @@ impl Create {
 
     fn report(&self, session: &Session, answer: &Value, time: &str, now: &Zoned) -> Result<(), Failure> {
         let branch = answer.get("branch").unwrap_or(&Value::Null);
+        let name_and_id = format!("{}   {}", wire::text(branch, "name"), wire::text(branch, "id"));
+        if matches!(self.if_exists, Some(IfExists::Return)) && wire::list(answer, "operations").is_empty() {
+            output::words(&format!("{name_and_id}   was there already"));
+            print_addresses(branch, answer);
+            return Ok(());
+        }
         let parent = match &self.parent {
             Some(parent) => parent.clone(),
             None if self.schema_only => {
@@ -233,7 +239,6 @@ impl Create {
             }
             None => name_of(&session.branches()?, wire::text(branch, "parent_id")),
         };
-        let name_and_id = format!("{}   {}", wire::text(branch, "name"), wire::text(branch, "id"));
         if self.schema_only {
             output::words(&format!("{name_and_id}   the schema of {parent}, and no data   {time}"));
             print_addresses(branch, answer);

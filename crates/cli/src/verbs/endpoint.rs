@@ -10,7 +10,7 @@ use crate::args::Global;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::setting::{Setting, settings};
+use crate::setting::{Setting, changed};
 use crate::{confirm, progress, tree, wire};
 
 /// Start, stop, change, list and delete the Postgres servers of branches.
@@ -161,14 +161,6 @@ fn update(
     Ok(())
 }
 
-/// The settings there were, with those of `set` and without those of `unset`.
-fn changed(old: Option<&Value>, set: &[Setting], unset: &[String]) -> Value {
-    let mut all = old.and_then(Value::as_object).cloned().unwrap_or_default();
-    all.extend(settings(set).as_object().cloned().unwrap_or_default());
-    all.retain(|name, _| !unset.contains(name));
-    Value::Object(all)
-}
-
 fn finish(format: Format, answer: &Value, outcome: &str) {
     let endpoint = answer.get("endpoint").unwrap_or(&Value::Null);
     match format {
@@ -204,18 +196,4 @@ fn list(session: &Session, format: Format) -> Result<(), Failure> {
     }
     output::table(&["BRANCH", "ENDPOINT", "STATE", "HOST", "STARTED", "NOTE"], &rows);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_that_are_not_named_stay() {
-        let old = json!({"work_mem": "4MB", "jit": "off"});
-        let set = ["work_mem=8MB".parse().unwrap()];
-        assert_eq!(changed(Some(&old), &set, &[]), json!({"work_mem": "8MB", "jit": "off"}));
-        assert_eq!(changed(Some(&old), &[], &["jit".to_owned()]), json!({"work_mem": "4MB"}));
-        assert_eq!(changed(None, &set, &[]), json!({"work_mem": "8MB"}));
-    }
 }

@@ -10,6 +10,9 @@ use crate::output::{self, Format};
 use crate::resolve::{Session, session};
 use crate::wire;
 
+/// The most that one page holds.
+const PAGE_MAX: usize = 1000;
+
 /// List what was done.
 #[derive(Subcommand)]
 pub enum Operation {
@@ -35,18 +38,7 @@ impl Operation {
 
 fn list(session: &Session, format: Format, branch: Option<&str>, limit: usize) -> Result<(), Failure> {
     let branch = branch.map(|name| session.branch(name)).transpose()?;
-    let mut operations = match &branch {
-        // Those of one branch may be anywhere among all.
-        Some(_) => session.client.list(&session.path("/operations"), "operations")?,
-        None => {
-            let path = session.path(&format!("/operations?limit={}", limit.clamp(1, 1000)));
-            wire::list(&session.client.get(&path)?, "operations").to_vec()
-        }
-    };
-    if let Some(branch) = &branch {
-        operations.retain(|operation| wire::text(operation, "branch_id") == wire::text(branch, "id"));
-    }
-    operations.truncate(limit);
+    let operations = newest(session, branch.as_ref(), limit)?;
     if format == Format::Json {
         output::json(&json!(operations));
         return Ok(());
@@ -56,6 +48,21 @@ fn list(session: &Session, format: Format, branch: Option<&str>, limit: usize) -
     let rows: Vec<Vec<String>> = operations.iter().map(|operation| row(operation, &branches, now)).collect();
     output::table(&["STARTED", "ACTION", "BRANCH", "STATUS", "TOOK", "NOTE"], &rows);
     Ok(())
+}
+
+fn newest(session: &Session, branch: Option<&Value>, limit: usize) -> Result<Vec<Value>, Failure> {
+    // Those of one branch may be anywhere among all.
+    let mut operations = if branch.is_none() && limit <= PAGE_MAX {
+        let path = session.path(&format!("/operations?limit={}", limit.max(1)));
+        wire::list(&session.client.get(&path)?, "operations").to_vec()
+    } else {
+        session.client.list(&session.path("/operations"), "operations")?
+    };
+    if let Some(branch) = branch {
+        operations.retain(|operation| wire::text(operation, "branch_id") == wire::text(branch, "id"));
+    }
+    operations.truncate(limit);
+    Ok(operations)
 }
 
 fn row(operation: &Value, branches: &[Value], now: Timestamp) -> Vec<String> {
@@ -75,6 +82,25 @@ fn row(operation: &Value, branches: &[Value], now: Timestamp) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::tests::server_answering;
+
+    #[test]
+    fn more_are_listed_than_one_page_holds() {
+        let page = vec![json!({"action": "start_compute"}); 400];
+        let page = json!({"operations": page, "pagination": {"cursor": "c"}}).to_string().leak();
+        let last = r#"{"operations":[{"action":"create_timeline"},{"action":"create_timeline"}]}"#;
+        let (client, thread) = server_answering(vec![(200, page), (200, last)]);
+        let session = Session { client, project: json!({"id": "p"}) };
+        assert_eq!(newest(&session, None, 1001).unwrap().len(), 402);
+        assert_eq!(
+            thread.join().unwrap()[1],
+            "GET /api/v2/projects/p/operations?limit=400&cursor=c HTTP/1.1"
+        );
+        let (client, thread) = server_answering(vec![(200, last)]);
+        let session = Session { client, project: json!({"id": "p"}) };
+        assert_eq!(newest(&session, None, 1).unwrap().len(), 1);
+        assert_eq!(thread.join().unwrap(), ["GET /api/v2/projects/p/operations?limit=1 HTTP/1.1"]);
+    }
 
     #[test]
     fn what_was_done_is_named_by_our_own_word_and_where_by_name() {

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::args::Global;
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::output::{self, Format};
-use crate::setting::{Setting, settings};
+use crate::setting::{Setting, changed};
 use crate::{confirm, place, progress, resolve, wire};
 
 /// How long the endpoints of a project that is back are waited for.
@@ -53,7 +53,7 @@ pub enum Project {
         /// How far back branches may reach, in seconds.
         #[arg(long, value_name = "SECONDS", group = "what")]
         history_retention: Option<i64>,
-        /// A setting of Postgres that new endpoints are made with; may be given several times.
+        /// A setting of Postgres that new endpoints are made with; may be given several times. Those it had are kept.
         #[arg(long, value_name = "NAME=VALUE", group = "what")]
         set: Vec<Setting>,
     },
@@ -86,11 +86,8 @@ impl Project {
             }
             Self::List { deleted } => list(&client, global.output, *deleted),
             Self::Update { name, rename, history_retention, set } => {
-                let mut wanted = json!({ "name": rename, "history_retention_seconds": history_retention });
-                if !set.is_empty() {
-                    wanted["default_endpoint_settings"] = json!({ "pg_settings": settings(set) });
-                }
-                update(&client, global.output, name, wanted)
+                let wanted = json!({ "name": rename, "history_retention_seconds": history_retention });
+                update(&client, global.output, name, (wanted, set))
             }
             Self::Recover { name } => recover(&client, global.output, name),
             Self::Delete { name, hard, yes } => delete(&client, global.output, (name, *hard), *yes),
@@ -131,17 +128,23 @@ fn deleted(client: &Client) -> Result<Vec<Value>, Failure> {
     client.list("/projects?recoverable=true", "projects")
 }
 
-fn list(client: &Client, format: Format, gone: bool) -> Result<(), Failure> {
-    let mut projects = if gone { deleted(client)? } else { client.list("/projects", "projects")? };
-    if !gone {
-        // Only of one project at a time is said how large it is.
-        for project in &mut projects {
-            let path = format!("/projects/{}", wire::percent_encoded(wire::text(project, "id")));
-            if let Some(whole) = client.get(&path)?.get_mut("project") {
-                *project = whole.take();
-            }
+/// The projects there are, with how large each is, which is said only of one at a time.
+fn live(client: &Client) -> Result<Vec<Value>, Failure> {
+    let mut projects = Vec::new();
+    for listed in client.list("/projects", "projects")? {
+        let path = format!("/projects/{}", wire::percent_encoded(wire::text(&listed, "id")));
+        match client.get(&path) {
+            Ok(mut answer) => projects.push(answer.get_mut("project").map_or(listed, Value::take)),
+            // It was deleted meanwhile.
+            Err(failure) if failure.kind == Kind::NotFound => {}
+            Err(failure) => return Err(failure),
         }
     }
+    Ok(projects)
+}
+
+fn list(client: &Client, format: Format, gone: bool) -> Result<(), Failure> {
+    let projects = if gone { deleted(client)? } else { live(client)? };
     if format == Format::Json {
         output::json(&json!(projects));
         return Ok(());
@@ -171,8 +174,18 @@ fn list(client: &Client, format: Format, gone: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn update(client: &Client, format: Format, name: &str, wanted: Value) -> Result<(), Failure> {
+fn update(
+    client: &Client,
+    format: Format,
+    name: &str,
+    (mut wanted, set): (Value, &[Setting]),
+) -> Result<(), Failure> {
     let project = resolve::project(client, Some(name))?;
+    if !set.is_empty() {
+        let defaults = project.get("default_endpoint_settings");
+        let old = defaults.and_then(|defaults| defaults.get("pg_settings"));
+        wanted["default_endpoint_settings"] = json!({ "pg_settings": changed(old, set, &[]) });
+    }
     let id = wire::percent_encoded(wire::text(&project, "id"));
     let answer = client.patch(&format!("/projects/{id}"), &json!({ "project": wanted }))?;
     let project = answer.get("project").unwrap_or(&Value::Null);
@@ -234,4 +247,20 @@ fn delete(client: &Client, format: Format, (name, hard): (&str, bool), yes: bool
         output::words(&format!("deleted project {name}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::tests::server_answering;
+
+    #[test]
+    fn a_project_that_is_deleted_while_all_are_listed_is_left_out() {
+        let (client, _thread) = server_answering(vec![
+            (200, r#"{"projects":[{"id":"a"},{"id":"b"}]}"#),
+            (404, r#"{"message":"there is no project a"}"#),
+            (200, r#"{"project":{"id":"b","synthetic_storage_size":7}}"#),
+        ]);
+        assert_eq!(live(&client).unwrap(), [json!({"id": "b", "synthetic_storage_size": 7})]);
+    }
 }
