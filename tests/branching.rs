@@ -1,5 +1,7 @@
 //! A branch is a copy of everything at one moment, and nothing crosses between it and its parent afterwards.
 
+use std::time::{Duration, Instant};
+
 use scion_tests::{Scion, sql};
 use serde_json::json;
 
@@ -159,4 +161,27 @@ fn a_branch_is_made_as_the_command_line_says_and_made_once() {
     let kept = scion.cli(&["branch", "create", "kept", "--protected", "--no-compute"]);
     assert!(kept.status.success(), "{kept:?}");
     assert_eq!(scion.cli(&["branch", "delete", "kept", "--yes"]).status.code(), Some(4));
+}
+
+#[test]
+fn a_branch_begins_at_the_end_of_an_endpoint_that_is_being_deleted() {
+    let scion = Scion::start();
+    let dev = scion.branch("dev", json!({"parent_id": scion.root_branch()}));
+    // Pages to write make its stop long enough to be seen.
+    dev.execute("create table t as select g as id, repeat('x', 500) as v from generate_series(1, 100000) g");
+    let path = scion.path(&format!("/endpoints/{}", dev.id));
+    let made = std::thread::scope(|scope| {
+        let deleted = scope.spawn(|| scion.api().delete(&path));
+        std::thread::sleep(Duration::from_millis(30));
+        let began = Instant::now();
+        let made = scion.try_branch("late", json!({"parent_id": dev.branch}), false).unwrap();
+        println!("made after {:?}", began.elapsed());
+        deleted.join().unwrap().unwrap();
+        made
+    });
+    let body = json!({"endpoint": {"branch_id": made["branch"]["id"], "type": "read_write"}});
+    scion.api().post(&scion.path("/endpoints"), body).unwrap();
+    let uri = scion.uri_of(made["branch"]["id"].as_str().unwrap());
+    let mut client = postgres::Client::connect(&uri, postgres::NoTls).unwrap();
+    assert_eq!(sql::number(&mut client, "select count(*) from t"), 100_000);
 }

@@ -417,16 +417,17 @@ impl Model {
         rules.refuse(self.live(key).is_some_and(|branch| branch.protected), 422);
         rules.refuse(source != key && self.live(source).is_some_and(|source| source.expires), 422);
         rules.refuse(source == key && (matches!(at, At::Head) || keep_as.is_none()), 422);
-        rules.refuse(keep_as.is_none() && !self.children(key).is_empty(), 422);
         if rules.broken() {
             return rules;
         }
         let data = self.fork(source, at);
+        let old = self.branches[&key].clone();
         let mut parent = source;
-        if let Some(name) = keep_as {
-            let old = self.branches[&key].clone();
+        let for_children =
+            || (!self.children(key).is_empty()).then(|| self.free_name(&format!("{} (old)", old.name)));
+        if let Some(name) = keep_as.map(str::to_owned).or_else(for_children) {
             let mut backup =
-                Branch { parent: old.parent, schema_only: old.schema_only, ..Branch::new(name, old.data) };
+                Branch { parent: old.parent, schema_only: old.schema_only, ..Branch::new(&name, old.data) };
             (backup.reset_at, backup.was_reset) = (old.reset_at, old.was_reset);
             let backup_key = self.key();
             for child in self.branches.values_mut().filter(|branch| branch.parent == Some(key)) {

@@ -199,8 +199,8 @@ pub struct BranchRestoreRequest {
     /// When in the history of that, RFC 3339; not together with `source_lsn`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_timestamp: Option<String>,
-    /// Name for a new branch that keeps what the branch holds now. Needed to restore a branch to its own past, and for
-    /// one with children, which move to that new branch.
+    /// Name for a new branch that keeps what the branch holds now, and gets its children. Needed to restore a branch to
+    /// its own past; a branch with children that gets other data is kept as `NAME (old)` if this is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preserve_under_name: Option<String>,
     /// Ours: when to delete it; if left out, a branch that expires lives for as long as it was made for, from now on.

@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use crate::pg_client::{PgClient, PgError};
+use crate::pg_client::{PgClient, PgError, first, identifier};
 use crate::spec::Passwords;
 
 /// Settings of a superuser's session whose statements nobody may see: nothing is logged, commits are flushed.
@@ -35,13 +35,12 @@ pub fn set(socket: &Path, superuser: &str, passwords: &Passwords) -> Result<Stri
         pg.command(&statements.join("; "))?;
     }
     let flushed = pg.command("SELECT pg_current_wal_flush_lsn()")?.into_iter().next();
-    let flushed = flushed.and_then(|row| row.into_iter().next().flatten());
-    flushed.ok_or_else(|| PgError::Unexpected("no flush position".to_owned()))
+    flushed.and_then(first).ok_or_else(|| PgError::Unexpected("no flush position".to_owned()))
 }
 
 /// What gives role `name`, which has the verifier `held`, the password it is to have.
 fn statement(name: &str, held: Option<&str>, superuser: &str, passwords: &Passwords) -> Option<String> {
-    let quoted = || format!("\"{}\"", name.replace('"', "\"\""));
+    let quoted = || identifier(name);
     match passwords.verifiers.get(name) {
         Some(wanted) if held == Some(wanted) => None,
         Some(wanted) => Some(format!("ALTER ROLE {} PASSWORD '{}'", quoted(), wanted.replace('\'', "''"))),

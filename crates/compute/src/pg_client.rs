@@ -245,6 +245,16 @@ impl Drop for PgClient {
     }
 }
 
+/// The first field of a row.
+pub(crate) fn first(row: Row) -> Option<String> {
+    row.into_iter().next().flatten()
+}
+
+/// A name as SQL quotes it.
+pub(crate) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 fn cut_short() -> Malformed {
     Malformed("the content of CopyData is cut short or unknown".to_owned())
 }

@@ -24,8 +24,7 @@ use serde::{Deserialize, Serialize};
 use types::{BLOCK_SIZE, BlockNumber, Fork, GLOBAL_TABLESPACE, Lsn, RelFork, RelTag};
 
 use crate::client::{Client, ClientError};
-use crate::pg_client::{PgClient, PgError};
-use crate::pg_message::Row;
+use crate::pg_client::{PgClient, PgError, first, identifier};
 use crate::protocol::StateAt;
 
 /// OIDs of catalogs, and the numbers of their files until they are rewritten whole (`catalog/pg_*.h`).
@@ -190,14 +189,6 @@ impl Session<'_> {
     fn inherited(&self, name: String) -> Inherited {
         Inherited { database: self.database.to_owned(), name }
     }
-}
-
-fn first(row: Row) -> Option<String> {
-    row.into_iter().next().flatten()
-}
-
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]

@@ -430,7 +430,8 @@ impl Filesystem for Adapter {
         mut out: ReplyDirectory,
     ) {
         let listed = self.fs.tree.list(id.0, offset, |cookie, name, node| {
-            !out.add(INodeNo(node.id), cookie, file_type(node.attr().kind), name)
+            let attr = self.attr(node);
+            !out.add(attr.ino, cookie, attr.kind, name)
         });
         match listed {
             Ok(()) => out.ok(),
@@ -449,7 +450,7 @@ impl Filesystem for Adapter {
         // The kernel holds the directory while it lists it, so no entry goes between listing and counting.
         let mut looked_up = Vec::new();
         let listed = self.fs.tree.list(id.0, offset, |cookie, name, node| {
-            let attr = node_attr(node);
+            let attr = self.attr(node);
             let full = out.add(attr.ino, cookie, name, &TTL, &attr, Generation(0));
             // The kernel does not take these two for lookups.
             let dots = name == OsStr::new(".") || name == OsStr::new("..");

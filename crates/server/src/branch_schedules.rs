@@ -25,7 +25,7 @@ use api::schedule::{BranchScheduleCreate, BranchTemplate};
 use store::BranchPoint;
 use types::{Lsn, PgTime};
 
-use crate::branches::{At, check_endpoints, insert_endpoint, parse_at};
+use crate::branches::{At, check_endpoints, insert_endpoints, parse_at};
 use crate::catalog;
 use crate::clock;
 use crate::deletion::How;
@@ -230,10 +230,7 @@ impl Server {
                 role::settle(change, &row.id, &ran.found, Moment::At(ran.lsn), row.created_us)?;
             }
             schedule::set_made(change, schedule, planned_us, &row.id, clock::now_us())?;
-            let endpoints = wanted_endpoints(&template)
-                .iter()
-                .map(|wanted| insert_endpoint(change, &row, wanted))
-                .collect::<Result<Vec<EndpointRow>>>()?;
+            let endpoints = insert_endpoints(change, &row, &wanted_endpoints(&template))?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;
             Ok((row, endpoints, ended))

@@ -137,7 +137,9 @@ impl Server {
             Ok(parent)
         })?;
         let at = parse_at(request.branch.parent_lsn.as_deref(), request.branch.parent_timestamp.as_deref())?;
-        self.know_roles(&parent);
+        if !is_schema_only(request) {
+            self.know_roles(&parent);
+        }
         let data = branch_id(&id)?;
         let _making = self.unborn.make(&data);
         let row = new_row(&id, name, project, request);
@@ -164,6 +166,7 @@ impl Server {
         options: &CreateOptions,
     ) -> Result<Option<Created>> {
         let (by_key, by_name) = self.metadata.read(|connection| {
+            project::get(connection, project)?;
             let key = options.key.as_ref().map(|key| idempotency::find(connection, project, key));
             let by_key = key.transpose()?.flatten();
             let by_key = by_key.map(|id| branch::get(connection, project, &id)).transpose()?;
@@ -318,6 +321,7 @@ impl Server {
         (request, key): (&BranchCreateRequest, Option<&Key>),
     ) -> Result<(BranchRow, Vec<EndpointRow>, OperationRow)> {
         let written = self.metadata.write(|change| {
+            project::get(change, &row.project_id)?;
             match origin {
                 // The parent may have been deleted or restored, or the name taken, since the request came in.
                 Origin::Data(parent, lsn) => {
@@ -337,11 +341,7 @@ impl Server {
             if request.branch.quarantine == Some(false) {
                 quarantine::settle(change, &row.id, clock::now_us())?;
             }
-            let endpoints = request
-                .endpoints
-                .iter()
-                .map(|wanted| insert_endpoint(change, &row, wanted))
-                .collect::<Result<Vec<EndpointRow>>>()?;
+            let endpoints = insert_endpoints(change, &row, &request.endpoints)?;
             if let Some(key) = key {
                 idempotency::insert(change, &row.project_id, key, &row.id, row.created_us)?;
             }
@@ -506,6 +506,18 @@ pub fn check_endpoints(endpoints: &[BranchEndpointCreate]) -> Result<()> {
 /// Names of branches, for people.
 pub fn names_of(rows: &[BranchRow]) -> String {
     rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Writes the rows of endpoints that are to run on `branch`, unless they are disabled.
+///
+/// # Errors
+/// 503 without a free port.
+pub fn insert_endpoints(
+    change: &rusqlite::Connection,
+    branch: &BranchRow,
+    wanted: &[BranchEndpointCreate],
+) -> Result<Vec<EndpointRow>> {
+    wanted.iter().map(|wanted| insert_endpoint(change, branch, wanted)).collect()
 }
 
 /// Writes the row of an endpoint that is to run on `branch`, unless it is disabled.

@@ -27,7 +27,8 @@ use crate::state::Server;
 /// The longest time without activity, in seconds: a week.
 const SUSPEND_TIMEOUT_MAX_S: i64 = 604_800;
 /// Settings that name files, programs or servers for this machine to use, or would make an endpoint that only reads
-/// write. None of a client's business, whatever the case they are written in.
+/// write. None of a client's business, whatever the case they are written in. Libraries to load may be named, by path too:
+/// they are there because somebody who runs this machine put them there.
 const REFUSED: &[&str] = &[
     "archive_cleanup_command",
     "archive_command",
@@ -35,6 +36,7 @@ const REFUSED: &[&str] = &[
     "config_file",
     "data_directory",
     "dynamic_library_path",
+    "extension_control_path",
     "external_pid_file",
     "hba_file",
     "ident_file",
@@ -84,6 +86,7 @@ impl Server {
         let _held = self.locks.take(&[&row.branch_id])?;
         let row = self.metadata.read(|connection| endpoint::get(connection, project, id))?;
         let new = overlaid(update.clone(), of(&row));
+        check_sizes(&new)?;
         let text = as_text(&new)?;
         let runs = row.desired == Desired::Active;
         let stops = runs && new.disabled == Some(true);
@@ -148,7 +151,7 @@ impl Server {
                 self.metadata.write(|change| endpoint::set_options(change, &row.id, tried, now_us()))?;
                 continue;
             }
-            if with_it && state == Some(State::Starting) {
+            if with_it {
                 clear_leftovers(&dir);
             }
             self.metadata.write(|change| endpoint::set_tried(change, &row.id, None))?;
@@ -217,7 +220,9 @@ pub fn pg_settings(options: &str) -> BTreeMap<String, String> {
 
 fn settings_of(options: &EndpointOptions) -> Map<String, Value> {
     let settings = options.settings.as_ref().and_then(|settings| settings.get("pg_settings"));
-    settings.and_then(Value::as_object).cloned().unwrap_or_default()
+    let settings = settings.and_then(Value::as_object).cloned().unwrap_or_default();
+    // To Postgres the case of a name is nothing.
+    settings.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
 }
 
 /// The options of a new endpoint as they are kept: what is left out is as the project says.
@@ -227,7 +232,9 @@ fn settings_of(options: &EndpointOptions) -> Map<String, Value> {
 pub fn of_new(connection: &Connection, project: &str, wanted: &EndpointOptions) -> Result<String> {
     let row = project::find(connection, project)?.ok_or_else(|| Error::not_found("project", project))?;
     let defaults: Value = serde_json::from_str(&row.default_endpoint_settings).unwrap_or_default();
-    as_text(&with_defaults(wanted, defaults_of(defaults).unwrap_or_default()))
+    let options = with_defaults(wanted, defaults_of(defaults).unwrap_or_default());
+    check_sizes(&options)?;
+    as_text(&options)
 }
 
 fn with_defaults(wanted: &EndpointOptions, defaults: EndpointOptions) -> EndpointOptions {
@@ -298,14 +305,7 @@ pub fn check(options: &EndpointOptions) -> Result<()> {
     if options.suspend_timeout_seconds.is_some_and(|s| !(-1..=SUSPEND_TIMEOUT_MAX_S).contains(&s)) {
         return Err(Error::malformed(format!("suspend_timeout_seconds is -1 to {SUSPEND_TIMEOUT_MAX_S}")));
     }
-    let (min, max) = (options.autoscaling_limit_min_cu, options.autoscaling_limit_max_cu);
-    if [min, max].into_iter().flatten().any(|size| !(size > 0.0 && size.is_finite()))
-        || min.zip(max).is_some_and(|(min, max)| min > max)
-    {
-        return Err(Error::malformed(
-            "autoscaling limits are above 0, and the lower one is not above the upper",
-        ));
-    }
+    check_sizes(options)?;
     let Some(settings) = &options.settings else { return Ok(()) };
     if !settings.is_object() {
         return Err(Error::malformed("settings is an object"));
@@ -315,6 +315,18 @@ pub fn check(options: &EndpointOptions) -> Result<()> {
         Some(Value::Object(settings)) => settings.iter().try_for_each(check_setting),
         Some(_) => Err(Error::malformed("settings.pg_settings is an object of names and values")),
     }
+}
+
+fn check_sizes(options: &EndpointOptions) -> Result<()> {
+    let (min, max) = (options.autoscaling_limit_min_cu, options.autoscaling_limit_max_cu);
+    if [min, max].into_iter().flatten().any(|size| !(size > 0.0 && size.is_finite()))
+        || min.zip(max).is_some_and(|(min, max)| min > max)
+    {
+        return Err(Error::malformed(
+            "autoscaling limits are above 0, and the lower one is not above the upper",
+        ));
+    }
+    Ok(())
 }
 
 fn check_setting((name, value): (&String, &Value)) -> Result<()> {
@@ -348,6 +360,8 @@ mod tests {
         assert_eq!(settings.get("work_mem").unwrap(), "8MB");
         assert_eq!(settings.get("max_connections").unwrap(), "50");
         assert_eq!(settings.get("fsync").unwrap(), "true");
+        let settings = pg_settings(&json!({"settings": {"pg_settings": {"Work_Mem": "8MB"}}}).to_string());
+        assert_eq!(settings.get("work_mem").unwrap(), "8MB");
         assert!(pg_settings("{}").is_empty());
     }
 
@@ -361,9 +375,18 @@ mod tests {
         assert_eq!((made.name.as_deref(), made.autoscaling_limit_max_cu), (Some("x"), Some(2.0)));
         assert_eq!(settings_of(&made)["work_mem"], "8MB");
         assert_eq!(made.disabled, None, "that is about one endpoint");
+        let made = new(json!({"settings": {"pg_settings": {"WORK_MEM": "2MB"}}}));
+        assert_eq!(settings_of(&made)["work_mem"], "2MB");
         let made = new(json!({"settings": {"pg_settings": {"work_mem": "1MB"}, "other": 1}}));
         let kept = made.settings.unwrap();
         assert_eq!(kept, json!({"pg_settings": {"work_mem": "1MB", "jit": "off"}, "other": 1}));
+    }
+
+    #[test]
+    fn limits_that_fit_alone_are_refused_where_they_do_not_fit_together() {
+        let had = options(json!({"autoscaling_limit_max_cu": 1}));
+        let new = overlaid(options(json!({"autoscaling_limit_min_cu": 4})), had);
+        assert_eq!(check_sizes(&new).unwrap_err().status, 400);
     }
 
     #[test]

@@ -14,7 +14,9 @@
 //!
 //! What must hold: a build for release has none of this; another one, only if the variable is set.
 //!
-//! Not here: what a crash within a step leaves, which the store (`store::crash`) and SQLite answer for.
+//! Not here: what a crash within a step leaves, which the store (`store::crash`) and SQLite answer for; steps of threads that
+//! an operation starts for several endpoints at once (`stop_all`) and for the two sides of a schema comparison, which are
+//! those of stopping one and of a hidden endpoint.
 
 pub use imp::{Asked, asked, at, begin, passed, start};
 

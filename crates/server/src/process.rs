@@ -61,8 +61,9 @@ fn belongs_to(pid: Pid, dir: &Path) -> bool {
     let spec = dir.join("spec.json");
     let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
     let compute = arguments.contains(&b"compute".as_slice());
-    let postgres = arguments.contains(&dir.join("mnt").as_os_str().as_encoded_bytes())
-        || arguments.contains(&dir.as_os_str().as_encoded_bytes());
+    let data = [dir.join("mnt"), dir.to_owned()];
+    let is_data = |at: &[u8]| data.iter().any(|data| data.as_os_str().as_encoded_bytes() == at);
+    let postgres = arguments.windows(2).any(|two| matches!(two, [b"-D", at] if is_data(at)));
     (compute && arguments.contains(&spec.as_os_str().as_encoded_bytes())) || postgres
 }
 

@@ -8,10 +8,12 @@
 //! Not here: what is put to rest and how (`compute`), the rows (`metadata::quarantine`, `metadata::password`).
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use compute::control::Status;
+use compute::control::{self, Answer, Command, Status};
 use compute::{Admission, Passwords};
 use rusqlite::Connection;
+use types::Lsn;
 
 use crate::clock;
 use crate::endpoints::Runtime;
@@ -20,6 +22,9 @@ use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::{password, quarantine};
 use crate::state::Server;
+
+/// How long the log of a start may take to reach the store.
+const SHIPPED_WITHIN: Duration = Duration::from_secs(20);
 
 impl Server {
     /// Who is let in: nobody to a hidden endpoint, everybody to a branch that was put in quarantine once.
@@ -42,27 +47,54 @@ impl Server {
         if self.temporaries.lock().contains_key(&row.id) {
             return Ok(Passwords::default());
         }
-        let due = self.metadata.read(|connection| {
-            // A finalized restore gives it to another branch.
-            let now = endpoint::find(connection, &row.id)?.map(|now| now.branch_id);
-            password::due(connection, now.as_ref().unwrap_or(&row.branch_id))
-        })?;
-        Ok(Passwords { verifiers: due.verifiers.into_iter().collect(), no_others: due.foreign })
+        self.metadata.read(|connection| password::due(connection, &row.branch_id))
     }
 
-    /// Notes that the passwords that were due on the branch of an endpoint are in its log. The caller holds its turn.
+    /// Notes that the passwords that were due on the branch of an endpoint are in its log; false while the store lacks that
+    /// part of the log. The caller holds its turn.
     ///
     /// # Errors
     /// Those of SQLite; then the next look or start tries again.
-    pub fn settle_passwords(&self, id: &str, status: &Status) -> Result<()> {
-        let Some(since) = &status.passwords_since else { return Ok(()) };
-        let since = since.parse().map_err(|_| Error::internal(format!("no position: {since}")))?;
+    pub fn settle_passwords(&self, id: &str, status: &Status) -> Result<bool> {
+        let Some(since) = &status.passwords_since else { return Ok(true) };
+        let since: Lsn = since.parse().map_err(|_| Error::internal(format!("no position: {since}")))?;
         let due_on = self.metadata.read(|connection| {
             let Some(row) = endpoint::find(connection, id)? else { return Ok(None) };
             let due = password::due(connection, &row.branch_id)?;
-            Ok(Some(row.branch_id).filter(|_| due != password::Due::default()))
+            Ok(Some(row.branch_id).filter(|_| !due.is_empty()))
         })?;
-        due_on.map_or(Ok(()), |branch| self.metadata.write(|change| password::settle(change, &branch, since)))
+        let Some(branch) = due_on else { return Ok(true) };
+        // Noted before, a log that is lost would leave the branch with the passwords of another.
+        let shipped = status.shipped_lsn.as_deref().and_then(|lsn| lsn.parse::<Lsn>().ok());
+        if shipped.is_none_or(|shipped| shipped < since) {
+            return Ok(false);
+        }
+        self.metadata.write(|change| password::settle(change, &branch, since))?;
+        Ok(true)
+    }
+
+    /// The same, once the store has that part of the log.
+    ///
+    /// # Errors
+    /// The same; 503 if the store does not get it.
+    pub fn await_passwords(&self, id: &str, mut status: Status) -> Result<()> {
+        let deadline = Instant::now() + SHIPPED_WITHIN;
+        let socket = compute::control_socket(&self.dir.endpoint(id));
+        while !self.settle_passwords(id, &status)? {
+            // To be asked for the position hurries shipping on.
+            for command in [Command::FlushLsn, Command::Status] {
+                if let Ok(Answer::Status(now)) = control::ask(&socket, command, SHIPPED_WITHIN) {
+                    status = now;
+                }
+            }
+            if Instant::now() > deadline {
+                let text =
+                    format!("the store does not get the log of endpoint {id}, which has its passwords");
+                return Err(Error::unavailable(text));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Keeps what the start of an endpoint put to rest, once.

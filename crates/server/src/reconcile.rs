@@ -73,8 +73,9 @@ fn act(server: &Server, row: &EndpointRow, action: Action, seen: Seen) {
     // A request that has it in hand may be starting it, or may have changed its mind since the look.
     let runtime = server.endpoints.of(&row.id);
     drop(runtime.turn.lock());
-    if action == Action::Start && matches!(server.look(&row.id).0, Seen::Alive) {
-        return;
+    match (action, server.look(&row.id).0) {
+        (Action::Start, Seen::Alive) | (Action::Stop, Seen::Dead | Seen::Unknown) => return,
+        _ => {}
     }
     let now = server.metadata.read(|connection| endpoint::find(connection, &row.id));
     if server.closing.load(Ordering::Acquire)

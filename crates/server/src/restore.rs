@@ -102,10 +102,16 @@ impl Server {
         self.metadata.read(|connection| {
             let target = branch::get(connection, project, id)?;
             let source = branch::get(connection, project, &request.source_branch_id)?;
-            if let Some(name) = &keep_as {
-                branch::check_free(connection, project, name)?;
-            }
-            check_restore(&target, &source, at, keep_as.as_deref(), &branch::children(connection, id)?)?;
+            let children = branch::children(connection, id)?;
+            let keep_as = match keep_as {
+                Some(name) => branch::check_free(connection, project, &name).map(|()| Some(name))?,
+                // What they began on has to be somewhere.
+                None if !children.is_empty() && source.id != target.id => {
+                    Some(branch::free_name(connection, project, &format!("{} (old)", target.name))?)
+                }
+                None => None,
+            };
+            check_restore(&target, &source, at, keep_as.as_deref(), &children)?;
             let endpoints = endpoint::of_branch(connection, id)?;
             let quarantine = request.quarantine != Some(false);
             Ok(Plan { target, source, endpoints, at, keep_as, quarantine, expiry })

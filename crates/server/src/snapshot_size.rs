@@ -32,7 +32,8 @@ impl Server {
     /// Those of the store and SQLite.
     pub fn snapshot_sizes(&self, source: &BranchRow, data: &BranchId, lsn: Lsn) -> Result<Sizes> {
         let store = self.store(&source.project_id)?;
-        let full_bytes = bytes(store.logical_bytes(data, lsn)?);
+        // Of the source, which is open: nobody reads the snapshot's own branch.
+        let full_bytes = bytes(store.logical_bytes(&branch_id(&source.store_id)?, lsn)?);
         let history = store.ancestors(data)?;
         let others = self.metadata.read(|connection| snapshot::all(connection, &source.project_id))?;
         let mut before = None;

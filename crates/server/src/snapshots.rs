@@ -19,7 +19,7 @@ use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
 use api::snapshot::{SnapshotCreate, SnapshotRestoreRequest, SnapshotUpdate};
 use types::Lsn;
 
-use crate::branches::{check_endpoints, insert_endpoint, parse_at};
+use crate::branches::{check_endpoints, insert_endpoints, parse_at};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
@@ -232,10 +232,7 @@ fn record(
     if request.quarantine == Some(false) {
         quarantine::settle(change, &row.id, row.created_us)?;
     }
-    let endpoints = wanted_endpoints(request)
-        .iter()
-        .map(|wanted| insert_endpoint(change, &row, wanted))
-        .collect::<Result<Vec<EndpointRow>>>()?;
+    let endpoints = insert_endpoints(change, &row, &wanted_endpoints(request))?;
     let ended = begun.ended(None);
     operation::put(change, &ended)?;
     Ok((row, endpoints, ended))

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
+use crate::metadata::place::Place;
 use crate::metadata::{branch, project};
 use crate::state::Server;
 
@@ -54,13 +55,14 @@ pub async fn list(
             project::get(connection, &project)?;
             endpoint::of_project(connection, &project)
         })?;
-        if !page.cursor.is_empty() {
-            let after = rows.iter().position(|row| row.id == page.cursor).map_or(rows.len(), |at| at + 1);
-            rows.drain(..after);
+        rows.sort_by_key(EndpointRow::place);
+        if let Some(after) = Place::parse(&page.cursor)? {
+            rows.retain(|row| row.place() > after);
         }
         let more = page.limit.is_some_and(|limit| limit < rows.len());
         rows.truncate(page.limit.unwrap_or(usize::MAX).max(1));
-        let last = rows.last().filter(|_| more).map(|row| CursorPagination { cursor: row.id.clone() });
+        let last =
+            rows.last().filter(|_| more).map(|row| CursorPagination { cursor: row.place().to_string() });
         Ok(EndpointList { pagination: last, ..view_all(&context.server, &rows) })
     })
     .await

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::{Context, answer, view};
 use crate::keys::Key;
+use crate::metadata::place::Place;
 use crate::metadata::project::Listed;
 use crate::metadata::{branch, operation, project, role};
 use crate::state::Server;
@@ -45,8 +46,9 @@ pub async fn list(
         let limit = page.limit(10, 400);
         let state = if page.recoverable { project::DELETED } else { project::READY };
         let listed = Listed { state, search: &page.search, only: key.project.as_deref() };
-        let rows = context.server.metadata.read(|c| project::page(c, &page.cursor, limit, listed))?;
-        let pagination = rows.last().map(|row| CursorPagination { cursor: row.id.clone() });
+        let after = Place::parse(&page.cursor)?;
+        let rows = context.server.metadata.read(|c| project::page(c, after.as_ref(), limit, listed))?;
+        let pagination = rows.last().map(|row| CursorPagination { cursor: row.place().to_string() });
         let projects = rows.iter().map(|row| view::project(row, None)).collect();
         Ok(ProjectList { projects, pagination, ..ProjectList::default() })
     })

@@ -219,6 +219,22 @@ fn what_a_branch_cannot_be_is_refused_before_anything_is_done() {
 }
 
 #[test]
+fn nothing_of_a_deleted_project_is_answered() {
+    let served = served();
+    served.add_project("p");
+    let root =
+        branch::BranchRow { is_default: true, ..crate::metadata::tests::branch_row("br-a-a-a", "main") };
+    let delete = |change: &rusqlite::Transaction<'_>| {
+        branch::insert(change, &root)?;
+        project::set_state(change, "p", project::DELETED)
+    };
+    served.server.metadata.write(delete).unwrap();
+    let path = "/projects/p/branches?on_conflict=return";
+    let (status, body) = served.ask("POST", path, KEY, r#"{"branch": {"name": "main"}}"#);
+    assert_eq!(status, 404, "{body}");
+}
+
+#[test]
 fn the_clients_find_one_user_with_one_organization() {
     let served = served();
     assert!(served.get("/users/me").1["projects_limit"].is_number());

@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{Desired, EndpointRow};
 use crate::metadata::operation::{self, OperationRow};
-use crate::metadata::project::ProjectRow;
+use crate::metadata::project::{self, ProjectRow};
 use crate::metadata::role::{DatabaseRow, RoleRow};
 use crate::state::Server;
 
@@ -38,6 +38,7 @@ pub fn project(row: &ProjectRow, disk_bytes: Option<u64>) -> Project {
     if let Some(defaults) = defaults.as_object_mut() {
         defaults.extend(sent);
     }
+    let recoverable = row.deleted_us.filter(|_| row.state == project::DELETED);
     Project {
         id: row.id.clone(),
         name: row.name.clone(),
@@ -68,7 +69,7 @@ pub fn project(row: &ProjectRow, disk_bytes: Option<u64>) -> Project {
         created_at: show(row.created_us),
         updated_at: show(row.updated_us),
         deleted_at: row.deleted_us.map(show),
-        recoverable_until: row.deleted_us.map(|at_us| show(at_us + RECOVERABLE_US)),
+        recoverable_until: recoverable.map(|at_us| show(at_us + RECOVERABLE_US)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Row, named_params};
 
+use super::place::Place;
 use super::{many, one, project, run};
 use crate::error::{Error, Result};
 
@@ -63,11 +64,19 @@ pub struct EndpointRow {
     pub updated_us: i64,
 }
 
+impl EndpointRow {
+    /// Its place in lists.
+    pub fn place(&self) -> Place {
+        Place { created_us: self.created_us, id: self.id.clone() }
+    }
+}
+
 const COLUMNS: &str = "id, project_id, branch_id, port, read_only, desired, options, tried, started_us, \
                        suspended_us, created_us, updated_us";
 /// The same, to be read. Nothing of a deleted project is to run; what should run again is known when it comes back.
 const READ: &str = "id, project_id, branch_id, port, read_only, \
-                    CASE WHEN desired = 'active' AND project_id IN (SELECT id FROM project WHERE state = 'deleted') \
+                    CASE WHEN desired = 'active' AND \
+                    (SELECT state FROM project WHERE project.id = endpoint.project_id) = 'deleted' \
                     THEN 'idle' ELSE desired END, \
                     options, tried, started_us, suspended_us, created_us, updated_us";
 

@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod idempotency;
 pub mod operation;
 pub mod password;
+pub mod place;
 pub mod project;
 pub mod quarantine;
 pub mod role;

@@ -14,6 +14,9 @@
 //!
 //! Not here: setting them (`compute`), when that was done (`quarantine`).
 
+use std::collections::BTreeMap;
+
+use compute::Passwords;
 use rusqlite::{Connection, named_params};
 use types::Lsn;
 
@@ -21,40 +24,30 @@ use super::role::{self, FoundRole, Moment, RoleRow, Secret, position};
 use super::{many, one, run};
 use crate::error::Result;
 
-/// What the data of a branch does not have yet.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Due {
-    /// Names of roles, and what Postgres is to keep of their passwords.
-    pub verifiers: Vec<(String, String)>,
-    /// Whether the data is foreign: all other roles lose their passwords.
-    pub foreign: bool,
+/// The verifier that a role has once nothing is `due` any more.
+pub fn instead_of(due: &Passwords, found: &FoundRole) -> Option<String> {
+    let held = || found.verifier.clone().filter(|_| !due.no_others);
+    due.verifiers.get(&found.name).cloned().or_else(held)
 }
 
-impl Due {
-    /// The verifier that a role has once nothing is due any more.
-    pub fn instead_of(&self, found: &FoundRole) -> Option<String> {
-        let due = self.verifiers.iter().find(|(name, _)| *name == found.name);
-        due.map(|(_, verifier)| verifier.clone()).or_else(|| found.verifier.clone().filter(|_| !self.foreign))
-    }
-}
-
-/// What is due on a branch.
+/// What is due on a branch; `no_others` if its data is foreign.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn due(connection: &Connection, branch: &str) -> Result<Due> {
+pub fn due(connection: &Connection, branch: &str) -> Result<Passwords> {
     let sql = "SELECT name, verifier FROM role_kept WHERE branch_id = ?";
-    let mut verifiers: Vec<(String, String)> =
-        many(connection, sql, [branch], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let kept: Vec<(String, String)> = many(connection, sql, [branch], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut verifiers: BTreeMap<String, String> = kept.into_iter().collect();
     let sql = "SELECT 1 FROM foreign_password WHERE branch_id = ? AND until_lsn IS NULL";
     let foreign = one(connection, sql, [branch], |_| Ok(()))?.is_some();
     if foreign {
-        for row in role::roles(connection, branch)? {
-            let named = verifiers.iter().any(|(name, _)| *name == row.name);
-            verifiers.extend(verifier(&row).filter(|_| row.login && !named).map(|it| (row.name, it)));
+        for row in role::roles(connection, branch)?.into_iter().filter(|row| row.login) {
+            if let Some(verifier) = verifier(&row) {
+                verifiers.entry(row.name).or_insert(verifier);
+            }
         }
     }
-    Ok(Due { verifiers, foreign })
+    Ok(Passwords { verifiers, no_others: foreign })
 }
 
 /// Notes that the log of a branch has from `since` on what was due.
@@ -115,7 +108,7 @@ pub fn keep(connection: &Connection, before: &[RoleRow], branch: &str, lsn: Lsn)
         let kept = RoleRow { password: old.password.clone(), verifier: Some(wanted), ..row.clone() };
         role::put_role(connection, &kept, from)?;
     }
-    if due(connection, branch)?.foreign {
+    if due(connection, branch)?.no_others {
         keep_unknown(connection, before, branch)?;
     }
     Ok(())
@@ -127,7 +120,7 @@ pub fn keep(connection: &Connection, before: &[RoleRow], branch: &str, lsn: Lsn)
 /// # Errors
 /// Those of SQLite.
 pub fn allow(connection: &Connection, branch: &str, changed: &[FoundRole]) -> Result<()> {
-    if !due(connection, branch)?.foreign {
+    if !due(connection, branch)?.no_others {
         return Ok(());
     }
     for it in changed {
@@ -234,7 +227,7 @@ mod tests {
 
     fn due_names(connection: &Connection, branch: &str) -> (Vec<String>, bool) {
         let due = due(connection, branch).unwrap();
-        (due.verifiers.into_iter().map(|(name, _)| name).collect(), due.foreign)
+        (due.verifiers.into_keys().collect(), due.no_others)
     }
 
     fn found(verifier: &str) -> Found {
@@ -258,8 +251,8 @@ mod tests {
                 assert_eq!(password(change, PARENT), "second");
                 assert_eq!(databases(change, PARENT)?.len(), 1);
                 let kept = due(change, PARENT)?;
-                assert_eq!(kept.verifiers, [("owner".to_owned(), "SCRAM-second".to_owned())]);
-                assert!(!kept.foreign);
+                assert_eq!(kept.verifiers, [("owner".to_owned(), "SCRAM-second".to_owned())].into());
+                assert!(!kept.no_others);
                 // What begins where it was restored to, or in the past of what was kept, has other ones.
                 begin(change, PARENT, GRANDCHILD, lsn(150), false)?;
                 assert_eq!(password(change, GRANDCHILD), "first");
@@ -357,8 +350,7 @@ mod tests {
                 assert_eq!(rows[0].password.as_deref(), Some(fresh.as_str()));
                 assert!(rows[1].password.is_some() && rows[1].verifier.as_deref() != Some("SCRAM-new"));
                 // The one it made itself may be in the parent too, unseen; then it has the password it had here.
-                let (mut names, foreign) = due_names(change, CHILD);
-                names.sort();
+                let (names, foreign) = due_names(change, CHILD);
                 assert_eq!((names, foreign), (["new", "own", "owner"].map(str::to_owned).to_vec(), true));
                 // Restored to a branch that is not protected, nothing is foreign any more.
                 run(change, "DELETE FROM foreign_password WHERE branch_id = ?", [GRANDCHILD])?;
@@ -382,7 +374,7 @@ mod tests {
                 begin(change, CHILD, GRANDCHILD, lsn(110), false)?;
                 for branch in [CHILD, GRANDCHILD] {
                     let due = due(change, branch)?.verifiers;
-                    assert!(due.contains(&("made".to_owned(), "SCRAM-made".to_owned())), "{branch}");
+                    assert_eq!(due.get("made").map(String::as_str), Some("SCRAM-made"), "{branch}");
                     assert_eq!((due.len(), password(change, branch)), (2, fresh.clone()));
                 }
                 allow(change, PARENT, &[owner("x")])?;

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Row, named_params};
 
+use super::place::Place;
 use super::{many, one, run};
 use crate::error::{Error, Result};
 
@@ -141,24 +142,38 @@ pub struct Listed<'a> {
     pub only: Option<&'a str>,
 }
 
-/// At most `limit` projects, newest first, after the one with id `cursor`.
+impl ProjectRow {
+    /// Its place in lists.
+    pub fn place(&self) -> Place {
+        Place { created_us: self.created_us, id: self.id.clone() }
+    }
+}
+
+/// At most `limit` projects, newest first, after a place.
 ///
 /// # Errors
 /// Those of SQLite.
 pub fn page(
     connection: &Connection,
-    cursor: &str,
+    after: Option<&Place>,
     limit: usize,
     listed: Listed<'_>,
 ) -> Result<Vec<ProjectRow>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM project WHERE state = :state AND (:only IS NULL OR id = :only) \
-         AND (:cursor = '' OR rowid < (SELECT rowid FROM project WHERE id = :cursor)) \
+         AND (:id IS NULL OR (created_us, id) < (:created_us, :id)) \
          AND (instr(lower(name), lower(:search)) > 0 OR instr(id, :search) > 0) \
-         ORDER BY rowid DESC LIMIT :limit"
+         ORDER BY created_us DESC, id DESC LIMIT :limit"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let values = named_params! { ":cursor": cursor, ":search": listed.search, ":limit": limit, ":only": listed.only, ":state": listed.state };
+    let values = named_params! {
+        ":created_us": after.map(|place| place.created_us),
+        ":id": after.map(|place| &place.id),
+        ":search": listed.search,
+        ":limit": limit,
+        ":only": listed.only,
+        ":state": listed.state,
+    };
     many(connection, &sql, values, read)
 }
 

@@ -349,7 +349,7 @@ pub fn settle(
     let due = password::due(connection, branch)?;
     for it in &found.roles {
         let row = known.iter().find(|row| is_role(row, it));
-        let it = FoundRole { verifier: due.instead_of(it), ..it.clone() };
+        let it = FoundRole { verifier: password::instead_of(&due, it), ..it.clone() };
         settle_role(connection, branch, row, &it, (lsn, now_us))?;
     }
     run(connection, "DELETE FROM role_pending WHERE branch_id = ?", [branch])?;
