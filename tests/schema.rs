@@ -37,11 +37,53 @@ fn a_schema_is_shown_as_it_is_and_as_it_was() {
     let branches = scion.api().get(&scion.path("/branches")).unwrap();
     assert_eq!(branches["branches"].as_array().unwrap().len(), 1);
     assert_eq!(schema(&scion, branch, "&lsn=F/FFFFFFFF").unwrap_err().status, 422);
-    assert_eq!(schema(&scion, branch, "&format=json").unwrap_err().status, 422);
+    assert_eq!(schema(&scion, branch, "&format=xml").unwrap_err().status, 400);
     let absent =
         scion.api().get(&scion.path(&format!("/branches/{branch}/schema?db_name=absent"))).unwrap_err();
     assert!(absent.status == 404 && absent.message.contains("absent"), "{absent:?}");
     assert_eq!(endpoints_on_disk(&scion), 1, "a refused question left a hidden endpoint");
+}
+
+#[test]
+fn tables_are_listed_as_they_are_and_as_they_were() {
+    let scion = Scion::start();
+    let (root, branch) = (scion.root(), scion.root_branch());
+    root.execute(
+        "create schema shop; create table shop.item(id int primary key, size numeric(8, 2) not null)",
+    );
+    let then = root.psql("postgres", "select pg_current_wal_flush_lsn()");
+    root.execute(
+        "create table \"Sold\"(
+            item int, place int, twice int generated always as (place * 2) stored, at timestamptz,
+            constraint sold_once unique (place, item),
+            constraint sold_item foreign key (item) references shop.item)",
+    );
+    root.execute("alter table \"Sold\" drop column at; create view v as select 1");
+    let tables = |query: &str| {
+        let path = format!("/branches/{branch}/schema?db_name=neondb&format=json{query}");
+        scion.api().get(&scion.path(&path)).unwrap()["json"]["tables"].clone()
+    };
+    let column = |name: &str, kind: &str, nullable: bool, generated: bool| json!({"name": name, "type": kind, "nullable": nullable, "generated": generated});
+    let item = json!({
+        "schema": "shop", "name": "item",
+        "columns": [column("id", "integer", false, false), column("size", "numeric(8,2)", false, false)],
+        "constraints": [{"type": "primary_key", "name": "item_pkey", "columns": ["id"]}],
+    });
+    let to = json!({"schema": "shop", "table": "item", "columns": ["id"]});
+    let sold = json!({
+        "schema": "public", "name": "Sold",
+        "columns": [
+            column("item", "integer", true, false),
+            column("place", "integer", true, false),
+            column("twice", "integer", true, true),
+        ],
+        "constraints": [
+            {"type": "foreign_key", "name": "sold_item", "columns": ["item"], "referenced_table": to},
+            {"type": "unique", "name": "sold_once", "columns": ["place", "item"]},
+        ],
+    });
+    assert_eq!(tables(""), json!([sold, item]));
+    assert_eq!(tables(&format!("&lsn={then}")), json!([item]));
 }
 
 #[test]

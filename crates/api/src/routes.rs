@@ -204,7 +204,7 @@ pub const ROUTES: &[Route] = &[
         "/projects/{project_id}/branches/{branch_id}/schema",
         "getProjectBranchSchema",
         "Shows the schema of a database, now or at a moment of the branch's history.",
-        "SchemaText",
+        "SchemaAnswer",
     )
     .with_query(&["db_name", "lsn", "timestamp", "format"]),
     get(

@@ -1,4 +1,5 @@
-//! The schema of a database on a branch, now or in the past, as `pg_dump` writes it; and what differs between two.
+//! The schema of a database on a branch, now or in the past, as `pg_dump` writes it or as a list of tables; and what
+//! differs between two.
 //!
 //! The endpoint of the branch is asked when it runs and the present is wanted; otherwise a hidden one, which ends with
 //! the question.
@@ -7,6 +8,7 @@
 
 use std::path::Path;
 
+use api::schema::SchemaTables;
 use similar::TextDiff;
 
 use crate::branches::{At, parse_at};
@@ -19,6 +21,38 @@ use crate::state::Server;
 
 /// Unchanged lines around a change.
 const CONTEXT_LINES: usize = 3;
+
+/// All tables that are not Postgres's own, as [`SchemaTables`] in JSON.
+const TABLES: &str = "
+    SELECT json_build_object('tables', coalesce(json_agg(json_build_object(
+        'schema', n.nspname,
+        'name', c.relname,
+        'columns', (
+            SELECT coalesce(json_agg(json_build_object(
+                'name', a.attname,
+                'type', format_type(a.atttypid, a.atttypmod),
+                'nullable', NOT a.attnotnull,
+                'generated', a.attgenerated <> '') ORDER BY a.attnum), '[]')
+            FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+        'constraints', (
+            SELECT coalesce(json_agg(json_build_object(
+                'type', CASE k.contype WHEN 'p' THEN 'primary_key' WHEN 'u' THEN 'unique' ELSE 'foreign_key' END,
+                'name', k.conname,
+                'columns', (
+                    SELECT json_agg(a.attname ORDER BY place)
+                    FROM unnest(k.conkey) WITH ORDINALITY AS key(attnum, place)
+                    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = key.attnum),
+                'referenced_table', CASE k.contype WHEN 'f' THEN (
+                    SELECT json_build_object('schema', fn.nspname, 'table', f.relname, 'columns', (
+                        SELECT json_agg(a.attname ORDER BY place)
+                        FROM unnest(k.confkey) WITH ORDINALITY AS key(attnum, place)
+                        JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = key.attnum))
+                    FROM pg_class f JOIN pg_namespace fn ON fn.oid = f.relnamespace
+                    WHERE f.oid = k.confrelid) END) ORDER BY k.conname), '[]')
+            FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('p', 'u', 'f'))
+        ) ORDER BY n.nspname, c.relname), '[]'))::text
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
 
 /// A branch at a moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,16 +71,39 @@ impl Server {
     /// # Errors
     /// 400 and 422 for a moment that cannot be; 404 without such a branch or database.
     pub fn schema(&self, project: &str, side: &Side<'_>, database: &str) -> Result<String> {
+        self.looking_at(project, side, |dir, port| self.dump(project, dir, port, database))
+    }
+
+    /// The tables of a database, with their columns and keys.
+    ///
+    /// # Errors
+    /// As [`Server::schema`].
+    pub fn schema_tables(&self, project: &str, side: &Side<'_>, database: &str) -> Result<SchemaTables> {
+        self.looking_at(project, side, |dir, port| {
+            let mut client = sql::connect(dir, port, database)?;
+            let row = client.query_one(TABLES, &[]).map_err(|error| sql::explained(&error))?;
+            let text: String = row.get(0);
+            serde_json::from_str(&text).map_err(|error| Error::internal(format!("tables: {error}")))
+        })
+    }
+
+    /// Does `work` with the directory and the port of a running endpoint on `side`.
+    fn looking_at<T>(
+        &self,
+        project: &str,
+        side: &Side<'_>,
+        work: impl FnOnce(&Path, u16) -> Result<T>,
+    ) -> Result<T> {
         let at = parse_at(side.lsn, side.time)?;
         let row = self.metadata.read(|connection| branch::get(connection, project, side.branch))?;
         if at == At::Head
             && let Some((id, port)) = self.running_endpoint(&row)?
         {
-            return self.dump(project, &self.dir.endpoint(&id), port, database);
+            return work(&self.dir.endpoint(&id), port);
         }
         let temporary = self.temporary(&row, at)?;
         let endpoint = temporary.endpoint();
-        self.dump(project, &self.dir.endpoint(&endpoint.id), endpoint.port, database)
+        work(&self.dir.endpoint(&endpoint.id), endpoint.port)
     }
 
     /// Id and port of the branch's endpoint, if that runs.

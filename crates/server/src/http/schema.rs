@@ -1,6 +1,6 @@
 //! Routes of the schema of a database on a branch.
 
-use api::schema::{SchemaDiff, SchemaText};
+use api::schema::{SchemaAnswer, SchemaDiff};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use serde::Deserialize;
@@ -28,11 +28,10 @@ impl Wanted {
         if self.db_name.is_empty() {
             return Err(Error::malformed("db_name is missing: say which database"));
         }
-        if self.format.as_deref().is_some_and(|format| format != "sql") {
-            let text = "only format sql is supported\nhint: leave out format";
-            return Err(Error::refused("NOT_SUPPORTED", text));
+        match self.format.as_deref() {
+            None | Some("sql" | "json") => Ok(()),
+            Some(other) => Err(Error::malformed(format!("format {other:?} is neither sql nor json"))),
         }
-        Ok(())
     }
 
     fn side<'a>(&'a self, branch: &'a str) -> Side<'a> {
@@ -48,8 +47,11 @@ pub async fn get(
 ) -> Response {
     answer::ok(move || {
         wanted.check()?;
-        let sql = context.server.schema(&project, &wanted.side(&id), &wanted.db_name)?;
-        Ok(SchemaText { sql })
+        let (server, side) = (&context.server, wanted.side(&id));
+        if wanted.format.as_deref() == Some("json") {
+            return server.schema_tables(&project, &side, &wanted.db_name).map(SchemaAnswer::Json);
+        }
+        server.schema(&project, &side, &wanted.db_name).map(SchemaAnswer::Sql)
     })
     .await
 }
