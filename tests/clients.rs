@@ -403,6 +403,7 @@ fn routes(recorder: &mut Recorder<'_>) {
     recorder.ask("post", &format!("{B}/roles/{{role_name}}/reset_password"), &[id, "alice"], json!({}));
     recorder.get(&format!("{P}/connection_uri?branch_id={id}&database_name=app&role_name=alice"), &[]);
     recorder.get(&format!("{B}/schema?db_name=app"), &[id]);
+    recorder.get(&format!("{B}/schema?db_name=app&format=json"), &[id]);
     recorder.get(&format!("{B}/compare_schema?db_name=neondb"), &[id]);
     recorder.get(&format!("{B}/databases/{{database_name}}"), &[id, "app"]);
     let renamed = json!({"database": {"name": "shop"}});
