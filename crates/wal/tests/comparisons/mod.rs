@@ -54,9 +54,35 @@ fn each_change(recorded: &Recorded, mut each: impl FnMut(&Record<'_>, &ClusterSt
     );
 }
 
+/// What is asked of the log, with its name.
+type Comparison = (&'static str, fn(&Recorded));
+
+/// One test, as every test has a process of its own, and making the log takes longer than all that is asked of it.
 #[test]
-fn every_record_is_read_as_pg_waldump_reads_it() {
+fn the_log_of_a_real_server_is_understood() {
     let Some(recorded) = recorded() else { return };
+    let comparisons: [Comparison; 10] = [
+        ("every_record_is_read_as_pg_waldump_reads_it", every_record_is_read_as_pg_waldump_reads_it),
+        ("the_log_ends_where_the_server_stopped_writing", the_log_ends_where_the_server_stopped_writing),
+        ("pieces_of_any_size_give_the_same_records", pieces_of_any_size_give_the_same_records),
+        ("state_at_the_end_is_that_of_pg_control", state_at_the_end_is_that_of_pg_control),
+        (
+            "state_before_each_shutdown_checkpoint_is_what_it_says",
+            state_before_each_shutdown_checkpoint_is_what_it_says,
+        ),
+        ("no_record_reports_a_key_twice", no_record_reports_a_key_twice),
+        ("every_image_is_a_page", every_image_is_a_page),
+        ("changes_add_up_to_the_files_on_disk", changes_add_up_to_the_files_on_disk),
+        ("no_page_changed_without_being_named", no_page_changed_without_being_named),
+        ("damaged_records_do_not_panic", damaged_records_do_not_panic),
+    ];
+    for (name, compare) in comparisons {
+        println!("{name}");
+        compare(&recorded);
+    }
+}
+
+fn every_record_is_read_as_pg_waldump_reads_it(recorded: &Recorded) {
     let mut expected = recorded.waldump.iter().filter(|line| line.lsn >= recorded.before.lsn.raw());
     let mut count = 0;
     let mut overwritten = 0;
@@ -118,18 +144,14 @@ fn every_record_is_read_as_pg_waldump_reads_it() {
     }
 }
 
-#[test]
-fn the_log_ends_where_the_server_stopped_writing() {
-    let Some(recorded) = recorded() else { return };
+fn the_log_ends_where_the_server_stopped_writing(recorded: &Recorded) {
     let mut end = None;
     let error = each_record(recorded, || 1 << 20, |raw, _| end = Some(raw.end));
     assert!(matches!(error, WalError::Invalid { .. }), "{error}");
     assert_eq!(end, Some(recorded.after.lsn));
 }
 
-#[test]
-fn pieces_of_any_size_give_the_same_records() {
-    let Some(recorded) = recorded() else { return };
+fn pieces_of_any_size_give_the_same_records(recorded: &Recorded) {
     let read = |piece: &mut dyn FnMut() -> usize| {
         let mut records = Vec::new();
         each_record(recorded, piece, |raw, _| records.push((raw.start, raw.end, crc32c::crc32c(raw.bytes))));
@@ -145,9 +167,7 @@ fn pieces_of_any_size_give_the_same_records() {
     assert!(whole == uneven);
 }
 
-#[test]
-fn state_at_the_end_is_that_of_pg_control() {
-    let Some(recorded) = recorded() else { return };
+fn state_at_the_end_is_that_of_pg_control(recorded: &Recorded) {
     let mut state = recorded.before.clone();
     each_record(
         recorded,
@@ -163,9 +183,7 @@ fn state_at_the_end_is_that_of_pg_control() {
 
 /// A shutdown checkpoint corrects nothing: its counters were known from the records before it. But the next OID is
 /// logged ahead in steps of 8192, and which database is the oldest is not logged while its oldest id stays the same.
-#[test]
-fn state_before_each_shutdown_checkpoint_is_what_it_says() {
-    let Some(recorded) = recorded() else { return };
+fn state_before_each_shutdown_checkpoint_is_what_it_says(recorded: &Recorded) {
     let mut state = recorded.before.clone();
     let mut checked = 0;
     each_record(
@@ -201,9 +219,7 @@ fn state_before_each_shutdown_checkpoint_is_what_it_says() {
     assert!(checked >= 3, "only {checked} shutdown checkpoints");
 }
 
-#[test]
-fn no_record_reports_a_key_twice() {
-    let Some(recorded) = recorded() else { return };
+fn no_record_reports_a_key_twice(recorded: &Recorded) {
     let mut last = None;
     let mut seen: Vec<Key> = Vec::new();
     each_change(recorded, |record, _, change| {
@@ -224,9 +240,7 @@ fn no_record_reports_a_key_twice() {
     });
 }
 
-#[test]
-fn every_image_is_a_page() {
-    let Some(recorded) = recorded() else { return };
+fn every_image_is_a_page(recorded: &Recorded) {
     let mut compressions = BTreeMap::new();
     let mut page = Page::zeroed();
     each_record(
@@ -329,9 +343,7 @@ fn is_zero(page: &[u8]) -> bool {
     page.iter().all(|&byte| byte == 0)
 }
 
-#[test]
-fn changes_add_up_to_the_files_on_disk() {
-    let Some(recorded) = recorded() else { return };
+fn changes_add_up_to_the_files_on_disk(recorded: &Recorded) {
     let model = model(recorded);
     let after = &recorded.files_after;
     for (rel, bytes) in &after.relations {
@@ -351,9 +363,7 @@ fn changes_add_up_to_the_files_on_disk() {
     assert!(!after.prepared.is_empty());
 }
 
-#[test]
-fn no_page_changed_without_being_named() {
-    let Some(recorded) = recorded() else { return };
+fn no_page_changed_without_being_named(recorded: &Recorded) {
     let model = model(recorded);
     let (before, after) = (&recorded.files_before, &recorded.files_after);
     let mut changed = 0;
@@ -380,9 +390,7 @@ fn no_page_changed_without_being_named() {
 }
 
 /// Content that no checksum protects any more: each damaged record is refused or understood, never a panic.
-#[test]
-fn damaged_records_do_not_panic() {
-    let Some(recorded) = recorded() else { return };
+fn damaged_records_do_not_panic(recorded: &Recorded) {
     let mut seed = 7u64;
     let mut random = move || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

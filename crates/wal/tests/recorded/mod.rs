@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use types::{ClusterState, Fork, RelFork, RelTag, SlruKind};
@@ -52,15 +51,14 @@ impl Recorded {
     }
 }
 
-/// The recording, made once per test process; `None`, and said so, if the release is not there.
-pub fn recorded() -> Option<&'static Recorded> {
-    static RECORDED: OnceLock<Option<Recorded>> = OnceLock::new();
-    let recorded = RECORDED.get_or_init(|| crate::server::is_installed().then(record));
-    if recorded.is_none() {
-        let release = crate::RELEASE;
-        println!("skipped: there is no PostgreSQL {release}; scripts/postgres-majors {release} installs it");
+/// The recording; `None`, and said so, if the release is not there.
+pub fn recorded() -> Option<Recorded> {
+    if crate::server::is_installed() {
+        return Some(record());
     }
-    recorded.as_ref()
+    let release = crate::RELEASE;
+    println!("skipped: there is no PostgreSQL {release}; scripts/postgres-majors {release} installs it");
+    None
 }
 
 fn record() -> Recorded {
