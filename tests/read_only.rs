@@ -40,6 +40,9 @@ fn nobody_can_write_on_it_and_all_else_works() {
     }
     let mut superuser = reader.superuser_client("neondb");
     assert_eq!(refusal(&mut superuser, "insert into t values (1)"), READ_ONLY_SQL_TRANSACTION);
+    let promoted = superuser.batch_execute("select pg_promote(wait_seconds => 3)");
+    assert!(promoted.is_err(), "{promoted:?}");
+    assert_eq!(refusal(&mut superuser, "insert into t values (1)"), READ_ONLY_SQL_TRANSACTION);
 
     superuser.batch_execute("select bt_index_check('t_id_idx', true)").unwrap();
 
@@ -108,12 +111,16 @@ fn it_comes_back_as_it_was() {
         scion.api().post(&scion.path(&format!("/endpoints/{}/{verb}", reader.id)), json!({})).unwrap();
     }
     check(&reader);
-    let head = |id: &str| scion.branch_info(id)["head_lsn"].as_str().unwrap().to_owned();
-    let before = head(&reader.branch);
+    restarts_without_writing(&scion, &reader);
+}
+
+fn restarts_without_writing(scion: &Scion, reader: &Endpoint) {
+    let head = || scion.branch_info(&reader.branch)["head_lsn"].as_str().unwrap().to_owned();
+    let before = head();
     for verb in ["suspend", "start"] {
         scion.api().post(&scion.path(&format!("/endpoints/{}/{verb}", reader.id)), json!({})).unwrap();
     }
-    assert_eq!(head(&reader.branch), before, "reading moves no branch");
+    assert_eq!(head(), before, "reading moves no branch");
 }
 
 #[test]
@@ -143,8 +150,33 @@ fn what_must_be_written_first_is_written_and_nothing_else() {
     };
     assert_eq!(listed["operations"].as_array().unwrap().iter().filter(about).count(), 1);
     // The second time nothing is due.
-    for verb in ["suspend", "start"] {
-        scion.api().post(&scion.path(&format!("/endpoints/{}/{verb}", reader.id)), json!({})).unwrap();
-    }
+    restarts_without_writing(&scion, &reader);
     assert_eq!(rows(&reader), 1000);
+}
+
+#[test]
+fn it_can_be_stopped_while_it_writes_what_must_be_written_first() {
+    let mut scion = Scion::start();
+    scion.root().psql("neondb", "create table t as select generate_series(1, 1000) as id");
+    let protect = json!({"branch": {"protected": true}});
+    scion.api().patch(&scion.path(&format!("/branches/{}", scion.root_branch())), protect).unwrap();
+    for (round, after_ms) in (20..260).step_by(20).enumerate() {
+        let (path, name) = (scion.path("/branches"), format!("reader {round}"));
+        let body = json!({"branch": {"name": name}, "endpoints": [{"type": "read_only"}]});
+        let _ = scion.killed_during(after_ms, |api| api.post(&path, body));
+        let listed = scion.api().get(&scion.path(&format!("/branches?search=reader%20{round}"))).unwrap();
+        let Some(branch) = listed["branches"][0]["id"].as_str() else { continue };
+        let endpoints = scion.api().get(&scion.path(&format!("/branches/{branch}/endpoints"))).unwrap();
+        let id = endpoints["endpoints"][0]["id"].as_str().unwrap().to_owned();
+        // It may be anywhere between its first process and its last.
+        scion.api().post(&scion.path(&format!("/endpoints/{id}/suspend")), json!({})).unwrap();
+        let info = |scion: &Scion| scion.api().get(&scion.path(&format!("/endpoints/{id}"))).unwrap();
+        assert_eq!(info(&scion)["endpoint"]["current_state"], "idle", "{after_ms} ms");
+        scion.api().post(&scion.path(&format!("/endpoints/{id}/start")), json!({})).unwrap();
+        let dir = scion.data_dir().join("endpoints").join(&id);
+        let reader = Endpoint { id, uri: scion.uri_of(branch), branch: branch.to_owned(), dir };
+        assert_eq!(rows(&reader), 1000, "{after_ms} ms");
+        assert_eq!(refusal(&mut reader.connect(), "delete from t"), READ_ONLY_SQL_TRANSACTION);
+        scion.api().post(&scion.path(&format!("/endpoints/{}/suspend", reader.id)), json!({})).unwrap();
+    }
 }

@@ -24,7 +24,6 @@ fn endpoint_for(scion: &Scion, branch: &str) -> Endpoint {
     Endpoint { id, branch: branch.to_owned(), uri: scion.uri_of(branch), dir }
 }
 
-/// Names of what the store of the project keeps WAL of.
 #[test]
 fn a_reset_branch_answers_at_the_same_address_with_its_parents_data() {
     let scion = Scion::start();

@@ -40,7 +40,6 @@ fn branches(scion: &Scion) -> Vec<String> {
     list["branches"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// How many branches the store of the project keeps WAL of.
 fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }

@@ -44,6 +44,13 @@ fn create(world: &World, branch: Value, endpoints: Value) -> Request {
     post(world.scion.path("/branches"), json!({"branch": branch, "endpoints": endpoints}))
 }
 
+fn create_of_protected(world: &World, kind: &str) -> Request {
+    let target = world.target(false);
+    let body = json!({"branch": {"protected": true}});
+    world.scion.api().patch(&of_branch(world, &target, ""), body).unwrap();
+    create(world, json!({"name": "new", "parent_id": target}), json!([{"type": kind}]))
+}
+
 fn of_branch(world: &World, branch: &str, rest: &str) -> String {
     world.scion.path(&format!("/branches/{branch}{rest}"))
 }
@@ -111,12 +118,8 @@ pub const BRANCHES: &[Operation] = &[
         let headers = vec![("Idempotency-Key", format!("key {}", w.steps().len()))];
         Request { headers, ..create(w, json!({"name": "keyed"}), json!([])) }
     }),
-    operation("create a branch of a protected one", |w| {
-        let target = w.target(false);
-        let body = json!({"branch": {"protected": true}});
-        w.scion.api().patch(&of_branch(w, &target, ""), body).unwrap();
-        create(w, json!({"name": "new", "parent_id": target}), json!([{"type": "read_write"}]))
-    }),
+    operation("create a branch of a protected one", |w| create_of_protected(w, "read_write")),
+    operation("create a branch of a protected one that only reads", |w| create_of_protected(w, "read_only")),
     operation("create a branch of a schema", |w| {
         create(w, json!({"name": "new", "init_source": "schema-only"}), json!([]))
     }),

@@ -29,11 +29,13 @@ pub fn own_bytes(branch: &Value) -> Option<u64> {
     number(branch, "own_bytes").or_else(|| number(branch, "own_data_bytes"))
 }
 
-/// What is to be said of an endpoint beside its state: why it is in it, and the page it could not read last.
+/// What is to be said of an endpoint beside its state: that it cannot be written on, why it is in that state, and the page
+/// it could not read last.
 pub fn endpoint_note(endpoint: &Value) -> String {
     let unreadable = some_text(endpoint, "last_read_error").map(|text| format!("last read error: {text}"));
     let reason = some_text(endpoint, "state_reason").map(str::to_owned);
-    let parts: Vec<String> = reason.into_iter().chain(unreadable).collect();
+    let reader = (text(endpoint, "type") == "read_only").then(|| "only reads".to_owned());
+    let parts: Vec<String> = reader.into_iter().chain(reason).chain(unreadable).collect();
     parts.join("; ")
 }
 
@@ -84,7 +86,8 @@ mod tests {
     fn a_note_tells_the_reason_and_the_page_that_could_not_be_read() {
         let note = |object| endpoint_note(&object);
         assert_eq!(note(serde_json::json!({})), "");
-        assert_eq!(note(serde_json::json!({"state_reason": "it died"})), "it died");
+        assert_eq!(note(serde_json::json!({"type": "read_write", "state_reason": "it died"})), "it died");
+        assert_eq!(note(serde_json::json!({"type": "read_only"})), "only reads");
         let both = serde_json::json!({"state_reason": "it died", "last_read_error": "block 3"});
         assert_eq!(note(both), "it died; last read error: block 3");
     }

@@ -173,6 +173,8 @@ fn serve(agent: &Arc<Agent>, mut run: Run) -> Result<Outcome, Error> {
         });
     }
     if settling {
+        // A stop that is asked for now is for the server, not for the connection its log is shipped by.
+        agent.client.lock().take();
         run.shut_down(agent);
     } else if agent.stop.load(Ordering::SeqCst) {
         run.stop(agent);
@@ -243,7 +245,11 @@ impl Run {
         if self.stream.take().is_some_and(|stream| stream.join().is_err()) {
             tracing::error!("the WAL stream panicked; pg_wal is shipped as after a crash");
         }
-        let shipped = if clean && !self.standby { self.check_shipped(agent) } else { Ok(()) };
+        let shipped = match (clean, self.standby) {
+            (false, _) => Ok(()),
+            (true, false) => self.check_shipped(agent),
+            (true, true) => self.check_only_read(agent),
+        };
         self.pages.cancel();
         agent.file_system.lock().take();
         self.mounted.unmount().while_(|| format!("unmount {}", agent.spec.mount_dir().display()))?;
@@ -259,10 +265,22 @@ impl Run {
         Ok(Outcome::Stopped)
     }
 
+    fn control(&self) -> Result<Vec<u8>, Error> {
+        self.file_system.read_file("global/pg_control").while_(|| "read pg_control".to_owned())
+    }
+
+    /// Makes sure that a standby stayed one.
+    fn check_only_read(&self, agent: &Agent) -> Result<(), Error> {
+        if control_file::was_standby(&self.control()?) {
+            return Ok(());
+        }
+        let wal_dir = agent.spec.wal_dir();
+        Err(Error::Postgres(format!("it was promoted; what it wrote since is in {} only", wal_dir.display())))
+    }
+
     /// Makes sure that the store holds the log up to and with the shutdown checkpoint.
     fn check_shipped(&self, agent: &Agent) -> Result<(), Error> {
-        let control =
-            self.file_system.read_file("global/pg_control").while_(|| "read pg_control".to_owned())?;
+        let control = self.control()?;
         let checkpoint = control_file::shutdown_checkpoint(&control)
             .ok_or_else(|| Error::Postgres("postgres ended without a shutdown checkpoint".to_owned()))?;
         let end = wal_segment::end_of_record(self.segment_bytes, checkpoint, RECORD_BYTES as u64);

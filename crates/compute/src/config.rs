@@ -6,7 +6,7 @@
 
 use crate::error::Error;
 use crate::major::Major;
-use crate::spec::EndpointSpec;
+use crate::spec::{Admission, EndpointSpec};
 
 /// Longest path of a unix socket on Linux (`sun_path` less its final zero).
 const SOCKET_PATH_MAX: usize = 107;
@@ -66,6 +66,9 @@ pub fn check(spec: &EndpointSpec) -> Result<(), Error> {
         if name.is_empty() || !name.bytes().all(word) || value.contains(['\n', '\r', '\0']) {
             return Err(Error::Spec(format!("{name:?} = {value:?} is no setting of Postgres")));
         }
+    }
+    if spec.read_only && spec.admission == Admission::Nobody {
+        return Err(Error::Spec("an endpoint that only reads is for clients".to_owned()));
     }
     if spec.superuser.contains(['\n', '\r', '"', '\0']) || spec.superuser.is_empty() {
         return Err(Error::Spec(format!("superuser name {:?} cannot be used", spec.superuser)));

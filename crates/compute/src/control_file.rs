@@ -25,6 +25,7 @@ use crate::major::{self, Major};
 /// Bytes of the file (`PG_CONTROL_FILE_SIZE`).
 pub const CONTROL_FILE_BYTES: usize = 8192;
 const DB_SHUTDOWNED: u32 = 1;
+const DB_SHUTDOWNED_IN_RECOVERY: u32 = 2;
 /// First value of a counter that stands in for LSNs of unlogged relations (`FirstNormalUnloggedLSN`).
 const FIRST_UNLOGGED_LSN: u64 = 1000;
 
@@ -82,6 +83,11 @@ pub fn shutdown_checkpoint(file: &[u8]) -> Option<Lsn> {
     let clean = get_u32(file, 16).ok()? == DB_SHUTDOWNED;
     let raw = u64::from(get_u32(file, 32).ok()?) | u64::from(get_u32(file, 36).ok()?) << 32;
     Lsn::from_raw(raw).filter(|_| clean)
+}
+
+/// Whether the server that left `file` shut down cleanly as a standby.
+pub fn was_standby(file: &[u8]) -> bool {
+    get_u32(file, 16).is_ok_and(|state| state == DB_SHUTDOWNED_IN_RECOVERY)
 }
 
 fn get_u32(file: &[u8], at: usize) -> Result<u32, Error> {

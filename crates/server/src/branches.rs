@@ -290,7 +290,7 @@ impl Server {
         }
     }
 
-    fn store_is_full(&self) -> bool {
+    pub(crate) fn store_is_full(&self) -> bool {
         let disk = rustix::fs::statvfs(self.dir.project(""));
         disk.is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW_BYTES)
     }

@@ -336,7 +336,7 @@ fn check_setting((name, value): (&String, &Value)) -> Result<()> {
         return Err(Error::malformed(format!("{name:?} is not the name of a setting of Postgres")));
     }
     if REFUSED.contains(&name.to_ascii_lowercase().as_str()) {
-        return Err(Error::malformed(format!("the setting {name} is about the machine, and cannot be set")));
+        return Err(Error::malformed(format!("the setting {name} is scion's own, and cannot be set")));
     }
     if value.is_string() || value.is_number() || value.is_boolean() {
         return Ok(());

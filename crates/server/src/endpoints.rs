@@ -54,7 +54,7 @@ const READY_WITHIN: Duration = Duration::from_secs(300);
 /// How long a clean stop may take.
 const STOPPED_WITHIN: Duration = Duration::from_secs(300);
 /// How long a look may take.
-const LOOK_WITHIN: Duration = Duration::from_secs(3);
+pub const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// How long a port is waited for before the endpoint, and with it everybody's connection strings, gets another.
 const PORT_WITHIN: Duration = Duration::from_secs(1);
 /// Where ports are taken from: below those that the system gives to clients.
@@ -455,7 +455,7 @@ impl Server {
         }
     }
 
-    fn not_started(&self, id: &str, reason: &str) -> Error {
+    pub(crate) fn not_started(&self, id: &str, reason: &str) -> Error {
         let log = self.dir.endpoint(id).join("compute.log");
         let text = fs::read_to_string(&log).unwrap_or_default();
         let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();

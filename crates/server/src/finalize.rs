@@ -149,7 +149,7 @@ fn swap(
     let (restored, old) = pair(change, project, &restored.id)?;
     let left = match old_name {
         Some(name) => name.to_owned(),
-        None => branch::free_name(change, project, &format!("{} (old)", old.name))?,
+        None => branch::free_name(change, project, &names::noted(&old.name, " (old)"))?,
     };
     branch::check_free(change, project, &left)?;
     let (new, old) = swapped(&restored, &old, left, now_us);

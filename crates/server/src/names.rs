@@ -5,6 +5,10 @@
 
 use crate::error::{Error, Result};
 
+/// The most characters of a name.
+const NAME_MAX: usize = 256;
+/// How many of them are left for a number behind a name.
+const NUMBER_ROOM: usize = 8;
 const ADJECTIVES: &[&str] = &[
     "amber",
     "blue",
@@ -232,15 +236,21 @@ pub fn looks_like_branch_id(text: &str) -> bool {
     })
 }
 
+/// `name` with a note behind it, cut where that would be too long for a name with a number behind it.
+pub fn noted(name: &str, note: &str) -> String {
+    let room = NAME_MAX.saturating_sub(note.chars().count() + NUMBER_ROOM);
+    name.chars().take(room).chain(note.chars()).collect()
+}
+
 /// Checks the name of a project or branch.
 ///
 /// # Errors
 /// 400 unless it has 1 to 256 characters and none of them is a control character.
 pub fn check_name(kind: &str, name: &str) -> Result<()> {
     let length = name.chars().count();
-    if !(1..=256).contains(&length) || name.trim().is_empty() {
+    if !(1..=NAME_MAX).contains(&length) || name.trim().is_empty() {
         return Err(Error::malformed(format!(
-            "a {kind} name has 1 to 256 characters, this one has {length}"
+            "a {kind} name has 1 to {NAME_MAX} characters, this one has {length}"
         )));
     }
     if name.chars().any(char::is_control) {
@@ -272,6 +282,14 @@ pub fn check_sql_name(kind: &str, name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_with_a_note_is_a_name_whatever_number_comes_behind_it() {
+        assert_eq!(noted("dev", " (old)"), "dev (old)");
+        let long = noted(&"x".repeat(NAME_MAX), " (old)");
+        assert!(long.ends_with("x (old)"));
+        assert_eq!(check_name("branch", &format!("{long} 1000000")), Ok(()));
+    }
 
     #[test]
     fn generated_ids_are_valid_and_told_apart_from_names() {

@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use types::Lsn;
 
 use crate::clock;
-use crate::endpoints::Runtime;
+use crate::endpoints::{LOOK_WITHIN, Runtime};
 use crate::error::{Error, Result};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -58,39 +58,46 @@ impl Server {
     pub fn settle_passwords(&self, id: &str, status: &Status) -> Result<bool> {
         let Some(since) = &status.passwords_since else { return Ok(true) };
         let since: Lsn = since.parse().map_err(|_| Error::internal(format!("no position: {since}")))?;
+        // Noted before the store has it, a log that is lost would leave the branch with the passwords of another.
+        let shipped = status.shipped_lsn.as_deref().and_then(|lsn| lsn.parse::<Lsn>().ok());
+        if shipped.is_none_or(|shipped| shipped < since) {
+            return Ok(false);
+        }
         let due_on = self.metadata.read(|connection| {
             let Some(row) = endpoint::find(connection, id)? else { return Ok(None) };
             let due = password::due(connection, &row.branch_id)?;
             Ok(Some(row.branch_id).filter(|_| !due.is_empty()))
         })?;
-        let Some(branch) = due_on else { return Ok(true) };
-        // Noted before, a log that is lost would leave the branch with the passwords of another.
-        let shipped = status.shipped_lsn.as_deref().and_then(|lsn| lsn.parse::<Lsn>().ok());
-        if shipped.is_none_or(|shipped| shipped < since) {
-            return Ok(false);
+        if let Some(branch) = due_on {
+            self.metadata.write(|change| password::settle(change, &branch, since))?;
         }
-        self.metadata.write(|change| password::settle(change, &branch, since))?;
         Ok(true)
     }
 
     /// The same, once the store has that part of the log.
     ///
     /// # Errors
-    /// The same; 503 if the store does not get it.
+    /// The same; 503 if the store does not get it, 507 if it is full.
     pub fn await_passwords(&self, id: &str, mut status: Status) -> Result<()> {
         let deadline = Instant::now() + SHIPPED_WITHIN;
         let socket = compute::control_socket(&self.dir.endpoint(id));
         while !self.settle_passwords(id, &status)? {
-            // To be asked for the position hurries shipping on.
-            for command in [Command::FlushLsn, Command::Status] {
-                if let Ok(Answer::Status(now)) = control::ask(&socket, command, SHIPPED_WITHIN) {
-                    status = now;
-                }
-            }
             if Instant::now() > deadline {
                 let text =
                     format!("the store does not get the log of endpoint {id}, which has its passwords");
-                return Err(Error::unavailable(text));
+                return Err(if self.store_is_full() {
+                    Error::disk_full(text)
+                } else {
+                    Error::unavailable(text)
+                });
+            }
+            // To be asked for the position hurries shipping on.
+            let _ = control::ask(&socket, Command::FlushLsn, LOOK_WITHIN);
+            match control::ask(&socket, Command::Status, LOOK_WITHIN) {
+                Ok(Answer::Status(now)) => status = now,
+                answer => {
+                    return Err(self.not_started(id, &format!("it got its passwords, and then: {answer:?}")));
+                }
             }
             std::thread::sleep(Duration::from_millis(1));
         }

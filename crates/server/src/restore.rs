@@ -43,9 +43,17 @@ struct Plan {
     source: BranchRow,
     endpoints: Vec<EndpointRow>,
     at: At,
-    keep_as: Option<String>,
+    keep_as: Option<Keep>,
     quarantine: bool,
     expiry: Option<Expiry>,
+}
+
+/// What the branch that keeps what another held is called.
+enum Keep {
+    /// As the request says.
+    Named(String),
+    /// As nobody said: it is kept for the branches that began on it.
+    ForChildren,
 }
 
 impl Server {
@@ -104,14 +112,13 @@ impl Server {
             let source = branch::get(connection, project, &request.source_branch_id)?;
             let children = branch::children(connection, id)?;
             let keep_as = match keep_as {
-                Some(name) => branch::check_free(connection, project, &name).map(|()| Some(name))?,
-                // What they began on has to be somewhere.
-                None if !children.is_empty() && source.id != target.id => {
-                    Some(branch::free_name(connection, project, &format!("{} (old)", target.name))?)
+                Some(name) => {
+                    branch::check_free(connection, project, &name)?;
+                    Some(Keep::Named(name))
                 }
-                None => None,
+                None => (!children.is_empty() && source.id != target.id).then_some(Keep::ForChildren),
             };
-            check_restore(&target, &source, at, keep_as.as_deref(), &children)?;
+            check_restore(&target, &source, at, keep_as.is_some(), &children)?;
             let endpoints = endpoint::of_branch(connection, id)?;
             let quarantine = request.quarantine != Some(false);
             Ok(Plan { target, source, endpoints, at, keep_as, quarantine, expiry })
@@ -132,10 +139,17 @@ impl Server {
             // Read again: it may have been renamed, and something may have begun on it.
             let old = branch::get(change, &plan.target.project_id, &plan.target.id)?;
             let children = branch::children(change, &old.id)?;
-            check_restore(&old, &plan.source, plan.at, plan.keep_as.as_deref(), &children)?;
+            check_restore(&old, &plan.source, plan.at, plan.keep_as.is_some(), &children)?;
             let mut row = restored_row(&old, plan, point, now_us);
             row.store_id = data.to_owned();
-            let backup = plan.keep_as.as_ref().map(|name| backup_row(&old, &backup_id, name, now_us));
+            let keep_as = match &plan.keep_as {
+                Some(Keep::Named(name)) => Some(name.clone()),
+                Some(Keep::ForChildren) => {
+                    Some(branch::free_name(change, &old.project_id, &names::noted(&old.name, " (old)"))?)
+                }
+                None => None,
+            };
+            let backup = keep_as.map(|name| backup_row(&old, &backup_id, &name, now_us));
             if let Some(backup) = &backup {
                 // The old data changes hands, which no two rows may name at a time.
                 branch::update(change, &BranchRow { store_id: data.to_owned(), ..old.clone() })?;
@@ -163,7 +177,7 @@ fn check_restore(
     target: &BranchRow,
     source: &BranchRow,
     at: At,
-    keep_as: Option<&str>,
+    kept: bool,
     children: &[BranchRow],
 ) -> Result<()> {
     let name = &target.name;
@@ -178,12 +192,12 @@ fn check_restore(
         let text = format!("branch {name} is at its own head already\n{hint}");
         return Err(Error::refused("NOTHING_TO_RESTORE", text));
     }
-    if source.id == target.id && keep_as.is_none() {
+    if source.id == target.id && !kept {
         let hint = "hint: give preserve_under_name, the name for what it holds now";
         let text = format!("branch {name} would lose what follows the moment it is restored to\n{hint}");
         return Err(Error::refused("PRESERVE_UNDER_NAME_NEEDED", text));
     }
-    if !children.is_empty() && keep_as.is_none() {
+    if !children.is_empty() && !kept {
         let hint = "hint: give preserve_under_name, and they become children of the branch of that name";
         let text = format!("branch {name} has children: {}\n{hint}", names_of(children));
         return Err(Error::refused("BRANCH_HAS_CHILDREN", text));
@@ -240,10 +254,10 @@ mod tests {
         target: &BranchRow,
         source: &BranchRow,
         at: At,
-        keep: Option<&str>,
+        kept: bool,
         kids: &[BranchRow],
     ) -> &'static str {
-        check_restore(target, source, at, keep, kids).err().map_or("", |error| error.code)
+        check_restore(target, source, at, kept, kids).err().map_or("", |error| error.code)
     }
 
     #[test]
@@ -252,15 +266,15 @@ mod tests {
             (branch_row("br-a", "main"), branch_row("br-b", "dev"), branch_row("br-c", "kid"));
         let lsn = At::Lsn(Lsn::from_raw(9).unwrap());
         let kids = std::slice::from_ref(&kid);
-        assert_eq!(refusal(&dev, &main, At::Head, None, &[]), "");
-        assert_eq!(refusal(&dev, &main, lsn, None, &[]), "");
-        assert_eq!(refusal(&dev, &dev, lsn, Some("old"), &[]), "");
-        assert_eq!(refusal(&dev, &main, At::Head, Some("old"), kids), "");
-        assert_eq!(refusal(&dev, &dev, At::Head, Some("old"), &[]), "NOTHING_TO_RESTORE");
-        assert_eq!(refusal(&dev, &dev, lsn, None, &[]), "PRESERVE_UNDER_NAME_NEEDED");
-        assert_eq!(refusal(&dev, &main, At::Head, None, kids), "BRANCH_HAS_CHILDREN");
+        assert_eq!(refusal(&dev, &main, At::Head, false, &[]), "");
+        assert_eq!(refusal(&dev, &main, lsn, false, &[]), "");
+        assert_eq!(refusal(&dev, &dev, lsn, true, &[]), "");
+        assert_eq!(refusal(&dev, &main, At::Head, true, kids), "");
+        assert_eq!(refusal(&dev, &dev, At::Head, true, &[]), "NOTHING_TO_RESTORE");
+        assert_eq!(refusal(&dev, &dev, lsn, false, &[]), "PRESERVE_UNDER_NAME_NEEDED");
+        assert_eq!(refusal(&dev, &main, At::Head, false, kids), "BRANCH_HAS_CHILDREN");
         let protected = BranchRow { protected: true, ..dev };
-        assert_eq!(refusal(&protected, &main, At::Head, Some("old"), &[]), "BRANCH_PROTECTED");
+        assert_eq!(refusal(&protected, &main, At::Head, true, &[]), "BRANCH_PROTECTED");
     }
 
     #[test]

@@ -225,7 +225,7 @@ fn record(
     // It may have been deleted, and its roles with it.
     snapshot::get(change, &snapshot.project_id, &snapshot.id)?;
     if row.name.is_empty() {
-        row.name = branch::free_name(change, &row.project_id, &format!("{} (restored)", snapshot.name))?;
+        row.name = branch::free_name(change, &row.project_id, &names::noted(&snapshot.name, " (restored)"))?;
     }
     branch::insert(change, &row)?;
     password::begin(change, &snapshot.id, &row.id, lsn, false)?;

@@ -17,6 +17,9 @@ use crate::output::{self, Format};
 use crate::resolve::{Session, session};
 use crate::{confirm, progress, wire};
 
+/// What is lost with the data of a branch.
+const WRITTEN: &str = "what was written on it, unless something began on it";
+
 /// Give a branch the data its parent has now.
 #[derive(Args)]
 pub struct Reset {
@@ -68,8 +71,7 @@ impl Reset {
                 .hint("`scion branch restore NAME --to TIME` restores it to its own past"));
         };
         if self.preserve_as.is_none() {
-            let what =
-                format!("reset branch {} and lose what was written on it", wire::text(&branch, "name"));
+            let what = format!("reset branch {} and lose {WRITTEN}", wire::text(&branch, "name"));
             confirm::destructive(&what, self.yes)?;
         }
         let mut body = json!({ "source_branch_id": parent, "preserve_under_name": self.preserve_as });
@@ -98,10 +100,7 @@ impl Restore {
             .clone()
             .or_else(|| (source == own).then(|| format!("{name}_old_{}", now.strftime("%Y-%m-%dT%H:%M:%S"))));
         if keep.is_none() {
-            confirm::destructive(
-                &format!("restore branch {name} and lose what was written on it"),
-                self.yes,
-            )?;
+            confirm::destructive(&format!("restore branch {name} and lose {WRITTEN}"), self.yes)?;
         }
         let mut body = json!({ "source_branch_id": source, "preserve_under_name": keep });
         match to {

@@ -115,8 +115,9 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     let stream = (!standby).then(|| wal_stream(agent, &new, &client));
     let pending = Pending { agent, server, pages: &pages, events: &received };
     let (server, mut pg) = pending.wait_ready()?;
-    if let Some(stream) = &stream {
-        create_slot(stream, &mut pg)?;
+    match &stream {
+        Some(stream) => create_slot(stream, &mut pg)?,
+        None => forbid_promotion(&mount_dir)?,
     }
     *agent.flush_connection.lock() = Some(pg);
     let_clients_in(agent, &server, (admission, suspect), opening)?;
@@ -187,6 +188,14 @@ fn register(agent: &Agent, client: &Arc<Client>, events: &Sender<Event>) {
     if agent.stop.load(Ordering::SeqCst) {
         client.cancel();
     }
+}
+
+/// Keeps a superuser's `pg_promote` from making a standby writable: what was written would be in no branch. It asks the
+/// postmaster by a file, which cannot be made while there is a link to nowhere in its place. Through the mount, as the
+/// kernel remembers that there was none.
+fn forbid_promotion(mount_dir: &Path) -> Result<(), Error> {
+    let path = mount_dir.join("promote");
+    std::os::unix::fs::symlink("no/such/place", &path).while_(|| format!("create {}", path.display()))
 }
 
 fn create_slot(stream: &WalStream, pg: &mut PgClient) -> Result<(), Error> {
