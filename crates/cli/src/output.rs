@@ -96,8 +96,10 @@ fn aligned(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
 
 /// `text` in one line that leaves the terminal as it is: a row is a line, whatever a server wrote into a field.
 fn one_line(text: &str) -> String {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines.collect::<Vec<_>>().join("; ");
+    let mut lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    // A branch is indented below its parent.
+    let first = lines.next().unwrap_or_default();
+    let line = lines.fold(first.to_owned(), |line, next| format!("{line}; {}", next.trim_start()));
     line.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
@@ -167,6 +169,12 @@ mod tests {
     fn columns_line_up_and_lines_have_no_trailing_blanks() {
         let rows = vec![vec!["main".to_owned(), "-".to_owned()], vec!["a".to_owned(), "main".to_owned()]];
         assert_eq!(aligned(&["NAME", "PARENT"], &rows), ["NAME   PARENT", "main   -", "a      main"]);
+        let rows = vec![vec!["   \u{2514}\u{2500} kid".to_owned(), "dev".to_owned()]];
+        assert_eq!(
+            aligned(&["NAME", "PARENT"], &rows)[1],
+            "   \u{2514}\u{2500} kid   dev",
+            "the place in a tree"
+        );
     }
 
     #[test]
