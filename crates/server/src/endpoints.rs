@@ -36,7 +36,7 @@ use crate::data_dir::write_whole;
 use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
-use crate::last_run::{ended_clean, forget_other};
+use crate::last_run::{self, ended_clean, forget_other};
 use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -428,6 +428,7 @@ impl Server {
     fn wait_ready(&self, id: &str, runtime: &Runtime, began: Instant) -> Result<()> {
         let socket = compute::control_socket(&self.dir.endpoint(id));
         let deadline = Instant::now() + READY_WITHIN;
+        let started = runtime.child.lock().as_ref().map(Child::id);
         loop {
             match control::ask(&socket, control::Command::WaitReady, READY_WITHIN) {
                 Ok(Answer::Status(status)) => {
@@ -444,7 +445,10 @@ impl Server {
                 }
                 Ok(answer) => return Err(self.not_started(id, &format!("{answer:?}"))),
                 Err(error) if runtime.child_ended() => {
-                    return Err(self.not_started(id, &format!("its process ended ({error})")));
+                    // It may have ended before it could be asked.
+                    let said = started.and_then(|pid| last_run::reason(&self.dir.endpoint(id), pid));
+                    let reason = said.unwrap_or_else(|| format!("its process ended ({error})"));
+                    return Err(self.not_started(id, &reason));
                 }
                 Err(error) if Instant::now() > deadline => {
                     return Err(self.not_started(id, &error.to_string()));

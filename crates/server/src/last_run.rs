@@ -17,9 +17,16 @@ pub fn ended_clean(dir: &Path, store_id: &str) -> bool {
     if !dir.join("spec.json").exists() || ran_on_other(dir, store_id) {
         return true;
     }
-    let last =
-        fs::read(dir.join("status.json")).ok().and_then(|text| serde_json::from_slice::<Status>(&text).ok());
-    last.is_some_and(|status| status.state == State::Stopped)
+    last(dir).is_some_and(|status| status.state == State::Stopped)
+}
+
+/// Why the run of process `compute` failed, if it has said so.
+pub fn reason(dir: &Path, compute: u32) -> Option<String> {
+    last(dir).filter(|status| status.compute_pid == compute)?.reason
+}
+
+fn last(dir: &Path) -> Option<Status> {
+    serde_json::from_slice(&fs::read(dir.join("status.json")).ok()?).ok()
 }
 
 /// True if it is certain that the endpoint in `dir` ran last on other data than what the store calls `store_id`.
@@ -65,6 +72,17 @@ mod tests {
         assert!(!clean(), "half-written");
         fs::write(dir.path().join("spec.json"), r#"{"branch": "br-b-b-b"}"#).unwrap();
         assert!(clean(), "on what the branch had before");
+    }
+
+    #[test]
+    fn a_run_says_why_it_failed_and_none_answers_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(reason(dir.path(), 7), None, "it has said nothing");
+        let text = r#"{"state": "failed", "reason": "layer 1 is corrupt", "compute_pid": 7, "port": 1, "restarts": 0,
+            "overlay_bytes": 0, "phases": {"tail": 0, "state": 0, "datadir": 0, "mount": 0, "postgres_start": 0, "total": 0}}"#;
+        fs::write(dir.path().join("status.json"), text).unwrap();
+        assert_eq!(reason(dir.path(), 7).as_deref(), Some("layer 1 is corrupt"));
+        assert_eq!(reason(dir.path(), 8), None);
     }
 
     #[test]
