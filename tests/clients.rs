@@ -370,17 +370,22 @@ fn what_is_answered_is_what_neons_document_allows() {
 fn routes(recorder: &mut Recorder<'_>) {
     const P: &str = "/projects/{project_id}";
     const B: &str = "/projects/{project_id}/branches/{branch_id}";
+    const KEYS: &str = "/organizations/{org_id}/api_keys";
     let at = |rest: &str| format!("{P}{rest}");
     let root = recorder.scion.root_branch().to_owned();
     recorder.ask("post", "/projects", &[], json!({"project": {"name": "second"}}));
     let made = recorder.ask("post", "/api_keys", &[], json!({"key_name": "ci"}));
-    for path in ["/projects", "/projects/shared", "/api_keys", "/users/me", "/users/me/organizations"] {
+    for path in ["/projects", "/projects/shared", "/api_keys", "/users/me"] {
         recorder.get(path, &[]);
     }
     for path in ["/regions", "/auth", P] {
         recorder.get(path, &[]);
     }
     recorder.ask("delete", "/api_keys/{key_id}", &[&made["id"].to_string()], Value::Null);
+    let team = text_of(&recorder.get("/users/me/organizations", &[])["organizations"][0]["id"]);
+    let made = recorder.ask("post", KEYS, &[&team], json!({"key_name": "team"}));
+    recorder.get(KEYS, &[&team]);
+    recorder.ask("delete", &format!("{KEYS}/{{key_id}}"), &[&team, &made["id"].to_string()], Value::Null);
     let project = json!({"project": {"name": "new", "history_retention_seconds": 3600}});
     recorder.ask("patch", P, &[], project);
     let wanted = json!({"branch": {"name": "dev"}, "endpoints": [{"type": "read_write"}]});

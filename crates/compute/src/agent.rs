@@ -166,18 +166,18 @@ fn supervise(agent: &Arc<Agent>) -> Result<(), Error> {
 /// Lets a started endpoint run until its Postgres has ended, and cleans up after it.
 fn serve(agent: &Arc<Agent>, mut run: Run) -> Result<Outcome, Error> {
     let settling = agent.spec.read_only && !run.standby;
-    if !settling {
-        agent.update(|status| {
-            status.state = State::Running;
-            status.phases = run.phases;
-        });
-    }
     if settling {
         // A stop that is asked for now is for the server, not for the connection its log is shipped by.
         agent.client.lock().take();
         run.shut_down(agent);
-    } else if agent.stop.load(Ordering::SeqCst) {
-        run.stop(agent);
+    } else {
+        agent.update(|status| {
+            status.state = State::Running;
+            status.phases = run.phases;
+        });
+        if agent.stop.load(Ordering::SeqCst) {
+            run.stop(agent);
+        }
     }
     let mut killed_for = None;
     let mut fenced = None;
@@ -214,6 +214,7 @@ fn fencing(error: ClientError) -> Option<Error> {
 }
 
 impl Run {
+    /// Shuts down because somebody asked for it, who is told how that goes.
     fn stop(&mut self, agent: &Agent) {
         agent.update(|status| status.state = State::Stopping);
         self.shut_down(agent);

@@ -124,8 +124,10 @@ impl Server {
             row.history_retention_s = update.history_retention_seconds.unwrap_or(row.history_retention_s);
             merge(&mut row.settings, update.settings.as_ref());
             merge(&mut row.default_endpoint_settings, update.default_endpoint_settings.as_ref());
-            let merged = serde_json::from_str(&row.default_endpoint_settings).unwrap_or_default();
-            endpoint_options::check_defaults(Some(&merged))?;
+            if update.default_endpoint_settings.is_some() {
+                let merged = serde_json::from_str(&row.default_endpoint_settings).unwrap_or_default();
+                endpoint_options::check_defaults(Some(&merged))?;
+            }
             row.updated_us = clock::now_us();
             project::put(change, &row)?;
             let ended = begun.ended(None);

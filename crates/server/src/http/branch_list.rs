@@ -1,13 +1,13 @@
 //! Which branches a list holds, in which order, and where its next page starts.
 //!
-//! What must hold: following the cursor ends and shows every branch that was there all along exactly once, whatever is
-//! made or deleted meanwhile. So a cursor is a place in the order and not a branch.
+//! Not here: what a cursor is, and what it promises (`metadata::place`).
 
 use api::branch::BranchPagination;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::metadata::branch::BranchRow;
+use crate::metadata::place::Place;
 
 /// The most branches of one page.
 const LIMIT_MAX: usize = 10_000;
@@ -49,22 +49,21 @@ impl Wanted {
     /// 400 for an order that there is not, and a cursor that no page gave.
     pub fn page(&self, rows: Vec<BranchRow>) -> Result<Page> {
         let (sort_by, descending) = self.order()?;
-        let key = |row: &BranchRow| match sort_by {
-            "name" => (row.name.to_lowercase(), row.id.clone()),
-            "updated_at" => (format!("{:020}", row.updated_us), row.id.clone()),
-            _ => (format!("{:020}", row.created_us), row.id.clone()),
+        let place = |row: &BranchRow| match sort_by {
+            "name" => Place { key: row.name.to_lowercase(), id: row.id.clone() },
+            "updated_at" => Place::at(row.updated_us, &row.id),
+            _ => Place::at(row.created_us, &row.id),
         };
-        let mut rows: Vec<_> = self.matching(rows).into_iter().map(|row| (key(&row), row)).collect();
+        let mut rows: Vec<_> = self.matching(rows).into_iter().map(|row| (place(&row), row)).collect();
         rows.sort_by(|(a, _), (b, _)| if descending { b.cmp(a) } else { a.cmp(b) });
-        if !self.cursor.is_empty() {
-            let after = read_cursor(&self.cursor)?;
-            rows.retain(|(key, _)| if descending { *key < after } else { *key > after });
+        if let Some(after) = Place::parse(&self.cursor)? {
+            rows.retain(|(place, _)| if descending { *place < after } else { *place > after });
         }
         // Some clients send no limit and expect everything.
         let limit = self.limit.unwrap_or(usize::MAX).clamp(1, LIMIT_MAX);
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let next = rows.last().filter(|_| more).map(|((key, id), _)| format!("{}.{id}", hex::encode(key)));
+        let next = rows.last().filter(|_| more).map(|(place, _)| place.to_string());
         Ok(Page {
             rows: rows.into_iter().map(|(_, row)| row).collect(),
             pagination: BranchPagination {
@@ -90,14 +89,6 @@ impl Wanted {
             other => Err(Error::malformed(format!("sort_order {other:?} is neither asc nor desc"))),
         }
     }
-}
-
-fn read_cursor(text: &str) -> Result<(String, String)> {
-    let read = || {
-        let (key, id) = text.split_once('.')?;
-        Some((String::from_utf8(hex::decode(key).ok()?).ok()?, id.to_owned()))
-    };
-    read().ok_or_else(|| Error::malformed(format!("{text:?} is not the `next` of a page of branches")))
 }
 
 #[cfg(test)]

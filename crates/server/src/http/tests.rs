@@ -75,6 +75,13 @@ impl Served {
         self.ask("GET", path, KEY, "")
     }
 
+    /// The default branch of project `p`, `br-a-a-a`.
+    fn add_main(&self) {
+        let main = crate::metadata::tests::branch_row("br-a-a-a", "main");
+        let main = branch::BranchRow { is_default: true, ..main };
+        self.server.metadata.write(|change| branch::insert(change, &main)).unwrap();
+    }
+
     fn add_project(&self, id: &str) {
         let row = project::ProjectRow {
             id: id.to_owned(),
@@ -203,9 +210,7 @@ fn a_project_can_be_renamed() {
 fn what_a_branch_cannot_be_is_refused_before_anything_is_done() {
     let served = served();
     served.add_project("p");
-    let root =
-        branch::BranchRow { is_default: true, ..crate::metadata::tests::branch_row("br-a-a-a", "main") };
-    served.server.metadata.write(|change| branch::insert(change, &root)).unwrap();
+    served.add_main();
     let create = |body: &str| served.ask("POST", "/projects/p/branches", KEY, body);
     assert_eq!(create(r#"{"branch": {"name": "main"}}"#).0, 409);
     assert_eq!(create(r#"{"branch": {"parent_id": "br-x-y-z"}}"#).0, 404);
@@ -222,13 +227,8 @@ fn what_a_branch_cannot_be_is_refused_before_anything_is_done() {
 fn nothing_of_a_deleted_project_is_answered() {
     let served = served();
     served.add_project("p");
-    let root =
-        branch::BranchRow { is_default: true, ..crate::metadata::tests::branch_row("br-a-a-a", "main") };
-    let delete = |change: &rusqlite::Transaction<'_>| {
-        branch::insert(change, &root)?;
-        project::set_state(change, "p", project::DELETED)
-    };
-    served.server.metadata.write(delete).unwrap();
+    served.add_main();
+    served.server.metadata.write(|change| project::set_state(change, "p", project::DELETED)).unwrap();
     let path = "/projects/p/branches?on_conflict=return";
     let (status, body) = served.ask("POST", path, KEY, r#"{"branch": {"name": "main"}}"#);
     assert_eq!(status, 404, "{body}");

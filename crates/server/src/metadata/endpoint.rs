@@ -67,7 +67,7 @@ pub struct EndpointRow {
 impl EndpointRow {
     /// Its place in lists.
     pub fn place(&self) -> Place {
-        Place { created_us: self.created_us, id: self.id.clone() }
+        Place::at(self.created_us, &self.id)
     }
 }
 

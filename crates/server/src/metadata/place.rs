@@ -1,4 +1,4 @@
-//! Places in lists that are sorted by when their rows were made: where a page ended, and so where the next one starts.
+//! Places in sorted lists: where a page ended, and so where the next one starts.
 //!
 //! What must hold: following the cursor ends, and shows every row that was there all along exactly once, whatever is made or
 //! deleted meanwhile. So a cursor is a place in the order and not a row.
@@ -10,13 +10,18 @@ use crate::error::{Error, Result};
 /// The place of a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// When the row was made.
-    pub created_us: i64,
-    /// Its id, as rows can be made at once.
+    /// What the list is sorted by.
+    pub key: String,
+    /// Its id, as rows can be alike in that.
     pub id: String,
 }
 
 impl Place {
+    /// The place of a row in a list that is sorted by a time. To SQLite the key is `printf('%020d', at_us)`.
+    pub fn at(at_us: i64, id: &str) -> Self {
+        Self { key: format!("{at_us:020}"), id: id.to_owned() }
+    }
+
     /// The place that a client sent as a cursor; none if it sent an empty one.
     ///
     /// # Errors
@@ -26,8 +31,8 @@ impl Place {
             return Ok(None);
         }
         let read = || {
-            let (created_us, id) = cursor.split_once('.')?;
-            Some(Self { created_us: created_us.parse().ok()?, id: id.to_owned() })
+            let (key, id) = cursor.split_once('.')?;
+            Some(Self { key: String::from_utf8(hex::decode(key).ok()?).ok()?, id: id.to_owned() })
         };
         let refused = || Error::malformed(format!("{cursor:?} is not the cursor of a page"));
         read().map(Some).ok_or_else(refused)
@@ -36,7 +41,7 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.created_us, self.id)
+        write!(f, "{}.{}", hex::encode(&self.key), self.id)
     }
 }
 
@@ -46,10 +51,14 @@ mod tests {
 
     #[test]
     fn a_place_is_read_as_it_was_written_and_nothing_else_is_one() {
-        let place = Place { created_us: 17, id: "ep-a-b-c".to_owned() };
-        assert_eq!(Place::parse(&place.to_string()).unwrap(), Some(place));
+        for place in
+            [Place::at(17, "ep-a-b-c"), Place { key: "a.b \u{fc}".to_owned(), id: "br-1".to_owned() }]
+        {
+            assert_eq!(Place::parse(&place.to_string()).unwrap(), Some(place));
+        }
+        assert!(Place::at(9, "b") < Place::at(10, "a") && Place::at(9, "a") < Place::at(9, "b"));
         assert_eq!(Place::parse("").unwrap(), None);
-        for bad in ["ep-a-b-c", "x.ep-a-b-c", "."] {
+        for bad in ["ep-a-b-c", "x.ep-a-b-c", "ff.ep-a-b-c"] {
             assert_eq!(Place::parse(bad).unwrap_err().status, 400, "{bad}");
         }
     }

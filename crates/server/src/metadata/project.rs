@@ -145,7 +145,7 @@ pub struct Listed<'a> {
 impl ProjectRow {
     /// Its place in lists.
     pub fn place(&self) -> Place {
-        Place { created_us: self.created_us, id: self.id.clone() }
+        Place::at(self.created_us, &self.id)
     }
 }
 
@@ -161,13 +161,13 @@ pub fn page(
 ) -> Result<Vec<ProjectRow>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM project WHERE state = :state AND (:only IS NULL OR id = :only) \
-         AND (:id IS NULL OR (created_us, id) < (:created_us, :id)) \
+         AND (:id IS NULL OR (printf('%020d', created_us), id) < (:key, :id)) \
          AND (instr(lower(name), lower(:search)) > 0 OR instr(id, :search) > 0) \
          ORDER BY created_us DESC, id DESC LIMIT :limit"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let values = named_params! {
-        ":created_us": after.map(|place| place.created_us),
+        ":key": after.map(|place| &place.key),
         ":id": after.map(|place| &place.id),
         ":search": listed.search,
         ":limit": limit,
