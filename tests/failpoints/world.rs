@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use postgres::{Client, NoTls};
@@ -132,7 +132,6 @@ impl World {
             "deleted projects": named(&self.listed(DELETED_PROJECTS, "projects")),
             "history": self.get(&self.scion.path(""))["project"]["history_retention_seconds"],
             "catalog": self.catalog()?,
-            "stored": self.stored(),
         }))
     }
 
@@ -175,28 +174,45 @@ impl World {
         Ok(json!([roles, databases]))
     }
 
-    /// How many branches the stores keep WAL of.
-    fn stored(&self) -> usize {
-        let count = |path: PathBuf| fs::read_dir(path).map_or(0, Iterator::count);
-        let projects = fs::read_dir(self.scion.data_dir().join("projects")).unwrap();
-        projects.map(|it| count(it.unwrap().path().join("wal"))).sum()
+    /// Branches of stores and directories of WAL that no row names and on which nothing begins that a row names.
+    ///
+    /// When a branch that has a name begins to have WAL of its own is its server's affair, so those are not counted.
+    fn stored_for_nobody(&self) -> Vec<String> {
+        let named = self.texts("SELECT store_id FROM branch UNION SELECT store_id FROM snapshot");
+        let mut found = Vec::new();
+        for project in fs::read_dir(self.scion.data_dir().join("projects")).unwrap() {
+            let project = project.unwrap().path();
+            let Some(parents) = parents_in_store(&project) else {
+                found.push(format!("no manifest in {}", project.display()));
+                continue;
+            };
+            let mut needed = BTreeSet::new();
+            for id in parents.keys().filter(|id| named.contains(*id)) {
+                let mut line = Some(id);
+                while let Some(id) = line.filter(|id| needed.insert((*id).clone())) {
+                    line = parents.get(id).and_then(Option::as_ref);
+                }
+            }
+            let stored = parents.keys().map(|id| ("branch", id.clone()));
+            let wal = names_in(&project.join("wal")).into_iter().map(|id| ("WAL", id));
+            let nobodys = stored.chain(wal).filter(|(_, id)| !needed.contains(id));
+            found.extend(nobodys.map(|(kind, id)| format!("{kind} of {id} in {}", project.display())));
+        }
+        found
     }
 
-    /// What belongs to nobody: rows, directories, processes, mounts.
+    /// What belongs to nobody: rows, directories, processes, mounts, data.
     pub fn strays(&self) -> Vec<String> {
         let mut found: Vec<String> = STRAY_ROWS.iter().flat_map(|sql| self.texts(sql)).collect();
+        found.extend(self.stored_for_nobody());
         for (kind, sql) in [
             ("endpoints", "SELECT id FROM endpoint"),
             ("projects", "SELECT id FROM project"),
             ("bootstrap", NOBODY),
         ] {
             let owned = self.texts(sql);
-            for entry in fs::read_dir(self.scion.data_dir().join(kind)).unwrap() {
-                let name = entry.unwrap().file_name().into_string().unwrap();
-                if !owned.contains(&name) {
-                    found.push(format!("directory {kind}/{name}"));
-                }
-            }
+            let names = names_in(&self.scion.data_dir().join(kind)).into_iter();
+            found.extend(names.filter(|it| !owned.contains(it)).map(|it| format!("directory {kind}/{it}")));
         }
         let running = self.texts("SELECT id FROM endpoint WHERE desired = 'active'");
         let owned = |text: &str| running.iter().any(|id| text.contains(&format!("endpoints/{id}/")));
@@ -316,6 +332,20 @@ const STRAY_ROWS: &[&str] = &[
 
 pub fn id_of(value: &Value) -> String {
     value["id"].as_str().unwrap_or_else(|| panic!("no id in {value}")).to_owned()
+}
+
+/// What a directory has in it; nothing if it is not there.
+fn names_in(dir: &Path) -> Vec<String> {
+    fs::read_dir(dir).into_iter().flatten().map(|it| it.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// The branches of a store and what each begins on, of its newest manifest; `None` while that is being replaced.
+fn parents_in_store(project: &Path) -> Option<BTreeMap<String, Option<String>>> {
+    let dir = project.join("manifest");
+    let newest = fs::read(dir.join(names_in(&dir).into_iter().max()?)).ok()?;
+    let manifest: Value = serde_json::from_slice(&newest).ok()?;
+    let parent = |it: &Value| it["parent"].as_str().map(str::to_owned);
+    Some(manifest["branches"].as_object()?.iter().map(|(id, it)| (id.clone(), parent(it))).collect())
 }
 
 fn named(list: &[Value]) -> Vec<String> {
