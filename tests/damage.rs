@@ -73,6 +73,39 @@ fn a_full_disk_under_the_store_loses_nothing() {
     drop(scion);
 }
 
+/// What was written while the disk was full is shipped before the next start, which needs room in the store.
+#[test]
+fn a_start_says_that_the_disk_under_the_store_is_full_and_goes_on_when_it_is_not() {
+    let mut scion = Scion::start();
+    let root = scion.root().clone();
+    root.execute("create table t(id int primary key, v text)");
+    suspend(&scion, &root);
+    scion.stop_serve();
+    let disk = SmallDisk::over(&scion.data_dir().join("projects"), 160);
+    scion.relaunch();
+    start(&scion, &root);
+
+    disk.fill();
+    root.execute("insert into t select g, repeat('x', 100) from generate_series(1, 20000) g");
+    let compute = scion.endpoint_info(&root)["compute_pid"].as_i64().unwrap();
+    process::signal(i32::try_from(compute).unwrap(), 9);
+    let began = std::time::Instant::now();
+    let path = scion.path(&format!("/endpoints/{}/start", root.id));
+    let error = wait_for("the reason", Duration::from_secs(60), || {
+        scion.api().post(&path, json!({})).err().filter(|error| error.status != 423)
+    });
+    assert_eq!(error.status, 507, "{error:?}");
+    let full = scion.data_dir().join("projects");
+    assert!(error.message.contains(full.to_str().unwrap()), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+
+    disk.free();
+    restart(&scion, &root);
+    assert_eq!(sql::number(&mut root.reconnect(), "select count(*) from t"), 20_000);
+    root.amcheck();
+    drop(scion);
+}
+
 #[test]
 fn a_full_disk_under_an_endpoint_stops_it_and_loses_no_acknowledged_commit() {
     let mut scion = Scion::start();

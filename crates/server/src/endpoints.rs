@@ -51,6 +51,8 @@ use crate::watch;
 const TURN_WITHIN: Duration = Duration::from_secs(45);
 /// How long an endpoint may take to accept connections; after an unclean stop it ships WAL first.
 const READY_WITHIN: Duration = Duration::from_secs(300);
+/// How long it is waited for until it is asked what keeps it from that.
+const READY_LOOK: Duration = Duration::from_secs(3);
 /// How long a clean stop may take.
 const STOPPED_WITHIN: Duration = Duration::from_secs(300);
 /// How long a look may take.
@@ -254,9 +256,7 @@ impl Server {
                 (if alive { Seen::Alive } else { Seen::Ending }, Some(status))
             }
             Ok(_) => (Seen::Silent, None),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                (Seen::Silent, None)
-            }
+            Err(error) if timed_out(&error) => (Seen::Silent, None),
             Err(_) if runtime.observed.lock().known => {
                 let _ = runtime.child_ended();
                 runtime.note_dead();
@@ -344,7 +344,7 @@ impl Server {
     /// Clears what an earlier run left, starts the process and waits until it is ready. The caller holds its turn.
     ///
     /// # Errors
-    /// 503 if it does not start.
+    /// 503 if it does not start, 507 if it waits for space in the store; then it goes on by itself once there is some.
     pub fn launch(&self, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
         let began = Instant::now();
         runtime.note(EndpointState::Init, None);
@@ -430,7 +430,7 @@ impl Server {
         let deadline = Instant::now() + READY_WITHIN;
         let started = runtime.child.lock().as_ref().map(Child::id);
         loop {
-            match control::ask(&socket, control::Command::WaitReady, READY_WITHIN) {
+            match control::ask(&socket, control::Command::WaitReady, READY_LOOK) {
                 Ok(Answer::Status(status)) => {
                     self.note_status(runtime, &status);
                     if status.state == State::Running {
@@ -450,10 +450,16 @@ impl Server {
                     let reason = said.unwrap_or_else(|| format!("its process ended ({error})"));
                     return Err(self.not_started(id, &reason));
                 }
-                Err(error) if Instant::now() > deadline => {
-                    return Err(self.not_started(id, &error.to_string()));
+                Err(error) if timed_out(&error) && self.store_is_full() => {
+                    let store = self.dir.project("");
+                    let text = format!("endpoint {id} cannot start: no space for it in {}", store.display());
+                    return Err(Error::disk_full(text));
                 }
-                // Not listening yet.
+                Err(_) if Instant::now() > deadline => {
+                    let text = format!("it was not ready within {} s", READY_WITHIN.as_secs());
+                    return Err(self.not_started(id, &text));
+                }
+                // Not listening yet, or not ready yet.
                 Err(_) => std::thread::sleep(Duration::from_millis(2)),
             }
         }
@@ -630,6 +636,10 @@ impl Server {
             }
         }
     }
+}
+
+fn timed_out(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 fn busy(id: &str) -> Error {
