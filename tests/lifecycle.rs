@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use scion_tests::process::wait_for;
+use scion_tests::server::abandoned_shared_memory;
 use scion_tests::{Scion, process};
 use serde_json::json;
 
@@ -127,8 +128,9 @@ fn progress_of_replication_origins_survives_and_belongs_to_the_position() {
 }
 
 #[test]
-fn a_deleted_branch_leaves_no_process_mount_or_file() {
+fn a_deleted_branch_leaves_no_process_mount_file_or_shared_memory() {
     let scion = Scion::start();
+    let abandoned = abandoned_shared_memory();
     let branch = scion.branch("gone", json!({}));
     branch.execute("create table t as select generate_series(1, 100000)");
     let info = scion.endpoint_info(&branch);
@@ -143,6 +145,7 @@ fn a_deleted_branch_leaves_no_process_mount_or_file() {
     let wal = scion.data_dir().join("projects").join(scion.project()).join("wal").join(&branch.branch);
     assert!(!wal.exists(), "{} is still there", wal.display());
     assert!(scion.api().get(&scion.path(&format!("/branches/{}", branch.branch))).is_err());
+    assert_eq!(abandoned_shared_memory(), abandoned);
 }
 
 #[test]

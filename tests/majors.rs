@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use scion_tests::process::{self, release_bin, wait_for};
+use scion_tests::server::abandoned_shared_memory;
 use scion_tests::{Endpoint, Scion};
 use serde_json::json;
 
@@ -48,6 +49,7 @@ fn a_major_that_is_not_there_or_not_supported_is_refused_with_what_to_do() {
 
 fn story(major: i32) {
     let (Some(bin), Some(newest)) = (release_bin(&major.to_string()), release_bin("18")) else { return };
+    let abandoned = abandoned_shared_memory();
     let mut scion = Scion::start_major(major, &bin);
     let root = scion.root().clone();
     let version: i32 = root.psql("postgres", "show server_version_num").parse().unwrap();
@@ -89,6 +91,7 @@ fn story(major: i32) {
         assert_same(&dump(endpoint), kept, "after kill -9");
         endpoint.amcheck();
     }
+    assert_eq!(abandoned_shared_memory(), abandoned, "shared memory of what was killed");
     checksums_are_right(&scion, &bin, &before);
 }
 

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use operations::{BRANCHES, OTHERS, Operation, Request};
+use scion_tests::server::abandoned_shared_memory;
 use serde_json::Value;
 use world::World;
 
@@ -25,6 +26,7 @@ const KILLED_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn an_operation_that_a_crash_ends_is_done_or_undone_whichever_step_that_was_after() {
+    let abandoned = abandoned_shared_memory();
     let taken = std::thread::scope(|scope| {
         let groups = [
             scope.spawn(|| with_world(|world| try_all(world, BRANCHES))),
@@ -39,6 +41,7 @@ fn an_operation_that_a_crash_ends_is_done_or_undone_whichever_step_that_was_afte
     };
     let never: Vec<_> = of("known").difference(&of("killed")).cloned().collect();
     assert!(never.is_empty(), "no operation was killed where {never:?}");
+    assert_eq!(abandoned_shared_memory(), abandoned);
 }
 
 /// The steps that a server took meanwhile.

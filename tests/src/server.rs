@@ -1,5 +1,6 @@
 //! A scion server in a data directory of its own.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -350,6 +351,24 @@ pub fn unmount_below(dir: &Path) -> Vec<String> {
         let _ = Command::new("umount").args(["-l", at]).output();
     }
     mounts
+}
+
+/// The shared memory on this machine that some Postgres made and no process uses: System V segments, and files.
+pub fn abandoned_shared_memory() -> BTreeSet<String> {
+    let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let unused = rows.filter(|row| row[6] == "0" && !process::alive(row[4].parse().unwrap()));
+    let mut abandoned: BTreeSet<String> = unused.map(|row| format!("segment {}", row[1])).collect();
+
+    let files = std::fs::read_dir("/dev/shm").unwrap().map(|entry| entry.unwrap().path());
+    let files = files.map(|path| path.display().to_string()).filter(|path| path.contains("/PostgreSQL."));
+    // Before what uses them, as more may come to be meanwhile.
+    let files: Vec<String> = files.collect();
+    let processes = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let maps = processes.filter_map(|process| std::fs::read_to_string(process.join("maps")).ok());
+    let maps: Vec<String> = maps.collect();
+    abandoned.extend(files.into_iter().filter(|file| !maps.iter().any(|maps| maps.contains(file.as_str()))));
+    abandoned
 }
 
 fn print_logs(dir: &Path) {

@@ -16,6 +16,7 @@ use rustix::fs::FlockOperation;
 use rustix::process::{PidfdFlags, Signal};
 
 use crate::error::{Error, While};
+use crate::shared_memory::note_postmaster;
 use crate::spec::EndpointSpec;
 
 /// How long an earlier server may take to die.
@@ -94,6 +95,9 @@ impl Server {
             command.pre_exec(move || prepare_child(parent, lock_fd));
         }
         let child = command.spawn().while_(|| format!("run {}", program.display()))?;
+        if let Err(error) = note_postmaster(&spec.dir, child.id()) {
+            tracing::warn!("note the process of postgres: {error}");
+        }
         let pid = rustix::process::Pid::from_child(&child);
         let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(io::Error::from)

@@ -1,4 +1,5 @@
-//! Processes and mounts of one endpoint, or of a cluster that is being made, that nobody answers for any more.
+//! Processes, mounts and shared memory of one endpoint, or of a cluster that is being made, that nobody answers for any
+//! more.
 //!
 //! A `scion compute` that was killed leaves its Postgres behind, with a data directory that answers no more. Before
 //! the endpoint starts again, and when it is deleted, nothing of it may be left.
@@ -15,7 +16,8 @@ use crate::watch::wait_exit;
 /// How long a killed process may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Kills what runs in the directory `dir` of an endpoint or a cluster and takes down its mount.
+/// Kills what runs in the directory `dir` of an endpoint or a cluster, takes down its mount and releases its shared
+/// memory.
 pub fn clear_leftovers(dir: &Path) {
     let deadline = Instant::now() + GONE_WITHIN;
     loop {
@@ -32,12 +34,13 @@ pub fn clear_leftovers(dir: &Path) {
         // A backend that waits for the dead mount ends only when that is gone.
         unmount(&dir.join("mnt"));
         if left.is_empty() || Instant::now() > deadline {
-            return;
+            break;
         }
         for process in &left {
             wait_exit(process, Some(deadline.saturating_duration_since(Instant::now())));
         }
     }
+    compute::release_shared_memory(dir);
 }
 
 /// Processes that are this endpoint's: its compute by the spec it was started with, its Postgres by where it works. Of a
@@ -84,6 +87,7 @@ fn is_mounted(at: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt;
     use std::process::Command;
 
     use super::*;
@@ -102,5 +106,28 @@ mod tests {
         assert!(b.try_wait().unwrap().is_none());
         b.kill().unwrap();
         b.wait().unwrap();
+    }
+
+    /// A client or a tool may have the path in its arguments, too.
+    #[test]
+    fn a_postgres_is_told_by_its_data_directory_and_whoever_only_names_that_lives_on() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("ep-a");
+        fs::create_dir_all(dir.join("mnt")).unwrap();
+        // A shell waits with its arguments in its command line, wherever it works.
+        let shell = |option: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", "sleep 60; :", "sh", option]).arg(dir.join("mnt")).current_dir("/");
+            command.process_group(0).spawn().unwrap()
+        };
+        let (mut server, mut client) = (shell("-D"), shell("--pgdata"));
+        clear_leftovers(&dir);
+        assert!(!server.wait().unwrap().success());
+        assert!(client.try_wait().unwrap().is_none());
+        for group in [&server, &client].map(Pid::from_child) {
+            // The one of the dead has its `sleep` left.
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        }
+        client.wait().unwrap();
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Not here: what is put on disk and into the file system for it (`prepare`).
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use crate::pg_client::{PgClient, PgError};
 use crate::process::{self, Server};
 use crate::protocol::{self, Failure, NewTimeline};
 use crate::quarantine::{self, Quarantine};
-use crate::spec::Admission;
+use crate::shared_memory::{lock_path, release_shared_memory};
+use crate::spec::{Admission, EndpointSpec};
 use crate::tail::{self, Tail};
 use crate::wal_stream::{Alive, WalStream};
 
@@ -79,8 +81,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     let client = Arc::new(Client::new(spec));
     register(agent, &client, &events);
 
-    let lock = process::lock_when_free(&spec.dir.join("postgres.lock"))?;
-    detach_dead_mount(&spec.mount_dir())?;
+    let lock = outlive_the_last(spec)?;
     settle_tail(&client, agent)?;
     phases.tail = watch.lap();
     let new = client.begin_timeline()?;
@@ -241,6 +242,14 @@ fn settle_tail(client: &Client, agent: &Agent) -> Result<(), Error> {
         }
     }
     remove_dir(&wal_dir)
+}
+
+/// Waits until no process of an earlier run lives, and takes from the machine what they left in it.
+fn outlive_the_last(spec: &EndpointSpec) -> Result<File, Error> {
+    let lock = process::lock_when_free(&lock_path(&spec.dir))?;
+    release_shared_memory(&spec.dir);
+    detach_dead_mount(&spec.mount_dir())?;
+    Ok(lock)
 }
 
 /// Detaches what a killed process left mounted, so that a start that fails leaves an ordinary directory.
