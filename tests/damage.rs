@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use scion_tests::process::{self, wait_for};
 use scion_tests::{Endpoint, Scion, sql};
@@ -49,17 +49,7 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_under_the_store_loses_nothing() {
-    let mut scion = Scion::start();
-    let root = scion.root().clone();
-    root.execute("create table t(id int primary key, v text)");
-    suspend(&scion, &root);
-    scion.stop_serve();
-    let disk = SmallDisk::over(&scion.data_dir().join("projects"), 160);
-    scion.relaunch();
-    start(&scion, &root);
-
-    disk.fill();
-    root.execute("insert into t select g, repeat('x', 100) from generate_series(1, 20000) g");
+    let (scion, root, disk) = with_a_full_store();
     let error = scion.try_branch("full", json!({}), false).unwrap_err();
     assert_eq!(error.status, 507, "{error:?}");
     assert_eq!(root.number("select count(*) from t"), 20_000);
@@ -76,32 +66,30 @@ fn a_full_disk_under_the_store_loses_nothing() {
 /// What was written while the disk was full is shipped before the next start, which needs room in the store.
 #[test]
 fn a_start_says_that_the_disk_under_the_store_is_full_and_goes_on_when_it_is_not() {
-    let mut scion = Scion::start();
-    let root = scion.root().clone();
-    root.execute("create table t(id int primary key, v text)");
-    suspend(&scion, &root);
-    scion.stop_serve();
-    let disk = SmallDisk::over(&scion.data_dir().join("projects"), 160);
-    scion.relaunch();
-    start(&scion, &root);
-
-    disk.fill();
-    root.execute("insert into t select g, repeat('x', 100) from generate_series(1, 20000) g");
+    let (scion, root, disk) = with_a_full_store();
     let compute = scion.endpoint_info(&root)["compute_pid"].as_i64().unwrap();
     process::signal(i32::try_from(compute).unwrap(), 9);
-    let began = std::time::Instant::now();
-    let path = scion.path(&format!("/endpoints/{}/start", root.id));
-    let error = wait_for("the reason", Duration::from_secs(60), || {
-        scion.api().post(&path, json!({})).err().filter(|error| error.status != 423)
-    });
-    assert_eq!(error.status, 507, "{error:?}");
-    let full = scion.data_dir().join("projects");
-    assert!(error.message.contains(full.to_str().unwrap()), "{error:?}");
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_full(&scion, &root, "start");
 
     disk.free();
     restart(&scion, &root);
     assert_eq!(sql::number(&mut root.reconnect(), "select count(*) from t"), 20_000);
+    root.amcheck();
+    drop(scion);
+}
+
+#[test]
+fn a_suspension_says_that_the_disk_under_the_store_is_full_and_goes_on_when_it_is_not() {
+    let (scion, root, disk) = with_a_full_store();
+    assert_full(&scion, &root, "suspend");
+
+    disk.free();
+    wait_for("the endpoint to be idle", Duration::from_secs(60), || {
+        (scion.endpoint_info(&root)["current_state"] == "idle").then_some(())
+    });
+    assert!(!root.dir.join("pg_wal").exists(), "it is idle, and holds what the store does not");
+    start(&scion, &root);
+    assert_eq!(root.number("select count(*) from t"), 20_000);
     root.amcheck();
     drop(scion);
 }
@@ -167,6 +155,34 @@ fn a_damaged_layer_is_reported_by_name_and_never_served() {
     scion.relaunch();
     restart(&scion, &root);
     assert_eq!(sql::number(&mut root.reconnect(), "select count(*) from t"), 1000);
+}
+
+/// A table of 20,000 rows, of which the store could not take all.
+fn with_a_full_store() -> (Scion, Endpoint, SmallDisk) {
+    let mut scion = Scion::start();
+    let root = scion.root().clone();
+    root.execute("create table t(id int primary key, v text)");
+    suspend(&scion, &root);
+    scion.stop_serve();
+    let disk = SmallDisk::over(&scion.data_dir().join("projects"), 160);
+    scion.relaunch();
+    start(&scion, &root);
+    disk.fill();
+    root.execute("insert into t select g, repeat('x', 100) from generate_series(1, 20000) g");
+    (scion, root, disk)
+}
+
+/// The answer comes long before anybody would give up, and says where there is no space.
+fn assert_full(scion: &Scion, endpoint: &Endpoint, verb: &str) {
+    let began = Instant::now();
+    let path = scion.path(&format!("/endpoints/{}/{verb}", endpoint.id));
+    let error = wait_for("the reason", Duration::from_secs(60), || {
+        scion.api().post(&path, json!({})).err().filter(|error| error.status != 423)
+    });
+    assert_eq!(error.status, 507, "{error:?}");
+    let full = scion.data_dir().join("projects");
+    assert!(error.message.contains(full.to_str().unwrap()), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{verb}: {:?}", began.elapsed());
 }
 
 fn suspend(scion: &Scion, endpoint: &Endpoint) {

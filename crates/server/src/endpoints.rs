@@ -51,10 +51,10 @@ use crate::watch;
 const TURN_WITHIN: Duration = Duration::from_secs(45);
 /// How long an endpoint may take to accept connections; after an unclean stop it ships WAL first.
 const READY_WITHIN: Duration = Duration::from_secs(300);
-/// How long it is waited for until it is asked what keeps it from that.
-const READY_LOOK: Duration = Duration::from_secs(3);
 /// How long a clean stop may take.
 const STOPPED_WITHIN: Duration = Duration::from_secs(300);
+/// How long either is waited for until it is asked whether the store has no space for it.
+const SPACE_LOOK: Duration = Duration::from_secs(3);
 /// How long a look may take.
 pub const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// How long a port is waited for before the endpoint, and with it everybody's connection strings, gets another.
@@ -430,7 +430,7 @@ impl Server {
         let deadline = Instant::now() + READY_WITHIN;
         let started = runtime.child.lock().as_ref().map(Child::id);
         loop {
-            match control::ask(&socket, control::Command::WaitReady, READY_LOOK) {
+            match control::ask(&socket, control::Command::WaitReady, SPACE_LOOK) {
                 Ok(Answer::Status(status)) => {
                     self.note_status(runtime, &status);
                     if status.state == State::Running {
@@ -451,9 +451,7 @@ impl Server {
                     return Err(self.not_started(id, &reason));
                 }
                 Err(error) if timed_out(&error) && self.store_is_full() => {
-                    let store = self.dir.project("");
-                    let text = format!("endpoint {id} cannot start: no space for it in {}", store.display());
-                    return Err(Error::disk_full(text));
+                    return Err(self.no_space_to(id, "start"));
                 }
                 Err(_) if Instant::now() > deadline => {
                     let text = format!("it was not ready within {} s", READY_WITHIN.as_secs());
@@ -463,6 +461,11 @@ impl Server {
                 Err(_) => std::thread::sleep(Duration::from_millis(2)),
             }
         }
+    }
+
+    fn no_space_to(&self, id: &str, verb: &str) -> Error {
+        let store = self.dir.project("");
+        Error::disk_full(format!("endpoint {id} cannot {verb}: no space for its log in {}", store.display()))
     }
 
     pub(crate) fn not_started(&self, id: &str, reason: &str) -> Error {
@@ -483,7 +486,8 @@ impl Server {
     /// Stops an endpoint cleanly and keeps a record of it.
     ///
     /// # Errors
-    /// 423 if another request has it in hand for too long, 503 if what it holds could not be brought to the store.
+    /// 423 if another request has it in hand for too long, 503 if what it holds could not be brought to the store, 507 if
+    /// there is no space for that; then it goes on by itself once there is some.
     pub fn suspend_endpoint(&self, row: &EndpointRow) -> Result<OperationRow> {
         let now_us = clock::now_us();
         let begun = OperationRow::begun(Action::SuspendCompute, &row.project_id, &row.branch_id, now_us)?;
@@ -517,7 +521,7 @@ impl Server {
         let clean = if dead {
             ended_clean(&self.dir.endpoint(&row.id), &self.store_id(row)?)
         } else {
-            self.ask_to_stop(row, runtime)
+            self.ask_to_stop(row, runtime)?
         };
         if clean {
             runtime.note(EndpointState::Idle, None);
@@ -526,7 +530,7 @@ impl Server {
         tracing::warn!(endpoint = row.id, "died unclean, starting it once more to ship what it wrote");
         let stopped = self.launch(row, runtime).and_then(|()| {
             let text = format!("endpoint {} did not stop cleanly", row.id);
-            self.ask_to_stop(row, runtime).then_some(()).ok_or_else(|| Error::unavailable(text))
+            self.ask_to_stop(row, runtime)?.then_some(()).ok_or_else(|| Error::unavailable(text))
         });
         stopped.inspect_err(|error| runtime.note_failure(error))?;
         runtime.note(EndpointState::Idle, None);
@@ -574,25 +578,38 @@ impl Server {
         Ok(operations)
     }
 
-    /// Stops an endpoint if it runs. One that died is left as it is: its next start ships what it wrote.
+    /// Stops an endpoint if it runs. One that died or cannot stop is ended: its next start ships what it wrote.
     pub fn stop_if_running(&self, row: &EndpointRow) {
         let runtime = self.endpoints.of(&row.id);
         let Some(_turn) = runtime.turn.try_lock_for(TURN_WITHIN) else {
             tracing::warn!(endpoint = row.id, "still in hand, not stopped");
             return;
         };
-        if matches!(self.look(&row.id).0, Seen::Dead | Seen::Unknown) || !self.ask_to_stop(row, &runtime) {
+        let dead = matches!(self.look(&row.id).0, Seen::Dead | Seen::Unknown);
+        if dead || !self.ask_to_stop(row, &runtime).unwrap_or(false) {
             clear_leftovers(&self.dir.endpoint(&row.id));
         }
         runtime.note(EndpointState::Idle, None);
     }
 
     /// True once it said that it has stopped cleanly and is gone.
-    fn ask_to_stop(&self, row: &EndpointRow, runtime: &Runtime) -> bool {
+    ///
+    /// # Errors
+    /// 507 if the store has no space for what it wrote; it goes on by itself once there is some.
+    fn ask_to_stop(&self, row: &EndpointRow, runtime: &Runtime) -> Result<bool> {
         runtime.note(EndpointState::Init, None);
         let dir = self.dir.endpoint(&row.id);
         let socket = compute::control_socket(&dir);
-        let answer = control::ask(&socket, control::Command::Stop, STOPPED_WITHIN);
+        let deadline = Instant::now() + STOPPED_WITHIN;
+        let answer = loop {
+            match control::ask(&socket, control::Command::Stop, SPACE_LOOK) {
+                Err(error) if timed_out(&error) && self.store_is_full() => {
+                    return Err(self.no_space_to(&row.id, "stop"));
+                }
+                Err(error) if timed_out(&error) && Instant::now() < deadline => {}
+                answer => break answer,
+            }
+        };
         let clean = matches!(&answer, Ok(Answer::Status(status)) if status.state == State::Stopped);
         if !clean {
             tracing::warn!(endpoint = row.id, ?answer, "did not stop cleanly");
@@ -601,7 +618,7 @@ impl Server {
         clear_leftovers(&dir);
         runtime.reap(Duration::from_secs(5));
         failpoint::passed(Step::ComputeStopped);
-        clean
+        Ok(clean)
     }
 
     /// Ends an endpoint at once and removes its files and its row. Nothing it wrote is kept beyond what the store has.
