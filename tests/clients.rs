@@ -113,6 +113,7 @@ fn neons_command_line_works() {
     roles_and_databases(&neon);
     limits(&neon);
     snapshots(&neon);
+    checkout(&neon);
 }
 
 #[test]
@@ -294,6 +295,20 @@ fn snapshots(neon: &Neon<'_>) {
     assert!(neon.refused("snapshots get ten").contains("not found"));
 }
 
+/// A directory works on a branch: what runs in it finds the branch's connection string in its environment.
+fn checkout(neon: &Neon<'_>) {
+    let told = neon.run(&["link", "--branch", "main", "--project-id", neon.scion.project()]);
+    assert!(told.status.success(), "{}", text(&told.stderr));
+    let told = neon.run(&["checkout", "shop"]);
+    let said = text(&told.stderr);
+    assert!(told.status.success() && !said.contains("WARNING"), "{said}");
+    let environment = std::fs::read_to_string(neon.home.path().join(".env.local")).unwrap();
+    let uri = neon.text("cs shop");
+    let found = environment.lines().find_map(|line| line.strip_prefix("DATABASE_URL="));
+    let found = found.map(|found| found.trim_matches('"').split('?').next().unwrap());
+    assert_eq!(found, uri.split('?').next(), "{environment}");
+}
+
 #[test]
 fn neons_javascript_packages_work() {
     let Some(clients) = installed() else { return };
@@ -395,7 +410,7 @@ fn routes(recorder: &mut Recorder<'_>) {
     for path in ["/branches", "/branches/count", "/endpoints", "/operations"] {
         recorder.get(&at(path), &[]);
     }
-    for rest in ["", "/endpoints", "/roles", "/databases"] {
+    for rest in ["", "/endpoints", "/roles", "/databases", "/buckets", "/functions", "/credentials"] {
         recorder.get(&format!("{B}{rest}"), &[id]);
     }
     recorder.ask("patch", B, &[id], json!({"branch": {"name": "dev2"}}));

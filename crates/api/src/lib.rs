@@ -19,6 +19,7 @@ pub mod endpoint;
 pub mod error;
 mod openapi;
 pub mod operation;
+pub mod platform;
 pub mod project;
 pub mod role;
 pub mod routes;

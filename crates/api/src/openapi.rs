@@ -11,8 +11,8 @@ use utoipa::openapi::{
 
 use crate::routes::{Method, ROUTES, Route};
 use crate::{
-    PREFIX, account, api_key, branch, connection, database, endpoint, error, operation, project, role,
-    schedule, schema, snapshot, status,
+    PREFIX, account, api_key, branch, connection, database, endpoint, error, operation, platform, project,
+    role, schedule, schema, snapshot, status,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -78,6 +78,9 @@ use crate::{
         operation::OperationList,
         operation::OperationResponse,
         operation::OperationStatus,
+        platform::BucketList,
+        platform::CredentialList,
+        platform::FunctionList,
         project::CursorPagination,
         project::Project,
         project::ProjectCreate,

@@ -79,6 +79,9 @@ const ROLES: &str = "/projects/{project_id}/branches/{branch_id}/roles";
 const ROLE: &str = "/projects/{project_id}/branches/{branch_id}/roles/{role_name}";
 const DATABASES: &str = "/projects/{project_id}/branches/{branch_id}/databases";
 const DATABASE: &str = "/projects/{project_id}/branches/{branch_id}/databases/{database_name}";
+const BUCKETS: &str = "/projects/{project_id}/branches/{branch_id}/buckets";
+const FUNCTIONS: &str = "/projects/{project_id}/branches/{branch_id}/functions";
+const CREDENTIALS: &str = "/projects/{project_id}/branches/{branch_id}/credentials";
 const SNAPSHOT: &str = "/projects/{project_id}/snapshots/{snapshot_id}";
 const BACKUPS: &str = "/projects/{project_id}/branches/{branch_id}/backup_schedule";
 const SCHEDULES: &str = "/projects/{project_id}/branch_schedules";
@@ -344,6 +347,9 @@ pub const ROUTES: &[Route] = &[
         "Revokes an API key, at once.",
         "ApiKeyRevokeResponse",
     ),
+    get(BUCKETS, "listProjectBranchBuckets", "Lists nothing; there are none.", "BucketList"),
+    get(FUNCTIONS, "listProjectBranchFunctions", "Lists nothing; there are none.", "FunctionList"),
+    get(CREDENTIALS, "listCredentials", "Lists nothing; there are none.", "CredentialList"),
     get("/users/me", "getCurrentUserInfo", "Shows the only user.", "User"),
     get(
         "/users/me/organizations",

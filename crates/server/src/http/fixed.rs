@@ -1,11 +1,13 @@
-//! Fixed answers about the only user, organization and region: published clients ask for them.
+//! Fixed answers about the only user, organization and region, and about what no branch has: published clients ask for
+//! them.
 
 use api::account::{AuthDetails, Organization, OrganizationList, Region, RegionList, User};
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::{Context, answer};
 use crate::clock::show;
+use crate::metadata::{branch, project};
 
 /// Id of the only user.
 pub const USER: &str = "00000000-0000-4000-8000-000000000000";
@@ -71,6 +73,24 @@ pub async fn regions() -> Response {
 pub async fn auth() -> Response {
     answer::ok(|| {
         Ok(AuthDetails { account_id: ORGANIZATION.to_owned(), auth_method: "api_key_user".to_owned() })
+    })
+    .await
+}
+
+/// `GET .../branches/{branch_id}/buckets`, `/functions` and `/credentials`: the empty list, of a branch that is there.
+pub async fn none_of<T>(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+) -> Response
+where
+    T: Default + serde::Serialize + Send + 'static,
+{
+    answer::ok(move || {
+        context.server.metadata.read(|connection| {
+            project::get(connection, &project)?;
+            branch::get(connection, &project, &id)
+        })?;
+        Ok(T::default())
     })
     .await
 }

@@ -21,6 +21,7 @@ mod view;
 
 use std::sync::Arc;
 
+use api::platform::{BucketList, CredentialList, FunctionList};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
@@ -72,6 +73,7 @@ pub fn router(context: Context) -> Router {
         .route("/projects/{project}/operations/{operation}", get(projects::operation))
         .route("/projects/{project}/connection_uri", get(endpoints::connection_uri))
         .merge(key_routes())
+        .merge(platform_routes())
         .route("/users/me", get(fixed::user))
         .route("/users/me/organizations", get(fixed::organizations))
         .route("/regions", get(fixed::regions))
@@ -101,6 +103,14 @@ fn catalog_routes() -> Router<Context> {
             &branch("/databases/{database}"),
             get(databases::get).patch(databases::update).delete(databases::delete),
         )
+}
+
+fn platform_routes() -> Router<Context> {
+    let branch = |rest: &str| format!("/projects/{{project}}/branches/{{branch}}{rest}");
+    Router::new()
+        .route(&branch("/buckets"), get(fixed::none_of::<BucketList>))
+        .route(&branch("/functions"), get(fixed::none_of::<FunctionList>))
+        .route(&branch("/credentials"), get(fixed::none_of::<CredentialList>))
 }
 
 fn key_routes() -> Router<Context> {
