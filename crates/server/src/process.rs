@@ -118,7 +118,11 @@ mod tests {
         let shell = |option: &str| {
             let mut command = Command::new("sh");
             command.args(["-c", "sleep 60; :", "sh", option]).arg(dir.join("mnt")).current_dir("/");
-            command.process_group(0).spawn().unwrap()
+            let child = command.process_group(0).spawn().unwrap();
+            // For a moment after it was started the kernel has no command line of it.
+            let line = format!("/proc/{}/cmdline", child.id());
+            while fs::read(&line).unwrap().is_empty() {}
+            child
         };
         let (mut server, mut client) = (shell("-D"), shell("--pgdata"));
         clear_leftovers(&dir);
