@@ -534,7 +534,7 @@ pub fn insert_endpoint(
         id: names::endpoint_id()?,
         project_id: branch.project_id.clone(),
         branch_id: branch.id.clone(),
-        port: crate::endpoints::reserve_port(change)?,
+        port: crate::ports::reserve_port(change)?,
         read_only: wanted.kind == EndpointType::ReadOnly,
         desired: if wanted.options.disabled == Some(true) { Desired::Idle } else { Desired::Active },
         options: endpoint_options::of_new(change, &branch.project_id, &wanted.options)?,

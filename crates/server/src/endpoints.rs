@@ -11,25 +11,21 @@
 //! - An endpoint that died unclean may hold commits that the store has not seen: before it counts as stopped it is
 //!   started once more, which ships them.
 //!
-//! Not here: what should run (`metadata`), what to do next (`plan`), when (`reconcile`).
+//! Not here: what should run (`metadata`), what is known of what does (`runtime`), what to do next (`plan`), when
+//! (`reconcile`).
 
-use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use api::endpoint::EndpointState;
-use compute::Quarantine;
 use compute::control::{self, Answer, State, Status};
-use parking_lot::Mutex;
-use rusqlite::Connection;
 
 use crate::clock;
 use crate::data_dir::write_whole;
@@ -40,10 +36,11 @@ use crate::last_run::{self, ended_clean, forget_other};
 use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::names;
 use crate::plan::Seen;
+use crate::ports::{is_free_within, reserve_port};
 use crate::postgres::SUPERUSER;
 use crate::process::clear_leftovers;
+use crate::runtime::Runtime;
 use crate::state::Server;
 use crate::watch;
 
@@ -59,189 +56,6 @@ const SPACE_LOOK: Duration = Duration::from_secs(3);
 pub const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// How long a port is waited for before the endpoint, and with it everybody's connection strings, gets another.
 const PORT_WITHIN: Duration = Duration::from_secs(1);
-/// Where ports are taken from: below those that the system gives to clients.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
-
-/// What is known of every endpoint's process.
-#[derive(Default)]
-pub struct Endpoints {
-    known: Mutex<HashMap<String, Arc<Runtime>>>,
-}
-
-/// What is known of one endpoint's process.
-#[derive(Default)]
-pub struct Runtime {
-    /// Held by whoever starts or stops it.
-    pub turn: Mutex<()>,
-    /// True while the reconciler has it in hand.
-    pub in_hand: AtomicBool,
-    observed: Mutex<Observed>,
-    child: Mutex<Option<Child>>,
-    /// Whether what its start put to rest is in the metadata.
-    pub settled: AtomicBool,
-    /// The process whose end wakes the reconciler.
-    watched: AtomicU32,
-}
-
-/// How an endpoint was when last looked at.
-#[derive(Clone, Debug)]
-pub struct Observed {
-    /// Where it is in its life.
-    pub state: EndpointState,
-    /// Why, if that is not what was wanted.
-    pub reason: Option<String>,
-    /// What was wrong with the page its Postgres could not read last.
-    pub last_read_error: Option<String>,
-    /// What its last start spent its time on.
-    pub phases_ms: BTreeMap<String, f64>,
-    /// What its start put to rest, if that was asked of it.
-    pub quarantine: Option<Box<Quarantine>>,
-    /// Process ids of Postgres and of its compute, while there are any.
-    pub postgres_pid: Option<u32>,
-    /// See `postgres_pid`.
-    pub compute_pid: Option<u32>,
-    /// Failed starts in a row.
-    pub failures: u32,
-    /// Not to be started before this.
-    pub retry_at: Option<Instant>,
-    /// Whether anything was seen or done since this server runs.
-    pub known: bool,
-}
-
-impl Default for Observed {
-    fn default() -> Self {
-        Self {
-            state: EndpointState::Idle,
-            reason: None,
-            last_read_error: None,
-            phases_ms: BTreeMap::new(),
-            quarantine: None,
-            postgres_pid: None,
-            compute_pid: None,
-            failures: 0,
-            retry_at: None,
-            known: false,
-        }
-    }
-}
-
-impl Endpoints {
-    /// What is known of endpoint `id`.
-    pub fn of(&self, id: &str) -> Arc<Runtime> {
-        Arc::clone(self.known.lock().entry(id.to_owned()).or_default())
-    }
-
-    /// Forgets an endpoint that was removed.
-    pub fn forget(&self, id: &str) {
-        self.known.lock().remove(id);
-    }
-}
-
-impl Runtime {
-    /// How it was when last looked at.
-    pub fn observed(&self) -> Observed {
-        self.observed.lock().clone()
-    }
-
-    /// Notes what was seen.
-    pub fn note(&self, state: EndpointState, reason: Option<String>) {
-        let mut observed = self.observed.lock();
-        observed.state = state;
-        observed.reason = reason;
-        observed.known = true;
-        observed.postgres_pid = None;
-        observed.compute_pid = None;
-        observed.last_read_error = None;
-    }
-
-    /// Notes that its process is not there, unless that is known already.
-    fn note_dead(&self) {
-        if self.observed.lock().state == EndpointState::Active {
-            self.note(EndpointState::Init, Some("its process died and is being started again".to_owned()));
-        }
-    }
-
-    /// Notes a start that failed, so that the next attempt waits longer.
-    fn note_failure(&self, error: &Error) {
-        self.note(EndpointState::Idle, Some(error.message.clone()));
-        let mut observed = self.observed.lock();
-        let wait_s = 1_u64 << observed.failures.min(5);
-        observed.failures = observed.failures.saturating_add(1);
-        observed.retry_at = Some(Instant::now() + Duration::from_secs(wait_s));
-    }
-
-    /// Notes what its process says of itself.
-    fn note_status(&self, status: &Status) {
-        let state = match status.state {
-            State::Running => EndpointState::Active,
-            State::Starting | State::Stopping => EndpointState::Init,
-            State::Stopped | State::Failed => EndpointState::Idle,
-        };
-        self.note(state, status.reason.clone());
-        let mut observed = self.observed.lock();
-        observed.postgres_pid = status.postgres_pid;
-        observed.compute_pid = Some(status.compute_pid);
-        observed.last_read_error.clone_from(&status.last_read_error);
-        observed.quarantine.clone_from(&status.quarantine);
-        if status.state == State::Running {
-            observed.failures = 0;
-            observed.retry_at = None;
-            observed.phases_ms.extend(phases(status));
-        }
-    }
-
-    /// True once the process that this server started has ended, or if it started none.
-    fn child_ended(&self) -> bool {
-        let mut child = self.child.lock();
-        let ended = child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
-        if ended {
-            *child = None;
-        }
-        ended
-    }
-
-    /// Waits until the process that this server started has ended.
-    pub fn reap(&self, within: Duration) {
-        let deadline = Instant::now() + within;
-        while !self.child_ended() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-}
-
-fn phases(status: &Status) -> BTreeMap<String, f64> {
-    let value = serde_json::to_value(status.phases).unwrap_or_default();
-    serde_json::from_value(value).unwrap_or_default()
-}
-
-/// A port for a new endpoint that no row and no process has.
-///
-/// # Errors
-/// 503 if none is found.
-pub fn reserve_port(connection: &Connection) -> Result<u16> {
-    let taken: Vec<u16> = endpoint::all(connection)?.into_iter().map(|row| row.port).collect();
-    let width = PORTS.end - PORTS.start;
-    let offset = u16::from_le_bytes(names::random()?) % width;
-    (0..width)
-        .map(|step| PORTS.start + (u32::from(offset) + u32::from(step)) as u16 % width)
-        .find(|port| !taken.contains(port) && is_free(*port))
-        .ok_or_else(|| Error::unavailable(format!("every port of {PORTS:?} is in use")))
-}
-
-fn is_free(port: u16) -> bool {
-    TcpListener::bind(("127.0.0.1", port)).is_ok()
-}
-
-fn is_free_within(port: u16, within: Duration) -> bool {
-    let deadline = Instant::now() + within;
-    while !is_free(port) {
-        if Instant::now() > deadline {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    true
-}
 
 impl Server {
     /// Looks at an endpoint's process and notes what it says.
@@ -257,7 +71,7 @@ impl Server {
             }
             Ok(_) => (Seen::Silent, None),
             Err(error) if timed_out(&error) => (Seen::Silent, None),
-            Err(_) if runtime.observed.lock().known => {
+            Err(_) if runtime.observed().known => {
                 let _ = runtime.child_ended();
                 runtime.note_dead();
                 (Seen::Dead, None)
@@ -274,7 +88,7 @@ impl Server {
     /// Notes what a process says of itself, and has the reconciler told when it ends.
     fn note_status(&self, runtime: &Runtime, status: &Status) {
         runtime.note_status(status);
-        if runtime.watched.swap(status.compute_pid, Ordering::AcqRel) == status.compute_pid {
+        if !runtime.is_first_look_at(status.compute_pid) {
             return;
         }
         if let Err(error) = watch::ring_at_end(status.compute_pid, &self.bell) {
@@ -360,7 +174,7 @@ impl Server {
         let spec = self.write_spec(row, store_id, &dir)?;
         let child = spawn(&self.compute_exe, &spec, &dir).map_err(Error::io("start scion compute"))?;
         tracing::info!(endpoint = row.id, pid = child.id(), "started");
-        *runtime.child.lock() = Some(child);
+        runtime.note_child(child);
         failpoint::passed(Step::ComputeStarted);
         self.wait_ready(&row.id, runtime, began)
     }
@@ -428,14 +242,14 @@ impl Server {
     fn wait_ready(&self, id: &str, runtime: &Runtime, began: Instant) -> Result<()> {
         let socket = compute::control_socket(&self.dir.endpoint(id));
         let deadline = Instant::now() + READY_WITHIN;
-        let started = runtime.child.lock().as_ref().map(Child::id);
+        let started = runtime.child_pid();
         loop {
             match control::ask(&socket, control::Command::WaitReady, SPACE_LOOK) {
                 Ok(Answer::Status(status)) => {
                     self.note_status(runtime, &status);
                     if status.state == State::Running {
                         let ms = began.elapsed().as_secs_f64() * 1000.0;
-                        runtime.observed.lock().phases_ms.insert("process".to_owned(), ms);
+                        runtime.note_phase("process", ms);
                         failpoint::passed(Step::ComputeReady);
                         return self.await_passwords(id, status);
                     }
@@ -677,30 +491,4 @@ fn spawn(exe: &Path, spec: &Path, dir: &Path) -> io::Result<Child> {
         });
     }
     command.spawn()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_port_in_use_is_not_free_until_it_is_let_go() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        assert!(!is_free_within(port, Duration::from_millis(1)));
-        drop(listener);
-        assert!(is_free_within(port, Duration::from_secs(1)));
-    }
-
-    #[test]
-    fn failed_starts_wait_longer_each_time() {
-        let runtime = Runtime::default();
-        let mut last = Instant::now();
-        for _ in 0..3 {
-            runtime.note_failure(&Error::unavailable("x"));
-            let retry_at = runtime.observed().retry_at.unwrap();
-            assert!(retry_at > last);
-            last = retry_at;
-        }
-    }
 }

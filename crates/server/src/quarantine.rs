@@ -16,11 +16,12 @@ use rusqlite::Connection;
 use types::Lsn;
 
 use crate::clock;
-use crate::endpoints::{LOOK_WITHIN, Runtime};
+use crate::endpoints::LOOK_WITHIN;
 use crate::error::{Error, Result};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::{password, quarantine};
+use crate::runtime::Runtime;
 use crate::state::Server;
 
 /// How long the log of a start may take to reach the store.

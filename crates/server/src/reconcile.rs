@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use api::endpoint::EndpointState;
 use compute::control::State;
 
-use crate::endpoints::Runtime;
 use crate::failpoint;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::plan::{self, Action, Seen};
+use crate::runtime::Runtime;
 use crate::state::Server;
 
 const EVERY: Duration = Duration::from_secs(1);

@@ -12,13 +12,13 @@ use types::BranchId;
 
 use crate::catalog::CatalogTurn;
 use crate::data_dir::DataDir;
-use crate::endpoints::Endpoints;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::locks::Locks;
 use crate::metadata::Metadata;
 use crate::metadata::endpoint::EndpointRow;
 use crate::postgres::Postgres;
+use crate::runtime::Endpoints;
 use crate::sweep::Unborn;
 use crate::watch::Bell;
 
