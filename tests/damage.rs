@@ -66,9 +66,13 @@ fn a_full_disk_under_the_store_loses_nothing() {
 /// What was written while the disk was full is shipped before the next start, which needs room in the store.
 #[test]
 fn a_start_says_that_the_disk_under_the_store_is_full_and_goes_on_when_it_is_not() {
-    let (scion, root, disk) = with_a_full_store();
+    let (mut scion, root, disk) = with_a_full_store();
     let compute = scion.endpoint_info(&root)["compute_pid"].as_i64().unwrap();
     process::signal(i32::try_from(compute).unwrap(), 9);
+    assert_full(&scion, &root, "start");
+    // The next server finds it starting, and is not its parent.
+    scion.kill_serve();
+    scion.relaunch();
     assert_full(&scion, &root, "start");
 
     disk.free();
@@ -96,15 +100,8 @@ fn a_suspension_says_that_the_disk_under_the_store_is_full_and_goes_on_when_it_i
 
 #[test]
 fn a_full_disk_under_an_endpoint_stops_it_and_loses_no_acknowledged_commit() {
-    let mut scion = Scion::start();
-    let root = scion.root().clone();
+    let (scion, root, disk) = on_a_small_disk("endpoints", 256);
     root.execute("create table acked(id int primary key); create table big(v text)");
-    suspend(&scion, &root);
-    scion.stop_serve();
-    let disk = SmallDisk::over(&scion.data_dir().join("endpoints"), 256);
-    scion.relaunch();
-    start(&scion, &root);
-
     let mut client = root.connect();
     client.batch_execute("insert into acked select generate_series(1, 100)").unwrap();
     disk.fill();
@@ -157,16 +154,22 @@ fn a_damaged_layer_is_reported_by_name_and_never_served() {
     assert_eq!(sql::number(&mut root.reconnect(), "select count(*) from t"), 1000);
 }
 
-/// A table of 20,000 rows, of which the store could not take all.
-fn with_a_full_store() -> (Scion, Endpoint, SmallDisk) {
+/// A server that has this part of its data directory on a disk of `mb` megabytes.
+fn on_a_small_disk(part: &str, mb: u32) -> (Scion, Endpoint, SmallDisk) {
     let mut scion = Scion::start();
     let root = scion.root().clone();
-    root.execute("create table t(id int primary key, v text)");
     suspend(&scion, &root);
     scion.stop_serve();
-    let disk = SmallDisk::over(&scion.data_dir().join("projects"), 160);
+    let disk = SmallDisk::over(&scion.data_dir().join(part), mb);
     scion.relaunch();
     start(&scion, &root);
+    (scion, root, disk)
+}
+
+/// A table of 20,000 rows, of which the store could not take all.
+fn with_a_full_store() -> (Scion, Endpoint, SmallDisk) {
+    let (scion, root, disk) = on_a_small_disk("projects", 160);
+    root.execute("create table t(id int primary key, v text)");
     disk.fill();
     root.execute("insert into t select g, repeat('x', 100) from generate_series(1, 20000) g");
     (scion, root, disk)

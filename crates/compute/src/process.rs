@@ -1,13 +1,14 @@
 //! The `postgres` process of an endpoint, and everything that must be dead before its directory is used again.
 //!
 //! Postgres dies with us (its kernel "parent death" signal is SIGQUIT), and every process of a server inherits a lock
-//! on `postgres.lock`: who holds the lock knows that no process of an earlier server can still write WAL.
+//! on `postgres.lock`: who holds the lock knows that no process of an earlier server can still write WAL. Its text says
+//! which postmaster that was, whose shared memory is then to be released (`shared_memory`).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,6 @@ use rustix::fs::FlockOperation;
 use rustix::process::{PidfdFlags, Signal};
 
 use crate::error::{Error, While};
-use crate::shared_memory::note_postmaster;
 use crate::spec::EndpointSpec;
 
 /// How long an earlier server may take to die.
@@ -27,6 +27,11 @@ pub struct Server {
     child: Child,
     handle: Arc<OwnedFd>,
     log_start: u64,
+}
+
+/// The lock that every process of an endpoint's Postgres holds; its text is the process id of the postmaster.
+pub fn lock_path(dir: &Path) -> PathBuf {
+    dir.join("postgres.lock")
 }
 
 /// Takes the lock on `path`, waiting for processes that still hold it.
@@ -95,7 +100,7 @@ impl Server {
             command.pre_exec(move || prepare_child(parent, lock_fd));
         }
         let child = command.spawn().while_(|| format!("run {}", program.display()))?;
-        if let Err(error) = note_postmaster(&spec.dir, child.id()) {
+        if let Err(error) = std::fs::write(lock_path(&spec.dir), child.id().to_string()) {
             tracing::warn!("note the process of postgres: {error}");
         }
         let pid = rustix::process::Pid::from_child(&child);

@@ -5,8 +5,8 @@
 //! new data directory each time.
 //!
 //! What must hold
-//! - Nothing is removed that a living process may use: only a segment that nobody is attached to, that says it was made
-//!   by the postmaster we ran, and the files that it leads to.
+//! - Nothing is removed that a living process may use: only a segment that nobody is attached to and that says a process
+//!   of our postmaster's number made it, and the files that it leads to. If that number was another's since, that is dead.
 //!
 //! Follows PostgreSQL's `pg_shmem.h` (`PGShmemHeader`), `sysv_shmem.c` and `dsm.c` (`dsm_cleanup_using_control_segment`),
 //! the same in 15 to 18.
@@ -16,6 +16,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::process::lock_path;
 
 /// Where the kernel lists System V segments, and says of them who made them and how many are attached.
 const SEGMENTS: &str = "/proc/sysvipc/shm";
@@ -30,19 +32,6 @@ const CONTROL_MAGIC: u32 = 0x9a50_3d32;
 /// Bytes of `dsm_control_header` before its items, and of an item, which begins with `handle` and `refcnt`.
 const CONTROL_HEADER: usize = 16;
 const CONTROL_ITEM: usize = 40;
-
-/// The lock that every process of an endpoint's Postgres holds; its text is the process id of the postmaster.
-pub fn lock_path(dir: &Path) -> PathBuf {
-    dir.join("postgres.lock")
-}
-
-/// Notes who will have made the shared memory of the endpoint in `dir`, for when it cannot be asked any more.
-///
-/// # Errors
-/// Those of the file system.
-pub fn note_postmaster(dir: &Path, pid: u32) -> io::Result<()> {
-    fs::write(lock_path(dir), pid.to_string())
-}
 
 /// Removes the shared memory of the Postgres that last ran in `dir`, the directory of an endpoint or a cluster, if
 /// none of its processes lives. What cannot be removed is left, and said in the log.

@@ -240,11 +240,10 @@ impl Server {
     }
 
     fn wait_ready(&self, id: &str, runtime: &Runtime, began: Instant) -> Result<()> {
-        let socket = compute::control_socket(&self.dir.endpoint(id));
         let deadline = Instant::now() + READY_WITHIN;
         let started = runtime.child_pid();
         loop {
-            match control::ask(&socket, control::Command::WaitReady, SPACE_LOOK) {
+            match self.ask_unless_full(id, control::Command::WaitReady, "start")? {
                 Ok(Answer::Status(status)) => {
                     self.note_status(runtime, &status);
                     if status.state == State::Running {
@@ -258,14 +257,11 @@ impl Server {
                     return Err(self.not_started(id, &reason));
                 }
                 Ok(answer) => return Err(self.not_started(id, &format!("{answer:?}"))),
-                Err(error) if runtime.child_ended() => {
+                Err(error) if !timed_out(&error) && runtime.child_ended() => {
                     // It may have ended before it could be asked.
                     let said = started.and_then(|pid| last_run::reason(&self.dir.endpoint(id), pid));
                     let reason = said.unwrap_or_else(|| format!("its process ended ({error})"));
                     return Err(self.not_started(id, &reason));
-                }
-                Err(error) if timed_out(&error) && self.store_is_full() => {
-                    return Err(self.no_space_to(id, "start"));
                 }
                 Err(_) if Instant::now() > deadline => {
                     let text = format!("it was not ready within {} s", READY_WITHIN.as_secs());
@@ -277,9 +273,18 @@ impl Server {
         }
     }
 
-    fn no_space_to(&self, id: &str, verb: &str) -> Error {
-        let store = self.dir.project("");
-        Error::disk_full(format!("endpoint {id} cannot {verb}: no space for its log in {}", store.display()))
+    /// What an endpoint answers within `SPACE_LOOK`, a time-out if it is not done by then: to be asked again.
+    ///
+    /// # Errors
+    /// 507 if the store has no space for its log, for which it waits.
+    fn ask_unless_full(&self, id: &str, command: control::Command, verb: &str) -> Result<io::Result<Answer>> {
+        let answer = control::ask(&compute::control_socket(&self.dir.endpoint(id)), command, SPACE_LOOK);
+        if answer.as_ref().is_err_and(timed_out) && self.store_is_full() {
+            let store = self.dir.project("");
+            let text = format!("endpoint {id} cannot {verb}: no space for its log in {}", store.display());
+            return Err(Error::disk_full(text));
+        }
+        Ok(answer)
     }
 
     pub(crate) fn not_started(&self, id: &str, reason: &str) -> Error {
@@ -400,7 +405,13 @@ impl Server {
             return;
         };
         let dead = matches!(self.look(&row.id).0, Seen::Dead | Seen::Unknown);
-        if dead || !self.ask_to_stop(row, &runtime).unwrap_or(false) {
+        let stopped = || {
+            let stopped = self.ask_to_stop(row, &runtime);
+            stopped
+                .inspect_err(|error| tracing::warn!(endpoint = row.id, %error, "is ended"))
+                .unwrap_or(false)
+        };
+        if dead || !stopped() {
             clear_leftovers(&self.dir.endpoint(&row.id));
         }
         runtime.note(EndpointState::Idle, None);
@@ -412,14 +423,9 @@ impl Server {
     /// 507 if the store has no space for what it wrote; it goes on by itself once there is some.
     fn ask_to_stop(&self, row: &EndpointRow, runtime: &Runtime) -> Result<bool> {
         runtime.note(EndpointState::Init, None);
-        let dir = self.dir.endpoint(&row.id);
-        let socket = compute::control_socket(&dir);
         let deadline = Instant::now() + STOPPED_WITHIN;
         let answer = loop {
-            match control::ask(&socket, control::Command::Stop, SPACE_LOOK) {
-                Err(error) if timed_out(&error) && self.store_is_full() => {
-                    return Err(self.no_space_to(&row.id, "stop"));
-                }
+            match self.ask_unless_full(&row.id, control::Command::Stop, "stop")? {
                 Err(error) if timed_out(&error) && Instant::now() < deadline => {}
                 answer => break answer,
             }
@@ -429,7 +435,7 @@ impl Server {
             tracing::warn!(endpoint = row.id, ?answer, "did not stop cleanly");
         }
         self.wait_gone(&row.id, runtime);
-        clear_leftovers(&dir);
+        clear_leftovers(&self.dir.endpoint(&row.id));
         runtime.reap(Duration::from_secs(5));
         failpoint::passed(Step::ComputeStopped);
         Ok(clean)

@@ -24,7 +24,7 @@ use crate::pg_client::{PgClient, PgError};
 use crate::process::{self, Server};
 use crate::protocol::{self, Failure, NewTimeline};
 use crate::quarantine::{self, Quarantine};
-use crate::shared_memory::{lock_path, release_shared_memory};
+use crate::shared_memory::release_shared_memory;
 use crate::spec::{Admission, EndpointSpec};
 use crate::tail::{self, Tail};
 use crate::wal_stream::{Alive, WalStream};
@@ -246,7 +246,7 @@ fn settle_tail(client: &Client, agent: &Agent) -> Result<(), Error> {
 
 /// Waits until no process of an earlier run lives, and takes from the machine what they left in it.
 fn outlive_the_last(spec: &EndpointSpec) -> Result<File, Error> {
-    let lock = process::lock_when_free(&lock_path(&spec.dir))?;
+    let lock = process::lock_when_free(&process::lock_path(&spec.dir))?;
     release_shared_memory(&spec.dir);
     detach_dead_mount(&spec.mount_dir())?;
     Ok(lock)
