@@ -242,7 +242,8 @@ impl Server {
             At::Head => {
                 let upto = match catch_up()? {
                     Some(flushed) => flushed,
-                    None => store.head(&id).map_err(explain)?,
+                    // Not what could be read of it: less than that is not the head.
+                    None => store.log_end(&id).map_err(explain)?,
                 };
                 store.resolve_lsn(&id, upto).map_err(explain)
             }

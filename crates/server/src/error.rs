@@ -160,7 +160,12 @@ impl From<StoreError> for Error {
             StoreError::Locked { .. }
             | StoreError::Superseded { .. }
             | StoreError::Timeout { .. }
-            | StoreError::Stuck { .. } => Self::unavailable(text),
+            | StoreError::Behind { .. } => Self::unavailable(text),
+            StoreError::Stuck { .. } => {
+                let hint = "hint: `scion admin log show BRANCH` says what is stuck and what can be done";
+                Self::unavailable(format!("{text}\n{hint}"))
+            }
+            StoreError::NotStuck { .. } => Self::refused("LOG_NOT_STUCK", text),
             _ => Self::internal(text),
         }
     }

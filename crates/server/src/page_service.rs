@@ -97,7 +97,8 @@ struct Branch {
 
 impl BranchService for Branch {
     fn head(&self) -> std::result::Result<Lsn, Failure> {
-        self.store.head(&self.branch).map_err(failure)
+        // Where an endpoint that died goes on sending, whether what it sent before could be read or not.
+        self.store.log_end(&self.branch).map_err(failure)
     }
 
     fn begin_timeline(&self) -> std::result::Result<NewTimeline, Failure> {
@@ -178,6 +179,7 @@ fn failure(error: StoreError) -> Failure {
         StoreError::Full { .. }
         | StoreError::Io { .. }
         | StoreError::Timeout { .. }
+        | StoreError::Behind { .. }
         | StoreError::Locked { .. } => FailureKind::Unavailable,
         StoreError::Unreadable { .. } | StoreError::Redo { .. } | StoreError::Stuck { .. } => {
             FailureKind::Unsupported

@@ -59,6 +59,25 @@ pub struct Unreadable {
     pub more: usize,
 }
 
+/// WAL that is held and cannot be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unread {
+    /// End of the last record that could be read.
+    pub at: Lsn,
+    /// What was wrong with the next.
+    pub reason: String,
+    /// False if that passes by itself: the records are tried again with every question.
+    pub lasting: bool,
+    /// WAL is held up to here.
+    pub held: Lsn,
+    /// Whole records from `at` on.
+    pub records: u64,
+    /// How many of them ended a transaction.
+    pub transactions: u64,
+    /// When the latest of those ended.
+    pub last_end: Option<PgTime>,
+}
+
 /// A record boundary at which a branch can be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BranchPoint {

@@ -9,17 +9,14 @@
 use std::sync::Arc;
 
 use types::{Lsn, TimelineId};
-use wal::WalError;
 
-use crate::answer::TailProgress;
-use crate::branch::{Branch, error_chain};
+use crate::answer::{TailProgress, Unread};
+use crate::branch::Branch;
 use crate::core::Core;
 use crate::error::{Result, StoreError};
-use crate::ingest::Tip;
+use crate::limits::PIECE_BYTES;
 use crate::manifest::Position;
-
-/// Bytes made durable and taken at once, so that memtables stay near their limit.
-const PIECE_BYTES: usize = 4 << 20;
+use crate::tip::{Retry, Tip};
 
 /// Who is writing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,7 +53,7 @@ impl Branch {
         let mut writer = self.writer.lock();
         let tip = self.writable(&mut writer, timeline)?;
         let ended = self.take_pieces(core, tip, (at, bytes), Sender::Remains)?;
-        Ok(TailProgress { head: tip.state().lsn, ended })
+        Ok(TailProgress { head: tip.framed(), ended })
     }
 
     fn writable<'a>(&self, writer: &'a mut Option<Tip>, timeline: TimelineId) -> Result<&'a mut Tip> {
@@ -81,10 +78,17 @@ impl Branch {
         if sender == Sender::Remains && tip.log_ended() {
             return Ok(true);
         }
-        if tip.mend() {
-            core.wal.truncate(&self.id, tip.timeline_written()?, tip.durable)?;
-            self.view.write().stuck = None;
+        // Bytes of a running server that were no WAL: what it left in its directory says where its log ends.
+        if sender == Sender::Remains && tip.is_broken() && !tip.is_torn() {
+            return self.cut_tail(core, tip).map(|()| true);
         }
+        if tip.is_torn() {
+            core.wal.truncate(&self.id, tip.timeline_written()?, tip.durable)?;
+            tip.mend();
+            tip.show(self);
+        }
+        // What a fault that passed held up comes before what is sent now; if it cannot, the WAL is taken all the same.
+        let _ = tip.catch_up(core, self, Retry::Passing);
         let held = usize::try_from(tip.durable.bytes_since(at).unwrap_or(0)).unwrap_or(usize::MAX);
         for piece in bytes.get(held..).unwrap_or(&[]).chunks(PIECE_BYTES) {
             core.flushes.wait_for_room(self)?;
@@ -94,63 +98,132 @@ impl Branch {
             if sender == Sender::Server {
                 self.publish(tip.durable);
             }
-            let outcome = self.ingest(core, tip, begin, piece);
+            tip.take(core, self, begin, piece)?;
             if !self.view.read().frozen.is_empty() {
                 core.flushes.submit(self);
             }
-            if sender == Sender::Remains && matches!(outcome, Err(StoreError::Wal(WalError::Invalid { .. })))
-            {
+            if sender == Sender::Remains && tip.is_broken() {
                 return self.cut_tail(core, tip).map(|()| true);
             }
-            if let Err(error) = outcome {
-                self.view.write().stuck.get_or_insert_with(|| error_chain(&error));
-            }
             self.publish(tip.durable);
-        }
-        // What was held already may have been found to end the log when the branch was opened.
-        if sender == Sender::Remains && tip.reading_fails() {
-            return self.cut_tail(core, tip).map(|()| true);
         }
         Ok(false)
     }
 
-    fn ingest(&self, core: &Core, tip: &mut Tip, at: Lsn, bytes: &[u8]) -> Result<()> {
-        if self.view.read().stuck.is_some() {
-            return Ok(());
-        }
-        tip.take(core, self, at, bytes)
-    }
-
     /// Forgets what follows the last whole record.
     fn cut_tail(&self, core: &Core, tip: &mut Tip) -> Result<()> {
-        let head = tip.state().lsn.min(tip.durable);
-        core.wal.truncate(&self.id, tip.timeline_written()?, head)?;
-        tip.end_log(head);
-        self.view.write().stuck = None;
-        self.publish(head);
+        let end = tip.framed();
+        core.wal.truncate(&self.id, tip.timeline_written()?, end)?;
+        tip.end_log();
+        tip.show(self);
+        self.publish(end);
         Ok(())
     }
 
     /// Begins a timeline at the head and fences those before it. Gives its number and where it begins.
     pub(crate) fn begin_timeline(&self, core: &Core) -> Result<(TimelineId, Lsn)> {
         let mut writer = self.writer.lock();
-        let head = self.view.read().head;
-        if let Some(reason) = self.view.read().stuck.clone() {
-            return Err(StoreError::Stuck { branch: self.id.clone(), at: head, reason });
+        let tip = writer.as_mut().ok_or_else(|| StoreError::NotFound { branch: self.id.clone() })?;
+        tip.catch_up(core, self, Retry::Passing)?;
+        if tip.is_torn() && !self.may_be_log(core, tip)? {
+            core.wal.truncate(&self.id, tip.timeline_written()?, tip.durable)?;
+            tip.mend();
+            tip.show(self);
         }
+        if let Some(stuck) = tip.stuck() {
+            return Err(stuck.error(self, tip.framed()));
+        }
+        let timeline = self.push_timeline(core, tip.framed())?;
+        let head = tip.framed();
+        tip.begin(timeline, head);
+        tip.durable = head;
+        self.publish(head);
+        Ok((timeline, head))
+    }
+
+    /// False if what follows the last whole record cannot have been written there by this log: then nobody will send
+    /// it again.
+    fn may_be_log(&self, core: &Core, tip: &Tip) -> Result<bool> {
+        let (timeline, end) = (tip.timeline_written()?, tip.framed());
+        let extent = core.wal.extent(&self.id, timeline)?.unwrap_or(end);
+        let Some(len) = extent.bytes_since(end).and_then(|len| usize::try_from(len).ok()) else {
+            return Ok(false);
+        };
+        if len > PIECE_BYTES {
+            return Ok(true);
+        }
+        let mut bytes = vec![0; len];
+        core.wal.read(&self.id, timeline, end, &mut bytes)?;
+        Ok(wal::may_follow(&core.format, timeline, (end, tip.last_record()), &bytes))
+    }
+
+    /// Lists a new timeline that begins at `begin`; those that began later are no longer listed.
+    fn push_timeline(&self, core: &Core, begin: Lsn) -> Result<TimelineId> {
         let number = core.manifests.commit(|manifest| {
             let number = manifest.next_timeline;
             manifest.next_timeline = number.wrapping_add(1);
-            manifest.branch(&self.id)?.timelines.push((number, Position(head)));
+            let timelines = &mut manifest.branch(&self.id)?.timelines;
+            timelines.retain(|(_, began)| began.0 <= begin);
+            timelines.push((number, Position(begin)));
             Ok(number)
         })?;
         let timeline = TimelineId::new(number);
-        self.add_timeline(timeline, head);
-        if let Some(tip) = writer.as_mut() {
-            tip.begin(timeline, head);
-            tip.durable = head;
+        self.add_timeline(timeline, begin);
+        Ok(timeline)
+    }
+
+    /// What is held and cannot be read, and why; `None` if there is nothing like that.
+    pub(crate) fn unread(&self, core: &Core) -> Result<Option<Unread>> {
+        let mut writer = self.writer.lock();
+        let tip = writer.as_mut().ok_or_else(|| StoreError::NotFound { branch: self.id.clone() })?;
+        let _ = tip.catch_up(core, self, Retry::Passing);
+        let Some(stuck) = tip.stuck() else { return Ok(None) };
+        let (state, framed, durable) = (tip.state().clone(), tip.framed(), tip.durable);
+        drop(writer);
+        let mut unread = Unread {
+            at: state.lsn,
+            reason: stuck.reason,
+            lasting: stuck.lasting,
+            held: self.extent(core)?.max(durable),
+            records: 0,
+            transactions: 0,
+            last_end: None,
+        };
+        // What is damaged ends the count.
+        let _ = self.count_records(core, &state, framed, &mut |record| {
+            unread.records += 1;
+            if let Some((_, ended)) = wal::xact_time(record) {
+                unread.transactions += 1;
+                unread.last_end = unread.last_end.max(Some(ended));
+            }
+        });
+        Ok(Some(unread))
+    }
+
+    /// Tries again to take what is held and could not be read, whatever the reason was.
+    pub(crate) fn retry(&self, core: &Core) -> Result<Lsn> {
+        let mut writer = self.writer.lock();
+        let tip = writer.as_mut().ok_or_else(|| StoreError::NotFound { branch: self.id.clone() })?;
+        tip.catch_up(core, self, Retry::Everything)?;
+        match tip.stuck() {
+            Some(stuck) => Err(stuck.error(self, tip.state().lsn)),
+            None => Ok(tip.state().lsn),
         }
+    }
+
+    /// Ends the log at the last record that could be read, which must be at `at`: a timeline begins there, and what
+    /// is held of those before it is of no branch any more. The files stay.
+    pub(crate) fn end_log(&self, core: &Core, at: Lsn) -> Result<()> {
+        let mut writer = self.writer.lock();
+        let tip = writer.as_mut().ok_or_else(|| StoreError::NotFound { branch: self.id.clone() })?;
+        let head = tip.state().lsn;
+        if tip.stuck().is_none() || head != at {
+            return Err(StoreError::NotStuck { branch: self.id.clone(), at, head });
+        }
+        let timeline = self.push_timeline(core, head)?;
+        tip.begin_at_head(timeline);
+        tip.show(self);
         self.publish(head);
-        Ok((timeline, head))
+        Ok(())
     }
 }

@@ -17,20 +17,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use types::{BranchId, ClusterState, Key, Lsn, TimelineId};
-use wal::WalError;
 
 use crate::core::Core;
 use crate::error::{Result, StoreError};
-use crate::ingest::Tip;
 use crate::layer::Layer;
 use crate::manifest::BranchEntry;
 use crate::memtable::Memtable;
+use crate::tip::{Retry, Stuck, Tip};
 use crate::value::{Kind, Lookup, Newest, Version};
-
-/// Frozen memtables that may wait for the disk before WAL is refused.
-pub(crate) const FROZEN_MAX: usize = 2;
-/// WAL read at once when a branch is opened.
-const REPLAY_BYTES: u64 = 1 << 20;
 
 /// What readers see.
 pub(crate) struct View {
@@ -44,7 +38,7 @@ pub(crate) struct View {
     /// End of the last record taken.
     pub(crate) head: Lsn,
     /// Why no record after `head` can be taken.
-    pub(crate) stuck: Option<String>,
+    pub(crate) stuck: Option<Stuck>,
 }
 
 /// One branch.
@@ -148,13 +142,11 @@ impl Branch {
         }
         for (timeline, begin, upto) in self.spans(from, end) {
             tip.begin(timeline, begin);
-            if let Err(error) = self.replay_span(core, tip, begin, upto) {
-                self.view.write().stuck = Some(error_chain(&error));
-                let invalid = matches!(error, StoreError::Wal(WalError::Invalid { .. }));
-                if invalid && last.is_some_and(|(newest, _)| newest == timeline) {
-                    end = tip.tear(timeline);
-                }
-                break;
+            tip.replay(core, self, begin, upto)?;
+            if last.is_none_or(|(newest, _)| newest != timeline) {
+                tip.pass_damage();
+            } else if tip.is_broken() {
+                end = tip.tear(timeline);
             }
         }
         if let Some((timeline, begin)) = last
@@ -163,17 +155,8 @@ impl Branch {
             tip.begin(timeline, begin.max(from));
         }
         tip.durable = end;
+        tip.show(self);
         self.publish(end);
-        Ok(())
-    }
-
-    fn replay_span(&self, core: &Core, tip: &mut Tip, begin: Lsn, upto: Lsn) -> Result<()> {
-        let mut at = begin;
-        while at < upto {
-            let to = at.advanced(REPLAY_BYTES).min(upto);
-            tip.take(core, self, at, &core.read_wal(self, at, to)?)?;
-            at = to;
-        }
         Ok(())
     }
 
@@ -182,9 +165,17 @@ impl Branch {
         self.timelines.read().clone()
     }
 
-    /// Adds a timeline that is in the manifest.
+    /// Adds a timeline as in the manifest: those that began later are no longer listed.
     pub(crate) fn add_timeline(&self, timeline: TimelineId, begin: Lsn) {
-        self.timelines.write().push((timeline, begin));
+        let mut timelines = self.timelines.write();
+        timelines.retain(|(_, began)| *began <= begin);
+        timelines.push((timeline, begin));
+    }
+
+    /// End of what the files of its newest timeline hold, whatever it is.
+    pub(crate) fn extent(&self, core: &Core) -> Result<Lsn> {
+        let Some((timeline, begin)) = self.timelines().last().copied() else { return Ok(self.start) };
+        Ok(core.wal.extent(&self.id, timeline)?.unwrap_or(begin).max(begin))
     }
 
     /// Which of the branch's own timelines owns which part of `from..to`. WAL before the root's start belongs to
@@ -221,8 +212,17 @@ impl Branch {
         !result.timed_out() || *durable >= upto
     }
 
+    /// Waits for the writer and files what a fault that passed held up; `Ok` says nothing of what is held.
+    pub(crate) fn settle(&self, core: &Core) {
+        // What is durable may be on its way into the memtable: the writer has it.
+        if let Some(tip) = self.writer.lock().as_mut() {
+            // Why not is in the view.
+            let _ = tip.catch_up(core, self, Retry::Passing);
+        }
+    }
+
     /// Refuses positions that this branch cannot answer.
-    pub(crate) fn check_position(&self, asked: Lsn) -> Result<()> {
+    pub(crate) fn check_position(&self, core: &Core, asked: Lsn) -> Result<()> {
         if asked < self.start {
             let parent = self.parent.as_ref().map(|(parent, _)| parent.id.clone());
             return Err(StoreError::BeforeStart {
@@ -236,16 +236,13 @@ impl Branch {
         if !ahead(&self.view.read()) {
             return Ok(());
         }
-        // What is durable may be on its way into the memtable: the writer has it.
-        drop(self.writer.lock());
+        self.settle(core);
         let view = self.view.read();
         if !ahead(&view) {
             return Ok(());
         }
         match &view.stuck {
-            Some(reason) if asked <= self.durable() => {
-                Err(StoreError::Stuck { branch: self.id.clone(), at: view.head, reason: reason.clone() })
-            }
+            Some(stuck) if asked <= self.durable() => Err(stuck.error(self, view.head)),
             _ => Err(StoreError::Ahead { branch: self.id.clone(), asked, head: view.head }),
         }
     }

@@ -5,7 +5,7 @@
 //! acknowledged is read, nothing half-made remains, senders go on from where they were acknowledged, and the store
 //! takes new work.
 
-mod cluster;
+pub(crate) mod cluster;
 mod recording;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -138,6 +138,27 @@ pub enum StoreError {
         /// What was wrong with the next.
         reason: String,
     },
+    /// The log of the branch cannot be ended there: it is not stuck, or elsewhere.
+    #[error("the log of branch {branch} is not stuck at {at}; it can be read up to {head}")]
+    NotStuck {
+        /// The branch.
+        branch: BranchId,
+        /// Where it was thought to be stuck.
+        at: Lsn,
+        /// End of the last record taken.
+        head: Lsn,
+    },
+    /// What was being read or written to take WAL from this position on could not be, for now; it is kept, and taken
+    /// once that can be done again.
+    #[error("branch {branch} can be read up to {at} for now: {reason}")]
+    Behind {
+        /// The branch.
+        branch: BranchId,
+        /// End of the last record taken.
+        at: Lsn,
+        /// What could not be done.
+        reason: String,
+    },
     /// Stored bytes are not what was written. Never retried, never served.
     #[error("{object} is corrupt at byte {at}: {reason}")]
     Corrupt {

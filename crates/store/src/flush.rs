@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::branch::{Branch, FROZEN_MAX, error_chain};
+use crate::branch::{Branch, error_chain};
 use crate::core::Core;
 use crate::disk::unused_name;
 use crate::error::{Result, StoreError};
 use crate::layer::{self, Layer, LayerWriter};
+use crate::limits::FROZEN_MAX;
 use crate::manifest::Position;
 use crate::object::Put;
 
@@ -52,7 +53,7 @@ impl FlushQueue {
     }
 
     /// Waits until few enough memtables of `branch` wait for the disk.
-    pub(crate) fn wait_for_room(&self, branch: &Arc<Branch>) -> Result<()> {
+    pub(crate) fn wait_for_room(&self, branch: &Branch) -> Result<()> {
         let mut state = self.state.lock();
         while branch.view.read().frozen.len() >= FROZEN_MAX {
             if let Some(reason) = &state.failing {

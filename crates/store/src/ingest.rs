@@ -1,40 +1,29 @@
-//! The writing end of a branch: WAL bytes become records, records become versions in the memtable.
+//! Records become versions in the memtable of a branch.
 //!
 //! Invariants
-//! - Everything a record does becomes visible at once, at its end LSN.
+//! - Everything a record does becomes visible at once, at its end LSN; if any of it fails, nothing does.
 //! - Relation sizes are exact, and no block that a fork gains shows what it held in an earlier life: blocks between
 //!   the old end and a touched one get explicit zeros, and so does the touched one unless its record rebuilds it.
 //! - After `CHAIN_MAX` records on a page since its last full version, the page itself is stored.
 //!
-//! Not here: durability of the WAL (`append`), what a record changes (`wal::interpret`), layers (`flush`).
+//! Not here: durability of the WAL (`append`), where it ends (`tip`), what a record changes (`wal::interpret`), layers
+//! (`flush`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use types::{BlockNumber, ClusterState, Fork, Key, Lsn, RelFork, RelTag, SlruKind, TimelineId};
-use wal::{
-    BlockChange, Change, InterpretContext, RawRecord, Record, RecordReader, RmgrId, WalError, WalFormat,
-};
+use types::{BlockNumber, ClusterState, Fork, Key, Lsn, RelFork, RelTag, SlruKind};
+use wal::{BlockChange, Change, InterpretContext, RawRecord, Record, RmgrId};
 
 use crate::branch::Branch;
 use crate::core::Core;
 use crate::error::{Result, StoreError};
 use crate::extension::Extensions;
+use crate::limits::{CHAIN_MAX, GAP_MAX, REMEMBERED_MAX, REPLAY_MAX, WAYPOINT_EVERY};
 use crate::memtable::{ArenaRef, Memtable};
 use crate::page_read::{self, database_value, origin_in};
 use crate::slru;
 use crate::value::Kind;
-
-/// Records on a page since its last full version before the page is stored.
-const CHAIN_MAX: u8 = 128;
-/// WAL between two waypoints.
-const WAYPOINT_EVERY: u64 = 256 << 10;
-/// WAL that may be replayed at an open, however little of it changes anything.
-const REPLAY_MAX: u64 = 256 << 20;
-/// Entries kept of what is only remembered to save lookups.
-const REMEMBERED_MAX: usize = 200_000;
-/// Blocks a fork may grow by at once (32 GiB); more is a damaged record.
-const GAP_MAX: u32 = 1 << 22;
 
 /// What a record does to one key.
 enum What {
@@ -45,20 +34,8 @@ enum What {
     Unreadable(u8),
 }
 
-/// Takes WAL in order. One per open branch, under its writer lock.
-pub(crate) struct Tip {
-    format: WalFormat,
-    reader: Option<RecordReader>,
-    timeline: Option<TimelineId>,
-    files: Filing,
-    log_ended: bool,
-    torn: bool,
-    /// WAL of the current timeline is durable up to here.
-    pub(crate) durable: Lsn,
-}
-
 /// Turns records into versions.
-struct Filing {
+pub(crate) struct Filing {
     state: ClusterState,
     /// Lengths of forks at `state.lsn`; `None` if they do not exist.
     sizes: HashMap<RelFork, Option<u32>>,
@@ -74,11 +51,11 @@ struct Filing {
     extensions: Option<Extensions>,
 }
 
-impl Tip {
-    /// A tip at `state`, which has no timeline yet.
-    pub(crate) fn new(format: WalFormat, state: ClusterState) -> Self {
+impl Filing {
+    /// Goes on at `state`.
+    pub(crate) fn new(state: ClusterState) -> Self {
         let at = state.lsn;
-        let files = Filing {
+        Self {
             state,
             sizes: HashMap::new(),
             chains: HashMap::new(),
@@ -87,92 +64,30 @@ impl Tip {
             puts: Vec::new(),
             long: Vec::new(),
             extensions: None,
-        };
-        Self { format, reader: None, timeline: None, files, log_ended: false, torn: false, durable: at }
-    }
-
-    /// The state at the end of the last record taken.
-    pub(crate) fn state(&self) -> &ClusterState {
-        &self.files.state
-    }
-
-    /// The timeline whose WAL is taken.
-    pub(crate) fn timeline(&self) -> Option<TimelineId> {
-        self.timeline
-    }
-
-    /// The WAL that follows is of `timeline` and begins at the boundary `begin`.
-    pub(crate) fn begin(&mut self, timeline: TimelineId, begin: Lsn) {
-        let prev = Some(self.files.state.last_record);
-        self.reader = Some(RecordReader::new(self.format, timeline, begin, prev));
-        self.timeline = Some(timeline);
-        self.log_ended = false;
-        self.torn = false;
-    }
-
-    /// The WAL held was found to end in bytes that are none, as a power failure leaves: what follows the last whole
-    /// record is not held. Gives that position. Whoever wrote it sends it again (`mend`).
-    pub(crate) fn tear(&mut self, timeline: TimelineId) -> Lsn {
-        let head = self.files.state.lsn;
-        self.begin(timeline, head);
-        self.torn = true;
-        head
-    }
-
-    /// True once after `tear`: WAL is about to follow the last whole record.
-    pub(crate) fn mend(&mut self) -> bool {
-        std::mem::take(&mut self.torn)
-    }
-
-    /// The timeline whose WAL is taken, or an error if there is none.
-    pub(crate) fn timeline_written(&self) -> Result<TimelineId> {
-        let none = || StoreError::corrupt("a branch being written", self.durable.raw(), "has no timeline");
-        self.timeline.ok_or_else(none)
-    }
-
-    /// The log of this timeline ends at `head`; a new timeline must begin.
-    pub(crate) fn end_log(&mut self, head: Lsn) {
-        self.durable = head;
-        self.log_ended = true;
-        self.reader = None;
-    }
-
-    /// True after `end_log`, until a timeline begins.
-    pub(crate) fn log_ended(&self) -> bool {
-        self.log_ended
-    }
-
-    /// True if what was taken is followed by bytes that are no WAL.
-    pub(crate) fn reading_fails(&mut self) -> bool {
-        let invalid =
-            |reader: &mut RecordReader| matches!(reader.next_record(), Err(WalError::Invalid { .. }));
-        self.reader.as_mut().is_some_and(invalid)
-    }
-
-    /// Takes the bytes at `at`, which follow what was taken before.
-    pub(crate) fn take(&mut self, core: &Core, branch: &Branch, at: Lsn, bytes: &[u8]) -> Result<()> {
-        let Some(reader) = &mut self.reader else {
-            return Err(StoreError::Fenced {
-                branch: branch.id.clone(),
-                timeline: TimelineId::new(0),
-                current: None,
-            });
-        };
-        reader.feed(at, bytes)?;
-        while let Some(raw) = reader.next_record()? {
-            self.files.record(core, branch, &raw)?;
         }
-        Ok(())
     }
 
-    /// Freezes the open memtable, so that it is written as a layer.
-    pub(crate) fn freeze(&mut self, branch: &Branch) {
-        self.files.freeze(branch);
+    /// The state at the end of the last record filed.
+    pub(crate) fn state(&self) -> &ClusterState {
+        &self.state
     }
-}
 
-impl Filing {
-    fn record(&mut self, core: &Core, branch: &Branch, raw: &RawRecord<'_>) -> Result<()> {
+    /// Files one record whole.
+    ///
+    /// # Errors
+    /// Then nothing of it is filed, and the same record can be filed later.
+    pub(crate) fn record(&mut self, core: &Core, branch: &Branch, raw: &RawRecord<'_>) -> Result<()> {
+        let outcome = self.file_record(core, branch, raw);
+        if outcome.is_err() {
+            // What is remembered may be of the record that was not filed.
+            self.sizes.clear();
+            self.chains.clear();
+            self.extensions = None;
+        }
+        outcome
+    }
+
+    fn file_record(&mut self, core: &Core, branch: &Branch, raw: &RawRecord<'_>) -> Result<()> {
         let record = Record::decode(raw.start, raw.bytes)?;
         let cx = InterpretContext {
             format: core.format,
@@ -181,7 +96,10 @@ impl Filing {
         let mut state = self.state.clone();
         wal::advance(&mut state, &core.format, &record, raw)?;
         let mut changes = Vec::new();
-        wal::interpret(&cx, &record, raw.end, &mut |change| changes.push(change))?;
+        let interpreted = wal::interpret(&cx, &record, raw.end, &mut |change| changes.push(change));
+        #[cfg(test)]
+        let interpreted = crate::tip::tests::upgraded(interpreted);
+        interpreted?;
         self.puts.clear();
         self.long.clear();
         self.extensions(branch)?;
@@ -465,7 +383,8 @@ impl Filing {
         }
     }
 
-    fn freeze(&mut self, branch: &Branch) {
+    /// Freezes the open memtable, so that it is written as a layer.
+    pub(crate) fn freeze(&mut self, branch: &Branch) {
         let mut view = branch.view.write();
         if view.active.is_empty() && self.state.lsn == self.frozen {
             return;

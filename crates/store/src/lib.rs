@@ -19,6 +19,7 @@ mod flush;
 mod import;
 mod ingest;
 mod layer;
+mod limits;
 mod manifest;
 mod memtable;
 #[cfg(test)]
@@ -27,13 +28,15 @@ mod object;
 mod page_read;
 mod project;
 mod slru;
+mod tip;
 mod value;
 mod wal_files;
 mod walk;
 mod waypoint;
 
 pub use answer::{
-    BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress, Unreadable,
+    BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress, Unread,
+    Unreadable,
 };
 pub use error::{Result, StoreError, of_extension};
 pub use project::Project;

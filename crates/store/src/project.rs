@@ -13,7 +13,8 @@ use types::{BLOCK_SIZE, BlockNumber, BranchId, Lsn, PgTime, RelFork, TimelineId}
 use wal::WalFormat;
 
 use crate::answer::{
-    BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress, Unreadable,
+    BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress, Unread,
+    Unreadable,
 };
 use crate::branch::Branch;
 use crate::cluster_read;
@@ -27,6 +28,7 @@ use crate::layer::{LayerWriter, object_name};
 use crate::manifest::{BranchEntry, Manifest, ManifestStore, Position};
 use crate::object::{Local, ObjectStore, Put};
 use crate::page_read;
+use crate::tip::Tip;
 use crate::wal_files::WalFiles;
 
 /// Microseconds in a second.
@@ -203,7 +205,7 @@ impl Project {
                 head,
                 own_bytes: self.own_bytes(&branch, entry)?,
                 extension: first_of_an_extension(&manifest, &branch, head),
-                stuck: branch.view.read().stuck.clone(),
+                stuck: branch.view.read().stuck.as_ref().map(|stuck| stuck.reason.clone()),
             });
         }
         Ok(infos)
@@ -246,13 +248,58 @@ impl Project {
         Ok(head)
     }
 
+    /// End of the last whole record that is held of a branch, whether it could be read or not: where whoever wrote it
+    /// goes on sending.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`.
+    pub fn log_end(&self, branch: &BranchId) -> Result<Lsn> {
+        let branch = self.core.open_branch(branch)?;
+        let writer = branch.writer.lock();
+        writer.as_ref().map(Tip::framed).ok_or_else(|| StoreError::NotFound { branch: branch.id.clone() })
+    }
+
+    /// What is held of a branch and cannot be read, and why; `None` if all of it can.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`.
+    pub fn unread(&self, branch: &BranchId) -> Result<Option<Unread>> {
+        self.core.open_branch(branch)?.unread(&self.core)
+    }
+
+    /// Tries again to take the records that could not be read, whatever the reason was; gives the head.
+    ///
+    /// # Errors
+    /// `Stuck` or `Behind` if some still cannot be.
+    pub fn retry_unread(&self, branch: &BranchId) -> Result<Lsn> {
+        self.core.open_branch(branch)?.retry(&self.core)
+    }
+
+    /// Gives up what is held beyond `at`, the last record that could be read: the branch goes on from there, and
+    /// whoever writes it now is fenced. The WAL stays in its files, which nothing reads any more.
+    ///
+    /// # Errors
+    /// `NotStuck` if all can be read, or up to another position; `HasChildren` if a branch begins beyond it.
+    pub fn end_log(&self, branch: &BranchId, at: Lsn) -> Result<()> {
+        let core = &self.core;
+        let _tree = core.tree.lock();
+        let branch = core.open_branch(branch)?;
+        let beyond = |other: &Arc<Branch>| {
+            other.parent.as_ref().is_some_and(|(parent, start)| parent.id == branch.id && *start > at)
+        };
+        if let Some(child) = core.all().into_iter().find(beyond) {
+            return Err(StoreError::HasChildren { branch: branch.id.clone(), child: child.id.clone() });
+        }
+        branch.end_log(core, at)
+    }
+
     /// The last record boundary at or below `asked`.
     ///
     /// # Errors
     /// `Ahead` beyond what is durable, `BeforeStart` before the branch's own start, `Stuck`.
     pub fn resolve_lsn(&self, branch: &BranchId, asked: Lsn) -> Result<BranchPoint> {
         let branch = self.core.open_branch(branch)?;
-        let state = match branch.check_position(asked) {
+        let state = match branch.check_position(&self.core, asked) {
             // Inside the record that has not arrived in full.
             Err(StoreError::Ahead { head, .. }) if asked <= branch.durable() => {
                 branch.cluster_state(&self.core, head)?
@@ -333,7 +380,7 @@ impl Project {
     /// `BeforeStart`, `Ahead`, `Stuck`, `Corrupt`.
     pub fn logical_bytes(&self, branch: &BranchId, lsn: Lsn) -> Result<u64> {
         let branch = self.core.open_branch(branch)?;
-        branch.check_position(lsn)?;
+        branch.check_position(&self.core, lsn)?;
         cluster_read::logical_bytes(&branch, lsn)
     }
 
@@ -368,7 +415,7 @@ impl Project {
     ) -> Result<()> {
         assert!(out.len().is_multiple_of(BLOCK_SIZE), "the caller asks for whole blocks");
         let branch = self.core.open_branch(branch)?;
-        branch.check_position(lsn)?;
+        branch.check_position(&self.core, lsn)?;
         page_read::read_blocks(&self.core, &branch, lsn, (rel, first), out)
     }
 
@@ -388,7 +435,7 @@ impl Project {
     /// `BeforeStart`, `Ahead`, `Stuck`.
     pub fn wal_segment_prefix(&self, branch: &BranchId, lsn: Lsn) -> Result<Vec<u8>> {
         let branch = self.core.open_branch(branch)?;
-        branch.check_position(lsn)?;
+        branch.check_position(&self.core, lsn)?;
         let from = lsn.raw() - lsn.offset_in_segment(self.core.format.segment_bytes);
         // Segment 0 holds no WAL.
         let Some(from) = Lsn::from_raw(from) else { return Ok(Vec::new()) };

@@ -7,9 +7,7 @@ use crate::answer::BranchPoint;
 use crate::branch::Branch;
 use crate::core::Core;
 use crate::error::{Result, StoreError};
-
-/// WAL read at once.
-const STEP_BYTES: u64 = 256 << 10;
+use crate::limits::STEP_BYTES;
 
 impl Branch {
     /// Brings `state` forward over the branch's own WAL to the last boundary at or below `upto`, or to the one before
@@ -40,6 +38,30 @@ impl Branch {
         Ok(state)
     }
 
+    /// Reads the records from `state` to `upto` and does nothing with them.
+    pub(crate) fn count_records(
+        &self,
+        core: &Core,
+        state: &ClusterState,
+        upto: Lsn,
+        each: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<()> {
+        let mut prev = Some(state.last_record);
+        for (timeline, begin, end) in self.spans(state.lsn, upto) {
+            let mut reader = RecordReader::new(core.format, timeline, begin, prev.take());
+            let mut at = begin;
+            while at < end {
+                let to = at.advanced(STEP_BYTES).min(end);
+                reader.feed(at, &core.read_wal(self, at, to)?)?;
+                at = to;
+                while let Some(raw) = reader.next_record()? {
+                    each(&Record::decode(raw.start, raw.bytes)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn waypoint_before(&self, accept: impl Fn(&ClusterState) -> bool) -> Option<ClusterState> {
         let view = self.view.read();
         let after = view.waypoints.partition_point(accept);
@@ -55,7 +77,7 @@ impl Branch {
 
     /// The state at exactly `lsn`.
     pub(crate) fn exact_state(&self, core: &Core, lsn: Lsn) -> Result<ClusterState> {
-        self.check_position(lsn)?;
+        self.check_position(core, lsn)?;
         let state = self.cluster_state(core, lsn)?;
         if state.lsn != lsn {
             return Err(StoreError::NotBoundary { branch: self.id.clone(), asked: lsn, boundary: state.lsn });

@@ -42,6 +42,7 @@ pub use error::WalError;
 pub use image::ImageError;
 pub use interpret::{InterpretContext, interpret};
 pub use major::MAJORS;
+pub use page::may_follow;
 pub use reader::{RawRecord, RecordReader, WalFormat};
 pub use record::{BlockImage, BlockRef, Compression, Record, RmgrId};
 pub use xact::{ParsedXact, XactKind, xact_time};

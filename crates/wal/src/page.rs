@@ -53,6 +53,34 @@ pub(crate) fn header_bytes(page: u64, segment_bytes: u64) -> u64 {
     if page.is_multiple_of(segment_bytes) { LONG_HEADER_BYTES } else { SHORT_HEADER_BYTES }
 }
 
+/// True unless `bytes` cannot have been written by the log whose last whole record begins and ends at `last`: they are
+/// neither zeros, which a failure of power may have made of them, nor does a record there name that last one, nor is a
+/// page of theirs of `timeline` and at its place.
+pub fn may_follow(
+    format: &WalFormat,
+    timeline: TimelineId,
+    (end, last): (Lsn, Option<Lsn>),
+    bytes: &[u8],
+) -> bool {
+    let names_the_last = || match (last, u64_at(bytes, 8)) {
+        (Some(last), Some(prev)) => prev == last.raw(),
+        _ => true,
+    };
+    let in_page = WAL_PAGE_BYTES - end.raw() % WAL_PAGE_BYTES;
+    if bytes.iter().all(|&byte| byte == 0) || ((16..WAL_PAGE_BYTES).contains(&in_page) && names_the_last()) {
+        return true;
+    }
+    let mut page = end.raw().next_multiple_of(WAL_PAGE_BYTES);
+    while let Some(rest) = usize::try_from(page - end.raw()).ok().and_then(|skipped| bytes.get(skipped..)) {
+        match read_header(format, page, rest) {
+            Ok(header) if header.timeline == timeline => return true,
+            _ if rest.is_empty() => return false,
+            _ => page += WAL_PAGE_BYTES,
+        }
+    }
+    false
+}
+
 /// Reads and checks the header of the page at `page`, of which `bytes` are the first; the error says what is wrong.
 pub(crate) fn read_header(format: &WalFormat, page: u64, bytes: &[u8]) -> Result<PageHeader, String> {
     let short = || "page header is cut".to_owned();

@@ -11,24 +11,24 @@ use wal::WalFormat;
 use crate::project::Project;
 use crate::wal_files::segment_name;
 
-pub(super) const SEGMENT: u64 = 1 << 20;
+pub(crate) const SEGMENT: u64 = 1 << 20;
 const WAL_PAGE: u64 = 8192;
 const SYSTEM_ID: u64 = 7;
 /// The shutdown checkpoint: close to a segment's end, so that little WAL crosses into the next.
 const CHECKPOINT: u64 = 3 * SEGMENT - 3 * WAL_PAGE + 24;
-pub(super) const FORMAT: WalFormat = WalFormat { major: 15, segment_bytes: SEGMENT, system_id: SYSTEM_ID };
+pub(crate) const FORMAT: WalFormat = WalFormat { major: 15, segment_bytes: SEGMENT, system_id: SYSTEM_ID };
 const REL: RelFork =
     RelFork { rel: RelTag { tablespace: 1663, database: 5, relation: 16384 }, fork: Fork::Main };
 /// Bytes of a page before its hole.
 const USED: usize = 64;
 
 /// Where the import ends and everything begins.
-pub(super) fn import_end() -> Lsn {
+pub(crate) fn import_end() -> Lsn {
     Lsn::from_raw((CHECKPOINT + 24 + 2 + wal::CHECKPOINT_SIZE as u64).next_multiple_of(8)).unwrap()
 }
 
 /// Writes a data directory that was shut down cleanly.
-pub(super) fn write_data_dir(dir: &Path) {
+pub(crate) fn write_data_dir(dir: &Path) {
     for name in ["global", "base/5", "pg_wal"] {
         fs::create_dir_all(dir.join(name)).unwrap();
     }
@@ -63,35 +63,35 @@ fn control_file() -> Vec<u8> {
 }
 
 /// A record: where it ends, which block it replaces, and with what.
-pub(super) type Write = (Lsn, u32, u64);
+pub(crate) type Write = (Lsn, u32, u64);
 
 /// WAL written record by record from a record boundary on.
 #[derive(Clone)]
-pub(super) struct Log {
-    pub(super) timeline: TimelineId,
-    pub(super) from: Lsn,
-    pub(super) bytes: Vec<u8>,
-    pub(super) writes: Vec<Write>,
+pub(crate) struct Log {
+    pub(crate) timeline: TimelineId,
+    pub(crate) from: Lsn,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) writes: Vec<Write>,
     prev: Lsn,
 }
 
 impl Log {
     /// A log of `timeline` that goes on at `from`, after the record at `prev`.
-    pub(super) fn new(timeline: TimelineId, from: Lsn, prev: Lsn) -> Self {
+    pub(crate) fn new(timeline: TimelineId, from: Lsn, prev: Lsn) -> Self {
         Self { timeline, from, bytes: Vec::new(), writes: Vec::new(), prev }
     }
 
     /// The log that the imported cluster goes on with.
-    pub(super) fn imported() -> Self {
+    pub(crate) fn imported() -> Self {
         Self::new(TimelineId::new(1), import_end(), Lsn::from_raw(CHECKPOINT).unwrap())
     }
 
-    pub(super) fn end(&self) -> Lsn {
+    pub(crate) fn end(&self) -> Lsn {
         self.from.advanced(self.bytes.len() as u64)
     }
 
     /// The bytes from `at` on.
-    pub(super) fn rest(&self, at: Lsn) -> &[u8] {
+    pub(crate) fn rest(&self, at: Lsn) -> &[u8] {
         &self.bytes[at.bytes_since(self.from).unwrap() as usize..]
     }
 
@@ -113,13 +113,27 @@ impl Log {
     }
 
     /// Appends a record that replaces `block` with a page of `value`; with `whole`, the page has no hole.
-    pub(super) fn write(&mut self, block: u32, value: u64, whole: bool) {
+    pub(crate) fn write(&mut self, block: u32, value: u64, whole: bool) {
         if self.end().raw().is_multiple_of(WAL_PAGE) {
             self.page_header(0);
         }
-        let start = self.end();
         let record = record(self.prev, block, &page(value), whole);
-        let mut left = &record[..];
+        self.append(&record);
+        self.writes.push((self.end(), block, value));
+    }
+
+    /// Appends a record of Postgres's own of a type that there is not.
+    pub(crate) fn write_unknown(&mut self) {
+        if self.end().raw().is_multiple_of(WAL_PAGE) {
+            self.page_header(0);
+        }
+        let record = sealed(self.prev, (0, 0xF0), &[255, 1, 0]);
+        self.append(&record);
+    }
+
+    fn append(&mut self, record: &[u8]) {
+        let start = self.end();
+        let mut left = record;
         while !left.is_empty() {
             if self.end().raw().is_multiple_of(WAL_PAGE) {
                 self.page_header(left.len() as u32);
@@ -131,7 +145,6 @@ impl Log {
         }
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         self.prev = start;
-        self.writes.push((self.end(), block, value));
     }
 }
 
@@ -159,19 +172,24 @@ fn record(prev: Lsn, block: u32, page: &[u8; BLOCK_SIZE], whole: bool) -> Vec<u8
         body.extend(word.to_le_bytes());
     }
     body.extend(image);
+    sealed(prev, (0, 0xB0), &body)
+}
+
+/// A record of a resource manager and type, with its checksum.
+fn sealed(prev: Lsn, (rmgr, info): (u8, u8), body: &[u8]) -> Vec<u8> {
     let mut record = Vec::new();
     record.extend((24 + body.len() as u32).to_le_bytes());
     record.extend(0u32.to_le_bytes());
     record.extend(prev.raw().to_le_bytes());
-    record.extend([0xB0, 0, 0, 0]);
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&body), &record);
+    record.extend([info, rmgr, 0, 0]);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(body), &record);
     record.extend(crc.to_le_bytes());
     record.extend(body);
     record
 }
 
 /// The value that a block holds at `lsn`.
-pub(super) fn value_of(project: &Project, branch: &BranchId, lsn: Lsn, block: u32) -> u64 {
+pub(crate) fn value_of(project: &Project, branch: &BranchId, lsn: Lsn, block: u32) -> u64 {
     let mut out = vec![0; BLOCK_SIZE];
     project.read_pages(branch, lsn, REL, BlockNumber::new(block), &mut out).unwrap();
     let values: Vec<u64> =

@@ -1,10 +1,11 @@
 //! Objects in memory, for tests; and a wrapper that fails on demand.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -66,6 +67,73 @@ impl ObjectStore for Memory {
     fn delete(&self, name: &str) -> Result<()> {
         self.objects.lock().remove(name);
         Ok(())
+    }
+}
+
+thread_local! {
+    static READABLE: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+}
+
+/// From now on, projects opened on this thread read nothing of their objects while this is false.
+pub(crate) fn readable_if() -> Arc<AtomicBool> {
+    let switch = Arc::new(AtomicBool::new(true));
+    READABLE.set(Some(switch.clone()));
+    switch
+}
+
+/// `inner`, or what reads from it only when the test lets it.
+pub(crate) fn as_the_test_wants(inner: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    READABLE.with_borrow(|readable| match readable {
+        Some(readable) => Arc::new(Unreadable { inner, readable: readable.clone() }),
+        None => inner,
+    })
+}
+
+struct Unreadable {
+    inner: Arc<dyn ObjectStore>,
+    readable: Arc<AtomicBool>,
+}
+
+impl Unreadable {
+    fn check(&self, name: &str) -> Result<()> {
+        if self.readable.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        // EMFILE and EIO are all the same here.
+        Err(StoreError::Io { path: name.into(), source: std::io::Error::from_raw_os_error(24) })
+    }
+}
+
+impl ObjectStore for Unreadable {
+    fn get(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.check(name)?;
+        self.inner.get(name)
+    }
+
+    fn get_range(&self, name: &str, at: u64, len: usize) -> Result<Vec<u8>> {
+        self.check(name)?;
+        self.inner.get_range(name, at, len)
+    }
+
+    fn len(&self, name: &str) -> Result<Option<u64>> {
+        self.check(name)?;
+        self.inner.len(name)
+    }
+
+    fn put_if_absent(&self, name: &str, bytes: &[u8]) -> Result<Put> {
+        self.inner.put_if_absent(name, bytes)
+    }
+
+    fn put_file_if_absent(&self, name: &str, file: &Path) -> Result<Put> {
+        self.inner.put_file_if_absent(name, file)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        self.inner.list(prefix)
+    }
+
+    fn delete(&self, name: &str) -> Result<()> {
+        self.inner.delete(name)
     }
 }
 

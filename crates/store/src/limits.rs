@@ -1,0 +1,34 @@
+//! Every bound of the store, by name: what may grow, how far, and what happens there.
+//!
+//! What a caller chooses is in `StoreOptions`.
+
+/// Frozen memtables of a branch that may wait for the disk; then `append_wal` waits.
+pub(crate) const FROZEN_MAX: usize = 2;
+
+/// As `FROZEN_MAX` while a branch is opened or catches up and the disk takes nothing: then the rest of its WAL is
+/// left for later.
+pub(crate) const FROZEN_AT_OPEN_MAX: usize = 4;
+
+/// Bytes made durable and taken at once, so that memtables stay near their limit.
+pub(crate) const PIECE_BYTES: usize = 4 << 20;
+
+/// WAL read at once when a branch is opened or catches up.
+pub(crate) const REPLAY_BYTES: u64 = 1 << 20;
+
+/// WAL read at once by a walk to a state or a time.
+pub(crate) const STEP_BYTES: u64 = 256 << 10;
+
+/// WAL that may be replayed at an open, however little of it changes anything: then the memtable is written.
+pub(crate) const REPLAY_MAX: u64 = 256 << 20;
+
+/// WAL between two waypoints.
+pub(crate) const WAYPOINT_EVERY: u64 = 256 << 10;
+
+/// Records on a page since its last full version before the page is stored.
+pub(crate) const CHAIN_MAX: u8 = 128;
+
+/// Entries kept of what is only remembered to save lookups; then all are forgotten.
+pub(crate) const REMEMBERED_MAX: usize = 200_000;
+
+/// Blocks a fork may grow by at once (32 GiB); more is a damaged record.
+pub(crate) const GAP_MAX: u32 = 1 << 22;
