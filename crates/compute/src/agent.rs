@@ -38,6 +38,7 @@ use crate::pg_client::PgClient;
 use crate::protocol::FailureKind;
 use crate::spec::{Admission, EndpointSpec, Passwords};
 use crate::tail::{self, Tail};
+use crate::waiting::Waiting;
 use crate::wal_stream::StreamEnd;
 use crate::{config, control_file, logs, process, wal_segment};
 
@@ -73,6 +74,7 @@ struct Agent {
     pace: Arc<Pace>,
     events: Mutex<Option<Sender<Event>>>,
     client: Mutex<Option<Arc<Client>>>,
+    waiting: Arc<Waiting>,
     file_system: Mutex<Option<Arc<fs::FileSystem>>>,
     flush_connection: Mutex<Option<PgClient>>,
     answering: Mutex<u32>,
@@ -325,6 +327,7 @@ impl Agent {
             pace: Arc::default(),
             events: Mutex::default(),
             client: Mutex::default(),
+            waiting: Arc::default(),
             file_system: Mutex::default(),
             flush_connection: Mutex::default(),
             answering: Mutex::new(0),
@@ -340,6 +343,11 @@ impl Agent {
     /// The status now, with its live counters.
     fn status(&self) -> Status {
         let mut status = self.status.lock().clone();
+        if let (State::Starting | State::Running | State::Stopping, Some(reason)) =
+            (status.state, self.waiting.reason())
+        {
+            status.reason = Some(format!("waits for the store: {reason}"));
+        }
         status.shipped_lsn = Lsn::from_raw(self.shipped.load(Ordering::SeqCst)).map(|lsn| lsn.to_string());
         let file_system = self.file_system.lock().clone();
         status.overlay_bytes = file_system.map_or(0, |fs| fs.stats().overlay_bytes);

@@ -1,11 +1,13 @@
 //! The page service as an endpoint calls it: a pool of connections that outlives restarts of `scion serve`.
 //!
 //! Every request may be sent twice (the service takes WAL it already holds as new), so a lost connection is answered
-//! by asking again, for ever, with a growing pause. Only a refusal by the store, or `cancel`, ends a call.
+//! by asking again, for ever, with a growing pause. So is "later". Only a refusal by the store, or `cancel`, ends a call;
+//! a call that has the log of a running Postgres taken waits out refusals too, unless the branch is another's or gone.
 
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use crate::protocol::{
     Failure, FailureKind, Hello, NewTimeline, PROTOCOL_VERSION, READ_PAGES_MAX, Reply, Request, TailProgress,
     read_frame, read_reply_into, write_frame,
 };
+use crate::waiting::Waiting;
 
 /// Longest wait for the answer to a page read; then the connection is taken for dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -45,6 +48,7 @@ pub struct Client {
     cancelled: AtomicBool,
     pause: Mutex<()>,
     wake: Condvar,
+    waiting: Arc<Waiting>,
 }
 
 impl Client {
@@ -63,7 +67,14 @@ impl Client {
             cancelled: AtomicBool::new(false),
             pause: Mutex::default(),
             wake: Condvar::new(),
+            waiting: Arc::default(),
         }
+    }
+
+    /// The same client, whose calls that wait are listed in `waiting`.
+    pub fn listed_in(mut self, waiting: &Arc<Waiting>) -> Self {
+        self.waiting = Arc::clone(waiting);
+        self
     }
 
     /// Ends every call that waits for the service, now and later, with `Cancelled`.
@@ -111,12 +122,15 @@ impl Client {
         }
     }
 
-    /// Makes WAL durable; returns up to where it is.
+    /// Makes WAL of a running server durable; returns up to where it is. Waits for as long as the store does not take
+    /// it, whatever the reason.
     ///
     /// # Errors
-    /// `Refused` with `Fenced` when a newer timeline was begun.
+    /// `Refused` when a newer timeline was begun or the branch is gone, `Cancelled`.
     pub fn append_wal(&self, timeline: TimelineId, at: Lsn, bytes: &[u8]) -> Result<Lsn, ClientError> {
-        match self.call(&Request::AppendWal { timeline, at }, bytes)?.0 {
+        let request = Request::AppendWal { timeline, at };
+        let waits = |kind: FailureKind| !kind.ends_a_writer();
+        match self.call_while(waits, &request, bytes)?.0 {
             Reply::Durable(lsn) => Ok(lsn),
             _ => Err(ClientError::Unexpected),
         }
@@ -153,7 +167,7 @@ impl Client {
         for part in out.chunks_mut(READ_PAGES_MAX as usize * BLOCK_SIZE) {
             let count = u32::try_from(part.len() / BLOCK_SIZE).unwrap_or(READ_PAGES_MAX);
             let request = Request::ReadPages { lsn, rel, first, count };
-            let reply = self.retry(|| {
+            let reply = self.retry(FailureKind::passes, || {
                 self.exchange(|stream| {
                     stream.set_read_timeout(Some(READ_TIMEOUT))?;
                     write_frame(stream, &request, &[])?;
@@ -169,31 +183,55 @@ impl Client {
     }
 
     fn call(&self, request: &Request, payload: &[u8]) -> Result<(Reply, Vec<u8>), ClientError> {
+        self.call_while(FailureKind::passes, request, payload)
+    }
+
+    /// One call, made again for as long as it fails in a way that `waits` says yes to.
+    fn call_while(
+        &self,
+        waits: impl Fn(FailureKind) -> bool,
+        request: &Request,
+        payload: &[u8],
+    ) -> Result<(Reply, Vec<u8>), ClientError> {
         let mut answer = Vec::new();
-        let reply = self.retry(|| {
+        let reply = self.retry(waits, || {
             self.exchange(|stream| {
                 stream.set_read_timeout(None)?;
                 write_frame(stream, request, payload)?;
-                read_frame(stream, &mut answer)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+                let reply = read_frame(stream, &mut answer)?;
+                reply
+                    .filter(|reply| answers(request, reply))
+                    .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
             })
         })?;
         Ok((reply, answer))
     }
 
-    /// Tries until the service answers with something that is not "later".
-    fn retry(&self, mut exchange: impl FnMut() -> io::Result<Reply>) -> Result<Reply, ClientError> {
+    /// Tries until the service answers with something that is not waited out.
+    fn retry(
+        &self,
+        waits: impl Fn(FailureKind) -> bool,
+        mut exchange: impl FnMut() -> io::Result<Reply>,
+    ) -> Result<Reply, ClientError> {
         let (mut pause, longest) = RETRY_PAUSE;
+        let wait = self.waiting.begin();
         loop {
             if self.cancelled.load(Ordering::SeqCst) {
                 return Err(ClientError::Cancelled);
             }
             match exchange() {
-                Ok(Reply::Failed(failure)) if failure.kind == FailureKind::Unavailable => {
-                    tracing::warn!("page service: {failure}");
+                Ok(Reply::Failed(failure)) if waits(failure.kind) => {
+                    if wait.because(&failure.text) {
+                        tracing::warn!("page service: {failure}");
+                    }
                 }
                 Ok(Reply::Failed(failure)) => return Err(ClientError::Refused(failure)),
                 Ok(reply) => return Ok(reply),
-                Err(error) => tracing::debug!("page service is away: {error}"),
+                Err(error) => {
+                    if wait.because("scion serve does not answer") {
+                        tracing::debug!("page service is away: {error}");
+                    }
+                }
             }
             let mut guard = self.pause.lock();
             if !self.cancelled.load(Ordering::SeqCst) {
@@ -238,6 +276,19 @@ impl Client {
     }
 }
 
+/// Whether a reply can be one to a request; a service that answers something else is taken for one that is away.
+fn answers(request: &Request, reply: &Reply) -> bool {
+    match reply {
+        Reply::Failed(_) => true,
+        Reply::Welcome => matches!(request, Request::Hello(_)),
+        Reply::Durable(_) => matches!(request, Request::Head | Request::AppendWal { .. }),
+        Reply::Tail(_) => matches!(request, Request::AppendTail { .. }),
+        Reply::Timeline(_) => matches!(request, Request::BeginTimeline),
+        Reply::State(_) => matches!(request, Request::StateAt { .. }),
+        Reply::Bytes => matches!(request, Request::ReadPages { .. } | Request::SegmentPrefix { .. }),
+    }
+}
+
 /// The pages of a branch at one LSN, as the file system reads them.
 pub struct StorePages {
     /// The service.
@@ -256,7 +307,6 @@ impl fs::PageSource for StorePages {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
-    use std::sync::Arc;
 
     fn client(socket: PathBuf) -> Arc<Client> {
         let spec = EndpointSpec {
@@ -310,6 +360,28 @@ mod tests {
         answer_once(&listener, &[later, head(16)]);
         let (first, second) = call.join().unwrap();
         assert_eq!((first.unwrap().raw(), second.unwrap().raw()), (8, 16));
+    }
+
+    /// A store that said no for any reason but a fence once ended a running Postgres.
+    #[test]
+    fn log_waits_for_the_store_whatever_it_says_until_the_branch_is_anothers_or_gone() {
+        use FailureKind::{Corrupt, Fenced, Invalid, NotFound, Unavailable, Unsupported};
+        for last in [Fenced, NotFound] {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("serve.sock");
+            let listener = UnixListener::bind(&socket).unwrap();
+            let waiting = Arc::new(Waiting::default());
+            let client = Arc::try_unwrap(client(socket)).ok().unwrap().listed_in(&waiting);
+            let failed = |kind| Reply::Failed(Failure::new(kind, format!("{kind:?}")));
+            let append = move || {
+                client.append_wal(TimelineId::new(1), Lsn::from_raw(8).unwrap(), &[0; 8]).unwrap_err()
+            };
+            let call = std::thread::spawn(append);
+            answer_once(&listener, &[Unavailable, Unsupported, Corrupt, Invalid, last].map(failed));
+            let ClientError::Refused(failure) = call.join().unwrap() else { panic!("it was refused") };
+            assert_eq!(failure.kind, last);
+            assert_eq!(waiting.reason(), None, "nothing waits any more");
+        }
     }
 
     #[test]

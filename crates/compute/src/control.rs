@@ -61,7 +61,7 @@ pub enum State {
 pub struct Status {
     /// Where it is in its life.
     pub state: State,
-    /// Why it failed, or why it last restarted.
+    /// Why it failed, what it waits for the store with, or why it last restarted.
     pub reason: Option<String>,
     /// The newest read of a page that the store refused since the process began: relation, block and why. Postgres
     /// only told its client of an I/O error.

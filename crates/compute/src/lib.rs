@@ -37,6 +37,7 @@ mod quarantine;
 mod shared_memory;
 mod spec;
 mod tail;
+mod waiting;
 mod wal_segment;
 mod wal_stream;
 

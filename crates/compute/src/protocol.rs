@@ -190,6 +190,25 @@ pub enum FailureKind {
     Invalid,
 }
 
+impl FailureKind {
+    /// Whether a running endpoint must end when the store answers its log so: another endpoint writes the branch, or
+    /// there is no such branch any more. Everything else is a condition of the store, which may pass.
+    pub fn ends_a_writer(self) -> bool {
+        match self {
+            Self::Fenced | Self::NotFound => true,
+            Self::Unavailable | Self::Unsupported | Self::Corrupt | Self::Invalid => false,
+        }
+    }
+
+    /// Whether asking again later may help whoever asked for anything but to have log taken.
+    pub fn passes(self) -> bool {
+        match self {
+            Self::Unavailable => true,
+            Self::Fenced | Self::NotFound | Self::Unsupported | Self::Corrupt | Self::Invalid => false,
+        }
+    }
+}
+
 /// Why a request failed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]

@@ -28,7 +28,7 @@ const UNDEFINED_OBJECT: &str = "42704";
 /// Why streaming ended.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamEnd {
-    /// The store refused WAL; if it says fenced, another endpoint writes this branch now.
+    /// The store refused WAL: another endpoint writes this branch now, or there is no such branch any more.
     #[error("the store refused WAL: {0}")]
     Refused(ClientError),
     /// The server has gone.
@@ -77,7 +77,7 @@ pub struct WalStream {
 }
 
 impl WalStream {
-    /// Ships WAL until the server has gone or the store refuses. Connects again for as long as `alive` says that
+    /// Ships WAL until the server has gone or the branch is another's. Connects again for as long as `alive` says that
     /// there is a server.
     pub fn run(&self, alive: &Alive) -> StreamEnd {
         loop {

@@ -160,13 +160,27 @@ impl From<StoreError> for Error {
             StoreError::Locked { .. }
             | StoreError::Superseded { .. }
             | StoreError::Timeout { .. }
-            | StoreError::Behind { .. } => Self::unavailable(text),
+            | StoreError::Behind { .. }
+            | StoreError::FlushFailing { .. }
+            | StoreError::Io { .. } => Self::unavailable(text),
             StoreError::Stuck { .. } => {
                 let hint = "hint: `scion admin log show BRANCH` says what is stuck and what can be done";
-                Self::unavailable(format!("{text}\n{hint}"))
+                Self::unavailable(format!(
+                    "{text}
+{hint}"
+                ))
             }
             StoreError::NotStuck { .. } => Self::refused("LOG_NOT_STUCK", text),
-            _ => Self::internal(text),
+            StoreError::Fenced { .. }
+            | StoreError::Gap { .. }
+            | StoreError::NoRelation { .. }
+            | StoreError::BeyondEnd { .. }
+            | StoreError::Unreadable { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::NoBase { .. }
+            | StoreError::Redo(_)
+            | StoreError::Wal(_)
+            | StoreError::Import { .. } => Self::internal(text),
         }
     }
 }

@@ -12,7 +12,7 @@ use compute::protocol::{
     BranchService, Failure, FailureKind, Hello, NewTimeline, PageService, StateAt, TailProgress,
     serve_connection,
 };
-use store::StoreError;
+use store::{ErrorKind, StoreError};
 use types::{BlockNumber, BranchId, Lsn, RelFork, TimelineId};
 
 use crate::error::{Error, Result, chain};
@@ -170,22 +170,15 @@ fn on_the_wire(state: store::StateAt) -> StateAt {
     }
 }
 
+/// What an endpoint is told. Only "fenced" and "not found" end a running Postgres; for everything else it waits.
 fn failure(error: StoreError) -> Failure {
-    let kind = match &error {
-        StoreError::Fenced { .. } => FailureKind::Fenced,
-        StoreError::NotFound { .. } | StoreError::NoRelation { .. } | StoreError::BeyondEnd { .. } => {
-            FailureKind::NotFound
-        }
-        StoreError::Full { .. }
-        | StoreError::Io { .. }
-        | StoreError::Timeout { .. }
-        | StoreError::Behind { .. }
-        | StoreError::Locked { .. } => FailureKind::Unavailable,
-        StoreError::Unreadable { .. } | StoreError::Redo { .. } | StoreError::Stuck { .. } => {
-            FailureKind::Unsupported
-        }
-        StoreError::Corrupt { .. } | StoreError::NoBase { .. } => FailureKind::Corrupt,
-        _ => FailureKind::Invalid,
+    let kind = match error.kind() {
+        ErrorKind::Later => FailureKind::Unavailable,
+        ErrorKind::Fenced => FailureKind::Fenced,
+        ErrorKind::Absent => FailureKind::NotFound,
+        ErrorKind::Refused => FailureKind::Invalid,
+        ErrorKind::Unsupported => FailureKind::Unsupported,
+        ErrorKind::Corrupt => FailureKind::Corrupt,
     };
     if !matches!(kind, FailureKind::Fenced | FailureKind::NotFound) {
         tracing::warn!(error = chain(&error), ?kind, "page service request failed");
@@ -197,10 +190,22 @@ fn failure(error: StoreError) -> Failure {
 mod tests {
     use super::*;
 
+    /// A layer that could not be written was once "no": the endpoint killed its Postgres.
     #[test]
-    fn a_full_disk_makes_an_endpoint_wait_and_a_fence_makes_it_stop() {
+    fn an_endpoint_waits_for_the_disk_and_stops_only_when_it_is_fenced() {
         let branch: BranchId = "br-a-b-c".parse().unwrap();
-        assert_eq!(failure(StoreError::Full { path: "x".into() }).kind, FailureKind::Unavailable);
+        let reason = || "no space left".to_owned();
+        let source = || io::Error::from_raw_os_error(libc::EMFILE);
+        for error in [
+            StoreError::Full { path: "x".into() },
+            StoreError::Io { path: "x".into(), source: source() },
+            StoreError::FlushFailing { branch: branch.clone(), reason: reason() },
+            StoreError::Superseded { sequence: 3 },
+            StoreError::Locked { path: "x".into() },
+        ] {
+            let text = error.to_string();
+            assert_eq!(failure(error).kind, FailureKind::Unavailable, "{text}");
+        }
         let fenced = StoreError::Fenced { branch, timeline: TimelineId::new(2), current: None };
         assert_eq!(failure(fenced).kind, FailureKind::Fenced);
     }

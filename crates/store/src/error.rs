@@ -1,6 +1,7 @@
 //! Why the store could not do what was asked, split by what the caller does next.
 //!
-//! Every variant names its object. Not here: which HTTP status or errno that becomes (`server`, `fs`).
+//! Every variant names its object. `StoreError::kind` sorts them, without a wildcard: who adds a variant decides what its
+//! caller does. Not here: which HTTP status or errno that becomes (`server`, `fs`).
 
 use std::io;
 use std::path::PathBuf;
@@ -10,9 +11,25 @@ use types::{BlockNumber, BranchId, Lsn, PgTime, RelFork, TimelineId};
 /// What every fallible function of this crate returns.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
+/// What the caller of a failed operation does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ErrorKind {
+    /// Ask again later: the same call can succeed once the disk, or another process, lets it.
+    Later,
+    /// Stop writing: a newer timeline of the branch has begun.
+    Fenced,
+    /// There is no such branch, relation or block.
+    Absent,
+    /// The call makes no sense here, and will not later.
+    Refused,
+    /// The store holds what it cannot understand or replay.
+    Unsupported,
+    /// Stored bytes are damaged.
+    Corrupt,
+}
+
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum StoreError {
     /// There is no such branch.
     #[error("branch {branch} does not exist")]
@@ -254,6 +271,34 @@ fn current_is(current: &Option<TimelineId>) -> String {
 }
 
 impl StoreError {
+    /// What the caller does next.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Full { .. }
+            | Self::Io { .. }
+            | Self::FlushFailing { .. }
+            | Self::Behind { .. }
+            | Self::Locked { .. }
+            | Self::Superseded { .. }
+            | Self::Timeout { .. } => ErrorKind::Later,
+            Self::Fenced { .. } => ErrorKind::Fenced,
+            Self::NotFound { .. } | Self::NoRelation { .. } | Self::BeyondEnd { .. } => ErrorKind::Absent,
+            Self::Exists { .. }
+            | Self::HasChildren { .. }
+            | Self::Ahead { .. }
+            | Self::BeforeStart { .. }
+            | Self::BeforeHistory { .. }
+            | Self::NotBoundary { .. }
+            | Self::Gap { .. }
+            | Self::NotStuck { .. }
+            | Self::Import { .. } => ErrorKind::Refused,
+            Self::Unreadable { .. } | Self::Stuck { .. } | Self::Redo(_) | Self::Wal(_) => {
+                ErrorKind::Unsupported
+            }
+            Self::Corrupt { .. } | Self::NoBase { .. } => ErrorKind::Corrupt,
+        }
+    }
+
     /// Wraps an I/O error with the file it is about; a full disk has its own variant.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

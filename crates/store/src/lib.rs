@@ -38,5 +38,5 @@ pub use answer::{
     BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress, Unread,
     Unreadable,
 };
-pub use error::{Result, StoreError, of_extension};
+pub use error::{ErrorKind, Result, StoreError, of_extension};
 pub use project::Project;

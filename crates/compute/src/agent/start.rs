@@ -78,7 +78,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     let mut phases = Phases::default();
     let spec = &agent.spec;
     let (events, received) = mpsc::channel();
-    let client = Arc::new(Client::new(spec));
+    let client = Arc::new(Client::new(spec).listed_in(&agent.waiting));
     register(agent, &client, &events);
 
     let lock = outlive_the_last(spec)?;
@@ -92,7 +92,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     });
     phases.state = watch.lap();
 
-    let pages = Arc::new(Client::new(spec));
+    let pages = Arc::new(Client::new(spec).listed_in(&agent.waiting));
     let admission = agent.admission();
     let closed = (admission, agent.passwords().is_some());
     let Prepared { file_system, durable, opening, suspect, standby } =
