@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-/// Where Debian puts PostgreSQL 15's programs.
-pub const PG_BIN: &str = "/usr/lib/postgresql/15/bin";
+/// Directory of PostgreSQL 15's programs: what `SCION_PG_BIN` names, or Debian's.
+pub fn pg_bin() -> PathBuf {
+    std::env::var_os("SCION_PG_BIN").map_or_else(|| "/usr/lib/postgresql/15/bin".into(), PathBuf::from)
+}
 
 /// The program `name` of PostgreSQL 15.
 pub fn pg_program(name: &str) -> PathBuf {
-    Path::new(PG_BIN).join(name)
+    pg_bin().join(name)
 }
 
 /// Directory of a release that `scripts/postgres-majors` installs, such as `17`; `None`, and said so, if it is not there.

@@ -15,7 +15,10 @@ use fs::{FileSystem, PageSource, SEGMENT_BLOCKS, parse_relation_path, relation_p
 use support::*;
 use types::{BlockNumber, RelFork};
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
+/// Directory of PostgreSQL 15's programs: what `SCION_PG_BIN` names, or Debian's.
+fn bin() -> PathBuf {
+    std::env::var_os("SCION_PG_BIN").map_or_else(|| "/usr/lib/postgresql/15/bin".into(), PathBuf::from)
+}
 
 /// Reads the files of a stopped cluster.
 struct StoppedCluster(PathBuf);
@@ -37,7 +40,7 @@ fn postgres_ids() -> Option<(u32, u32)> {
 
 fn as_postgres(program: &str) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", &format!("{BIN}/{program}")]);
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(bin().join(program));
     command.env("LC_ALL", "C").current_dir("/tmp").stdin(Stdio::null());
     command
 }
@@ -222,10 +225,14 @@ fn postgres_is_here(test: &str) -> bool {
     if !fuse_is_here(test) {
         return false;
     }
-    let here = Path::new(BIN).join("postgres").exists() && postgres_ids().is_some();
-    assert!(here || std::env::var_os("SCION_REQUIRE_FUSE").is_none_or(|v| v != "1"), "no {BIN}/postgres");
+    let here = bin().join("postgres").exists() && postgres_ids().is_some();
+    assert!(
+        here || std::env::var_os("SCION_REQUIRE_FUSE").is_none_or(|v| v != "1"),
+        "no {}/postgres",
+        bin().display()
+    );
     if !here {
-        eprintln!("\n*** SKIPPED, NOT PASSED: {test}: no {BIN}/postgres ***\n");
+        eprintln!("\n*** SKIPPED, NOT PASSED: {test}: no {}/postgres ***\n", bin().display());
     }
     here
 }

@@ -34,7 +34,8 @@ const PAGE_DELETE: u8 = 0x60;
 pub(crate) const LEAF: u16 = 0x0001;
 /// `F_DELETED`
 const DELETED: u16 = 0x0002;
-/// `F_TUPLES_DELETED`
+/// `F_TUPLES_DELETED`, which redo of older minors sets where tuples of a leaf are deleted: 15.18 does, 15.20 does not.
+/// Nothing reads it; it stays where an image has it, and is not set here.
 pub(crate) const TUPLES_DELETED: u16 = 0x0004;
 /// `F_FOLLOW_RIGHT`: the page to the right has no downlink yet.
 pub(crate) const FOLLOW_RIGHT: u16 = 0x0008;
@@ -126,10 +127,6 @@ fn update(step: &mut Step<'_, '_>) -> Done {
         tuples = rest;
     } else if deleted > 0 {
         delete_index_items(step.page, slice_at(data, 0, deleted * 2)?)?;
-        let mut opaque = Opaque::of(step.page)?;
-        if opaque.flags() & LEAF != 0 {
-            opaque.set_flags(TUPLES_DELETED, 0);
-        }
     }
     append_tuples(step.page, tuples)
 }
@@ -142,7 +139,7 @@ fn delete(step: &mut Step<'_, '_>) -> Done {
     if main.len() > numbers_at {
         delete_index_items(step.page, slice_at(main, numbers_at, deleted * 2)?)?;
     }
-    Opaque::of(step.page)?.set_flags(TUPLES_DELETED, HAS_GARBAGE);
+    Opaque::of(step.page)?.set_flags(0, HAS_GARBAGE);
     Ok(())
 }
 

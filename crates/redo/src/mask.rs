@@ -142,8 +142,7 @@ fn mask_btree(page: &mut PageBytes) {
     }
 }
 
-/// Masks one flag more than Postgres does: when dead items make room for new ones, only replay sets
-/// `F_TUPLES_DELETED`, and Postgres's own check says so. Nothing in Postgres reads the flag.
+/// Masks one flag more than Postgres does, `F_TUPLES_DELETED`: older minors set it, and nothing reads it.
 fn mask_gist(page: &mut PageBytes) {
     let Ok(mut opaque) = gist::Opaque::of(page) else { return };
     opaque.set_nsn(0);

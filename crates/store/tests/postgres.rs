@@ -13,8 +13,12 @@ use types::{
     BLOCK_SIZE, BlockNumber, BranchId, Fork, Lsn, Page, PgTime, RelFork, RelTag, SlruKind, TimelineId,
 };
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
 const SEGMENT: u64 = 16 << 20;
+
+/// Directory of PostgreSQL 15's programs: what `SCION_PG_BIN` names, or Debian's.
+fn bin() -> PathBuf {
+    std::env::var_os("SCION_PG_BIN").map_or_else(|| "/usr/lib/postgresql/15/bin".into(), PathBuf::from)
+}
 
 /// A PostgreSQL cluster in a temporary directory, run as a user that is not root.
 struct Cluster {
@@ -51,7 +55,7 @@ impl Cluster {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(format!("{BIN}/{program}"));
+        let mut command = Command::new(bin().join(program));
         if let Some((uid, gid)) = self.ids {
             command.uid(uid).gid(gid);
         }

@@ -6,6 +6,7 @@
 //!  stock:          Postgres's own redo as a process, the strictest judge
 //!  recovery:       stock recovery of a load, whole directories at an LSN
 //!  files:          what no record shows --> the files of the stopped server
+//!  minors:         what differs between minors of one major, and does not count
 //!  damage:         real records and pages with bits flipped --> no panic
 //! ```
 //!
@@ -20,6 +21,7 @@ pub mod damage;
 pub mod files;
 mod gin;
 pub mod inject;
+pub mod minors;
 pub mod recovery;
 pub mod replay;
 pub mod results;

@@ -18,7 +18,7 @@ use wal::{
     BlockChange, BlockImage, Change, ControlFile, InterpretContext, RawRecord, Record, RecordReader, RmgrId,
 };
 
-use crate::{files, gin};
+use crate::{files, gin, minors};
 
 /// What was seen of one record type on one kind of page, in steps.
 #[derive(Default, Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,7 +99,7 @@ pub enum Truth {
     Unknown,
     /// All but hints.
     Masked,
-    /// Every byte but the checksum.
+    /// Every byte but the checksum, and what is otherwise in every minor ([`minors`]).
     Bytes,
 }
 
@@ -384,6 +384,10 @@ fn first_difference(
         (Truth::Masked, Key::RelBlock(_, block)) => difference(ours, theirs, record.rmgr, *block),
         (Truth::Unknown | Truth::Masked, _) => None,
         (Truth::Bytes, Key::RelBlock(..)) => {
+            let mut ours = ours.clone();
+            if record.rmgr == RmgrId::GIST {
+                minors::take_tuples_deleted(&mut ours, theirs);
+            }
             (0..BLOCK_SIZE).find(|at| ours[*at] != theirs[*at] && !(8..10).contains(at))
         }
         (Truth::Bytes, _) => (0..BLOCK_SIZE).find(|at| ours[*at] != theirs[*at]),

@@ -6,8 +6,10 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// Where Debian puts PostgreSQL 15.
-const V15: &str = "/usr/lib/postgresql/15";
+/// Directory of PostgreSQL 15's programs: what `SCION_PG_BIN` names, or Debian's.
+fn v15_bin() -> PathBuf {
+    std::env::var_os("SCION_PG_BIN").map_or_else(|| "/usr/lib/postgresql/15/bin".into(), PathBuf::from)
+}
 
 /// The programs of one major version. Its clients are those of 15, which work with every major.
 #[derive(Clone, Debug)]
@@ -25,12 +27,12 @@ impl Postgres {
         Self::of(15).expect("PostgreSQL 15 must be installed: scripts/setup")
     }
 
-    /// The version `major`, if it is here: 15 where Debian puts it, others where `scripts/postgres-majors` does.
+    /// The version `major`, if it is here: 15 as `SCION_PG_BIN` says or where Debian puts it, others where `scripts/postgres-majors` does.
     pub fn of(major: u32) -> Option<Self> {
         if major != 15 {
             return Self::release(&major.to_string());
         }
-        let prefix = PathBuf::from(V15).canonicalize().ok()?;
+        let prefix = v15_bin().canonicalize().ok()?.parent()?.to_owned();
         prefix.join("bin/postgres").is_file().then_some(Self { major, prefix })
     }
 
@@ -244,7 +246,7 @@ impl Server {
 
     /// A client program that connects to this server.
     pub fn client(&self, name: &str) -> Command {
-        let mut command = Command::new(Path::new(V15).join("bin").join(name));
+        let mut command = Command::new(v15_bin().join(name));
         command
             .env("PGHOST", &self.sockets)
             .env("PGPORT", &self.port)

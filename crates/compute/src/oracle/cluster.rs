@@ -11,7 +11,6 @@ use types::{ClusterState, Lsn, ServerLimits, TimelineId};
 use crate::checkpoint::RECORD_BYTES;
 use crate::wal_segment::{end_of_record, segment_name};
 
-pub const PG_BIN: &str = "/usr/lib/postgresql/15/bin";
 pub const SEGMENT_BYTES: u64 = 16 << 20;
 /// Something that changes if any row does.
 pub const DIGEST: &str = "select md5(string_agg(a::text, ',' order by aid)) from pgbench_accounts a";
@@ -27,6 +26,11 @@ const WORKLOAD: &str = "
     insert into pending values (7);
     prepare transaction 'later';
 ";
+
+/// Directory of PostgreSQL 15's programs: what `SCION_PG_BIN` names, or Debian's.
+pub fn pg_bin() -> PathBuf {
+    std::env::var_os("SCION_PG_BIN").map_or_else(|| "/usr/lib/postgresql/15/bin".into(), PathBuf::from)
+}
 
 /// The files of a cluster that is shut down.
 #[derive(Clone)]
@@ -58,7 +62,7 @@ pub fn temp_dir() -> TempDir {
 /// Runs a Postgres program as the user `postgres`; returns its output, panics if it fails.
 pub fn pg(program: &str, arguments: &[&str]) -> String {
     let (uid, gid) = postgres_user();
-    let mut command = Command::new(Path::new(PG_BIN).join(program));
+    let mut command = Command::new(pg_bin().join(program));
     let output = command.args(arguments).uid(uid).gid(gid).current_dir("/").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(

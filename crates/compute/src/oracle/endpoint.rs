@@ -1,7 +1,6 @@
 //! Whole endpoints: mounted, running a real Postgres, over the files of a stopped cluster.
 
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::{Child, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use types::Lsn;
 
-use super::cluster::{Cluster, DIGEST, PG_BIN, Running, SEGMENT_BYTES, pg, postgres_user, psql, temp_dir};
+use super::cluster::{Cluster, DIGEST, Running, SEGMENT_BYTES, pg, pg_bin, postgres_user, psql, temp_dir};
 use super::service::{Switches, serve};
 use crate::control::{Answer, Command, State, Status, ask};
 use crate::wal_segment::segment_name;
@@ -45,7 +44,7 @@ impl Endpoint {
             endpoint: "ep-test".to_owned(),
             dir: cluster.root.join("ep"),
             serve_socket: cluster.root.join("serve.sock"),
-            pg_bin: PathBuf::from(PG_BIN),
+            pg_bin: pg_bin(),
             port,
             run_as: Some(postgres_user()),
             superuser: "postgres".to_owned(),

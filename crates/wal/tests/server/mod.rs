@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Directory of the release's programs: Debian's, or what `scripts/postgres-majors` put in its cache.
+/// Directory of the release's programs: of 15 what `SCION_PG_BIN` names or Debian's, of others what `scripts/postgres-majors` put in its cache.
 fn bin() -> PathBuf {
     if crate::RELEASE == "15" {
-        return PathBuf::from("/usr/lib/postgresql/15/bin");
+        let debian = || PathBuf::from("/usr/lib/postgresql/15/bin");
+        return std::env::var_os("SCION_PG_BIN").map_or_else(debian, PathBuf::from);
     }
     let cache = std::env::var_os("SCION_PG_CACHE").map(PathBuf::from);
     let cache = cache.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/postgres"));
