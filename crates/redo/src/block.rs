@@ -77,7 +77,7 @@ pub(crate) fn apply(
         return Ok(());
     }
     let routine = routine(record).ok_or(Fault::Unsupported)?;
-    if !block.will_init && page::is_new(page) {
+    if !block.will_init && page::is_new(page) && record.rmgr != RmgrId::GENERIC {
         return Err(Fault::Malformed("the page was never initialised"));
     }
     let effect = routine(&mut Step { cx, record, block, page, end })?;

@@ -2,6 +2,11 @@
 //!
 //! Follows `generic_redo` and `applyPageRedo` in `generic_xlog.c`. All blocks of a record are alike. Block data: for
 //! each range where it begins 2, its length 2, its bytes.
+//!
+//! An extension may change a page that was never initialised by such a record, without asking for an image: Postgres
+//! takes one anyhow of a page without an LSN, unless `full_page_writes` is off. The ranges say all that the image would,
+//! as they are what differs from a page of zeroes, but for a page that was initialised in place before: then the ranges
+//! lack its header, and what they make is no page.
 
 use crate::Fault;
 use crate::block::{Effect, Step};
@@ -14,6 +19,10 @@ const RANGE_HEADER_SIZE: usize = 4;
 /// Applies a `Generic` record to one of its pages. The free space is zeroed: the ranges say nothing about it.
 pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
     let data = step.block.data;
+    let begins_the_page = page::is_new(step.page);
+    if begins_the_page {
+        step.page.fill(0);
+    }
     let mut at = 0;
     while at < data.len() {
         let (to, len) = (u16_at(data, at)?, usize::from(u16_at(data, at + 2)?));
@@ -21,6 +30,11 @@ pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
         at += RANGE_HEADER_SIZE + len;
     }
     free_space(step.page)?.fill(0);
+    if begins_the_page && !page::has_header(step.page) {
+        return Err(Fault::Malformed(
+            "the page was never initialised, and the record does not say all of it",
+        ));
+    }
     Ok(Effect::Changed)
 }
 

@@ -91,6 +91,13 @@ pub fn is_new(page: &PageBytes) -> bool {
     half::<UPPER>(page) == 0
 }
 
+/// Whether the header is one that Postgres gives a page (`PageIsVerifiedExtended`), and of the version that all have.
+pub(crate) fn has_header(page: &PageBytes) -> bool {
+    let (lower, upper, special) = (lower(page), upper(page), special(page));
+    let in_order = PAGE_HEADER_SIZE <= lower && lower <= upper && upper <= special && special <= BLOCK_SIZE;
+    in_order && special == max_align(special) && half::<SIZE_VERSION>(page) == PAGE_SIZE_AND_VERSION
+}
+
 /// Start of free space, just past the line pointers (`pd_lower`).
 pub fn lower(page: &PageBytes) -> usize {
     usize::from(half::<LOWER>(page))

@@ -172,3 +172,51 @@ fn a_generic_record_overwrites_ranges_and_zeroes_the_free_space() {
         malformed(run(GENERIC, 0, 0, outside, &[], &mut page.clone()));
     }
 }
+
+/// The ranges by which a page of zeroes becomes `page`, as `computeDelta` gives them: a run that matches for long is left
+/// out, and so is what lies between `lower` and `upper`.
+fn delta_from_zeroes(page: &Page, is_known: impl Fn(usize) -> bool) -> Vec<u8> {
+    let mut ranges = Vec::new();
+    let differs = |at: usize| page[at] != 0 && !is_known(at);
+    let mut at = 0;
+    while let Some(start) = (at..BLOCK_SIZE).find(|at| differs(*at)) {
+        let end = (start..BLOCK_SIZE).find(|at| (*at..at + 5).all(|at| at >= BLOCK_SIZE || !differs(at)));
+        at = end.unwrap_or(BLOCK_SIZE);
+        ranges.extend((start as u16).to_le_bytes());
+        ranges.extend(((at - start) as u16).to_le_bytes());
+        ranges.extend(&page[start..at]);
+    }
+    ranges
+}
+
+/// RUM changes the pages by which it extends an index so, and never asks for an image.
+#[test]
+fn a_generic_record_that_says_all_of_a_page_makes_it_where_there_was_none() {
+    let mut whole = leaf(&segment(3));
+    whole[..10].fill(0);
+    let mut page = Page::zeroed();
+    run(GENERIC, 0, 0, &delta_from_zeroes(&whole, |_| false), &[], &mut page).unwrap();
+    assert_eq!(page::lsn(&page), Some(lsn(100)));
+    assert_eq!(page[8..], whole[8..]);
+    let before = page.clone();
+    let rel = RelTag { tablespace: 1663, database: 5, relation: 16384 };
+    let key = Key::RelBlock(RelFork { rel, fork: Fork::Main }, BlockNumber::new(3));
+    let target = Block { id: 0, fork: 0, will_init: false, image: None, block: 3, data: &[36, 0, 1, 0, 7] };
+    let bytes = record(GENERIC, 0, &[target], &[]);
+    let cx = RedoContext { major: 15, checksums: true };
+    apply(&cx, &key, &mut page, &Record::decode(lsn(8), &bytes).unwrap(), lsn(100)).unwrap();
+    assert_eq!(page, before, "a record that the page already has");
+}
+
+/// A page that was initialised in place, before the record was begun: only an image could tell what it was.
+#[test]
+fn a_generic_record_that_lacks_a_pages_header_makes_none() {
+    let mut whole = leaf(&segment(3));
+    whole[..10].fill(0);
+    let header = 12..24;
+    let partial = delta_from_zeroes(&whole, |at| header.contains(&at));
+    for data in [&partial[..], &[], &[14, 0, 2, 0, 0, 32]] {
+        let reason = malformed(run(GENERIC, 0, 0, data, &[], &mut Page::zeroed()));
+        assert!(reason.contains("never initialised"), "{reason}");
+    }
+}
