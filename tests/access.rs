@@ -123,6 +123,17 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Which of the files a user reads who is neither root nor Postgres; none if this user cannot become another.
+fn readable_by_a_stranger(files: &[PathBuf]) -> Vec<PathBuf> {
+    if !process::is_root() {
+        return Vec::new();
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "sh", "-c"]);
+    command.args(["for file; do [ -r \"$file\" ] && echo \"$file\"; done; true", "sh"]).args(files);
+    process::run(&mut command).lines().map(PathBuf::from).collect()
+}
+
 #[test]
 fn no_secret_is_in_a_log_a_process_list_an_error_or_a_file_that_others_can_read() {
     let mut scion = Scion::start();
@@ -181,6 +192,15 @@ fn no_secret_is_in_a_log_a_process_list_an_error_or_a_file_that_others_can_read(
     for secret in &secrets {
         assert_eq!(seen.holding(secret), [""; 0], "{secret}");
     }
+    assert!(scion.root().dir.join("postgres.log").metadata().unwrap().len() > 0);
+    let open = readable_by_a_stranger(&files);
+    let meant = ["server.json", "tls-cert.pem", "serve.log"];
+    let open = open.iter().filter(|file| !meant.iter().any(|name| file.ends_with(name)));
+    assert_eq!(
+        open.collect::<Vec<_>>(),
+        Vec::<&PathBuf>::new(),
+        "statements, rows and passwords may be in it"
+    );
     // Hashes and keys are secrets too.
     let private = |text: &str| text.contains("PRIVATE KEY") || secrets.iter().any(|it| text.contains(it));
     let mut holders = 0;

@@ -70,6 +70,8 @@ struct Agent {
     status: Mutex<Status>,
     changed: Condvar,
     stop: AtomicBool,
+    /// Whether a start of this process took the predefined roles out of reach.
+    guarded: AtomicBool,
     shipped: Arc<AtomicU64>,
     pace: Arc<Pace>,
     events: Mutex<Option<Sender<Event>>>,
@@ -90,10 +92,13 @@ struct Agent {
 /// socket and in `status.json`, and end in exit code 1.
 pub fn run(spec: EndpointSpec) -> Result<ExitCode, Error> {
     config::check(&spec)?;
+    // Logs hold statements, and what this makes is for nobody else.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     std::fs::create_dir_all(&spec.dir).while_(|| format!("create {}", spec.dir.display()))?;
     let _lock = process::lock_now(&spec.dir.join("compute.lock"))?;
     let agent = Arc::new(Agent::new(spec));
     process::become_subreaper();
+    logs::close_to_others(&[agent.spec.postgres_log(), agent.spec.compute_log()]);
     logs::watch(vec![agent.spec.postgres_log(), agent.spec.compute_log()]);
     listener::take_signals(&agent)?;
     listener::listen(&agent)?;
@@ -323,6 +328,7 @@ impl Agent {
             status: Mutex::new(status),
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
+            guarded: AtomicBool::new(false),
             shipped: Arc::default(),
             pace: Arc::default(),
             events: Mutex::default(),

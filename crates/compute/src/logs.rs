@@ -8,6 +8,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +29,17 @@ pub fn watch(logs: Vec<PathBuf>) {
             std::thread::sleep(PAUSE);
         }
     });
+}
+
+/// Takes the logs of an older scion, and those before them, from other users.
+pub fn close_to_others(logs: &[PathBuf]) {
+    for log in logs.iter().flat_map(|log| [log.clone(), with_suffix(log, ".1")]) {
+        if let Err(error) = fs::set_permissions(&log, fs::Permissions::from_mode(0o600))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("{} cannot be closed to others: {error}", log.display());
+        }
+    }
 }
 
 /// Lets the log begin again if it is longer than `limit_bytes`. Absent is fine.

@@ -19,6 +19,8 @@ pub struct Major {
     pub checkpoint_has_wal_level: bool,
     /// The name of a prepared transaction's file begins with its epoch.
     pub two_phase_names_have_epoch: bool,
+    /// A role with CREATEROLE may give membership in every role that is not a superuser.
+    pub createrole_reaches_all: bool,
     /// Defaults of settings that other majors do not have.
     pub defaults: &'static [(&'static str, &'static str)],
 }
@@ -32,10 +34,17 @@ pub const PG15: Major = Major {
     control_crc_at: 288,
     checkpoint_has_wal_level: false,
     two_phase_names_have_epoch: false,
+    createrole_reaches_all: true,
     defaults: &[],
 };
 
-const PG16: Major = Major { version: "16", wal_magic: 0xD113, catalog_version: 202_307_071, ..PG15 };
+const PG16: Major = Major {
+    version: "16",
+    wal_magic: 0xD113,
+    catalog_version: 202_307_071,
+    createrole_reaches_all: false,
+    ..PG15
+};
 
 const PG17: Major = Major {
     version: "17",
@@ -56,9 +65,11 @@ const PG18: Major = Major {
     ..PG17
 };
 
+/// All that are supported.
+pub const ALL: [&Major; 4] = [&PG15, &PG16, &PG17, &PG18];
+
 /// The major version whose `pg_control` has these two version numbers.
 pub fn of_control(control_version: u32, catalog_version: u32) -> Option<&'static Major> {
-    [&PG15, &PG16, &PG17, &PG18]
-        .into_iter()
+    ALL.into_iter()
         .find(|major| major.control_version == control_version && major.catalog_version == catalog_version)
 }

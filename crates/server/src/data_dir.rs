@@ -52,6 +52,8 @@ impl DataDir {
     /// # Errors
     /// 423 if another server holds it, 400 if its path is too long; else those of the file system.
     pub fn open(path: &Path) -> Result<Self> {
+        // What is for others is given to them by name.
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         fs::create_dir_all(path).map_err(Error::io(format!("create {}", path.display())))?;
         let path = path.canonicalize().map_err(Error::io(format!("open {}", path.display())))?;
         if path.as_os_str().len() > PATH_BYTES {
@@ -70,7 +72,7 @@ impl DataDir {
         // Postgres runs as another user when the server is root: it must be able to pass through, not to look.
         let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
         dir.make(dir.path.clone(), mode)?;
-        for name in ["projects", "endpoints", "bootstrap"] {
+        for (name, mode) in [("projects", 0o700), ("endpoints", mode), ("bootstrap", mode)] {
             dir.make(dir.path.join(name), mode)?;
         }
         Ok(dir)

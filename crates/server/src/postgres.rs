@@ -114,7 +114,12 @@ impl Postgres {
         let mut single = self.command(bin, "postgres");
         single.args(["--single", "-j", "-F", "-c", "password_encryption=scram-sha-256", "-D"]).arg(dir);
         single.arg("postgres");
-        self.run(single, &owner_sql(owner))?;
+        let guard = compute::guard_of_roles(&major.to_string());
+        let statements: Vec<String> =
+            guard.iter().map(|&statement| statement.to_owned()).chain(owner_sql(owner)).collect();
+        // In single-user mode with `-j`, a statement ends with an empty line.
+        let input: String = statements.iter().map(|statement| format!("{statement};\n\n")).collect();
+        self.run(single, &input)?;
         failpoint::passed(Step::OwnerMade);
         Ok(())
     }
@@ -187,11 +192,11 @@ impl Postgres {
     }
 }
 
-fn owner_sql(owner: &Owner<'_>) -> String {
+fn owner_sql(owner: &Owner<'_>) -> Vec<String> {
     let (role, database) = (identifier(owner.role), identifier(owner.database));
     let mut statements = role_sql(owner.role, Some(owner.verifier));
     statements.push(format!("CREATE DATABASE {database} OWNER {role}"));
-    statements.iter().map(|statement| format!("{statement};\n\n")).collect()
+    statements
 }
 
 /// What makes a role. One with the verifier of a password may log in, and may do all that a role that is not superuser
@@ -231,7 +236,7 @@ mod tests {
     #[test]
     fn names_and_passwords_cannot_leave_their_quotes() {
         let owner = Owner { role: "a\"b", verifier: "x'y", database: "d" };
-        let sql = owner_sql(&owner);
+        let sql = owner_sql(&owner).concat();
         assert!(sql.contains("CREATE ROLE \"a\"\"b\" LOGIN"));
         assert!(sql.contains("PASSWORD 'x''y'"));
     }

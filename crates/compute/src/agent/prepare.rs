@@ -17,7 +17,7 @@ use crate::major::Major;
 use crate::protocol::NewTimeline;
 use crate::spec::{Admission, EndpointSpec};
 use crate::wal_segment::{self, FirstWal, WalShape};
-use crate::{config, control_file, datadir, quarantine};
+use crate::{config, control_file, datadir, predefined, quarantine};
 
 use super::remove_dir;
 
@@ -31,6 +31,8 @@ pub(super) struct Prepared {
     pub opening: Vec<(&'static str, String)>,
     /// Whether what the branch inherited has to be looked at before.
     pub suspect: bool,
+    /// Whether the roles that reach the server's files and programs have to be guarded before.
+    pub exposed: bool,
     /// Whether Postgres will come up as a standby, which cannot write. An endpoint that only reads does, once there is
     /// nothing left to write before clients are let in.
     pub standby: bool,
@@ -42,7 +44,7 @@ pub(super) fn data_directory(
     new: &NewTimeline,
     client: &Client,
     pages: &Arc<Client>,
-    (admission, passwords_due): (Admission, bool),
+    (admission, passwords_due, guarded): (Admission, bool, bool),
 ) -> Result<Prepared, Error> {
     if new.state.cluster.lsn != new.start {
         let text = format!("state of {} for a timeline that begins at {}", new.state.cluster.lsn, new.start);
@@ -79,11 +81,15 @@ pub(super) fn data_directory(
             Admission::AfterQuarantine => quarantine::is_suspect(pages, &new.state, new.start),
             Admission::Everybody | Admission::Nobody => Ok(false),
         });
+        let exposed = scope.spawn(|| {
+            if guarded { Ok(false) } else { predefined::is_exposed(pages, major, &new.state, new.start) }
+        });
         let file_system = fill(spec, new, pages, major, &checkpoint);
         let files = wal.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let sync = move || files.iter().try_for_each(|path| File::open(path)?.sync_all());
         let suspect = suspect.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let open = !suspect && !passwords_due && admission != Admission::Nobody;
+        let exposed = exposed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let open = !suspect && !exposed && !passwords_due && admission != Admission::Nobody;
         let file_system = file_system?;
         let files = |open| {
             let conf = config::postgresql_conf(spec, major, open);
@@ -97,7 +103,7 @@ pub(super) fn data_directory(
         if standby {
             datadir::write(&file_system, "standby.signal", b"")?;
         }
-        Ok(Prepared { file_system, durable: thread::spawn(sync), opening, suspect, standby })
+        Ok(Prepared { file_system, durable: thread::spawn(sync), opening, suspect, exposed, standby })
     })
 }
 

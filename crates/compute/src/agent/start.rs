@@ -21,6 +21,7 @@ use crate::control::{Phases, State};
 use crate::error::{Error, While};
 use crate::passwords;
 use crate::pg_client::{PgClient, PgError};
+use crate::predefined;
 use crate::process::{self, Server};
 use crate::protocol::{self, Failure, NewTimeline};
 use crate::quarantine::{self, Quarantine};
@@ -94,8 +95,10 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
 
     let pages = Arc::new(Client::new(spec).listed_in(&agent.waiting));
     let admission = agent.admission();
-    let closed = (admission, agent.passwords().is_some());
-    let Prepared { file_system, durable, opening, suspect, standby } =
+    // A standby cannot write, so what a start before it wrote is all that can be.
+    let guarded = spec.read_only && agent.guarded.load(Ordering::SeqCst);
+    let closed = (admission, agent.passwords().is_some(), guarded);
+    let Prepared { file_system, durable, opening, suspect, exposed, standby } =
         prepare::data_directory(spec, &new, &client, &pages, closed)?;
     let file_system = Arc::new(file_system);
     *agent.file_system.lock() = Some(Arc::clone(&file_system));
@@ -121,6 +124,9 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         None => forbid_promotion(&mount_dir)?,
     }
     *agent.flush_connection.lock() = Some(pg);
+    if exposed {
+        guard_roles(agent)?;
+    }
     let_clients_in(agent, &server, (admission, suspect), opening)?;
     durable.join().unwrap_or_else(|_| Err(io::Error::other("panic"))).while_(|| "sync pg_wal".to_owned())?;
     phases.postgres_start = watch.lap();
@@ -140,6 +146,17 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         segment_bytes: new.segment_bytes,
         phases,
     })
+}
+
+/// Takes the roles that reach the server's files and programs out of everybody's reach, and says who had them.
+fn guard_roles(agent: &Agent) -> Result<(), Error> {
+    let removed = predefined::guard(&config::socket_path(&agent.spec), &agent.spec.superuser);
+    let removed = removed.map_err(|error| Error::Postgres(format!("guard its predefined roles: {error}")))?;
+    for (role, member) in removed {
+        tracing::warn!("role {member} is no longer a member of {role}: that is for superusers only");
+    }
+    agent.guarded.store(true, Ordering::SeqCst);
+    Ok(())
 }
 
 /// Puts to rest what the branch inherited, if there may be something, gives its roles the passwords they are to have, and
