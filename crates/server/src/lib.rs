@@ -63,4 +63,4 @@ mod timetable;
 mod tls;
 mod watch;
 
-pub use serve::{ServeError, ServeOptions, serve};
+pub use serve::{OPEN_FILES_WANTED, ServeError, ServeOptions, serve};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use compute::TlsFiles;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -23,6 +24,8 @@ use crate::postgres::Postgres;
 use crate::state::Server;
 use crate::{backups, branch_schedules, deletion, failpoint, page_service, reconcile, recover, tls};
 
+/// Fewer open files than this limit how many endpoints and projects can be used at once.
+pub const OPEN_FILES_WANTED: u64 = 4096;
 /// How long requests may take to end when the server does.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -95,6 +98,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     if !options.http.ip().is_loopback() && !options.http_tls && !options.allow_remote {
         return Err(ServeError::NotLoopback(options.http));
     }
+    raise_open_files();
     let postgres = Postgres::find(&options.pg_bin, options.run_as.as_deref())?;
     for it in postgres.installed.by_major.values() {
         tracing::info!(version = it.version, bin = %it.bin.display(), "PostgreSQL");
@@ -140,6 +144,22 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         }
     }
     result
+}
+
+/// Every connection and every layer that is read takes a descriptor: as many as the system lets this process have.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files to {most}");
+    }
+    if most < OPEN_FILES_WANTED {
+        tracing::warn!(
+            "this process may open {most} files at most, few for many endpoints; \
+             raise the hard limit (ulimit -Hn) to {OPEN_FILES_WANTED} or more"
+        );
+    }
 }
 
 async fn serve_http(options: &ServeOptions, server: &Arc<Server>) -> Result<(), ServeError> {

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use types::{Lsn, TimelineId};
 
-use crate::answer::{TailProgress, Unread};
+use crate::answer::{StateAt, TailProgress, Unread};
 use crate::branch::Branch;
+use crate::cluster_read;
 use crate::core::Core;
 use crate::error::{Result, StoreError};
 use crate::limits::PIECE_BYTES;
@@ -93,7 +94,11 @@ impl Branch {
         for piece in bytes.get(held..).unwrap_or(&[]).chunks(PIECE_BYTES) {
             core.flushes.wait_for_room(self)?;
             let begin = tip.durable;
+            // Before, or an older process would write into what a newer one reads; and after, or it would acknowledge
+            // what the newer one may not have found.
+            core.manifests.check_epoch()?;
             core.wal.write(&self.id, tip.timeline_written()?, begin, piece)?;
+            core.manifests.check_epoch()?;
             tip.durable = begin.advanced(piece.len() as u64);
             if sender == Sender::Server {
                 self.publish(tip.durable);
@@ -120,8 +125,8 @@ impl Branch {
         Ok(())
     }
 
-    /// Begins a timeline at the head and fences those before it. Gives its number and where it begins.
-    pub(crate) fn begin_timeline(&self, core: &Core) -> Result<(TimelineId, Lsn)> {
+    /// Begins a timeline at the head and fences those before it. Gives its number and the state that it begins with.
+    pub(crate) fn begin_timeline(&self, core: &Core) -> Result<(TimelineId, StateAt)> {
         let mut writer = self.writer.lock();
         let tip = writer.as_mut().ok_or_else(|| StoreError::NotFound { branch: self.id.clone() })?;
         tip.catch_up(core, self, Retry::Passing)?;
@@ -133,12 +138,18 @@ impl Branch {
         if let Some(stuck) = tip.stuck() {
             return Err(stuck.error(self, tip.framed()));
         }
-        let timeline = self.push_timeline(core, tip.framed())?;
         let head = tip.framed();
+        if self.view.read().head < head {
+            let reason = "its newest records are not filed yet".to_owned();
+            return Err(StoreError::Behind { branch: self.id.clone(), at: self.view.read().head, reason });
+        }
+        // Read first: once the timeline is listed its predecessor is fenced, and nothing may fail any more.
+        let state = cluster_read::state_at(core, self, head)?;
+        let timeline = self.push_timeline(core, head)?;
         tip.begin(timeline, head);
         tip.durable = head;
         self.publish(head);
-        Ok((timeline, head))
+        Ok((timeline, state))
     }
 
     /// False if what follows the last whole record cannot have been written there by this log: then nobody will send
@@ -162,7 +173,7 @@ impl Branch {
         let number = core.manifests.commit(|manifest| {
             let number = manifest.next_timeline;
             manifest.next_timeline = number.wrapping_add(1);
-            let timelines = &mut manifest.branch(&self.id)?.timelines;
+            let timelines = &mut manifest.branch_mut(&self.id, self.incarnation)?.timelines;
             timelines.retain(|(_, began)| began.0 <= begin);
             timelines.push((number, Position(begin)));
             Ok(number)

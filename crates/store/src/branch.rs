@@ -20,6 +20,7 @@ use types::{BranchId, ClusterState, Key, Lsn, TimelineId};
 
 use crate::core::Core;
 use crate::error::{Result, StoreError};
+use crate::flush::Unlisted;
 use crate::layer::Layer;
 use crate::manifest::BranchEntry;
 use crate::memtable::Memtable;
@@ -44,6 +45,8 @@ pub(crate) struct View {
 /// One branch.
 pub(crate) struct Branch {
     pub(crate) id: BranchId,
+    /// Tells it from others that have had its name.
+    pub(crate) incarnation: u64,
     pub(crate) parent: Option<(Arc<Branch>, Lsn)>,
     pub(crate) start: Lsn,
     pub(crate) view: RwLock<View>,
@@ -52,6 +55,8 @@ pub(crate) struct Branch {
     durable: Mutex<Lsn>,
     durable_moved: Condvar,
     opened: AtomicBool,
+    /// The layer that the flusher has made of the oldest frozen memtable, while it could not be listed.
+    pub(crate) unlisted: Mutex<Option<Unlisted>>,
 }
 
 impl Branch {
@@ -60,6 +65,7 @@ impl Branch {
         let timelines = entry.timelines.iter().map(|&(id, begin)| (TimelineId::new(id), begin.0)).collect();
         Self {
             id,
+            incarnation: entry.incarnation,
             parent,
             start: entry.start.0,
             view: RwLock::new(View {
@@ -75,6 +81,7 @@ impl Branch {
             durable: Mutex::new(entry.flushed.0),
             durable_moved: Condvar::new(),
             opened: AtomicBool::new(false),
+            unlisted: Mutex::new(None),
         }
     }
 
@@ -95,7 +102,7 @@ impl Branch {
         if self.is_open() {
             return Ok(());
         }
-        let entry = core.manifests.get().branch(&self.id)?.clone();
+        let entry = core.manifests.get().branch(&self.id, self.incarnation)?.clone();
         let state = self.load_tables(core, &entry)?;
         let mut tip = Tip::new(core.format, state);
         self.replay(core, &mut tip)?;

@@ -1,7 +1,7 @@
 //! What all branches of an open project share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +48,16 @@ impl Core {
         let objects: Arc<dyn ObjectStore> = Arc::new(Local::new(dir, disk.clone())?);
         #[cfg(test)]
         let objects = crate::object::memory::as_the_test_wants(objects);
+        Self::open_over(dir, disk, objects, options)
+    }
+
+    /// As `open`, with its objects in another place.
+    pub(crate) fn open_over(
+        dir: &Path,
+        disk: Arc<dyn Disk>,
+        objects: Arc<dyn ObjectStore>,
+        options: StoreOptions,
+    ) -> Result<Self> {
         // Directories that a killed process made may not be durable yet.
         for dir in [dir.parent().unwrap_or(dir), dir] {
             disk.sync(dir).map_err(StoreError::io(dir))?;
@@ -86,15 +96,18 @@ impl Core {
         let layers: BTreeSet<u64> = listed.values().flat_map(|entry| entry.layers.iter().copied()).collect();
         for name in self.objects.list("layers/")? {
             if layer::id_of(&name).is_none_or(|id| !layers.contains(&id)) {
-                self.objects.delete(&name)?;
+                self.discard_object(&name);
             }
         }
         let wal = self.dir.join("wal");
-        let Ok(entries) = fs::read_dir(&wal) else { return Ok(()) };
-        for entry in entries {
-            let entry = entry.map_err(StoreError::io(&wal))?;
-            if entry.file_name().to_str().is_none_or(|name| !listed.contains_key(name)) {
-                self.disk.remove_tree(&entry.path()).map_err(StoreError::io(entry.path()))?;
+        let entries = match self.disk.list(&wal) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(StoreError::io(&wal))?,
+        };
+        for path in entries {
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.is_none_or(|name| !listed.contains_key(name)) {
+                self.disk.discard(&path);
             }
         }
         Ok(())
@@ -155,6 +168,17 @@ impl Core {
     /// Forgets a branch.
     pub(crate) fn remove(&self, id: &BranchId) {
         self.branches.write().remove(id);
+    }
+
+    /// Removes a layer that no manifest lists.
+    pub(crate) fn discard_layer(&self, id: u64) {
+        self.discard_object(&layer::object_name(id));
+    }
+
+    fn discard_object(&self, name: &str) {
+        if self.objects.delete(name).is_err() {
+            self.disk.discard(&self.dir.join(name));
+        }
     }
 
     /// A layer number never used before in this project.

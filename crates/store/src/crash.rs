@@ -6,7 +6,10 @@
 //! takes new work.
 
 pub(crate) mod cluster;
+pub(crate) mod fault;
+mod faults;
 mod recording;
+mod takeover;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -355,7 +358,8 @@ fn assert_tidy(project: &Project, dir: &Path) {
     let manifests = names("manifest");
     assert_eq!(manifests.len(), 1, "{manifests:?}");
     let newest = fs::read(dir.join("manifest").join(manifests.first().unwrap())).unwrap();
-    let manifest: serde_json::Value = serde_json::from_slice(&newest).unwrap();
+    let json = newest.split(|&byte| byte == b'\n').next().unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(json).unwrap();
     let branches = manifest["branches"].as_object().unwrap();
     let layers = branches.values().flat_map(|entry| entry["layers"].as_array().unwrap());
     let layers: BTreeSet<String> = layers.map(|id| format!("{:016x}.layer", id.as_u64().unwrap())).collect();

@@ -1,12 +1,15 @@
-//! Every change the store makes to its directory goes through here, so that a test can record all of them in order
-//! and ask what a crash after each would have left.
+//! Every change the store makes to its directory goes through here, and so does every read, so that a test can record
+//! all changes in order and ask what a crash after each would have left, and can let any change or read fail.
 //!
 //! What a caller may rely on, as on any file system:
 //! - bytes written are lost in a power failure unless `sync` of that file, or `write_durably`, has returned;
 //! - names made, linked or removed in a directory may be undone by one unless `sync` of that directory has returned;
-//! - if only the process dies, everything done stays done.
+//! - if only the process dies, everything done stays done;
+//! - what returned an error may have taken place all the same.
 //!
-//! Not here: reading, which changes nothing; what the files hold.
+//! Not here: reading the cluster that is imported (`import`); what the files hold.
+
+mod careful;
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
@@ -14,7 +17,15 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// How files are changed.
+pub(crate) use careful::Careful;
+
+/// A file opened for reading, and how long it was then.
+pub(crate) struct Opened {
+    pub(crate) file: File,
+    pub(crate) len: u64,
+}
+
+/// How files are changed and read.
 pub(crate) trait Disk: Send + Sync {
     /// Makes a directory whose parent exists.
     fn make_dir(&self, dir: &Path) -> io::Result<()>;
@@ -34,13 +45,65 @@ pub(crate) trait Disk: Send + Sync {
     fn remove_file(&self, file: &Path) -> io::Result<()>;
     /// Removes an empty directory.
     fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes durable the names that lead to `path`, if an earlier error left any of them in doubt.
+    fn settle_names(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Removes a file or a directory that nothing refers to, now or when that is possible; fine if it is absent.
+    fn discard(&self, path: &Path) {
+        let _ = self.reclaim(path);
+    }
+
+    /// Removes a file, or a directory and everything below it, and forgets that it was discarded: its name is to be
+    /// used again. Fine if it is absent.
+    fn reclaim(&self, path: &Path) -> io::Result<()> {
+        let outcome = if path.is_dir() { remove_tree(self, path) } else { self.remove_file(path) };
+        match outcome {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tries again to remove everything that was discarded.
+    fn sweep(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// All bytes of a file.
+    fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+        fs::read(file)
+    }
+
+    /// Length of a file.
+    fn len(&self, file: &Path) -> io::Result<u64> {
+        fs::metadata(file).map(|meta| meta.len())
+    }
+
+    /// What is in a directory, in any order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect()
+    }
+
+    /// Opens a file for reading.
+    fn open(&self, file: &Path) -> io::Result<Opened> {
+        let file = File::open(file)?;
+        let len = file.metadata()?.len();
+        Ok(Opened { file, len })
+    }
+
+    /// Reads some bytes at `at`, none only at the end.
+    fn read_at(&self, file: &Opened, at: u64, out: &mut [u8]) -> io::Result<usize> {
+        file.file.read_at(out, at)
+    }
 }
 
 impl dyn Disk {
     /// Makes `dir` and the directories above it that are missing; each is durable in its parent on return.
     pub(crate) fn make_dirs(&self, dir: &Path) -> io::Result<()> {
         if dir.is_dir() {
-            return Ok(());
+            return self.settle_names(dir);
         }
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         self.make_dirs(parent)?;
@@ -51,22 +114,38 @@ impl dyn Disk {
         self.sync(parent)
     }
 
-    /// Removes a directory and everything below it; fine if it is absent.
-    pub(crate) fn remove_tree(&self, dir: &Path) -> io::Result<()> {
-        let entries = match fs::read_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                self.remove_tree(&entry.path())?;
-            } else {
-                self.remove_file(&entry.path())?;
+    /// Fills `out` with the bytes at `at`; fewer is `UnexpectedEof`.
+    pub(crate) fn read_exact_at(&self, file: &Opened, at: u64, out: &mut [u8]) -> io::Result<()> {
+        if self.read_upto_at(file, at, out)? < out.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+
+    /// Fills `out` with the bytes at `at` as far as there are any; gives how many there are.
+    pub(crate) fn read_upto_at(&self, file: &Opened, at: u64, out: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while let Some(left) = out.get_mut(done..).filter(|left| !left.is_empty()) {
+            match self.read_at(file, at.saturating_add(done as u64), left) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
-        self.remove_dir(dir)
+        Ok(done)
     }
+}
+
+fn remove_tree<D: Disk + ?Sized>(disk: &D, dir: &Path) -> io::Result<()> {
+    for path in disk.list(dir)? {
+        if path.is_dir() {
+            remove_tree(disk, &path)?;
+        } else {
+            disk.remove_file(&path)?;
+        }
+    }
+    disk.remove_dir(dir)
 }
 
 /// A file name in `dir` that nobody else uses, in this process or another: two that wrote into one file would each

@@ -1,11 +1,13 @@
 //! Writes frozen memtables as layers, on a thread of its own.
 //!
 //! A layer is durable before the manifest lists it, and listed before its memtable goes: at no moment is a version
-//! in neither. A crash in between leaves an unlisted layer, removed at the next open, and the WAL to rebuild from.
+//! in neither. A crash in between leaves an unlisted layer, removed at the next open, and the WAL to rebuild from. After an
+//! error the next attempt goes on with the layer that was made; a disk on which none can be listed is not filled.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -14,18 +16,23 @@ use crate::core::Core;
 use crate::disk::unused_name;
 use crate::error::{Result, StoreError};
 use crate::layer::{self, Layer, LayerWriter};
-use crate::limits::FROZEN_MAX;
+use crate::limits::{FLUSH_WAIT, FROZEN_MAX};
 use crate::manifest::Position;
+use crate::memtable::Memtable;
 use crate::object::Put;
 
 /// How long to wait before a layer that could not be written is tried again, and between looks at idle memtables.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = if cfg!(test) { Duration::from_millis(2) } else { Duration::from_millis(500) };
 
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Arc<Branch>>,
-    /// Why the last attempt failed.
-    failing: Option<String>,
+    /// Attempts begun.
+    attempts: u64,
+    /// The last attempt that ended, if it failed, and why.
+    failing: Option<(u64, String)>,
+    /// Somebody waits to be told whether the next attempt fails too.
+    hurry: bool,
     stop: bool,
 }
 
@@ -53,31 +60,41 @@ impl FlushQueue {
     }
 
     /// Waits until few enough memtables of `branch` wait for the disk.
+    ///
+    /// # Errors
+    /// `FlushFailing` if the disk takes none, or not in time.
     pub(crate) fn wait_for_room(&self, branch: &Branch) -> Result<()> {
-        let mut state = self.state.lock();
-        while branch.view.read().frozen.len() >= FROZEN_MAX {
-            if let Some(reason) = &state.failing {
-                return Err(StoreError::FlushFailing { branch: branch.id.clone(), reason: reason.clone() });
-            }
-            if state.stop {
-                let reason = "the project is being closed".to_owned();
-                return Err(StoreError::FlushFailing { branch: branch.id.clone(), reason });
-            }
-            self.changed.wait(&mut state);
-        }
-        Ok(())
+        self.wait_below(branch, FROZEN_MAX)
     }
-}
 
-impl FlushQueue {
     /// Waits until no memtable of `branch` waits for the disk.
+    ///
+    /// # Errors
+    /// As `wait_for_room`.
     pub(crate) fn wait_until_flushed(&self, branch: &Branch) -> Result<()> {
+        self.wait_below(branch, 1)
+    }
+
+    /// The disk may have recovered since the last attempt, so only one that began after the call refuses it.
+    fn wait_below(&self, branch: &Branch, frozen: usize) -> Result<()> {
+        let deadline = Instant::now() + FLUSH_WAIT;
         let mut state = self.state.lock();
-        while !branch.view.read().frozen.is_empty() {
-            if let Some(reason) = &state.failing {
-                return Err(StoreError::FlushFailing { branch: branch.id.clone(), reason: reason.clone() });
-            }
-            self.changed.wait(&mut state);
+        let seen = state.attempts;
+        while branch.view.read().frozen.len() >= frozen {
+            let failed = state.failing.as_ref().filter(|(attempt, _)| *attempt > seen);
+            let reason = match failed {
+                Some((_, reason)) => reason.clone(),
+                None if state.stop => "the project is being closed".to_owned(),
+                None => {
+                    state.hurry = true;
+                    self.changed.notify_all();
+                    if !self.changed.wait_until(&mut state, deadline).timed_out() {
+                        continue;
+                    }
+                    format!("the disk did not take one within {} s", FLUSH_WAIT.as_secs())
+                }
+            };
+            return Err(StoreError::FlushFailing { branch: branch.id.clone(), reason });
         }
         Ok(())
     }
@@ -88,21 +105,26 @@ pub(crate) fn run(core: &Core) {
     loop {
         let next = {
             let mut state = core.flushes.state.lock();
-            if !state.stop && (state.waiting.is_empty() || state.failing.is_some()) {
+            let rests = |state: &State| state.failing.is_some() && !state.hurry;
+            if !state.stop && (state.waiting.is_empty() || rests(&state)) {
                 core.flushes.changed.wait_for(&mut state, PAUSE);
             }
             if state.stop {
                 return;
             }
-            state.waiting.pop_front()
+            let next = state.waiting.pop_front();
+            state.attempts += u64::from(next.is_some());
+            state.hurry &= next.is_none();
+            next.map(|branch| (branch, state.attempts))
         };
-        let Some(branch) = next else {
+        make_up(core);
+        let Some((branch, attempt)) = next else {
             freeze_an_idle_memtable(core);
             continue;
         };
         let outcome = flush_all(core, &branch);
         let mut state = core.flushes.state.lock();
-        state.failing = outcome.as_ref().err().map(|error| error_chain(error));
+        state.failing = outcome.as_ref().err().map(|error| (attempt, error_chain(error)));
         if outcome.is_err() {
             state.waiting.push_back(branch);
         }
@@ -118,23 +140,63 @@ pub(crate) fn flush_all(core: &Core, branch: &Branch) -> Result<()> {
     Ok(())
 }
 
+/// Does what errors have left to do. If it cannot be done now, it is tried again, and before anything is written that it
+/// would be in the way of.
+pub(crate) fn make_up(core: &Core) {
+    let _ = core.disk.sweep();
+    if !core.manifests.is_settled() {
+        let _ = core.manifests.settle();
+    }
+}
+
+/// A layer that no manifest lists yet.
+pub(crate) struct Unlisted {
+    /// Its number, which nothing else will have.
+    pub(crate) id: u64,
+    table: Arc<Memtable>,
+    /// The file it was written to, until that is stored under the layer's name.
+    file: Option<PathBuf>,
+}
+
+impl Unlisted {
+    /// Removes what there is of it.
+    pub(crate) fn discard(self, core: &Core) {
+        if let Some(file) = self.file {
+            core.disk.discard(&file);
+        }
+        core.discard_layer(self.id);
+    }
+}
+
 fn flush_one(core: &Core, branch: &Branch) -> Result<bool> {
     let Some(table) = branch.view.read().frozen.front().cloned() else { return Ok(false) };
-    let id = core.take_layer_id();
-    let path = unused_name(&core.dir.join("tmp"), "layer");
-    let mut writer = LayerWriter::create(core.disk.clone(), &path)?;
-    table.write(&mut writer)?;
-    let path = writer.finish(&table.waypoints)?;
-    let name = layer::object_name(id);
-    if core.objects.put_file_if_absent(&name, &path)? == Put::Taken {
-        return Err(StoreError::corrupt(name, 0, "exists although its number was never given away"));
-    }
-    // Opened before it is listed: once it is, nothing may fail any more.
-    let layer = Layer::open(id, core.objects.clone(), core.cache.clone())?;
+    let layer = {
+        let mut unlisted = branch.unlisted.lock();
+        let made = match unlisted.take() {
+            Some(made) if Arc::ptr_eq(&made.table, &table) => made,
+            other => {
+                if let Some(other) = other {
+                    other.discard(core);
+                }
+                write(core, table.clone())?
+            }
+        };
+        // From here on an error leaves it to be gone on with.
+        let made = unlisted.insert(made);
+        if store(core, made)? == Put::Taken {
+            let name = layer::object_name(made.id);
+            *unlisted = None;
+            let reason = "exists although its number was never given away";
+            return Err(StoreError::corrupt(name, 0, reason));
+        }
+        // Opened before it is listed: once it is, nothing may fail any more.
+        Layer::open(made.id, core.objects.clone(), core.cache.clone())?
+    };
+    let id = layer.id();
     let end = table.waypoints.last().map(|state| state.lsn);
     let listed = core.manifests.commit(|manifest| {
         manifest.next_layer = manifest.next_layer.max(id + 1);
-        let entry = manifest.branch(&branch.id)?;
+        let entry = manifest.branch_mut(&branch.id, branch.incarnation)?;
         entry.layers.push(id);
         entry.flushed = end.map_or(entry.flushed, Position);
         let extension = table.extension.map(|(lsn, rmgr)| (Position(lsn), rmgr));
@@ -146,17 +208,37 @@ fn flush_one(core: &Core, branch: &Branch) -> Result<bool> {
         Err(StoreError::NotFound { .. }) => {
             // The branch was deleted meanwhile.
             branch.view.write().frozen.clear();
-            core.objects.delete(&name)?;
+            if let Some(unlisted) = branch.unlisted.lock().take() {
+                unlisted.discard(core);
+            }
             return Ok(false);
         }
         Err(error) => return Err(error),
     }
+    branch.unlisted.lock().take();
     let mut view = branch.view.write();
     let mut layers = view.layers.to_vec();
     layers.push(Arc::new(layer));
     view.layers = Arc::new(layers);
     view.frozen.pop_front();
     Ok(true)
+}
+
+/// Writes a memtable to a file that has no layer's name yet.
+fn write(core: &Core, table: Arc<Memtable>) -> Result<Unlisted> {
+    let path = unused_name(&core.dir.join("tmp"), "layer");
+    let mut writer = LayerWriter::create(core.disk.clone(), &path)?;
+    table.write(&mut writer)?;
+    let file = writer.finish(&table.waypoints)?;
+    Ok(Unlisted { id: core.take_layer_id(), table, file: Some(file) })
+}
+
+/// Stores the file under the layer's name, unless that is done.
+fn store(core: &Core, made: &mut Unlisted) -> Result<Put> {
+    let Some(file) = &made.file else { return Ok(Put::Stored) };
+    let outcome = core.objects.put_file_if_absent(&layer::object_name(made.id), file)?;
+    made.file = None;
+    Ok(outcome)
 }
 
 /// Keeps the memory of all memtables together below a few full ones: freezes the largest that nobody writes now.

@@ -2,8 +2,25 @@
 //!
 //! What a caller chooses is in `StoreOptions`.
 
+use std::time::Duration;
+
 /// Frozen memtables of a branch that may wait for the disk; then `append_wal` waits.
 pub(crate) const FROZEN_MAX: usize = 2;
+
+/// How long `append_wal` waits there for the disk to take one; then it is refused, to be sent again.
+pub(crate) const FLUSH_WAIT: Duration = Duration::from_secs(30);
+
+/// Layer files that one project keeps open.
+pub(crate) const OPEN_FILES_MAX: usize = 128;
+
+/// Of the descriptors that the process may have, one in so many is for layer files that all its projects keep open.
+pub(crate) const OPEN_FILES_SHARE: u64 = 4;
+
+/// Files remembered to be removed because that failed; what is more is removed at the next open.
+pub(crate) const LEFTOVERS_MAX: usize = 1000;
+
+/// Old manifests deleted at once.
+pub(crate) const OLD_MANIFESTS_MAX: u64 = 100;
 
 /// As `FROZEN_MAX` while a branch is opened or catches up and the disk takes nothing: then the rest of its WAL is
 /// left for later.

@@ -1,15 +1,24 @@
-//! Which branches, timelines and layers exist: one JSON object, replaced as a whole.
+//! Which branches, timelines and layers exist: one object, replaced as a whole.
 //!
 //! Manifest N+1 is written with `put_if_absent`, so of two writers one loses. Readers take the highest number. Old
 //! manifests are deleted, therefore a writer that was away for long could still win an old number: after its put it
 //! looks, and has lost too if its number is not the highest or if the manifest it started from is gone. The second is
 //! needed because a directory that changes while it is listed need not show what came and what went meanwhile.
 //!
+//! A put that returns an error may have taken place. Each manifest carries a nonce, so its writer reads N+1 back: its own
+//! bytes are a success, no bytes a failure, another's the end of its right to write. While it cannot even look, the change
+//! is in doubt: its caller is told of the error, and before anything else is written the doubt is settled. What is found to
+//! have taken place although its caller was told that it failed is undone by the manifest after it.
+//!
 //! What no manifest lists does not exist; the next open removes it.
+//!
+//! Not here: the bytes (`format`).
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -17,9 +26,14 @@ use types::{BranchId, Lsn};
 use wal::WalFormat;
 
 use crate::error::{Result, StoreError};
+use crate::limits::OLD_MANIFESTS_MAX;
 use crate::object::{ObjectStore, Put};
 
-const FORMAT_VERSION: u32 = 1;
+mod format;
+
+const FORMAT_VERSION: u32 = 2;
+/// How often a put of unknown outcome is looked for before its caller is told of an error.
+const LOOKS: u32 = 3;
 /// How often the highest manifest is looked for before there is none.
 const ATTEMPTS: u32 = 10;
 /// Bytes of `pg_control`; trailing zeros are not stored.
@@ -29,9 +43,10 @@ const CONTROL_BYTES: usize = 8192;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
-    /// `FORMAT_VERSION`; a reader refuses any other.
+    /// See `format`; a reader refuses what it does not know.
     pub(crate) format: u32,
-    /// Grows by one with each open; who has an older one may not write.
+    /// Grows by one with each open. Whoever has an older one than the newest manifest may not write: neither a manifest
+    /// (`commit`) nor WAL (`check_epoch`).
     pub(crate) epoch: u64,
     /// Postgres major version.
     pub(crate) major: u32,
@@ -47,14 +62,27 @@ pub(crate) struct Manifest {
     pub(crate) next_timeline: u32,
     /// Number of the next layer.
     pub(crate) next_layer: u64,
+    /// Number of the next incarnation of a branch.
+    #[serde(default = "first_incarnation")]
+    pub(crate) next_incarnation: u64,
     /// By name.
     pub(crate) branches: BTreeMap<String, BranchEntry>,
+    /// Differs in all manifests that any writer has put, in hex.
+    #[serde(default)]
+    pub(crate) nonce: String,
+}
+
+fn first_incarnation() -> u64 {
+    1
 }
 
 /// A branch in the manifest.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BranchEntry {
+    /// Differs in all branches that ever had this name; 0 for those made before there were incarnations.
+    #[serde(default)]
+    pub(crate) incarnation: u64,
     /// The branch it starts from; `None` for the root.
     pub(crate) parent: Option<String>,
     /// Where it starts.
@@ -68,6 +96,21 @@ pub(crate) struct BranchEntry {
     /// End and resource manager of the first record in them that is an extension's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) extension: Option<(Position, u8)>,
+}
+
+impl BranchEntry {
+    /// A branch without a timeline or a layer.
+    pub(crate) fn new(parent: Option<&BranchId>, start: Lsn) -> Self {
+        Self {
+            incarnation: 0,
+            parent: parent.map(|parent| parent.as_str().to_owned()),
+            start: Position(start),
+            timelines: Vec::new(),
+            flushed: Position(start),
+            layers: Vec::new(),
+            extension: None,
+        }
+    }
 }
 
 /// An LSN in text.
@@ -103,7 +146,9 @@ impl Manifest {
             imported_us,
             next_timeline,
             next_layer: 1,
+            next_incarnation: first_incarnation(),
             branches: BTreeMap::new(),
+            nonce: String::new(),
         }
     }
 
@@ -120,9 +165,30 @@ impl Manifest {
         Ok(bytes)
     }
 
-    /// The entry of a branch.
-    pub(crate) fn branch(&mut self, id: &BranchId) -> Result<&mut BranchEntry> {
-        self.branches.get_mut(id.as_str()).ok_or_else(|| StoreError::NotFound { branch: id.clone() })
+    /// The entry of a branch, if it is still the one that was meant: the name may have gone to another since.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) fn branch(&self, id: &BranchId, incarnation: u64) -> Result<&BranchEntry> {
+        let entry = self.branches.get(id.as_str()).filter(|entry| entry.incarnation == incarnation);
+        entry.ok_or_else(|| StoreError::NotFound { branch: id.clone() })
+    }
+
+    /// As `branch`, to be changed.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) fn branch_mut(&mut self, id: &BranchId, incarnation: u64) -> Result<&mut BranchEntry> {
+        let entry = self.branches.get_mut(id.as_str()).filter(|entry| entry.incarnation == incarnation);
+        entry.ok_or_else(|| StoreError::NotFound { branch: id.clone() })
+    }
+
+    /// Adds a branch under an incarnation of its own; gives its entry.
+    pub(crate) fn add(&mut self, id: &BranchId, mut entry: BranchEntry) -> BranchEntry {
+        entry.incarnation = self.next_incarnation;
+        self.next_incarnation += 1;
+        self.branches.insert(id.as_str().to_owned(), entry.clone());
+        entry
     }
 }
 
@@ -153,12 +219,35 @@ fn newest(objects: &dyn ObjectStore) -> Result<(u64, Vec<u8>)> {
 
 struct Current {
     sequence: u64,
-    manifest: Manifest,
+    /// What callers were told.
+    manifest: Arc<Manifest>,
+    /// What was put under the next number, if it is not known whether it got there.
+    doubt: Option<Vec<u8>>,
+    /// True if the manifest of `sequence` says more than callers were told.
+    untold: bool,
+    /// The number that somebody else wrote: nothing is written any more.
+    lost: Option<u64>,
+    /// Manifests below this number are deleted.
+    swept: u64,
+}
+
+/// What became of a put.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    /// It is the newest manifest.
+    Ours,
+    /// It did not take place.
+    Absent,
+    /// Somebody else's manifest took its place.
+    Lost,
 }
 
 /// The current manifest and the right to replace it.
 pub(crate) struct ManifestStore {
     objects: Arc<dyn ObjectStore>,
+    epoch: u64,
+    /// A copy of `Current::sequence`, to be read without the lock, which is held over I/O.
+    sequence: AtomicU64,
     current: Mutex<Current>,
 }
 
@@ -168,70 +257,192 @@ impl ManifestStore {
         if let Some(sequence) = highest(&*objects)? {
             return Err(StoreError::Superseded { sequence });
         }
-        put(&*objects, 1, &manifest)?;
-        Ok(Self { objects, current: Mutex::new(Current { sequence: 1, manifest }) })
+        let store = Self::at(objects, 0, manifest);
+        store.commit(|_| Ok(()))?;
+        Ok(store)
+    }
+
+    fn at(objects: Arc<dyn ObjectStore>, sequence: u64, manifest: Manifest) -> Self {
+        let epoch = manifest.epoch;
+        let manifest = Arc::new(manifest);
+        let current =
+            Current { sequence, manifest, doubt: None, untold: false, lost: None, swept: sequence.max(1) };
+        Self { objects, epoch, sequence: AtomicU64::new(sequence), current: Mutex::new(current) }
     }
 
     /// Reads the highest manifest and takes over under a new epoch. Older ones go.
     pub(crate) fn open(objects: Arc<dyn ObjectStore>) -> Result<Self> {
         let (sequence, bytes) = newest(&*objects)?;
-        let name = object_name(sequence);
-        let manifest: Manifest = serde_json::from_slice(&bytes)
-            .map_err(|error| StoreError::corrupt(&*name, error.column() as u64, error.to_string()))?;
-        if manifest.format != FORMAT_VERSION {
-            let reason = format!("manifest format {}, this program reads {FORMAT_VERSION}", manifest.format);
-            return Err(StoreError::corrupt(name, 0, reason));
-        }
-        let store = Self { objects, current: Mutex::new(Current { sequence, manifest }) };
-        store.commit(|manifest| {
-            manifest.epoch += 1;
-            Ok(())
-        })?;
+        let manifest = format::decode(&object_name(sequence), &bytes)?;
+        let mut store = Self::at(objects, sequence, manifest);
         // A crash may have come before the deletion of the one before, a power failure may have undone it.
-        for name in store.objects.list("manifest/")? {
-            if sequence_of(&name).is_some_and(|found| found <= sequence) {
-                store.objects.delete(&name)?;
-            }
-        }
+        let listed = store.objects.list("manifest/")?;
+        let oldest = listed.iter().filter_map(|name| sequence_of(name)).min().unwrap_or(sequence);
+        store.current.get_mut().swept = oldest;
+        store.epoch = store.commit(|manifest| {
+            manifest.epoch += 1;
+            Ok(manifest.epoch)
+        })?;
         Ok(store)
     }
 
-    /// A copy of the manifest.
-    pub(crate) fn get(&self) -> Manifest {
+    /// The manifest.
+    pub(crate) fn get(&self) -> Arc<Manifest> {
         self.current.lock().manifest.clone()
     }
 
+    /// Refuses whoever may not write any more because the project was opened by another.
+    ///
+    /// Costs two looks at names. The manifest's own bytes are read only if one of them is not as expected.
+    ///
+    /// # Errors
+    /// `Superseded`, and those of looking.
+    pub(crate) fn check_epoch(&self) -> Result<()> {
+        let sequence = self.sequence.load(Ordering::Acquire);
+        let length = |sequence| self.objects.len(&object_name(sequence));
+        if length(sequence)?.is_some() && length(sequence + 1)?.is_none() {
+            return Ok(());
+        }
+        // A commit of this process may be under way. While the lock is held there is none.
+        let mut current = self.current.lock();
+        self.settle_doubt(&mut current)?;
+        let (sequence, bytes) = newest(&*self.objects)?;
+        let epoch = format::decode(&object_name(sequence), &bytes)?.epoch;
+        if epoch != self.epoch {
+            current.lost = Some(sequence);
+            return Err(StoreError::Superseded { sequence });
+        }
+        Ok(())
+    }
+
     /// Applies `change` and makes the result durable; on an error nothing has changed. After `Superseded` whoever took
-    /// over may have taken the change over too.
+    /// over may have taken the change over too, and after any other a process that is killed before the next call may
+    /// leave it.
     pub(crate) fn commit<T>(&self, change: impl FnOnce(&mut Manifest) -> Result<T>) -> Result<T> {
         let mut current = self.current.lock();
-        let mut manifest = current.manifest.clone();
+        self.settle_doubt(&mut current)?;
+        let mut manifest = (*current.manifest).clone();
         let answer = change(&mut manifest)?;
-        let sequence = current.sequence + 1;
-        put(&*self.objects, sequence, &manifest)?;
-        let old = std::mem::replace(&mut *current, Current { sequence, manifest });
-        // An old manifest that stays is never read; the commit itself has succeeded.
-        let _ = self.objects.delete(&object_name(old.sequence));
+        self.put(&mut current, manifest)?;
         Ok(answer)
     }
-}
 
-fn put(objects: &dyn ObjectStore, sequence: u64, manifest: &Manifest) -> Result<()> {
-    let name = object_name(sequence);
-    let bytes =
-        serde_json::to_vec(manifest).map_err(|error| StoreError::corrupt(&*name, 0, error.to_string()))?;
-    if objects.put_if_absent(&name, &bytes)? == Put::Taken {
-        return Err(StoreError::Superseded { sequence });
+    /// Does what errors have left to do: settles a put of unknown outcome, undoes it if it took place, deletes old
+    /// manifests.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let mut current = self.current.lock();
+        self.settle_doubt(&mut current)?;
+        if current.untold {
+            let manifest = (*current.manifest).clone();
+            self.put(&mut current, manifest)?;
+        }
+        self.sweep(&mut current);
+        Ok(())
     }
-    if sequence > 1 && objects.len(&object_name(sequence - 1))?.is_none() {
-        objects.delete(&name)?;
-        return Err(StoreError::Superseded { sequence });
+
+    /// Whether `settle` has anything to do.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.current.try_lock().is_none_or(|current| {
+            current.lost.is_some()
+                || current.doubt.is_none() && !current.untold && current.swept == current.sequence
+        })
     }
-    if highest(objects)? != Some(sequence) {
+
+    fn put(&self, current: &mut Current, mut manifest: Manifest) -> Result<()> {
+        let sequence = current.sequence + 1;
+        let name = object_name(sequence);
+        manifest.nonce = format!("{:016x}", RandomState::new().hash_one(sequence));
+        let bytes = format::encode(&name, &manifest)?;
+        let put = match self.objects.put_if_absent(&name, &bytes) {
+            Ok(Put::Taken) => Ok(Outcome::Lost),
+            Ok(Put::Stored) => self.stands(sequence),
+            Err(error) => Err(error),
+        };
+        let outcome = put.or_else(|error| {
+            let mut looks = (0..LOOKS).map(|_| self.outcome(sequence, &bytes));
+            match looks.find(Result::is_ok) {
+                Some(Ok(Outcome::Absent)) => Err((error, false)),
+                Some(Ok(outcome)) => Ok(outcome),
+                Some(Err(_)) | None => Err((error, true)),
+            }
+        });
+        match outcome {
+            Ok(Outcome::Ours) => {}
+            Ok(Outcome::Absent | Outcome::Lost) => {
+                current.lost = Some(sequence);
+                return Err(StoreError::Superseded { sequence });
+            }
+            Err((error, in_doubt)) => {
+                current.doubt = in_doubt.then_some(bytes);
+                return Err(error);
+            }
+        }
+        self.advance(current, sequence);
+        current.manifest = Arc::new(manifest);
+        current.untold = false;
+        self.sweep(current);
+        Ok(())
+    }
+
+    /// Finds out whether a put of unknown outcome took place.
+    fn settle_doubt(&self, current: &mut Current) -> Result<()> {
+        if let Some(sequence) = current.lost {
+            return Err(StoreError::Superseded { sequence });
+        }
+        let Some(bytes) = &current.doubt else { return Ok(()) };
+        let sequence = current.sequence + 1;
+        match self.outcome(sequence, bytes)? {
+            Outcome::Ours => {
+                self.advance(current, sequence);
+                current.untold = true;
+            }
+            Outcome::Absent => {}
+            Outcome::Lost => {
+                current.lost = Some(sequence);
+                return Err(StoreError::Superseded { sequence });
+            }
+        }
+        current.doubt = None;
+        Ok(())
+    }
+
+    fn advance(&self, current: &mut Current, sequence: u64) {
+        current.sequence = sequence;
+        self.sequence.store(sequence, Ordering::Release);
+    }
+
+    fn outcome(&self, sequence: u64, bytes: &[u8]) -> Result<Outcome> {
+        match self.objects.settle(&object_name(sequence))? {
+            None => Ok(Outcome::Absent),
+            Some(found) if found == bytes => self.stands(sequence),
+            Some(_) => Ok(Outcome::Lost),
+        }
+    }
+
+    /// Whether manifest `sequence`, which is ours, is the newest.
+    fn stands(&self, sequence: u64) -> Result<Outcome> {
+        if sequence > 1 && self.objects.len(&object_name(sequence - 1))?.is_none() {
+            // Whoever deleted that one has put a higher one, so nobody reads ours if it stays.
+            let _ = self.objects.delete(&object_name(sequence));
+            return Ok(Outcome::Lost);
+        }
+        if highest(&*self.objects)? == Some(sequence) {
+            return Ok(Outcome::Ours);
+        }
         // It stays: who put a higher one may have started from it, and looks whether it is there.
-        return Err(StoreError::Superseded { sequence });
+        Ok(Outcome::Lost)
     }
-    Ok(())
+
+    /// Deletes old manifests. One that stays is never read, and is tried again.
+    fn sweep(&self, current: &mut Current) {
+        for _ in 0..OLD_MANIFESTS_MAX {
+            if current.swept >= current.sequence || self.objects.delete(&object_name(current.swept)).is_err()
+            {
+                return;
+            }
+            current.swept += 1;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +452,20 @@ mod races;
 mod tests {
     use super::*;
     use crate::object::memory::{Faulty, Memory};
+
+    /// A manifest with every field in use, as it is decoded.
+    pub(super) fn full() -> Manifest {
+        let at = |raw| Lsn::from_raw(raw).unwrap();
+        let mut manifest = empty();
+        let entry = BranchEntry {
+            timelines: vec![(1, Position(at(0x300_0028)))],
+            layers: vec![1, 4],
+            extension: Some((Position(at(0x400_0028)), 138)),
+            ..BranchEntry::new(Some(&"br-parent".parse().unwrap()), at(0x300_0028))
+        };
+        manifest.branches.insert("br-a".to_owned(), entry);
+        manifest
+    }
 
     pub(super) fn empty() -> Manifest {
         let format = WalFormat { major: 15, segment_bytes: 16 << 20, system_id: u64::MAX };

@@ -9,7 +9,7 @@ use types::{BlockNumber, Fork, Key, Lsn, RelFork, RelTag, SlruKind};
 use crate::branch::Branch;
 use crate::disk::System;
 use crate::layer::{BlockCache, Layer, LayerWriter, object_name};
-use crate::manifest::{BranchEntry, Position};
+use crate::manifest::BranchEntry;
 use crate::memtable::Memtable;
 use crate::object::ObjectStore;
 use crate::object::memory::Memory;
@@ -86,15 +86,7 @@ struct Real {
 
 impl Real {
     fn branch(&mut self, parent: Option<(Arc<Branch>, Lsn)>, start: Lsn) {
-        let start = Position(start);
-        let entry = BranchEntry {
-            parent: None,
-            start,
-            timelines: vec![],
-            flushed: start,
-            layers: vec![],
-            extension: None,
-        };
+        let entry = BranchEntry::new(None, start);
         let id = format!("b{}", self.branches.len()).parse().unwrap();
         self.branches.push(Arc::new(Branch::new(id, parent, &entry)));
     }

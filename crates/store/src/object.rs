@@ -3,6 +3,7 @@
 //! Contract, checked by `object::contract::suite` for every implementation:
 //! - `put_if_absent` and `put_file_if_absent` are all or nothing, durable on return, and lose to any earlier put;
 //! - a `get` begun after a put returned sees its bytes;
+//! - a put that returns an error may have taken place: `settle` tells, and once it has, the answer stays;
 //! - deleting what is absent succeeds.
 //!
 //! Not here: WAL files, which grow (`wal_files`); what the bytes mean (`layer`, `manifest`).
@@ -12,6 +13,7 @@ pub(crate) mod contract;
 mod local;
 #[cfg(test)]
 pub(crate) mod memory;
+mod open_files;
 
 use std::path::Path;
 
@@ -38,10 +40,14 @@ pub(crate) trait ObjectStore: Send + Sync {
     fn len(&self, name: &str) -> Result<Option<u64>>;
     /// Stores `bytes` unless the name is taken.
     fn put_if_absent(&self, name: &str, bytes: &[u8]) -> Result<Put>;
-    /// Stores the content of a local file, which is consumed, unless the name is taken.
+    /// Stores the content of a local file, which is consumed, unless the name is taken. After an error the file is still
+    /// there, and the same call can be made again, whether the first took place or not.
     fn put_file_if_absent(&self, name: &str, file: &Path) -> Result<Put>;
     /// Names that begin with `prefix`, sorted.
     fn list(&self, prefix: &str) -> Result<Vec<String>>;
     /// Removes an object; fine if it is absent.
     fn delete(&self, name: &str) -> Result<()>;
+    /// The whole object, or `None` if it is absent, as `get`; if a put of it returned an error, it is as durable after
+    /// this as if that put had succeeded.
+    fn settle(&self, name: &str) -> Result<Option<Vec<u8>>>;
 }

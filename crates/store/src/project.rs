@@ -19,7 +19,7 @@ use crate::answer::{
 use crate::branch::Branch;
 use crate::cluster_read;
 use crate::core::Core;
-use crate::disk::{Disk, System, unused_name};
+use crate::disk::{Careful, Disk, System, unused_name};
 use crate::error::{Result, StoreError};
 use crate::extension;
 use crate::flush;
@@ -36,9 +36,9 @@ const SECOND_US: i64 = 1_000_000;
 
 /// A project directory opened for reading and writing. All methods take `&self` and may be called from any thread.
 ///
-/// Dropping it stops its thread and nothing else: what was acknowledged is durable already.
+/// Dropping it stops its thread, and makes up for what errors left undone: what was acknowledged is durable already.
 pub struct Project {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     flusher: Option<JoinHandle<()>>,
     /// Held, so that no other process opens the directory.
     _lock: File,
@@ -51,6 +51,7 @@ impl Drop for Project {
             // Its panic was reported on its own thread.
             let _ = flusher.join();
         }
+        flush::make_up(&self.core);
     }
 }
 
@@ -78,6 +79,7 @@ impl Project {
         options: StoreOptions,
     ) -> Result<Self> {
         let source = Source::open(&import.data_dir)?;
+        let disk: Arc<dyn Disk> = Arc::new(Careful::new(disk));
         disk.make_dirs(dir).map_err(StoreError::io(dir))?;
         let lock = lock(dir)?;
         let objects: Arc<dyn ObjectStore> = Arc::new(Local::new(dir, disk.clone())?);
@@ -86,7 +88,7 @@ impl Project {
         }
         let manifest = import_cluster(dir, &disk, &*objects, &source, &import.root)?;
         ManifestStore::create(objects, manifest)?;
-        Self::start(disk, dir, options, lock)
+        Self::start(Core::open(dir, disk, options)?, lock)
     }
 
     /// Opens the project in `dir`. Everything acknowledged before a crash is there.
@@ -110,16 +112,28 @@ impl Project {
             return Err(StoreError::corrupt(dir.display().to_string(), 0, "holds no project"));
         }
         let lock = lock(dir)?;
-        Self::start(disk, dir, options, lock)
+        Self::start(Core::open(dir, Arc::new(Careful::new(disk)), options)?, lock)
     }
 
-    fn start(disk: Arc<dyn Disk>, dir: &Path, options: StoreOptions, lock: File) -> Result<Self> {
-        let core = Arc::new(Core::open(dir, disk, options)?);
+    /// Opens a project whose objects are elsewhere, as another process would if locks did not work.
+    #[cfg(test)]
+    pub(crate) fn open_beside(
+        dir: &Path,
+        objects: Arc<dyn ObjectStore>,
+        options: StoreOptions,
+    ) -> Result<Self> {
+        let disk: Arc<dyn Disk> = Arc::new(Careful::new(Arc::new(System)));
+        let unlocked = File::open(dir).map_err(StoreError::io(dir))?;
+        Self::start(Core::open_over(dir, disk, objects, options)?, unlocked)
+    }
+
+    fn start(core: Core, lock: File) -> Result<Self> {
+        let core = Arc::new(core);
         let for_thread = core.clone();
         let flusher = std::thread::Builder::new()
             .name("store-flush".to_owned())
             .spawn(move || flush::run(&for_thread))
-            .map_err(StoreError::io(dir))?;
+            .map_err(StoreError::io(&core.dir))?;
         Ok(Self { core, flusher: Some(flusher), _lock: lock })
     }
 
@@ -145,18 +159,9 @@ impl Project {
         }
         let parent = core.open_branch(parent)?;
         parent.exact_state(core, at)?;
-        let entry = BranchEntry {
-            parent: Some(parent.id.as_str().to_owned()),
-            start: Position(at),
-            timelines: Vec::new(),
-            flushed: Position(at),
-            layers: Vec::new(),
-            extension: None,
-        };
-        core.manifests.commit(|manifest| {
-            manifest.branches.insert(id.as_str().to_owned(), entry.clone());
-            Ok(())
-        })?;
+        core.wal.clear_the_way(id)?;
+        let entry =
+            core.manifests.commit(|manifest| Ok(manifest.add(id, BranchEntry::new(Some(&parent.id), at))))?;
         core.insert(Arc::new(Branch::new(id.clone(), Some((parent, at)), &entry)));
         Ok(())
     }
@@ -177,15 +182,18 @@ impl Project {
         // Nobody writes while it goes.
         let mut writer = branch.writer.lock();
         let entry = core.manifests.commit(|manifest| {
+            manifest.branch(id, branch.incarnation)?;
             manifest.branches.remove(id.as_str()).ok_or_else(|| StoreError::NotFound { branch: id.clone() })
         })?;
         *writer = None;
         core.remove(id);
-        // What stays behind after a failure here is listed nowhere; the next open removes it.
-        for layer in entry.layers {
-            core.objects.delete(&object_name(layer))?;
+        // It is deleted. What cannot be removed now is listed nowhere, and is removed later.
+        if let Some(unlisted) = branch.unlisted.lock().take() {
+            unlisted.discard(core);
         }
-        core.wal.remove_branch(id)
+        entry.layers.into_iter().for_each(|layer| core.discard_layer(layer));
+        core.wal.discard_branch(id);
+        Ok(())
     }
 
     /// Every branch, by name.
@@ -324,8 +332,8 @@ impl Project {
     /// `Stuck` if WAL after the head could not be understood, `NotFound`.
     pub fn begin_timeline(&self, branch: &BranchId) -> Result<NewTimeline> {
         let branch = self.core.open_branch(branch)?;
-        let (timeline, start) = branch.begin_timeline(&self.core)?;
-        let state = cluster_read::state_at(&self.core, &branch, start)?;
+        let (timeline, state) = branch.begin_timeline(&self.core)?;
+        let start = state.cluster.lsn;
         let history = self.core.history(&branch, start);
         Ok(NewTimeline { timeline, start, state, history })
     }
@@ -455,6 +463,7 @@ impl Project {
             self.core.flushes.submit(&branch);
             self.core.flushes.wait_until_flushed(&branch)?;
         }
+        flush::make_up(&self.core);
         Ok(())
     }
 }
@@ -488,7 +497,7 @@ fn import_cluster(
     let wal_files = WalFiles::new(dir, source.control.segment_bytes, disk.clone());
     // Left by an attempt that did not reach the manifest.
     objects.delete(&name)?;
-    wal_files.remove_branch(root)?;
+    wal_files.clear_the_way(root)?;
     let mut layer = LayerWriter::create(disk.clone(), &unused_name(&dir.join("tmp"), "import"))?;
     source.write(&mut layer, state.lsn)?;
     let path = layer.finish(std::slice::from_ref(&state))?;
@@ -502,11 +511,9 @@ fn import_cluster(
     let format = source.control.format();
     let mut manifest = Manifest::new(format, &source.control_bytes, imported.pg_us(), next_timeline);
     manifest.next_layer = LAYER + 1;
-    let start = Position(state.lsn);
-    let timelines = vec![(state.timeline.get(), start)];
-    let entry =
-        BranchEntry { parent: None, start, timelines, flushed: start, layers: vec![LAYER], extension: None };
-    manifest.branches.insert(root.as_str().to_owned(), entry);
+    let timelines = vec![(state.timeline.get(), Position(state.lsn))];
+    let entry = BranchEntry { timelines, layers: vec![LAYER], ..BranchEntry::new(None, state.lsn) };
+    manifest.add(root, entry);
     Ok(manifest)
 }
 

@@ -7,9 +7,7 @@
 //!
 //! Not here: which timeline owns which bytes (`branch`), what they mean (`ingest`).
 
-use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -76,7 +74,7 @@ impl WalFiles {
     fn write_piece(&self, file: &Path, offset: u64, piece: &[u8]) -> io::Result<()> {
         match self.disk.write_durably(file, offset, piece) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            outcome => return outcome,
+            outcome => return outcome.and_then(|()| self.disk.settle_names(file)),
         }
         let dir = file.parent().unwrap_or(&self.root);
         self.disk.make_dirs(dir)?;
@@ -97,10 +95,15 @@ impl WalFiles {
         Ok(())
     }
 
-    /// Removes everything a branch holds.
-    pub(crate) fn remove_branch(&self, branch: &BranchId) -> Result<()> {
+    /// Removes everything that a branch holds, now or when that is possible.
+    pub(crate) fn discard_branch(&self, branch: &BranchId) {
+        self.disk.discard(&self.branch_dir(branch));
+    }
+
+    /// Removes what an earlier branch of that name may have left; it is in the way of a new one.
+    pub(crate) fn clear_the_way(&self, branch: &BranchId) -> Result<()> {
         let dir = self.branch_dir(branch);
-        self.disk.remove_tree(&dir).map_err(StoreError::io(&dir))
+        self.disk.reclaim(&dir).map_err(StoreError::io(&dir))
     }
 
     /// Fills `out` with the bytes at `at`; what is not held is zeros.
@@ -116,9 +119,21 @@ impl WalFiles {
             let room = usize::try_from(self.segment_bytes - offset).unwrap_or(usize::MAX);
             let (piece, rest) = out.split_at_mut(room.min(out.len()));
             let path = self.segment_path(branch, timeline, at.segment(self.segment_bytes));
-            read_or_zeros(&path, offset, piece)?;
+            self.read_or_zeros(&path, offset, piece).map_err(StoreError::io(&path))?;
             at = at.advanced(piece.len() as u64);
             out = rest;
+        }
+        Ok(())
+    }
+
+    fn read_or_zeros(&self, path: &Path, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let held = match self.disk.open(path) {
+            Ok(file) => self.disk.read_upto_at(&file, offset, out)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+        if let Some(rest) = out.get_mut(held..) {
+            rest.fill(0);
         }
         Ok(())
     }
@@ -126,16 +141,13 @@ impl WalFiles {
     /// Segments of a timeline that exist, sorted.
     fn segments(&self, branch: &BranchId, timeline: TimelineId) -> Result<Vec<u64>> {
         let dir = self.timeline_dir(branch, timeline);
-        let entries = match fs::read_dir(&dir) {
+        let entries = match self.disk.list(&dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(StoreError::io(&dir)(error)),
         };
-        let mut found = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(StoreError::io(&dir))?.file_name();
-            found.extend(name.to_str().and_then(|name| segment_number(name, self.segment_bytes)));
-        }
+        let number = |path: &PathBuf| segment_number(path.file_name()?.to_str()?, self.segment_bytes);
+        let mut found: Vec<u64> = entries.iter().filter_map(number).collect();
         found.sort_unstable();
         Ok(found)
     }
@@ -144,7 +156,7 @@ impl WalFiles {
     pub(crate) fn extent(&self, branch: &BranchId, timeline: TimelineId) -> Result<Option<Lsn>> {
         let Some(&last) = self.segments(branch, timeline)?.last() else { return Ok(None) };
         let path = self.segment_path(branch, timeline, last);
-        let len = fs::metadata(&path).map_err(StoreError::io(&path))?.len();
+        let len = self.disk.len(&path).map_err(StoreError::io(&path))?;
         Ok(Lsn::from_raw(last.saturating_mul(self.segment_bytes).saturating_add(len)))
     }
 
@@ -158,7 +170,7 @@ impl WalFiles {
                 continue;
             }
             let cut = || -> io::Result<()> {
-                if fs::metadata(&path)?.len() > keep {
+                if self.disk.len(&path)? > keep {
                     self.disk.set_len(&path, keep)?;
                     self.disk.sync(&path)?;
                 }
@@ -168,28 +180,6 @@ impl WalFiles {
         }
         Ok(())
     }
-}
-
-fn read_or_zeros(path: &Path, offset: u64, out: &mut [u8]) -> Result<()> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            out.fill(0);
-            return Ok(());
-        }
-        Err(error) => return Err(StoreError::io(path)(error)),
-    };
-    let mut done = 0;
-    while let Some(left) = out.get_mut(done..).filter(|left| !left.is_empty()) {
-        match file.read_at(left, offset + done as u64).map_err(StoreError::io(path))? {
-            0 => {
-                left.fill(0);
-                return Ok(());
-            }
-            read => done += read,
-        }
-    }
-    Ok(())
 }
 
 /// Postgres's name of a segment file (`XLogFileName`).

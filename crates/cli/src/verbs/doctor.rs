@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode};
 
 use clap::Args;
 use serde_json::json;
+use server::OPEN_FILES_WANTED;
 use server::installed::{Installation, Installed, how_to_install};
 
 use crate::args::Global;
@@ -18,8 +19,6 @@ use crate::verbs::serve::PgBin;
 
 /// Less than this on the data directory's disk is too little to make a project.
 const DISK_NEEDED_BYTES: u64 = 1 << 30;
-/// Fewer open files than this limit how many endpoints can run.
-const FILES_WANTED: u64 = 4096;
 /// Programs that come with a server and its client package.
 const PROGRAMS: [&str; 5] = ["postgres", "initdb", "psql", "pg_dump", "pg_ctl"];
 
@@ -268,22 +267,26 @@ fn free_bytes(dir: &Path) -> Option<u64> {
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// The soft limit does not matter: `scion serve` raises it to the hard one.
 fn open_files() -> Check {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: limit is a valid rlimit that the call fills.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return Check::degraded("open files", "the limit cannot be read", "look with `ulimit -Hn`");
     }
-    let detail = format!("{} allowed, {} at most", limit.rlim_cur, limit.rlim_max);
-    if limit.rlim_max >= FILES_WANTED {
-        Check::found("open files", detail)
-    } else {
-        Check::degraded(
-            "open files",
-            detail,
-            format!("raise the hard limit (ulimit -Hn) to {FILES_WANTED} or more"),
-        )
+    enough_open_files(limit.rlim_max)
+}
+
+fn enough_open_files(most: u64) -> Check {
+    const WHAT: &str = "open files";
+    if most >= OPEN_FILES_WANTED {
+        return Check::found(WHAT, format!("{most} at most"));
     }
+    let detail = format!("{most} at most, which is too low for many endpoints and projects at once");
+    let remedy = format!(
+        "raise the hard limit to {OPEN_FILES_WANTED} or more: `ulimit -Hn` as root, or LimitNOFILE= of the service"
+    );
+    Check::degraded(WHAT, detail, remedy)
 }
 
 #[cfg(test)]
@@ -295,6 +298,15 @@ mod tests {
         let checks = postgres(&Installed::default());
         assert_eq!(checks[0].outcome, Outcome::Missing);
         assert!(checks[0].remedy.contains("apt-get install postgresql-15"), "{}", checks[0].remedy);
+    }
+
+    #[test]
+    fn a_limit_of_open_files_that_is_too_low_is_told_with_the_way_out() {
+        assert_eq!(enough_open_files(OPEN_FILES_WANTED).outcome, Outcome::Found);
+        let check = enough_open_files(1024);
+        assert_eq!(check.outcome, Outcome::Degraded);
+        assert!(check.detail.starts_with("1024 at most"), "{}", check.detail);
+        assert!(check.remedy.contains("4096"), "{}", check.remedy);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::Path;
 use types::{BLOCK_SIZE, BlockNumber, BranchId, Fork, Lsn, RelFork, RelTag, TimelineId};
 use wal::WalFormat;
 
+use crate::error::Result;
 use crate::project::Project;
 use crate::wal_files::segment_name;
 
@@ -190,10 +191,15 @@ fn sealed(prev: Lsn, (rmgr, info): (u8, u8), body: &[u8]) -> Vec<u8> {
 
 /// The value that a block holds at `lsn`.
 pub(crate) fn value_of(project: &Project, branch: &BranchId, lsn: Lsn, block: u32) -> u64 {
+    try_value_of(project, branch, lsn, block).unwrap()
+}
+
+/// As `value_of`, of a store that may refuse.
+pub(crate) fn try_value_of(project: &Project, branch: &BranchId, lsn: Lsn, block: u32) -> Result<u64> {
     let mut out = vec![0; BLOCK_SIZE];
-    project.read_pages(branch, lsn, REL, BlockNumber::new(block), &mut out).unwrap();
+    project.read_pages(branch, lsn, REL, BlockNumber::new(block), &mut out)?;
     let values: Vec<u64> =
         out[24..USED].chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).collect();
     assert!(values.iter().all(|&value| value == values[0]), "a page in one piece");
-    values[0]
+    Ok(values[0])
 }

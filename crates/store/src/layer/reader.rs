@@ -105,6 +105,11 @@ impl Layer {
         Ok(layer)
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     fn corrupt(&self, at: u64, reason: &str) -> StoreError {
         StoreError::corrupt(&*self.name, at, reason)
     }

@@ -56,7 +56,11 @@ impl LayerWriter {
         if let Some(parent) = path.parent() {
             disk.make_dirs(parent).map_err(StoreError::io(parent))?;
         }
-        disk.create(path).map_err(StoreError::io(path))?;
+        if let Err(error) = disk.create(path) {
+            // It may be there all the same.
+            disk.discard(path);
+            return Err(StoreError::io(path)(error));
+        }
         Ok(Self {
             disk,
             path: path.to_owned(),
@@ -191,8 +195,7 @@ impl LayerWriter {
 impl Drop for LayerWriter {
     fn drop(&mut self) {
         if !self.finished {
-            // Nothing refers to it; if it stays, the next open removes it.
-            let _ = self.disk.remove_file(&self.path);
+            self.disk.discard(&self.path);
         }
     }
 }

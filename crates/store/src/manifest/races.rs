@@ -101,6 +101,10 @@ impl ObjectStore for Seat {
     fn delete(&self, name: &str) -> Result<()> {
         self.operation(|objects| objects.delete(name))
     }
+
+    fn settle(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.operation(|objects| objects.settle(name))
+    }
 }
 
 /// Takes the project over and draws numbers from it until another takes it over; gives the numbers it was told are
@@ -198,21 +202,20 @@ fn of_two_processes_that_write_the_same_number_one_wins_and_its_bytes_are_there(
     let barrier = Barrier::new(2);
     for _ in 0..500 {
         let (sequence, bytes) = newest(&*processes[0]).unwrap();
-        let manifest: Manifest = serde_json::from_slice(&bytes).unwrap();
+        let manifest = format::decode("newest", &bytes).unwrap();
         let write = |process: usize| {
-            let current = Mutex::new(Current { sequence, manifest: manifest.clone() });
-            let store = ManifestStore { objects: processes[process].clone(), current };
+            let store = ManifestStore::at(processes[process].clone(), sequence, manifest.clone());
             barrier.wait();
             store.commit(|manifest| {
                 manifest.next_layer += 1 + process as u64;
-                Ok(manifest.clone())
+                Ok(manifest.next_layer)
             })
         };
         let outcomes = std::thread::scope(|scope| {
             let other = scope.spawn(|| write(1));
             [write(0), other.join().unwrap()]
         });
-        let found: Manifest = serde_json::from_slice(&newest(&*processes[1]).unwrap().1).unwrap();
+        let found = format::decode("newest", &newest(&*processes[1]).unwrap().1).unwrap().next_layer;
         let [one, other] = &outcomes;
         match (one, other) {
             (Ok(won), Err(StoreError::Superseded { .. })) | (Err(StoreError::Superseded { .. }), Ok(won)) => {

@@ -9,6 +9,7 @@ use crate::disk::System;
 
 fn suite(store: &dyn ObjectStore) {
     assert_eq!(store.get("a/1").unwrap(), None);
+    assert_eq!(store.settle("a/1").unwrap(), None);
     assert_eq!(store.len("a/1").unwrap(), None);
     assert_eq!(store.list("a/").unwrap(), Vec::<String>::new());
     store.delete("a/1").unwrap();
@@ -16,6 +17,7 @@ fn suite(store: &dyn ObjectStore) {
     assert_eq!(store.put_if_absent("a/1", b"first").unwrap(), Put::Stored);
     assert_eq!(store.put_if_absent("a/1", b"second").unwrap(), Put::Taken);
     assert_eq!(store.get("a/1").unwrap().unwrap(), b"first");
+    assert_eq!(store.settle("a/1").unwrap().unwrap(), b"first");
     assert_eq!(store.len("a/1").unwrap(), Some(5));
     assert_eq!(store.get_range("a/1", 1, 3).unwrap(), b"irs");
     assert!(store.get_range("a/1", 4, 2).is_err());
@@ -65,13 +67,7 @@ fn of_many_puts_of_one_name_exactly_one_wins() {
             let store = &store;
             scope.spawn(move || store.put_if_absent("m/1", &[byte; 100]).unwrap() == Put::Stored)
         };
-        (0..8)
-            .map(put)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .filter(|_| true)
-            .map(|t| usize::from(t.join().unwrap()))
-            .sum()
+        (0..8).map(put).collect::<Vec<_>>().into_iter().map(|t| usize::from(t.join().unwrap())).sum()
     });
     assert_eq!(wins, 1);
     let bytes = store.get("m/1").unwrap().unwrap();

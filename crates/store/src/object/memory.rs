@@ -68,13 +68,17 @@ impl ObjectStore for Memory {
         self.objects.lock().remove(name);
         Ok(())
     }
+
+    fn settle(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.get(name)
+    }
 }
 
 thread_local! {
     static READABLE: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
 }
 
-/// From now on, projects opened on this thread read nothing of their objects while this is false.
+/// From now on, projects opened on this thread read nothing of their layers while this is false.
 pub(crate) fn readable_if() -> Arc<AtomicBool> {
     let switch = Arc::new(AtomicBool::new(true));
     READABLE.set(Some(switch.clone()));
@@ -96,7 +100,7 @@ struct Unreadable {
 
 impl Unreadable {
     fn check(&self, name: &str) -> Result<()> {
-        if self.readable.load(Ordering::SeqCst) {
+        if self.readable.load(Ordering::SeqCst) || !name.starts_with("layers/") {
             return Ok(());
         }
         // EMFILE and EIO are all the same here.
@@ -134,6 +138,10 @@ impl ObjectStore for Unreadable {
 
     fn delete(&self, name: &str) -> Result<()> {
         self.inner.delete(name)
+    }
+
+    fn settle(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.inner.settle(name)
     }
 }
 
@@ -189,5 +197,9 @@ impl ObjectStore for Faulty {
     fn delete(&self, name: &str) -> Result<()> {
         self.spend(name)?;
         self.inner.delete(name)
+    }
+
+    fn settle(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.inner.settle(name)
     }
 }
