@@ -86,11 +86,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     settle_tail(&client, agent)?;
     phases.tail = watch.lap();
     let new = client.begin_timeline()?;
-    agent.shipped.store(new.start.raw(), Ordering::SeqCst);
-    agent.update(|status| {
-        status.timeline = Some(new.timeline.get());
-        status.start_lsn = Some(new.start.to_string());
-    });
+    note_timeline(agent, &new);
     phases.state = watch.lap();
 
     let pages = Arc::new(Client::new(spec).listed_in(&agent.waiting));
@@ -146,6 +142,14 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         segment_bytes: new.segment_bytes,
         phases,
     })
+}
+
+fn note_timeline(agent: &Agent, new: &NewTimeline) {
+    agent.shipped.store(new.start.raw(), Ordering::SeqCst);
+    agent.update(|status| {
+        status.timeline = Some(new.timeline.get());
+        status.start_lsn = Some(new.start.to_string());
+    });
 }
 
 /// Takes the roles that reach the server's files and programs out of everybody's reach, and says who had them.
