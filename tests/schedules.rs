@@ -42,7 +42,7 @@ fn endpoint_of(scion: &Scion, branch: &str) -> Endpoint {
     Endpoint { id, branch: branch.to_owned(), uri: scion.uri_of(branch), dir }
 }
 
-/// While no server runs: as if it had not run for a year and a day.
+/// As if nothing that is planned had run for a year and a day.
 fn miss_a_run(scion: &Scion) {
     let file = rusqlite::Connection::open(scion.data_dir().join("scion.sqlite")).unwrap();
     let sql = "UPDATE branch_schedule SET planned_us = 0; UPDATE backup_schedule SET planned_us = 0";
@@ -167,6 +167,24 @@ fn a_missed_run_is_made_up_once_however_often_the_server_is_killed() {
     assert!(all.iter().all(|it| it["manual"] == false));
     assert_eq!(all.iter().filter(|it| it["expires_at"].is_string()).count(), 6);
     assert_eq!(names(&scion, ""), ["main", "yearly"]);
+}
+
+/// A random history showed it: the planned time of a deleted branch went by, and the branch got a backup as it came back.
+#[test]
+fn nothing_is_made_up_for_the_time_in_which_a_branch_was_deleted() {
+    let scion = Scion::start();
+    let made = scion.try_branch("away", json!({}), false).unwrap();
+    let path = scion.path(&format!("/branches/{}", made["branch"]["id"].as_str().unwrap()));
+    let lines = json!({"schedule": [{"frequency": "daily", "hour": 3}]});
+    scion.api().put(&format!("{path}/backup_schedule"), lines.clone()).unwrap();
+    scion.api().delete(&path).unwrap();
+    miss_a_run(&scion);
+    scion.api().post(&format!("{path}/recover"), json!({})).unwrap();
+    assert_eq!(scion.api().get(&format!("{path}/backup_schedule")).unwrap(), lines);
+    let file = rusqlite::Connection::open(scion.data_dir().join("scion.sqlite")).unwrap();
+    let over = "SELECT count(*) FROM backup_schedule WHERE planned_us > 0";
+    assert_eq!(file.query_row(over, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+    assert!(snapshots(&scion).is_empty(), "{:?}", snapshots(&scion));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::failpoint;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::{idempotency, project, snapshot};
+use crate::metadata::{idempotency, project, schedule, snapshot};
 use crate::names;
 use crate::state::Server;
 
@@ -128,7 +128,8 @@ impl Server {
         })
     }
 
-    /// Brings a deleted branch back, without an endpoint and without a time to expire.
+    /// Brings a deleted branch back, without an endpoint and without a time to expire. Its backup schedule goes on with the
+    /// next planned time: no backup is made up for the time in which the branch was deleted.
     ///
     /// # Errors
     /// 404 if there is none, or it is too late; 409 if its name is taken; 422 if it is not deleted, or its parent is or
@@ -170,6 +171,7 @@ impl Server {
             row.ttl_s = None;
             row.updated_us = clock::now_us();
             branch::update(change, &row)?;
+            schedule::resume_branch(change, &row.id, row.updated_us)?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;
             Ok((row, ended))

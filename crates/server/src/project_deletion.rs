@@ -28,6 +28,7 @@ use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project::{self, ProjectRow};
+use crate::metadata::schedule;
 use crate::process::clear_leftovers;
 use crate::state::Server;
 
@@ -76,7 +77,8 @@ impl Server {
         });
     }
 
-    /// Brings a deleted project back; the endpoints that ran are started soon.
+    /// Brings a deleted project back; the endpoints that ran are started soon. Its schedules go on with their next planned
+    /// times: nothing is made up for the time in which the project was deleted.
     ///
     /// # Errors
     /// 404 if there is none or it is too late, 422 if it is not deleted, 423 while it is being deleted.
@@ -96,6 +98,7 @@ impl Server {
             let state = project::READY.to_owned();
             let row = ProjectRow { state, deleted_us: None, updated_us: now_us(), ..row };
             project::put(change, &row)?;
+            schedule::resume_project(change, id, row.updated_us)?;
             operation::put(change, &begun.ended(None)).map(|()| row)
         })?;
         self.bell.ring();

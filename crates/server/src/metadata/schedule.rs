@@ -254,6 +254,27 @@ pub fn set_backups(connection: &Connection, branch: &str, lines: &[String], now_
     Ok(())
 }
 
+/// Nothing that a branch's backup schedule planned up to `now_us` is due any more: the branch was deleted then.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn resume_branch(connection: &Connection, branch: &str, now_us: i64) -> Result<()> {
+    let sql = "UPDATE backup_schedule SET planned_us = max(planned_us, ?2) WHERE branch_id = ?1";
+    run(connection, sql, (branch, now_us)).map(|_| ())
+}
+
+/// Nothing that any schedule of a project planned up to `now_us` is due any more: the project was deleted then.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn resume_project(connection: &Connection, project: &str, now_us: i64) -> Result<()> {
+    let backups = "UPDATE backup_schedule SET planned_us = max(planned_us, ?2) \
+                   WHERE branch_id IN (SELECT id FROM branch WHERE project_id = ?1)";
+    run(connection, backups, (project, now_us))?;
+    let branches = "UPDATE branch_schedule SET planned_us = max(planned_us, ?2) WHERE project_id = ?1";
+    run(connection, branches, (project, now_us)).map(|_| ())
+}
+
 /// Takes the backup planned for `planned_us`, which nobody else gets after.
 ///
 /// # Errors
@@ -355,6 +376,26 @@ mod tests {
                 set_backups(change, "br-a-a-a", &["c".to_owned()], 30)?;
                 assert_eq!(take_backup(change, &rows[0], 40).unwrap_err().status, 409);
                 assert_eq!(all_backups(change)?.len(), 1);
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn what_was_planned_for_the_time_of_a_deletion_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = metadata(&dir);
+        metadata
+            .write(|change| {
+                set_backups(change, "br-a-a-a", &["a".to_owned()], 10)?;
+                set_backups(change, "br-b-b-b", &["a".to_owned()], 10)?;
+                resume_branch(change, "br-a-a-a", 20)?;
+                resume_branch(change, "br-a-a-a", 15)?;
+                let planned = |change, branch: &str| Ok::<_, Error>(backups(change, branch)?[0].planned_us);
+                assert_eq!((planned(change, "br-a-a-a")?, planned(change, "br-b-b-b")?), (20, 10));
+                resume_project(change, "p", 30)?;
+                assert_eq!((planned(change, "br-a-a-a")?, planned(change, "br-b-b-b")?), (30, 30));
+                assert_eq!(get(change, "p", "sched-a")?.planned_us, 30);
                 Ok(())
             })
             .unwrap();
