@@ -310,20 +310,24 @@ fn checkout(neon: &Neon<'_>) {
 }
 
 #[test]
-fn neons_javascript_packages_work() {
+fn neons_javascript_packages_work_and_node_postgres_connects() {
     let Some(clients) = installed() else { return };
     let scion = Scion::start();
     let api = scion.api();
     let mut node = Command::new("node");
     node.arg(script("sdk.mjs")).args([api.base(), api.key(), scion.project()]).current_dir(clients);
     let said = process::run(&mut node);
-    let expected =
-        ["created 201 create_branch,start_compute", "listed 1", "deleted 200", "missing 404 string"];
+    let expected = [
+        "created 201 create_branch,start_compute",
+        "node-postgres neondb_owner",
+        "listed 1",
+        "deleted 200",
+        "missing 404 string",
+    ];
     let lines: Vec<_> = said.lines().collect();
-    assert_eq!(lines.get(..4), Some(&expected[..]), "{said}");
+    assert_eq!(lines.get(..expected.len()), Some(&expected[..]), "{said}");
     let uri = lines.last().unwrap().trim_start_matches("connects ");
-    let plain = scion_tests::server::plain(uri);
-    postgres::Client::connect(&plain, postgres::NoTls).unwrap().query_one("select 1", &[]).unwrap();
+    postgres::Client::connect(uri, postgres::NoTls).unwrap().query_one("select 1", &[]).unwrap();
 }
 
 /// Requests whose answers are kept beside the path that Neon's document has for them.

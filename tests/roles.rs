@@ -16,19 +16,11 @@ fn names(scion: &Scion, branch: &str, kind: &str) -> Vec<String> {
 fn uri(scion: &Scion, branch: &str, role: &str, database: &str) -> String {
     let query =
         format!("/connection_uri?branch_id={branch}&role_name={role}&database_name={database}&pooled=true");
-    scion_tests::server::plain(scion.api().get(&scion.path(&query)).unwrap()["uri"].as_str().unwrap())
+    scion.api().get(&scion.path(&query)).unwrap()["uri"].as_str().unwrap().to_owned()
 }
 
 fn connect(scion: &Scion, branch: &str, role: &str, database: &str) -> Client {
     Client::connect(&uri(scion, branch, role, database), NoTls).unwrap()
-}
-
-/// The endpoint of a branch that has more than one role, and so no one connection string.
-fn endpoint_of(scion: &Scion, made: &Value) -> Endpoint {
-    let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
-    let (id, branch) = (text(&made["endpoints"][0]), text(&made["branch"]));
-    let dir = scion.data_dir().join("endpoints").join(&id);
-    Endpoint { id, branch, uri: String::new(), dir }
 }
 
 fn role(name: &str) -> Value {
@@ -140,7 +132,9 @@ fn a_child_has_the_roles_and_passwords_of_its_moment() {
     api.delete(&of(&scion, branch, "/databases/neondb")).unwrap();
 
     let made = scion.try_branch("before", json!({"parent_lsn": then}), true).unwrap();
-    let before = endpoint_of(&scion, &made);
+    // Of two roles, the owner of the database is who the connection string is for.
+    let before = scion.endpoint_of(&made);
+    assert_eq!(before.uri, uri(&scion, &before.branch, "neondb_owner", "neondb"));
     let after = scion.try_branch("after", json!({}), false).unwrap();
     let after = after["branch"]["id"].as_str().unwrap().to_owned();
     let password = |branch: &str| {

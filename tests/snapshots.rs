@@ -286,7 +286,7 @@ fn the_command_line_makes_lists_restores_finalizes_and_deletes() {
     assert!(run(&["snapshot", "restore", "before", "--as", "look"]).contains("postgresql://"));
     assert_eq!(scion.cli(&["snapshot", "finalize", "look"]).status.code(), Some(2), "--yes is needed");
     let said = run(&["snapshot", "finalize", "look", "--old-as", "aside", "--yes"]);
-    assert!(said.contains("what had its place is branch aside"), "{said}");
+    assert!(said.contains("the previous branch is now called aside"), "{said}");
     assert_eq!(scion.root().number("select count(*) from t"), 1);
     assert_eq!(scion.cli(&["snapshot", "restore", "nothing"]).status.code(), Some(3));
     run(&["snapshot", "delete", "before", "--yes"]);

@@ -1,4 +1,4 @@
-// What programs do with Neon's two JavaScript packages. Arguments: the API's address, a key, a project.
+// What programs do with Neon's two JavaScript packages, and node-postgres with the connection string that they are given. Arguments: the API's address, a key, a project.
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 
@@ -10,6 +10,11 @@ const { createApiClient } = await load('@neondatabase/api-client');
 const api = createApiClient({ apiKey: key, baseURL: address });
 const made = await api.createProjectBranch(project, { branch: { name: 'by-client' }, endpoints: [{ type: 'read_write' }] });
 console.log('created', made.status, made.data.operations.map((it) => it.action).join());
+const { default: pg } = await load('pg');
+const client = new pg.Client({ connectionString: made.data.connection_uris[0].connection_uri });
+await client.connect();
+console.log('node-postgres', (await client.query('select current_user')).rows[0].current_user);
+await client.end();
 const listed = await api.listProjectBranches({ projectId: project, search: 'by-client' });
 console.log('listed', listed.data.branches.length);
 const deleted = await api.deleteProjectBranch({ projectId: project, branchId: made.data.branch.id });

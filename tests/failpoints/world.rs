@@ -8,7 +8,7 @@ use std::time::Duration;
 use postgres::{Client, NoTls};
 use rusqlite::{Connection, OpenFlags};
 use scion_tests::process::wait_for;
-use scion_tests::server::{mounts_below, plain, processes_in};
+use scion_tests::server::{mounts_below, processes_in};
 use scion_tests::{Endpoint, Scion};
 use serde_json::{Value, json};
 
@@ -140,7 +140,7 @@ impl World {
         let branch = branch.as_str().unwrap();
         let query = format!("/connection_uri?branch_id={branch}&database_name=neondb&role_name=neondb_owner");
         let found = self.scion.api().get(&self.scion.path(&query)).map_err(|error| error.message)?;
-        let uri = plain(found["uri"].as_str().unwrap());
+        let uri = found["uri"].as_str().unwrap().to_owned();
         let mut client = Client::connect(&uri, NoTls).map_err(|error| format!("{branch}: {error:?}"))?;
         let sql = "select coalesce(string_agg(v, ' ' order by v), '') from mark";
         let table = client.query_one("select to_regclass('mark') is not null", &[]);

@@ -43,6 +43,11 @@ impl Scion {
         Self::start_with(&[], json!({"name": "test"}))
     }
 
+    /// The same, in a data directory whose name begins with `prefix`.
+    pub fn start_below(prefix: &str) -> Self {
+        Self::start_at(prefix, &[], json!({"name": "test"}), |_| Vec::new())
+    }
+
     /// Starts a server that knows the Postgres of this major in `bin`, and makes a project of that major in it.
     pub fn start_major(major: i32, bin: &Path) -> Self {
         let arguments = ["--pg-bin".to_owned(), format!("{major}={}", bin.display())];
@@ -60,7 +65,16 @@ impl Scion {
         project: Value,
         environment: impl FnOnce(&Path) -> Vec<(String, String)>,
     ) -> Self {
-        let dir = tempfile::Builder::new().prefix("scion-").tempdir().unwrap();
+        Self::start_at("scion-", arguments, project, environment)
+    }
+
+    fn start_at(
+        prefix: &str,
+        arguments: &[String],
+        project: Value,
+        environment: impl FnOnce(&Path) -> Vec<(String, String)>,
+    ) -> Self {
+        let dir = tempfile::Builder::new().prefix(prefix).tempdir().unwrap();
         open_to_others(dir.path());
         let environment = environment(dir.path());
         let (child, api) = launch(dir.path(), arguments, &environment);
@@ -150,7 +164,7 @@ impl Scion {
     /// The endpoint in the answer to a create request.
     pub fn endpoint_of(&self, made: &Value) -> Endpoint {
         let id = text(&made["endpoints"][0]["id"]);
-        let uri = plain(&text(&made["connection_uris"][0]["connection_uri"]));
+        let uri = text(&made["connection_uris"][0]["connection_uri"]);
         let branch = text(&made["branch"]["id"]);
         let dir = self.dir.path().join("endpoints").join(&id);
         Endpoint { id, branch, uri, dir }
@@ -159,7 +173,7 @@ impl Scion {
     /// The owner's connection string of a branch.
     pub fn uri_of(&self, branch: &str) -> String {
         let query = format!("/connection_uri?branch_id={branch}&database_name=neondb&role_name=neondb_owner");
-        plain(&text(&self.api.get(&self.path(&query)).unwrap()["uri"]))
+        text(&self.api.get(&self.path(&query)).unwrap()["uri"])
     }
 
     /// What `GET` says of a branch.
@@ -298,11 +312,6 @@ fn try_launch(
     })?;
     let key = std::fs::read_to_string(dir.join("api-key")).unwrap();
     Ok((child, Api::new(&url, key.trim())))
-}
-
-/// A connection string without TLS, which this package's client does not speak; loads are measured without it too.
-pub fn plain(uri: &str) -> String {
-    uri.strip_suffix("?sslmode=require").unwrap_or(uri).to_owned()
 }
 
 /// A temporary directory is private; the user that Postgres runs as must be able to pass through it.

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 /// A connection string and its parts.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ConnectionDetails {
-    /// `postgresql://role:password@host:port/database?sslmode=require`.
+    /// `postgresql://role:password@host:port/database`.
     pub connection_uri: String,
     /// Its parts.
     pub connection_parameters: ConnectionParameters,
@@ -30,6 +30,6 @@ pub struct ConnectionParameters {
 /// Answer of `GET /projects/{project_id}/connection_uri`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ConnectionUri {
-    /// `postgresql://role:password@host:port/database?sslmode=require`.
+    /// `postgresql://role:password@host:port/database`.
     pub uri: String,
 }

@@ -81,13 +81,13 @@ pub struct Endpoint {
     pub socket_dir: Option<String>,
     /// Settings of Postgres and others, as they were sent.
     pub settings: serde_json::Value,
-    /// Whether connections are pooled; never.
+    /// Whether connections are pooled. Always false: not supported.
     pub pooler_enabled: bool,
     /// How connections would be pooled.
     pub pooler_mode: String,
     /// Whether it may not be started.
     pub disabled: bool,
-    /// Never.
+    /// Always false: not supported.
     pub passwordless_access: bool,
     /// Seconds without activity after which it stops; not enforced yet. 0 is the default, -1 never.
     pub suspend_timeout_seconds: i64,

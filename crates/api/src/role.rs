@@ -15,7 +15,7 @@ pub struct Role {
     /// Its password; only in answers that create.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
-    /// Never.
+    /// Always false: not supported.
     pub protected: bool,
     /// `password` or `no_login`.
     pub authentication_method: String,

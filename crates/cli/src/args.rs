@@ -106,9 +106,9 @@ pub enum Verb {
     ConnectionString(verbs::connection_string::ConnectionString),
     /// Open psql on a branch, starting its endpoint if it is idle.
     Psql(verbs::psql::Psql),
-    /// Is it well: server, disk, memory, branches, endpoints.
+    /// Show the server's health: disk, memory, branches, endpoints.
     Status,
-    /// What this machine lacks to run scion, and how to get it.
+    /// Show what this machine lacks to run scion, and how to get it.
     Doctor(verbs::doctor::Doctor),
     /// Stop the server and its endpoints.
     Stop(verbs::stop::Stop),

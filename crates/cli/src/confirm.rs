@@ -20,7 +20,7 @@ pub fn destructive(what: &str, yes: bool) -> Result<(), Failure> {
         .interact();
     match answer {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::new(Kind::Failed, "left as it is")),
+        Ok(false) => Err(Failure::new(Kind::Failed, "cancelled; nothing was changed")),
         Err(error) => Err(Failure::new(Kind::Failed, format!("could not ask on the terminal: {error}"))
             .hint("add --yes if you are sure")),
     }

@@ -83,8 +83,11 @@ pub fn socket_path(spec: &EndpointSpec) -> std::path::PathBuf {
 
 /// Content of `postgresql.conf`; while it is not `open`, nothing acts by itself.
 pub fn postgresql_conf(spec: &EndpointSpec, major: &Major, open: bool) -> String {
-    let mut out =
-        String::from("# Written by scion at every start; changes here are lost. ALTER SYSTEM likewise.\n");
+    let mut out = String::from(
+        "# Written by scion at every start; changes here are lost. ALTER SYSTEM likewise.\n\
+                      # A base backup that is to be started elsewhere needs full_page_writes = on and\n\
+                      # restart_after_crash = on: the store, not the disk, holds what a crash could tear here.\n",
+    );
     let mut line = |name: &str, value: &str| {
         out.push_str(&format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''")));
     };
@@ -103,7 +106,9 @@ pub fn postgresql_conf(spec: &EndpointSpec, major: &Major, open: bool) -> String
     // The files have the names that Postgres looks for.
     line("ssl", if spec.tls.is_some() { "on" } else { "off" });
     line("port", &spec.port.to_string());
-    line("unix_socket_directories", &spec.socket_dir().to_string_lossy());
+    // A list, whose entries are quoted as identifiers are: a path may begin or end with a blank.
+    let sockets = spec.socket_dir().to_string_lossy().replace('"', "\"\"");
+    line("unix_socket_directories", &format!("\"{sockets}\""));
     out
 }
 

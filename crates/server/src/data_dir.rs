@@ -44,13 +44,15 @@ pub struct ServerFile {
     /// The certificate it shows, if it speaks TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
+    /// Where its Postgres servers are: `MAJOR=DIR`, as `--pg-bin` takes them.
+    pub pg_bin: Vec<String>,
 }
 
 impl DataDir {
     /// Makes the directory if it is missing and takes its lock.
     ///
     /// # Errors
-    /// 423 if another server holds it, 400 if its path is too long; else those of the file system.
+    /// 423 if another server holds it, 400 if its path is too long or has a comma; else those of the file system.
     pub fn open(path: &Path) -> Result<Self> {
         // What is for others is given to them by name.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
@@ -59,6 +61,12 @@ impl DataDir {
         if path.as_os_str().len() > PATH_BYTES {
             let text = format!("{} is too long for the sockets below it", path.display());
             let hint = format!("hint: name a data directory of at most {PATH_BYTES} bytes with --data-dir");
+            return Err(Error::malformed(format!("{text}\n{hint}")));
+        }
+        if path.as_os_str().as_encoded_bytes().contains(&b',') {
+            let text =
+                format!("{} has a comma in it, which clients take for the end of a host", path.display());
+            let hint = "hint: name a data directory without a comma with --data-dir";
             return Err(Error::malformed(format!("{text}\n{hint}")));
         }
         let lock_path = path.join("lock");
@@ -187,10 +195,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_too_long_for_sockets_is_refused() {
+    fn a_path_that_no_socket_can_have_is_refused() {
         let temp = tempfile::tempdir().unwrap();
-        let error = DataDir::open(&temp.path().join("d".repeat(PATH_BYTES))).unwrap_err();
-        assert!(error.message.contains("--data-dir"), "{}", error.message);
+        for name in ["d".repeat(PATH_BYTES), "a,b".to_owned()] {
+            let error = DataDir::open(&temp.path().join(name)).unwrap_err();
+            assert!(error.status == 400 && error.message.contains("--data-dir"), "{}", error.message);
+        }
     }
 
     #[test]

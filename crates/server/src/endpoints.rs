@@ -187,14 +187,6 @@ impl Server {
         Ok(i32::try_from(self.store(project)?.format().major).unwrap_or_default())
     }
 
-    /// Whether the endpoints of a project offer TLS.
-    ///
-    /// # Errors
-    /// Those of opening the store.
-    pub fn offers_tls(&self, project: &str) -> Result<bool> {
-        Ok(self.postgres.offers_tls(self.major(project)?))
-    }
-
     /// What the store calls the branch of an endpoint.
     fn store_id(&self, row: &EndpointRow) -> Result<String> {
         if self.temporaries.lock().contains_key(&row.id) {
@@ -480,7 +472,9 @@ fn timed_out(error: &io::Error) -> bool {
 }
 
 fn busy(id: &str) -> Error {
-    Error::busy(format!("endpoint {id} is in some transitive state; try again"))
+    Error::busy(format!(
+        "endpoint {id} is being started or stopped by another request; try again in a moment"
+    ))
 }
 
 /// Starts the process in a session of its own, so that no signal to this server's terminal reaches it.

@@ -270,7 +270,9 @@ pub fn check_name(kind: &str, name: &str) -> Result<()> {
 /// 400 unless Postgres would keep it whole and does not reserve it.
 pub fn check_sql_name(kind: &str, name: &str) -> Result<()> {
     if name.is_empty() || name.len() > 63 || name.chars().any(char::is_control) {
-        return Err(Error::malformed(format!("a {kind} name has 1 to 63 bytes, and {name:?} does not do")));
+        return Err(Error::malformed(format!(
+            "{name:?} is not a valid {kind} name: 1 to 63 bytes, no control characters"
+        )));
     }
     let reserved = ["postgres", "template0", "template1", "public", "none"].contains(&name);
     if reserved || name.starts_with("pg_") {

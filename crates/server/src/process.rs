@@ -4,8 +4,10 @@
 //! A `scion compute` that was killed leaves its Postgres behind, with a data directory that answers no more. Before
 //! the endpoint starts again, and when it is deleted, nothing of it may be left.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -56,8 +58,9 @@ fn processes_of(dir: &Path) -> Vec<Pid> {
 
 fn belongs_to(pid: Pid, dir: &Path) -> bool {
     let proc = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
-    // A zombie has no working directory and no command line: it is nobody's.
-    if fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir)) {
+    // A zombie has no working directory and no command line: it is nobody's. Whoever else stands in the directory, such as
+    // the shell of an administrator, is left alone.
+    if is_postgres(&proc) && fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir)) {
         return true;
     }
     let line = fs::read(proc.join("cmdline")).unwrap_or_default();
@@ -70,6 +73,13 @@ fn belongs_to(pid: Pid, dir: &Path) -> bool {
     (compute && arguments.contains(&spec.as_os_str().as_encoded_bytes())) || postgres
 }
 
+/// Whether a process runs the program `postgres`, which an upgrade may have replaced on disk since.
+fn is_postgres(proc: &Path) -> bool {
+    let program = fs::read_link(proc.join("exe")).unwrap_or_default();
+    let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.strip_suffix(" (deleted)").unwrap_or(name) == "postgres"
+}
+
 /// Takes down a mount, even one that answers no more; nothing if there is none.
 fn unmount(at: &Path) {
     if !is_mounted(at) {
@@ -80,14 +90,41 @@ fn unmount(at: &Path) {
     }
 }
 
+/// Looks in the table of mounts, as a mount whose process is gone or silent answers nothing itself.
 fn is_mounted(at: &Path) -> bool {
-    let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    table.lines().filter_map(|line| line.split(' ').nth(1)).any(|mounted| Path::new(mounted) == at)
+    let table = fs::read("/proc/self/mounts").unwrap_or_default();
+    let mut lines = table.split(|byte| *byte == b'\n');
+    lines.any(|line| {
+        let mounted = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+        OsStr::from_bytes(&unescaped(mounted)) == at.as_os_str()
+    })
+}
+
+/// A field of a table of mounts, in which blanks, tabs, line ends and backslashes are three octal digits (`mangle_path` of
+/// Linux's fs/seq_file.c).
+fn unescaped(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..3).filter(|_| *first == b'\\').and_then(|it| std::str::from_utf8(it).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                plain.push(*first);
+                rest = after;
+            }
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::CommandExt;
+    use std::path::PathBuf;
     use std::process::Command;
 
     use super::*;
@@ -98,14 +135,30 @@ mod tests {
         let (mine, other) = (temp.path().join("ep-a"), temp.path().join("ep-ab"));
         fs::create_dir_all(mine.join("mnt")).unwrap();
         fs::create_dir_all(other.join("mnt")).unwrap();
-        let sleep =
-            |dir: &Path| Command::new("sleep").arg("60").current_dir(dir.join("mnt")).spawn().unwrap();
-        let (mut a, mut b) = (sleep(&mine), sleep(&other));
+        let sleeps = |program: &Path, at: PathBuf| {
+            let mut command = Command::new(program);
+            command.arg("60").current_dir(at).spawn().unwrap()
+        };
+        // What runs is told by its program's name.
+        let postgres = temp.path().join("postgres");
+        fs::copy("/bin/sleep", &postgres).unwrap();
+        let mut server = sleeps(&postgres, mine.join("mnt"));
+        let mut others = [sleeps(&postgres, other.join("mnt")), sleeps(Path::new("sleep"), mine.join("mnt"))];
         clear_leftovers(&mine);
-        assert!(!a.wait().unwrap().success());
-        assert!(b.try_wait().unwrap().is_none());
-        b.kill().unwrap();
-        b.wait().unwrap();
+        assert!(!server.wait().unwrap().success());
+        for other in &mut others {
+            assert!(other.try_wait().unwrap().is_none());
+            other.kill().unwrap();
+            other.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_path_is_read_from_the_table_of_mounts_whatever_is_in_it() {
+        let plain = |text: &str| String::from_utf8(unescaped(text.as_bytes())).unwrap();
+        assert_eq!(plain(r"/tmp/a\040b\011c\134\012d"), "/tmp/a b\tc\\\nd");
+        assert_eq!(plain(r"/tmp/\04"), r"/tmp/\04");
+        assert!(is_mounted(Path::new("/")) && !is_mounted(Path::new("/tmp/nothing here")));
     }
 
     /// A client or a tool may have the path in its arguments, too.

@@ -48,6 +48,8 @@ pub struct ServeOptions {
     pub run_as: Option<String>,
     /// Certificate and key that endpoints show their clients; made in the data directory if `None`.
     pub tls: Option<TlsFiles>,
+    /// Names and addresses that a certificate made in the data directory is for, besides those of this machine's loopback.
+    pub tls_names: Vec<String>,
     /// The program that is started as `PROGRAM compute --spec FILE`.
     pub compute_exe: PathBuf,
     /// Bytes of recent changes kept in memory for a branch before they are written as a layer.
@@ -107,7 +109,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     failpoint::start();
     let key = dir.api_key()?;
     let metadata = Metadata::open(&dir.metadata())?;
-    let tls = tls::certificate(dir.path(), options.tls.as_ref())?;
+    let tls = tls::certificate(dir.path(), options.tls.as_ref(), &options.tls_names)?;
     let mut server = Server::new(dir, metadata, postgres, tls, options.compute_exe.clone());
     server.keys = Keys::new(options.rate);
     server.store_options.memtable_bytes = options.memtable_bytes;
@@ -175,7 +177,10 @@ async fn serve_http(options: &ServeOptions, server: &Arc<Server>) -> Result<(), 
     let certificate = tls.as_ref().map(|_| server.tls.certificate.clone());
     let handle = Handle::new();
     end_when_told(handle.clone(), shutdown)?;
-    server.dir.write_server_file(&ServerFile { url: url.clone(), pid: std::process::id(), certificate })?;
+    let installed = server.postgres.installed.by_major.values();
+    let pg_bin = installed.map(|it| format!("{}={}", it.major, it.bin.display())).collect();
+    let pid = std::process::id();
+    server.dir.write_server_file(&ServerFile { url: url.clone(), pid, certificate, pg_bin })?;
     tracing::info!(url, data_dir = %server.dir.path().display(), "serving");
     let serving = match tls {
         Some(config) => {
@@ -227,6 +232,7 @@ mod tests {
             pg_bin: Vec::new(),
             run_as: None,
             tls: None,
+            tls_names: Vec::new(),
             compute_exe: PathBuf::from("/nonexistent"),
             memtable_bytes: 1 << 20,
         };

@@ -25,19 +25,19 @@ impl Timetable {
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let cron = parser.parse(line).map_err(|error| {
             let hint = "hint: minute, hour, day of the month, month, day of the week, like \"0 3 * * 1-5\"";
-            Error::malformed(format!("{line:?} is no cron line: {error}\n{hint}"))
+            Error::malformed(format!("{line:?} is not a cron expression: {error}\n{hint}"))
         })?;
         let zone = match zone.filter(|zone| !zone.is_empty()) {
             None => TimeZone::UTC,
             Some(zone) => TimeZone::get(zone).map_err(|_| {
                 let hint = "hint: write it like Europe/Berlin";
-                Error::malformed(format!("{zone:?} is no time zone that this machine knows\n{hint}"))
+                Error::malformed(format!("{zone:?} is not a time zone that this machine knows\n{hint}"))
             })?,
         };
         let this = Self { cron, zone };
         match this.next(0) {
             Some(_) => Ok(this),
-            None => Err(Error::malformed(format!("{line:?} never comes to pass"))),
+            None => Err(Error::malformed(format!("{line:?} never matches a date"))),
         }
     }
 

@@ -1,7 +1,8 @@
 //! The certificate that endpoints show their clients, and the HTTP side if it speaks TLS.
 //!
-//! Made at the first start of the server and kept, or named by its user. It signs itself: a client that wants to be sure
-//! of it names the file as its root certificate, and channel binding ties a login to it.
+//! The certificate is made at the first start of the server and kept, or named by the server's user. A made certificate
+//! signs itself: a client that wants to be sure of the server names the file as its root certificate, and channel binding
+//! ties a login to the certificate. A certificate that lacks a name asked for is made again with the same key.
 //!
 //! What must hold
 //! - The key is 0600 and stays where it is: an endpoint gets it as a file in its own file system.
@@ -10,6 +11,7 @@
 //! Not here: what Postgres is told of it (`compute::config`).
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,30 +19,63 @@ use compute::TlsFiles;
 use rcgen::{CertificateParams, DnType, KeyPair, SanType, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::data_dir::write_whole;
 use crate::error::{Error, Result};
 
-/// Names and addresses that endpoints are reached by.
+/// Names and addresses of this machine's loopback, where endpoints listen.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// The pair that was named, once it is known to be one; else the one in `dir`, made if it is not there.
+/// The pair that was named, once it is known to be one; else the one in `dir`, made if it is not there or lacks one of
+/// `names`.
 ///
 /// # Errors
-/// 400 for files that are no certificate and key; those of the file system.
-pub fn certificate(dir: &Path, named: Option<&TlsFiles>) -> Result<TlsFiles> {
+/// 400 for files that are no certificate and key, and for a name that no certificate can have; those of the file system.
+pub fn certificate(dir: &Path, named: Option<&TlsFiles>, names: &[String]) -> Result<TlsFiles> {
     if let Some(files) = named {
         check(&files.certificate, "CERTIFICATE")?;
         check(&files.key, "PRIVATE KEY")?;
         return absolute(files);
     }
     let files = TlsFiles { certificate: dir.join("tls-cert.pem"), key: dir.join("tls-key.pem") };
-    if !files.certificate.exists() {
-        make(&files)?;
-        tracing::info!(certificate = %files.certificate.display(), "made a certificate for endpoints");
-    }
+    let key = match files.certificate.exists() {
+        true if is_for(&files.certificate, names)? => return Ok(files),
+        true => read_key(&files.key)?,
+        false => KeyPair::generate().map_err(failed)?,
+    };
+    make(&files, &key, names)?;
+    tracing::info!(certificate = %files.certificate.display(), "made a certificate for endpoints");
     Ok(files)
+}
+
+/// Whether a certificate that was made here is for all of `names`.
+fn is_for(certificate: &Path, names: &[String]) -> Result<bool> {
+    let unreadable =
+        |error: &dyn std::fmt::Display| Error::internal(format!("read {}: {error}", certificate.display()));
+    let der = CertificateDer::from_pem_file(certificate).map_err(|error| unreadable(&error))?;
+    let parsed = webpki::EndEntityCert::try_from(&der).map_err(|error| unreadable(&error))?;
+    for name in names {
+        let name = ServerName::try_from(name.as_str()).map_err(|_| not_a_name(name))?;
+        if parsed.verify_is_valid_for_subject_name(&name).is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn read_key(path: &Path) -> Result<KeyPair> {
+    let text = fs::read_to_string(path).map_err(Error::io(format!("read {}", path.display())))?;
+    KeyPair::from_pem(&text).map_err(failed)
+}
+
+fn failed(error: rcgen::Error) -> Error {
+    Error::internal(format!("make a certificate: {error}"))
+}
+
+fn not_a_name(name: &str) -> Error {
+    let hint = "hint: give a DNS name such as db.example, or an IP address";
+    Error::malformed(format!("a certificate cannot be for {name:?}\n{hint}"))
 }
 
 /// How the HTTP side speaks TLS with that pair.
@@ -85,21 +120,19 @@ fn absolute(files: &TlsFiles) -> Result<TlsFiles> {
     Ok(TlsFiles { certificate: of(&files.certificate)?, key: of(&files.key)? })
 }
 
-fn make(files: &TlsFiles) -> Result<()> {
-    let failed = |error: rcgen::Error| Error::internal(format!("make a certificate: {error}"));
+fn make(files: &TlsFiles, key: &KeyPair, names: &[String]) -> Result<()> {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name.push(DnType::CommonName, "scion");
     parameters.not_before = date_time_ymd(2020, 1, 1);
     parameters.not_after = date_time_ymd(2120, 1, 1);
-    for name in NAMES {
-        let name = match name.parse() {
-            Ok(address) => SanType::IpAddress(address),
-            Err(_) => SanType::DnsName(name.try_into().map_err(failed)?),
+    for name in NAMES.into_iter().chain(names.iter().map(String::as_str)) {
+        let alternative = match ServerName::try_from(name).map_err(|_| not_a_name(name))? {
+            ServerName::IpAddress(address) => SanType::IpAddress(IpAddr::from(address)),
+            _ => SanType::DnsName(name.try_into().map_err(failed)?),
         };
-        parameters.subject_alt_names.push(name);
+        parameters.subject_alt_names.push(alternative);
     }
-    let key = KeyPair::generate().map_err(failed)?;
-    let certificate = parameters.self_signed(&key).map_err(failed)?;
+    let certificate = parameters.self_signed(key).map_err(failed)?;
     write_whole(&files.key, key.serialize_pem().as_bytes(), 0o600)?;
     write_whole(&files.certificate, certificate.pem().as_bytes(), 0o644)
 }
@@ -112,35 +145,55 @@ mod tests {
     #[test]
     fn a_certificate_is_made_once_and_its_key_is_private() {
         let dir = tempfile::tempdir().unwrap();
-        let files = certificate(dir.path(), None).unwrap();
+        let files = certificate(dir.path(), None, &[]).unwrap();
         let first = fs::read(&files.certificate).unwrap();
         assert_eq!(fs::metadata(&files.key).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(certificate(dir.path(), None).unwrap(), files);
+        assert_eq!(certificate(dir.path(), None, &[]).unwrap(), files);
         assert_eq!(fs::read(&files.certificate).unwrap(), first);
         assert_eq!(
-            certificate(Path::new("/nonexistent"), Some(&files)).unwrap(),
+            certificate(Path::new("/nonexistent"), Some(&files), &[]).unwrap(),
             files,
             "named ones are taken"
         );
     }
 
     #[test]
+    fn a_certificate_is_made_again_with_its_key_for_a_name_that_it_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["db.example", "192.0.2.7"].map(str::to_owned);
+        let files = certificate(dir.path(), None, &names[..1]).unwrap();
+        let read = || (fs::read(&files.certificate).unwrap(), fs::read(&files.key).unwrap());
+        let first = read();
+        assert!(is_for(&files.certificate, &["localhost".to_owned(), names[0].clone()]).unwrap());
+        assert!(!is_for(&files.certificate, &names).unwrap());
+        certificate(dir.path(), None, &names[..1]).unwrap();
+        assert_eq!(read(), first);
+        certificate(dir.path(), None, &names).unwrap();
+        assert!(is_for(&files.certificate, &names).unwrap());
+        let second = read();
+        assert!(second.0 != first.0 && second.1 == first.1);
+        of_http(&files).unwrap();
+        let error = certificate(dir.path(), None, &["not a name".to_owned()]).unwrap_err();
+        assert!(error.status == 400 && error.message.contains("not a name"), "{}", error.message);
+    }
+
+    #[test]
     fn the_pair_serves_http_and_two_halves_of_different_pairs_do_not() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let files = certificate(one.path(), None).unwrap();
+        let files = certificate(one.path(), None, &[]).unwrap();
         of_http(&files).unwrap();
-        let mixed = TlsFiles { key: certificate(other.path(), None).unwrap().key, ..files };
+        let mixed = TlsFiles { key: certificate(other.path(), None, &[]).unwrap().key, ..files };
         assert_eq!(of_http(&mixed).unwrap_err().status, 400);
     }
 
     #[test]
     fn what_is_no_pair_is_refused_by_its_name() {
         let dir = tempfile::tempdir().unwrap();
-        let files = certificate(dir.path(), None).unwrap();
+        let files = certificate(dir.path(), None, &[]).unwrap();
         let swapped = TlsFiles { certificate: files.key.clone(), key: files.certificate.clone() };
-        let error = certificate(dir.path(), Some(&swapped)).unwrap_err();
+        let error = certificate(dir.path(), Some(&swapped), &[]).unwrap_err();
         assert!(error.message.contains("tls-key.pem holds no certificate"), "{}", error.message);
         let absent = TlsFiles { certificate: files.certificate, key: dir.path().join("absent") };
-        assert!(certificate(dir.path(), Some(&absent)).unwrap_err().message.contains("absent"));
+        assert!(certificate(dir.path(), Some(&absent), &[]).unwrap_err().message.contains("absent"));
     }
 }

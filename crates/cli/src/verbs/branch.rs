@@ -50,15 +50,15 @@ pub enum Branch {
         /// Name or id of the branch.
         name: String,
     },
-    /// Let a branch be deleted by itself.
+    /// Delete a branch automatically after a time.
     #[command(group(clap::ArgGroup::new("when").required(true)))]
     Expire {
         /// Name or id of the branch.
         name: String,
-        /// How long from now: "2h", "3 days". A reset begins it anew.
+        /// Time from now: "2h", "3 days". A reset starts the time again.
         #[arg(long = "in", value_name = "SPAN", group = "when")]
         after: Option<String>,
-        /// Not at all, from now on.
+        /// Never delete the branch automatically.
         #[arg(long, group = "when")]
         never: bool,
     },
@@ -66,10 +66,10 @@ pub enum Branch {
     Delete {
         /// Name or id of the branch.
         name: String,
-        /// Everything that begins on it, too.
+        /// Delete all branches that begin on the branch as well.
         #[arg(long)]
         recursive: bool,
-        /// For good: what was written on it goes at once.
+        /// Delete for good: the data is removed at once and cannot be recovered.
         #[arg(long)]
         hard: bool,
         /// Do not ask.
@@ -101,22 +101,22 @@ pub struct Create {
     /// Make the branch only; `scion endpoint start` gives it an endpoint later.
     #[arg(long)]
     no_compute: bool,
-    /// Give it an endpoint that only reads: nobody can write on it, whatever they may do in Postgres.
+    /// Create a read-only endpoint: nobody can write on it, whatever their rights in Postgres.
     #[arg(long, conflicts_with = "no_compute")]
     read_only: bool,
     /// Take roles, databases and schemas but no data. The branch has no parent then.
     #[arg(long)]
     schema_only: bool,
-    /// Delete it by itself after so long: "2h", "3 days" [default: never].
+    /// Delete the branch automatically after a time: "2h", "3 days" [default: never].
     #[arg(long, value_name = "SPAN", conflicts_with = "protected")]
     expire_in: Option<String>,
     /// Protect it from deletion and restore.
     #[arg(long)]
     protected: bool,
-    /// What to do if there is a branch of this name: take it as it is, or give it the data asked for [default: fail].
+    /// What to do if a branch of this name exists: return it as it is, or reset it to the data asked for [default: fail].
     #[arg(long, value_name = "WHAT")]
     if_exists: Option<IfExists>,
-    /// Leave subscriptions and scheduled jobs of the parent switched on; they then run on both.
+    /// Leave the parent's subscriptions and scheduled jobs switched on; they then run on both branches.
     #[arg(long)]
     no_quarantine: bool,
     /// Wait until the endpoint accepts connections; this is the default.
@@ -127,12 +127,12 @@ pub struct Create {
     no_wait: bool,
 }
 
-/// What to do with a branch that has the name already.
+/// What to do with an existing branch of the name.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum IfExists {
-    /// Take it as it is.
+    /// Return the branch as it is.
     Return,
-    /// Give it the data asked for.
+    /// Reset the branch to the data asked for.
     Reset,
 }
 

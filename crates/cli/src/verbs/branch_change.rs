@@ -43,7 +43,13 @@ pub struct Restore {
     name: String,
     /// The moment: a log position (0/5A3C1E8), a time (RFC 3339, or local: 14:03:07, "2026-03-01 14:03:07"), or
     /// "5 minutes ago" [default: now, which needs --from].
-    #[arg(long, value_name = "LSN|TIME", allow_hyphen_values = true, required_unless_present = "from")]
+    #[arg(
+        long,
+        visible_alias = "at",
+        value_name = "LSN|TIME",
+        allow_hyphen_values = true,
+        required_unless_present = "from"
+    )]
     to: Option<String>,
     /// Branch whose data to take [default: the branch itself].
     #[arg(long, value_name = "BRANCH")]

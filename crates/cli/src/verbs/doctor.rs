@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use clap::Args;
 use serde_json::json;
 use server::OPEN_FILES_WANTED;
-use server::installed::{Installation, Installed, how_to_install};
+use server::installed::{Installation, Installed, NamedBin, how_to_install};
 
 use crate::args::Global;
 use crate::failure::Failure;
@@ -65,20 +65,32 @@ impl Doctor {
     /// Runs the verb; the exit code is 1 if something required is missing.
     pub fn run(&self, global: &Global) -> Result<ExitCode, Failure> {
         let root = place::is_root();
-        let installed = server::installed::find(&self.pg_bin.pg_bin);
+        let data_dir = place::data_dir(global)?;
+        let installed = server::installed::find(&self.named(&data_dir));
         let mut checks = postgres(&installed);
         for it in installed.by_major.values() {
             checks.extend([programs(it), amcheck(it)]);
         }
         checks.push(fuse_device());
         checks.push(if root { postgres_user() } else { fusermount() });
-        let data_dir = place::data_dir(global)?;
         checks.push(if root { passable(&data_dir) } else { writable(&data_dir) });
         checks.push(disk(&data_dir));
         checks.push(open_files());
         print(global.output, &checks);
         let well = checks.iter().all(|check| check.outcome != Outcome::Missing);
         Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Directories of Postgres servers to look at first: those named here, else those that the server on the data directory
+    /// was given or found.
+    fn named(&self, data_dir: &Path) -> Vec<NamedBin> {
+        if !self.pg_bin.pg_bin.is_empty() {
+            return self.pg_bin.pg_bin.clone();
+        }
+        // A file that cannot be read is as none: the other checks say what is wrong with the data directory.
+        let server = place::server_json(data_dir).ok().flatten().unwrap_or_default();
+        let texts = server["pg_bin"].as_array().cloned().unwrap_or_default();
+        texts.iter().filter_map(|text| text.as_str()?.parse().ok()).collect()
     }
 }
 
@@ -318,8 +330,24 @@ mod tests {
     }
 
     #[test]
+    fn the_postgres_of_the_running_server_is_looked_at_unless_another_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = r#"{"url": "http://127.0.0.1:1", "pid": 1, "pg_bin": ["17=/opt/seventeen"]}"#;
+        std::fs::write(dir.path().join("server.json"), file).unwrap();
+        let of = |named: &[&str]| {
+            let pg_bin = named.iter().map(|text| text.parse().unwrap()).collect();
+            Doctor { pg_bin: PgBin { pg_bin } }.named(dir.path())
+        };
+        let bin = |text: &str| text.parse::<NamedBin>().unwrap();
+        assert_eq!(of(&[]), [bin("17=/opt/seventeen")]);
+        assert_eq!(of(&["/other"]), [bin("/other")]);
+        assert!(Doctor { pg_bin: PgBin { pg_bin: Vec::new() } }.named(Path::new("/nonexistent")).is_empty());
+    }
+
+    #[test]
     fn disk_space_is_looked_up_where_the_directory_will_be() {
-        assert_ne!(disk(Path::new("/tmp/a/b/c")).detail, "");
+        let detail = disk(Path::new("/tmp/a/b/c")).detail;
+        assert!(detail.ends_with(" free at /tmp"), "{detail}");
         assert!(free_bytes(Path::new("/")).is_some());
     }
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use jiff::Zoned;
+use serde_json::Value;
 
 use crate::args::Global;
 use crate::failure::Failure;
@@ -43,9 +44,13 @@ impl SchemaDiff {
         }
         let session = session(global)?;
         let branch = session.branch(&self.branch)?;
-        if let Some(base) = &self.base {
-            let base = session.branch(base)?;
-            query.push_str(&format!("&base_branch_id={}", wire::percent_encoded(wire::text(&base, "id"))));
+        let base = match &self.base {
+            Some(base) => session.branch(base)?,
+            // The server says what is wrong with a branch that has no parent.
+            None => wire::some_text(&branch, "parent_id").map_or(Ok(Value::Null), |id| session.branch(id))?,
+        };
+        if let Some(id) = wire::some_text(&base, "id") {
+            query.push_str(&format!("&base_branch_id={}", wire::percent_encoded(id)));
         }
         let progress = progress::start(format!("comparing database {}", self.database));
         let id = wire::percent_encoded(wire::text(&branch, "id"));
@@ -54,8 +59,40 @@ impl SchemaDiff {
         match (global.output, wire::text(&answer, "diff")) {
             (Format::Json, _) => output::json(&answer),
             (Format::Table, "") => output::words(&format!("the schemas of {} are the same", self.database)),
-            (Format::Table, diff) => output::diff(diff),
+            (Format::Table, diff) => {
+                let side = |branch: &Value, at: &Option<String>| {
+                    let at = at.as_ref().map_or_else(String::new, |at| format!(" at {at}"));
+                    format!("{} of {}{at}", self.database, wire::text(branch, "name"))
+                };
+                output::diff(&labelled(diff, &side(&base, &self.base_at), &side(&branch, &self.at)));
+            }
         }
         Ok(())
+    }
+}
+
+/// A unified diff whose sides are called `old` and `new`.
+fn labelled(diff: &str, old: &str, new: &str) -> String {
+    let mut lines = diff.splitn(3, '\n');
+    match (lines.next(), lines.next(), lines.next()) {
+        (Some(first), Some(second), Some(rest))
+            if first.starts_with("--- ") && second.starts_with("+++ ") =>
+        {
+            format!("--- {old}\n+++ {new}\n{rest}")
+        }
+        _ => diff.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sides_of_a_diff_are_called_by_their_branches() {
+        let diff = "--- a/db\n+++ b/db\n@@ -1 +1 @@\n-a\n+b\n";
+        let expected = "--- db of main\n+++ db of dev\n@@ -1 +1 @@\n-a\n+b\n";
+        assert_eq!(labelled(diff, "db of main", "db of dev"), expected);
+        assert_eq!(labelled("other", "a", "b"), "other");
     }
 }

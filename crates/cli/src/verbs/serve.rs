@@ -41,6 +41,10 @@ pub struct Serve {
     /// Its private key, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Name or address by which other machines reach this server, for the certificate made in the data directory; may be
+    /// given more than once. A certificate that lacks one is made again, with the same key.
+    #[arg(long, value_name = "NAME", conflicts_with = "tls_cert")]
+    tls_san: Vec<String>,
     /// Listen on an address other machines can reach without TLS, although the key travels in the clear.
     #[arg(long)]
     allow_remote: bool,
@@ -73,6 +77,7 @@ impl Serve {
                 .clone()
                 .zip(self.tls_key.clone())
                 .map(|(certificate, key)| TlsFiles { certificate, key }),
+            tls_names: self.tls_san.clone(),
             compute_exe,
             memtable_bytes: usize::from(self.memtable_mb) << 20,
         };

@@ -209,7 +209,7 @@ impl Restore {
 fn report_replaced(answer: &Value) {
     if let Some(old) = answer.get("replaced_branch") {
         let (id, old) = (wire::text(old, "id"), wire::text(old, "name"));
-        output::words(&format!("what had its place is branch {old}   {id}"));
+        output::words(&format!("the previous branch is now called {old}   {id}"));
     }
 }
 

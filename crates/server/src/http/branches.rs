@@ -116,7 +116,7 @@ pub async fn create(
         }
         Ok(BranchCreated {
             branch: view::branch(&made.branch, None),
-            connection_uris: view::connections(&endpoints, &roles, &databases, server.offers_tls(&project)?),
+            connection_uris: view::connections(&endpoints, &roles, &databases),
             endpoints: endpoints.iter().map(|row| view::endpoint(server, row)).collect(),
             operations: view::operations(&made.operations),
             roles: roles.iter().map(|row| view::role(row, true)).collect(),

@@ -241,12 +241,11 @@ pub async fn connection_uri(
 
 fn find_uri(server: &Server, project: &str, wanted: &Wanted) -> Result<String> {
     let row = server.metadata.read(|connection| endpoint_wanted(connection, project, wanted))?;
-    let tls = server.offers_tls(project)?;
     let (role, database) = (wanted.role_name.as_deref(), wanted.database_name.as_deref());
     let chosen = |(roles, databases): Rows| -> Result<String> {
         let role = choose("role", "role_name", role, &roles, |row| &row.name)?;
         let database = choose("database", "database_name", database, &databases, |row| &row.name)?;
-        Ok(view::uri(&row, role, &database.name, tls))
+        Ok(view::uri(&row, role, &database.name))
     };
     // An endpoint that does not run is not started for this: what was seen last is enough if all is in it.
     if !server.runs(&row.id)

@@ -72,11 +72,10 @@ pub async fn create(State(context): State<Context>, bytes: Bytes) -> Response {
         // The port may have changed since the row was written.
         let endpoint = super::endpoints::fresh(server, &made.endpoint)?;
         let infos = view::store_infos(server, &made.project.id)?;
-        let tls = server.offers_tls(&made.project.id)?;
         Ok(ProjectCreated {
             project: view::project(&made.project, None),
             branch: view::branch(&made.branch, infos.get(&made.branch.id)),
-            connection_uris: view::connections(std::slice::from_ref(&endpoint), &roles, &databases, tls),
+            connection_uris: view::connections(std::slice::from_ref(&endpoint), &roles, &databases),
             endpoints: vec![view::endpoint(server, &endpoint)],
             roles: roles.iter().map(|row| view::role(row, true)).collect(),
             databases: databases.iter().map(view::database).collect(),

@@ -108,7 +108,7 @@ pub async fn restore(
         Ok(SnapshotRestored {
             branch: view::branch(&done.branch, infos.get(&done.branch.store_id)),
             replaced_branch: done.replaced.map(|row| view::branch(&row, infos.get(&row.store_id))),
-            connection_uris: view::connections(&endpoints, &roles, &databases, server.offers_tls(&project)?),
+            connection_uris: view::connections(&endpoints, &roles, &databases),
             endpoints: endpoints.iter().map(|row| view::endpoint(server, row)).collect(),
             operations: view::operations(&done.operations),
         })

@@ -288,25 +288,27 @@ pub fn database(row: &DatabaseRow) -> Database {
     }
 }
 
-/// A connection string; with `tls`, one that insists on it.
-pub fn uri(endpoint: &EndpointRow, role: &RoleRow, database: &str, tls: bool) -> String {
+/// A connection string. The string names no `sslmode`: the endpoint is on this machine's loopback, clients of libpq take TLS
+/// where it is offered, and node-postgres would take `require` for a check of the certificate, which signs itself.
+pub fn uri(endpoint: &EndpointRow, role: &RoleRow, database: &str) -> String {
     let name = escape(&role.name);
     // A password that SQL set is for the user to fill in.
     let password = role.password.as_ref().map_or_else(String::new, |text| format!(":{}", escape(text)));
-    let options = if tls { "?sslmode=require" } else { "" };
-    format!("postgresql://{name}{password}@{}/{}{options}", host(endpoint), escape(database))
+    format!("postgresql://{name}{password}@{}/{}", host(endpoint), escape(database))
 }
 
-/// How to connect; nothing unless it is clear to which endpoint and database and as whom.
+/// How to connect to the first endpoint: to the oldest database, which is the project's first one unless that was deleted,
+/// as its owner or, where the owner may not log in, as the oldest role that may. Empty without an endpoint, a database or
+/// such a role.
 pub fn connections(
     endpoints: &[EndpointRow],
     roles: &[RoleRow],
     databases: &[DatabaseRow],
-    tls: bool,
 ) -> Vec<ConnectionDetails> {
-    let (Some(endpoint), [role], [database]) = (endpoints.first(), roles, databases) else {
-        return Vec::new();
-    };
+    let (Some(endpoint), Some(database)) = (endpoints.first(), databases.first()) else { return Vec::new() };
+    let mut able = roles.iter().filter(|role| role.login);
+    let owner = able.clone().find(|role| role.name == database.owner_name);
+    let Some(role) = owner.or_else(|| able.next()) else { return Vec::new() };
     let parameters = ConnectionParameters {
         database: database.name.clone(),
         role: role.name.clone(),
@@ -314,7 +316,7 @@ pub fn connections(
         host: host(endpoint),
         pooler_host: host(endpoint),
     };
-    let connection_uri = uri(endpoint, role, &database.name, tls);
+    let connection_uri = uri(endpoint, role, &database.name);
     vec![ConnectionDetails { connection_uri, connection_parameters: parameters }]
 }
 
