@@ -18,7 +18,7 @@ fn installed() -> Option<PathBuf> {
     if dir.join("complete").exists() {
         return Some(dir.canonicalize().unwrap());
     }
-    println!("skipped: Neon's clients are not there; `scripts/neon-clients` installs them");
+    process::skipped("clients", "Neon's clients are not there; `scripts/neon-clients` installs them");
     None
 }
 

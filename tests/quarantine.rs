@@ -117,7 +117,7 @@ fn a_branch_of_a_subscriber_never_reaches_the_publisher() {
 #[test]
 fn a_job_of_pg_cron_goes_on_where_it_was_scheduled_and_nowhere_else() {
     if !Path::new("/usr/share/postgresql/15/extension/pg_cron.control").exists() {
-        println!("skipped: there is no pg_cron; `scripts/setup --for-users` installs it");
+        process::skipped("pg_cron", "there is no pg_cron; `scripts/setup --for-users` installs it");
         return;
     }
     let settings = json!({"shared_preload_libraries": "pg_cron", "cron.database_name": "neondb",

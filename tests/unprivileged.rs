@@ -3,13 +3,12 @@
 //! Run as root, the test plays the user `postgres`; otherwise whoever runs it.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use scion_tests::process::{self, as_postgres, give_to_postgres, scion_binary, wait_for};
+use scion_tests::process::{self, as_postgres, give_to_postgres, scion_binary, skipped, wait_for};
 use scion_tests::server::{processes_in, unmount_below};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -17,10 +16,7 @@ use tempfile::TempDir;
 #[test]
 fn an_ordinary_user_branches_outlives_a_crash_and_leaves_nothing() {
     if let Some(missing) = missing() {
-        // Not `eprintln`: the test harness would keep it to itself.
-        let say =
-            format!("SKIPPED: the story of an ordinary user: {missing}; run scripts/setup --for-users\n");
-        std::io::stderr().write_all(say.as_bytes()).unwrap();
+        skipped("users", &format!("{missing}; run scripts/setup --for-users"));
         return;
     }
     let mut user = User::start();

@@ -99,7 +99,7 @@ fn custom_rmgr() -> Option<(tempfile::TempDir, PathBuf)> {
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/postgres-source/15/include");
     let installed = Path::new("/usr/include/postgresql/15/server").to_owned();
     let Some(headers) = [fetched, installed].into_iter().find(|dir| dir.join("postgres.h").is_file()) else {
-        println!("skipped: no headers of PostgreSQL 15; `scripts/postgres-source` gets them");
+        process::skipped("headers", "no headers of PostgreSQL 15; `scripts/postgres-source` gets them");
         return None;
     };
     let dir = tempfile::Builder::new().prefix("scion-rmgr-").tempdir().unwrap();
@@ -109,7 +109,7 @@ fn custom_rmgr() -> Option<(tempfile::TempDir, PathBuf)> {
     match compiler.output() {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
         Err(error) => {
-            println!("skipped: no C compiler: {error}");
+            process::skipped("headers", &format!("no C compiler: {error}"));
             return None;
         }
     }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+pub use oracle::skips::skipped;
+
 /// Directory of PostgreSQL 15's programs: what `SCION_PG_BIN` names, or Debian's.
 pub fn pg_bin() -> PathBuf {
     std::env::var_os("SCION_PG_BIN").map_or_else(|| "/usr/lib/postgresql/15/bin".into(), PathBuf::from)
@@ -16,14 +18,36 @@ pub fn pg_program(name: &str) -> PathBuf {
 
 /// Directory of a release that `scripts/postgres-majors` installs, such as `17`; `None`, and said so, if it is not there.
 pub fn release_bin(name: &str) -> Option<PathBuf> {
+    if let Some(bin) = cached_bin(name) {
+        return Some(bin);
+    }
+    skipped(name, &format!("there is no PostgreSQL {name}; `scripts/postgres-majors {name}` installs it"));
+    None
+}
+
+fn cached_bin(name: &str) -> Option<PathBuf> {
     let cache = std::env::var_os("SCION_PG_CACHE").map(PathBuf::from);
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/postgres");
     let bin = cache.unwrap_or_else(default).join(name).join("bin");
-    if bin.join("postgres").exists() {
-        return Some(std::path::absolute(bin).unwrap());
+    bin.join("postgres").exists().then(|| bin.canonicalize().unwrap())
+}
+
+/// Programs of a PostgreSQL 15 that has an extension: the one tests run on, or what `scripts/postgres-majors 15` installs;
+/// `None`, and said so, if neither has it.
+pub fn bin_with_extension(name: &str) -> Option<PathBuf> {
+    let has = |bin: &PathBuf| {
+        let shares = ["../../../../share/postgresql/15", "../share/postgresql/15", "../share/postgresql"];
+        let control = |share: &str| bin.join(share).join(format!("extension/{name}.control"));
+        bin.join("postgres").exists() && shares.iter().any(|share| control(share).exists())
+    };
+    let found = [Some(pg_bin()), cached_bin("15")].into_iter().flatten().find(has);
+    if found.is_none() {
+        skipped(
+            name,
+            &format!("no PostgreSQL 15 here has {name}; `scripts/postgres-majors 15` installs one"),
+        );
     }
-    println!("skipped: there is no PostgreSQL {name}; `scripts/postgres-majors {name}` installs it");
-    None
+    found
 }
 
 /// The `scion` binary: what `SCION_BIN` names, or the one of this executable's build.

@@ -362,6 +362,18 @@ pub fn unmount_below(dir: &Path) -> Vec<String> {
     mounts
 }
 
+/// Waits until no shared memory is abandoned that was not `before`: the Postgres of another test may just have been
+/// killed, and what it left goes when that test has it started again.
+///
+/// # Panics
+/// If some stays.
+pub fn assert_abandoned_no_more_than(before: &BTreeSet<String>) {
+    const WITHIN: Duration = Duration::from_secs(60);
+    wait_for("no shared memory of what was killed", WITHIN, || {
+        abandoned_shared_memory().is_subset(before).then_some(())
+    });
+}
+
 /// The shared memory on this machine that some Postgres made and no process uses: System V segments, and files.
 pub fn abandoned_shared_memory() -> BTreeSet<String> {
     let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();

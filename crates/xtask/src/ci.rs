@@ -1,12 +1,13 @@
 //! What every change must pass, cheapest first.
 //!
-//! The tests of the whole system run one after the other: each starts servers of its own and measures time.
-
-use std::time::Instant;
+//! All that is run is built once, of the whole workspace: a part of it has other features of its dependencies, and would
+//! build them a second time. The tests of the whole system wait more than they compute, and run two at a time: each has a
+//! server and a directory of its own.
 
 use anyhow::Result;
 
 use crate::cargo::{self, cargo, has, run};
+use crate::lanes::{Lanes, skipped_list};
 use crate::tidy;
 
 /// The package of the tests of the whole system.
@@ -14,40 +15,54 @@ const SYSTEM_TESTS: &str = "scion-tests";
 
 /// Formatting, rules, lints, tests.
 pub fn ci() -> Result<()> {
+    let mut lanes = Lanes::default();
     if has("fmt") {
-        run(cargo().args(["fmt", "--all", "--check"]))?;
+        lanes.part("formatting", || run(cargo().args(["fmt", "--all", "--check"])))?;
     } else {
         eprintln!("SKIPPED: formatting; install it with `rustup component add rustfmt`");
     }
-    tidy::tidy()?;
+    lanes.part("rules", tidy::tidy)?;
     if has("clippy") {
-        run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+        let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        lanes.part("lints", || run(cargo().args(clippy)))?;
     } else {
         eprintln!("SKIPPED: lints; install them with `rustup component add clippy`");
     }
-    test()
+    test_in(&mut lanes)
 }
 
-/// All tests. The binary is built first, because the tests of the whole system run it.
+/// All tests.
 pub fn test() -> Result<()> {
-    let started = Instant::now();
-    run(cargo().args(["build", "--package", "scion"]))?;
+    test_in(&mut Lanes::default())
+}
+
+/// The binary is built first, because the tests of the whole system run it.
+fn test_in(lanes: &mut Lanes) -> Result<()> {
+    lanes.part("build", || run(cargo().args(["build", "--workspace", "--all-targets"])))?;
     let binary = binary()?;
+    let skipped = skipped_list();
+    let _ = std::fs::remove_file(&skipped);
+    let cargo = || {
+        let mut cargo = cargo();
+        cargo.env("SCION_BIN", &binary).env("SCION_SKIPPED", &skipped);
+        cargo
+    };
     if has("nextest") {
-        let nextest = ["nextest", "run", "--no-tests", "pass"];
-        run(cargo().args(nextest).args(["--workspace", "--exclude", SYSTEM_TESTS]))?;
-        run(cargo()
-            .args(nextest)
-            .args(["--package", SYSTEM_TESTS, "--test-threads", "1"])
-            .env("SCION_BIN", binary))?;
+        let nextest = ["nextest", "run", "--workspace", "--no-tests", "pass", "--filterset"];
+        let crates = format!("not package({SYSTEM_TESTS})");
+        lanes.tests("tests of the crates", || run(cargo().args(nextest).arg(crates)))?;
+        let system = format!("package({SYSTEM_TESTS})");
+        lanes.tests("tests of the system", || {
+            run(cargo().args(nextest).arg(system).args(["--test-threads", "2"]))
+        })?;
     } else {
-        run(cargo().args(["test", "--workspace", "--exclude", SYSTEM_TESTS, "--lib", "--bins", "--tests"]))?;
+        let crates = ["test", "--workspace", "--exclude", SYSTEM_TESTS, "--lib", "--bins", "--tests"];
+        lanes.part("tests of the crates", || run(cargo().args(crates)))?;
         let system = ["test", "--package", SYSTEM_TESTS, "--tests", "--", "--test-threads", "1"];
-        run(cargo().args(system).env("SCION_BIN", binary))?;
+        lanes.part("tests of the system", || run(cargo().args(system)))?;
     }
-    run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
-    eprintln!("all tests passed in {} s", started.elapsed().as_secs());
-    Ok(())
+    lanes
+        .part("tests of the documentation", || run(cargo().args(["test", "--workspace", "--doc", "--quiet"])))
 }
 
 fn binary() -> Result<std::path::PathBuf> {

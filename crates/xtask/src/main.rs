@@ -6,6 +6,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod fuzz;
+mod lanes;
 mod openapi;
 mod oracle;
 mod tidy;
@@ -17,7 +18,7 @@ cargo xtask <word>
 
   ci          everything a change must pass: fmt, tidy, clippy, tests
   tidy        the rules that are programs: docs, lengths, words, dependencies
-  test        all tests, those of the whole system one after the other
+  test        all tests, and which were the slowest; those of the whole system two at a time
   bench quick the figures of the README, against stock Postgres; builds for release
   bench throughput  only pgbench on the root endpoint against stock Postgres
   bench control  how fast a branch gets other data, and many branches at once

@@ -7,6 +7,7 @@
 //!  recovery:       stock recovery of a load, whole directories at an LSN
 //!  files:          what no record shows --> the files of the stopped server
 //!  minors:         what differs between minors of one major, and does not count
+//!  skips:          what a machine lacks
 //!  damage:         real records and pages with bits flipped --> no panic
 //! ```
 //!
@@ -27,5 +28,6 @@ pub mod replay;
 pub mod results;
 pub mod seeds;
 pub mod server;
+pub mod skips;
 pub mod stock;
 pub mod suites;

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::skips::skipped;
+
 /// Directory of PostgreSQL 15's programs: what `SCION_PG_BIN` names, or Debian's.
 fn v15_bin() -> PathBuf {
     std::env::var_os("SCION_PG_BIN").map_or_else(|| "/usr/lib/postgresql/15/bin".into(), PathBuf::from)
@@ -47,7 +49,8 @@ impl Postgres {
             let major = name.split('.').next()?.parse().ok()?;
             return Some(Self { major, prefix });
         }
-        println!("skipped: there is no PostgreSQL {name}; `scripts/postgres-majors {name}` installs it");
+        let why = format!("there is no PostgreSQL {name}; `scripts/postgres-majors {name}` installs it");
+        skipped(name, &why);
         None
     }
 

@@ -10,7 +10,7 @@ use types::{BlockNumber, DEFAULT_TABLESPACE, Fork, RelFork, RelTag};
 
 pub const VERSION_DIR: &str = "PG_15_202209061";
 
-/// False, with a loud line, if this machine cannot mount; a panic where `SCION_REQUIRE_FUSE=1` says that it must.
+/// False, with a loud line, if this machine cannot mount; a panic where `SCION_REQUIRE` lists `fuse`.
 pub fn fuse_is_here(test: &str) -> bool {
     let missing = if !Path::new("/dev/fuse").exists() {
         "/dev/fuse is missing"
@@ -19,9 +19,15 @@ pub fn fuse_is_here(test: &str) -> bool {
     } else {
         return true;
     };
-    assert!(std::env::var_os("SCION_REQUIRE_FUSE").is_none_or(|v| v != "1"), "{test}: {missing}");
+    assert!(!is_required("fuse"), "{test}: {missing}");
     eprintln!("\n*** SKIPPED, NOT PASSED: {test}: {missing} ***\n");
     false
+}
+
+/// Whether `SCION_REQUIRE` lists what a test needs.
+pub fn is_required(service: &str) -> bool {
+    let required = std::env::var("SCION_REQUIRE").unwrap_or_default();
+    required.split(',').any(|it| it.trim() == service)
 }
 
 pub fn rel(relation: u32, fork: Fork) -> RelFork {

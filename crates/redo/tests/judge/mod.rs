@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use oracle::inject::Injection;
 use oracle::replay::{Judge, Step, Truth, replay_before, type_name};
 use oracle::server::{Postgres, Recorded};
+use oracle::skips::skipped;
 use oracle::stock::Stock;
 use types::{Key, Page};
 use wal::Record;
@@ -18,10 +19,8 @@ const KINDS: usize = 110;
 /// Judges every step of the load, then a replay in which some are wrong.
 pub fn every_step_is_what_postgres_redoes(postgres: &Postgres, recorded: &Recorded) {
     if !Stock::can_be_built(postgres) {
-        eprintln!(
-            "SKIPPED: no headers of PostgreSQL {}; scripts/postgres-source gets them",
-            postgres.major()
-        );
+        let major = postgres.major();
+        skipped("headers", &format!("no headers of PostgreSQL {major}; scripts/postgres-source gets them"));
         return;
     }
     let mut stock = Stock::start(postgres, &recorded.base);
