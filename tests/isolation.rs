@@ -1,13 +1,13 @@
 //! What the owner of a project cannot do, on every major: run programs, use the server's files, load libraries, become a
-//! superuser.
+//! superuser. And what even a superuser of its Postgres does not reach.
 //!
-//! Each attempt is refused by Postgres itself, in a session of the owner, of a role that the API made and of one that the
-//! owner made.
+//! The owner's attempts are refused by Postgres itself, in a session of the owner, of a role that the API made and of one
+//! that the owner made; a superuser's by the kernel.
 
 use postgres::Client;
-use scion_tests::process::release_bin;
+use scion_tests::process::{self, release_bin};
 use scion_tests::{Endpoint, Scion};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Roles of Postgres that reach what is outside of the data.
 const DANGEROUS: [&str; 3] = ["pg_execute_server_program", "pg_read_server_files", "pg_write_server_files"];
@@ -232,4 +232,179 @@ fn refused_there(endpoint: &Endpoint) {
     }
     assert!(owner.batch_execute("COPY (SELECT 1) TO PROGRAM 'true'").is_err());
     owner.batch_execute("CREATE ROLE later; GRANT pg_monitor TO later; DROP ROLE later").unwrap();
+}
+
+/// Whether this machine has what a check of `scion doctor` looks for.
+fn doctor_finds(scion: &Scion, what: &str) -> bool {
+    let checks: Value = serde_json::from_slice(&scion.cli(&["doctor", "--output", "json"]).stdout).unwrap();
+    let check = checks.as_array().unwrap().iter().find(|it| it["check"] == what).unwrap();
+    println!("{check}");
+    check["outcome"] == "found"
+}
+
+#[test]
+fn a_superuser_of_one_project_reaches_neither_the_machine_nor_another_project() {
+    let scion = Scion::start();
+    let made = scion.api().post("/projects", json!({"project": {"name": "other"}})).unwrap();
+    let other = scion.endpoint_of(&made);
+    let root = scion.root();
+    if doctor_finds(&scion, "Landlock") {
+        confined(&scion, &other);
+    }
+    if process::is_root() && doctor_finds(&scion, "users of projects") {
+        users_of_their_own(&scion, &other);
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", postgres_pid(&scion, "", root))).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    // What is confined still is a whole Postgres.
+    let extensions = root.psql(
+        "neondb",
+        "select string_agg(name, ' ') from pg_available_extensions where name !~ '^(plpgsql|pg_cron|pglogical|.*sepgsql)'",
+    );
+    let mut failed = Vec::new();
+    for name in extensions.split(' ') {
+        let mut command = root.superuser("psql");
+        let create = format!("create extension \"{name}\" cascade");
+        let output = process::output(command.args(["-XAtqd", "neondb", "-c", &create]));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if said.contains("denied") || said.contains("could not") {
+            failed.push(said);
+        }
+    }
+    assert_eq!(failed, [""; 0]);
+    let whole = "set jit = on; set jit_above_cost = 0; set max_parallel_workers_per_gather = 2; set timezone = 'Asia/Tokyo';
+        set parallel_setup_cost = 0; set min_parallel_table_scan_size = 0; create table big as select generate_series(1, 50000) x;
+        select sum(x::float8) from big";
+    assert_eq!(root.psql("neondb", whole), "1250025000");
+}
+
+fn postgres_pid(scion: &Scion, project: &str, endpoint: &Endpoint) -> i64 {
+    let path = format!("/endpoints/{}", endpoint.id);
+    let path = if project.is_empty() { scion.path(&path) } else { format!("/projects/{project}{path}") };
+    process::wait_for("the process of Postgres", std::time::Duration::from_secs(20), || {
+        scion.api().get(&path).unwrap()["endpoint"]["postgres_pid"].as_i64()
+    })
+}
+
+/// As superuser, with all that such a one may do.
+fn confined(scion: &Scion, other: &Endpoint) {
+    let root = scion.root();
+    let key = scion.data_dir().join("api-key");
+    let outside = [
+        "/etc/passwd".to_owned(),
+        "/proc/1/cmdline".to_owned(),
+        "/proc/self/environ".to_owned(),
+        key.display().to_string(),
+        root.dir.join("spec.json").display().to_string(),
+        root.dir.join("postgres.log").display().to_string(),
+        other.dir.join("mnt/PG_VERSION").display().to_string(),
+        format!("{}/projects/{}", scion.data_dir().display(), scion.project()),
+    ];
+    let mut session = root.superuser_client("neondb");
+    session.batch_execute("CREATE TABLE lines (line text)").unwrap();
+    let mut attempts: Vec<String> =
+        outside.iter().map(|path| format!("SELECT pg_read_file('{path}')")).collect();
+    attempts.extend(outside.iter().map(|path| format!("COPY lines FROM '{path}'")));
+    attempts.extend(["/", "/tmp", "/root", "/home"].map(|path| format!("SELECT pg_ls_dir('{path}')")));
+    attempts.push(format!("SELECT pg_ls_dir('{}')", other.dir.join("sock").display()));
+    attempts.push("COPY (SELECT 1) TO '/tmp/scion-isolation'".to_owned());
+    attempts.push("COPY (SELECT 1) TO PROGRAM 'cat > /tmp/scion-isolation'".to_owned());
+    attempts.push("COPY lines FROM PROGRAM '/usr/bin/id'".to_owned());
+    attempts.push("SELECT lo_import('/etc/passwd')".to_owned());
+    for attempt in &attempts {
+        let error = session.batch_execute(attempt).expect_err(attempt);
+        let text = error.as_db_error().unwrap().message().to_owned();
+        let refused = text.contains("Permission denied") || text.contains("could not execute command");
+        assert!(refused || text.contains("command not executable"), "{attempt}: {text}");
+    }
+    session.batch_execute("COPY lines TO '/dev/null'; SELECT pg_read_file('PG_VERSION')").unwrap();
+}
+
+fn users_of_their_own(scion: &Scion, other: &Endpoint) {
+    use std::os::unix::fs::MetadataExt;
+    let project = scion.api().get("/projects").unwrap()["projects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find_map(|it| it["id"].as_str().filter(|id| *id != scion.project()).map(str::to_owned))
+        .unwrap();
+    let user_of = |pid: i64| std::fs::metadata(format!("/proc/{pid}")).unwrap().uid();
+    let mine = user_of(postgres_pid(scion, "", scion.root()));
+    let theirs = user_of(postgres_pid(scion, &project, other));
+    assert_ne!(mine, theirs, "two projects");
+    let child = scion.branch("child", json!({}));
+    assert_eq!(user_of(postgres_pid(scion, "", &child)), mine, "of one project");
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
+    assert!(mine >= 0x7000_0000 && !passwd.contains(&format!(":{mine}:")), "{mine} is somebody's");
+    for directory in ["sock", "pg_wal", "mnt"].map(|name| other.dir.join(name)) {
+        let found = std::fs::metadata(&directory).unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o777), (theirs, 0o700), "{}", directory.display());
+    }
+    for stranger in [mine, 65534] {
+        let mut command = std::process::Command::new("setpriv");
+        command.args([
+            format!("--reuid={stranger}"),
+            format!("--regid={stranger}"),
+            "--clear-groups".to_owned(),
+        ]);
+        command.args([
+            "--",
+            "psql",
+            "-U",
+            "postgres",
+            "-d",
+            "neondb",
+            "-p",
+            &other.port(),
+            "-XAtc",
+            "select 1",
+            "-h",
+        ]);
+        let refused = process::output(command.arg(other.dir.join("sock")));
+        assert!(
+            String::from_utf8_lossy(&refused.stderr).contains("Permission denied"),
+            "{stranger}: {refused:?}"
+        );
+    }
+    let schema = scion.path(&format!("/branches/{}/schema?db_name=neondb", child.branch));
+    scion.api().get(&schema).unwrap();
+}
+
+#[test]
+fn a_copy_of_a_schema_that_would_run_its_owners_code_as_superuser_is_refused() {
+    let scion = Scion::start();
+    let api = scion.api();
+    let copy = |name: &str| {
+        let branch = json!({"name": name, "init_source": "schema-only"});
+        api.post(&scion.path("/branches"), json!({"branch": branch})).map(drop)
+    };
+    scion.root().execute(
+        "CREATE FUNCTION spring(text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+             IF (SELECT rolsuper FROM pg_roles WHERE rolname = CURRENT_USER) THEN RAISE 'sprung'; END IF;
+             RETURN true; END $$;
+         CREATE DOMAIN trap AS text CHECK (spring(VALUE));
+         CREATE TABLE harmless (t trap, u text DEFAULT 'x', CHECK (spring(u)));
+         CREATE INDEX ON harmless (spring(u)) WHERE spring('x');
+         CREATE TABLE parts (k int, note text) PARTITION BY RANGE (k);
+         CREATE TABLE part PARTITION OF parts FOR VALUES FROM (1) TO (9)",
+    );
+    copy("harmless").unwrap();
+    let traps = [
+        (
+            "CREATE FUNCTION st(trap, int) RETURNS trap LANGUAGE sql AS 'SELECT $1';
+          CREATE AGGREGATE agg(int) (SFUNC = st, STYPE = trap, INITCOND = 'x')",
+            "DROP AGGREGATE agg(int)",
+            "agg(integer)",
+        ),
+        ("CREATE TABLE byd (k trap) PARTITION BY LIST (k)", "DROP TABLE byd", "byd"),
+        ("ALTER TABLE parts ADD CHECK (spring('x'))", "", "of partitioned table"),
+    ];
+    for (set, free, names) in traps {
+        scion.root().execute(set);
+        let refused = copy("refused").unwrap_err();
+        assert_eq!(refused.status, 422, "{refused:?}");
+        assert!(refused.message.contains(names), "{refused:?}");
+        scion.root().execute(free);
+    }
 }

@@ -187,10 +187,11 @@ fn checksums_are_right(scion: &Scion, bin: &Path, endpoint: &Endpoint) {
     let copy = tempfile::tempdir().unwrap();
     process::give_to_postgres(copy.path());
     let backup = release_bin("18").unwrap().join("pg_basebackup");
-    let mut command = process::as_postgres(backup);
+    let mut command = std::process::Command::new(backup);
     command.arg("-h").arg(endpoint.dir.join("sock")).args(["-p", &endpoint.port(), "-U", "postgres"]);
     command.args(["-X", "stream", "--checkpoint=fast", "--no-sync", "-D"]).arg(copy.path().join("data"));
     process::run(&mut command);
+    process::give_to_postgres(copy.path());
     let mut command = process::as_postgres(bin.join("pg_ctl"));
     let data = copy.path().join("data");
     let options = format!("-c listen_addresses= -c unix_socket_directories={}", copy.path().display());

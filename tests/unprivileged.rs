@@ -25,6 +25,17 @@ fn an_ordinary_user_branches_outlives_a_crash_and_leaves_nothing() {
     user.scion(&["branch", "create", "fix"]);
     user.sql("fix", "delete from t where id <= 400");
 
+    // What is the user's is not Postgres's, where the kernel has Landlock.
+    if user.try_scion(&["doctor"]).stdout.windows(20).any(|it| it == b"own directories and ") {
+        let key = user.home.path().join(".local/share/scion/api-key");
+        assert!(key.is_file());
+        let read = format!("select pg_read_file('{}')", key.display());
+        for sql in [&read, "copy (select 1) to program 'id'", "select pg_read_file('/etc/passwd')"] {
+            let refused = user.try_scion(&["psql", "main", "--superuser", "--", "-XAtqc", sql]);
+            assert!(!refused.status.success(), "{sql}");
+        }
+    }
+
     let (postgres, compute) = user.pids().unwrap();
     let uid = |path: &Path| std::fs::metadata(path).unwrap().uid();
     assert_eq!(uid(Path::new(&format!("/proc/{postgres}"))), uid(user.home.path()));

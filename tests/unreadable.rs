@@ -42,9 +42,10 @@ fn set_logged(root: &Endpoint, logged: bool) {
 #[test]
 fn what_an_extension_logs_for_itself_is_unreadable_from_there_on_and_nothing_else_is() {
     const WHOSE: &str = "resource manager 128 of an extension";
-    let Some((_dir, library)) = custom_rmgr() else { return };
+    let Some((dir, library)) = custom_rmgr() else { return };
     let settings = json!({"pg_settings": {"shared_preload_libraries": library.to_str().unwrap()}});
-    let mut scion = Scion::start_with(&[], json!({"name": "test", "default_endpoint_settings": settings}));
+    let reach = ["--postgres-path".to_owned(), dir.path().display().to_string()];
+    let mut scion = Scion::start_with(&reach, json!({"name": "test", "default_endpoint_settings": settings}));
     let root = scion.root().clone();
     create_functions(&root, &library);
     root.psql(

@@ -42,9 +42,10 @@ impl Endpoint {
         config.get_ports().first().unwrap().to_string()
     }
 
-    /// A Postgres client program as superuser, over the endpoint's unix socket.
+    /// A Postgres client program as superuser, over the endpoint's unix socket, which only root and the endpoint's own
+    /// user reach.
     pub fn superuser(&self, program: &str) -> Command {
-        let mut command = as_postgres(pg_program(program));
+        let mut command = Command::new(pg_program(program));
         command.args(["-h"]).arg(self.dir.join("sock")).args(["-p", &self.port(), "-U", "postgres"]);
         command
     }
@@ -80,7 +81,7 @@ impl Endpoint {
     /// Everything a dump shows, as superuser, by the programs in `bin`: they must not be older than the server. The
     /// content of unlogged tables, which a branch does not have, is left out.
     pub fn dumpall_by(&self, bin: &std::path::Path) -> String {
-        let mut command = as_postgres(bin.join("pg_dumpall"));
+        let mut command = Command::new(bin.join("pg_dumpall"));
         command.args(["-h"]).arg(self.dir.join("sock")).args(["-p", &self.port(), "-U", "postgres"]);
         without_nonces(&process::run(command.args(["--no-sync", "--no-unlogged-table-data"])))
     }

@@ -66,6 +66,7 @@ impl Archive {
             (endpoint.psql("postgres", &caught_up) == "t").then_some(())
         });
         self.end_receiver();
+        give_to_postgres(self.dir.path());
         for entry in fs::read_dir(self.wal_dir()).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "partial") {
@@ -179,6 +180,10 @@ impl Stock {
         let dir = tempfile::Builder::new().prefix("stock-").tempdir().unwrap();
         fs::create_dir(dir.path().join("sock")).unwrap();
         give_to_postgres(dir.path());
+        // Subscribers run as other users.
+        for directory in [dir.path().to_owned(), dir.path().join("sock")] {
+            fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
         let options =
             ["-c", "listen_addresses="].iter().chain(options).map(|&option| option.to_owned()).collect();
         let mut stock = Self { dir, options, child: None };

@@ -46,7 +46,9 @@ fn main() -> ExitCode {
 /// # Panics
 /// If `pg_amcheck` finds something on either side.
 fn run(suites: &[Suite]) -> bool {
-    let arguments = ["--memtable-mb".to_owned(), MEMTABLE_MB.to_owned()];
+    // The suites use the server's files, and its socket, as one user.
+    let arguments = ["--memtable-mb", MEMTABLE_MB, "--run-as", "postgres", "--postgres-path", "/"];
+    let arguments = arguments.map(str::to_owned);
     let scion = Scion::start_with(&arguments, json!({"name": "suites", "pg_version": 15}));
     let dir = tempfile::tempdir().unwrap();
     give_to_postgres(dir.path());

@@ -318,6 +318,7 @@ mod tests {
             pg_bin: PathBuf::new(),
             port: 1,
             run_as: None,
+            reaches: Vec::new(),
             superuser: "postgres".to_owned(),
             admission: crate::Admission::Everybody,
             passwords: crate::Passwords::default(),

@@ -21,6 +21,7 @@ mod agent;
 mod checkpoint;
 mod client;
 mod config;
+mod confine;
 pub mod control;
 mod control_file;
 mod datadir;
@@ -46,6 +47,7 @@ mod wal_stream;
 mod oracle;
 
 pub use agent::run;
+pub use confine::landlock_version;
 pub use error::Error;
 pub use fs::{fusermount, unmount};
 pub use passwords::QUIET_OPTIONS;

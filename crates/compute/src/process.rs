@@ -16,11 +16,15 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 use rustix::process::{PidfdFlags, Signal};
 
+use crate::confine;
 use crate::error::{Error, While};
 use crate::spec::EndpointSpec;
 
 /// How long an earlier server may take to die.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A core would hold what others wrote, and grow as it likes.
+static NO_CORE: libc::rlimit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
 
 /// A running `postgres`.
 pub struct Server {
@@ -88,16 +92,23 @@ impl Server {
 
         let mut command = Command::new(&program);
         command.arg("-D").arg(spec.mount_dir());
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
+        // Where a server is connected to without a user, that is the name Postgres runs under on most machines; its own
+        // user may have none.
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("PGUSER", &spec.superuser);
         command.stdin(Stdio::null()).stdout(log).stderr(log_again).current_dir("/");
         if let Some((uid, gid)) = spec.run_as {
             command.uid(uid).gid(gid); // also clears the supplementary groups
         }
         let parent = std::process::id();
         let lock_fd = lock.as_raw_fd();
+        let rules = confine::rules(spec).while_(|| "confine postgres to its directories".to_owned())?;
+        let rules_fd = rules.as_ref().map(AsRawFd::as_raw_fd);
         // SAFETY: the closure makes system calls only; it neither allocates nor takes locks.
         unsafe {
-            command.pre_exec(move || prepare_child(parent, lock_fd));
+            command.pre_exec(move || {
+                prepare_child(parent, lock_fd)?;
+                rules_fd.map_or(Ok(()), confine::enter)
+            });
         }
         let child = command.spawn().while_(|| format!("run {}", program.display()))?;
         if let Err(error) = std::fs::write(lock_path(&spec.dir), child.id().to_string()) {
@@ -217,6 +228,7 @@ fn prepare_child(parent: u32, lock_fd: i32) -> io::Result<()> {
         // Changing the user clears this, so it stands here and not before.
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGQUIT) != 0
             || libc::fcntl(lock_fd, libc::F_SETFD, 0) != 0
+            || libc::setrlimit(libc::RLIMIT_CORE, &raw const NO_CORE) != 0
         {
             return Err(io::Error::last_os_error());
         }

@@ -40,6 +40,9 @@ pub struct EndpointSpec {
     /// the start. For a branch that nothing else writes.
     #[serde(default)]
     pub read_only: bool,
+    /// What else of this machine its Postgres may reach, where the kernel holds it to its own directories.
+    #[serde(default)]
+    pub reaches: Vec<PathBuf>,
     /// Extra lines of `postgresql.conf`; they win over scion's own.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,

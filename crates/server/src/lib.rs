@@ -51,6 +51,7 @@ mod recover;
 mod restore;
 mod runtime;
 mod schema;
+mod schema_code;
 mod schema_only;
 mod serve;
 mod snapshot_size;
@@ -61,6 +62,7 @@ mod sweep;
 mod temporary;
 mod timetable;
 mod tls;
+pub mod users;
 mod watch;
 
 pub use serve::{OPEN_FILES_WANTED, ServeError, ServeOptions, serve};

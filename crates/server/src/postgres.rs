@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
 use crate::installed::{self, Installed, NamedBin};
 use crate::sql::{identifier, literal};
+use crate::users;
 
 /// The superuser of every cluster; reached over the unix socket only.
 pub const SUPERUSER: &str = "postgres";
@@ -25,6 +26,9 @@ pub struct Postgres {
     pub installed: Installed,
     /// User and group id it runs as; `None` is this process's.
     pub run_as: Option<(u32, u32)>,
+    /// Whether each project's runs as a user of its own instead (`users`); new clusters are made by `run_as`, as
+    /// `initdb` wants a user with a name.
+    pub own_users: bool,
 }
 
 /// The first role and database of a new cluster.
@@ -52,6 +56,7 @@ impl Postgres {
             return Err(Error::unavailable(format!("{wrong}\nhint: {hint}")));
         }
         let root = rustix::process::geteuid().is_root();
+        let own_users = root && run_as.is_none() && users::are_there();
         let run_as = match (root, run_as) {
             (true, user) => Some(user_ids(user.unwrap_or("postgres"))?),
             (false, None) => None,
@@ -60,7 +65,7 @@ impl Postgres {
                 return Err(Error::unavailable(text));
             }
         };
-        Ok(Self { installed, run_as })
+        Ok(Self { installed, run_as, own_users })
     }
 
     /// The major to make a project with: the one asked for, or the default.
@@ -269,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_major_that_is_not_there_says_what_to_install() {
-        let postgres = Postgres { installed: Installed::default(), run_as: None };
+        let postgres = Postgres { installed: Installed::default(), run_as: None, own_users: false };
         let error = postgres.choose(Some(17)).unwrap_err();
         assert_eq!(error.status, 422);
         assert!(error.message.contains("apt-get install postgresql-17"), "{}", error.message);

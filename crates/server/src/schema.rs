@@ -120,8 +120,11 @@ impl Server {
         let arguments = ["--schema-only", "--no-password", "-h", &socket, "-p", &port, "-U", SUPERUSER, "-d"];
         // Not an older one, which refuses a newer server.
         let major = self.major(project)?;
-        let written =
-            self.postgres.output(major, "pg_dump", &[arguments.as_slice(), &[database]].concat())?;
+        let written = self.postgres.as_owner_of(Path::new(&socket)).output(
+            major,
+            "pg_dump",
+            &[arguments.as_slice(), &[database]].concat(),
+        )?;
         Ok(without_keys(&written))
     }
 

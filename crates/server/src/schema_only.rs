@@ -13,6 +13,8 @@
 //!
 //! Not here: rows (`branches`), hidden endpoints (`temporary`).
 
+use std::path::Path;
+
 use postgres::Client;
 use store::BranchPoint;
 use types::{BranchId, Lsn};
@@ -26,6 +28,7 @@ use crate::metadata::endpoint;
 use crate::metadata::password;
 use crate::metadata::role::Found;
 use crate::postgres::SUPERUSER;
+use crate::schema_code;
 use crate::sql::{explained, identifier};
 use crate::state::Server;
 use crate::temporary::Temporary;
@@ -50,6 +53,7 @@ impl Server {
     /// nothing is left of it.
     pub fn copy_schema(&self, source: &BranchRow, at: At, data: &BranchId) -> Result<Copied> {
         let theirs = self.temporary(source, at)?;
+        schema_code::refuse_code(&theirs, SUPERUSER)?;
         let (script, origin) = (self.schema_of_all(&theirs)?, theirs.origin());
         drop(theirs);
         self.branch_off_first(&source.project_id, data)?;
@@ -99,7 +103,11 @@ impl Server {
         let (socket, port) = self.address(from);
         let address = ["-h", &socket, "-p", &port, "-U", SUPERUSER];
         let major = self.major(&from.endpoint().project_id)?;
-        let script = self.postgres.output(major, "pg_dumpall", &[options.as_slice(), &address].concat())?;
+        let script = self.postgres.as_owner_of(Path::new(&socket)).output(
+            major,
+            "pg_dumpall",
+            &[options.as_slice(), &address].concat(),
+        )?;
         // The only role that is there already.
         let there = format!("\nCREATE ROLE {SUPERUSER};\n");
         Ok(script.replacen(&there, "\n", 1))
@@ -124,7 +132,12 @@ impl Server {
             "-f",
             "-",
         ];
-        self.postgres.feed(self.major(&to.endpoint().project_id)?, "psql", &arguments, script)
+        self.postgres.as_owner_of(Path::new(&socket)).feed(
+            self.major(&to.endpoint().project_id)?,
+            "psql",
+            &arguments,
+            script,
+        )
     }
 
     fn address(&self, of: &Temporary<'_>) -> (String, String) {

@@ -52,6 +52,8 @@ pub struct ServeOptions {
     pub tls_names: Vec<String>,
     /// The program that is started as `PROGRAM compute --spec FILE`.
     pub compute_exe: PathBuf,
+    /// What else of this machine every Postgres may reach, where the kernel holds it to its own directories.
+    pub postgres_paths: Vec<PathBuf>,
     /// Bytes of recent changes kept in memory for a branch before they are written as a layer.
     pub memtable_bytes: usize,
 }
@@ -112,6 +114,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let tls = tls::certificate(dir.path(), options.tls.as_ref(), &options.tls_names)?;
     let mut server = Server::new(dir, metadata, postgres, tls, options.compute_exe.clone());
     server.keys = Keys::new(options.rate);
+    server.postgres_paths.clone_from(&options.postgres_paths);
     server.store_options.memtable_bytes = options.memtable_bytes;
     server.keys.load(&server.metadata, &key)?;
     let server = Arc::new(server);
@@ -234,6 +237,7 @@ mod tests {
             tls: None,
             tls_names: Vec::new(),
             compute_exe: PathBuf::from("/nonexistent"),
+            postgres_paths: Vec::new(),
             memtable_bytes: 1 << 20,
         };
         assert!(matches!(serve(&options), Err(ServeError::NotLoopback(_))));

@@ -36,6 +36,8 @@ pub struct Server {
     pub tls: TlsFiles,
     /// The program that is started as `PROGRAM compute --spec FILE`.
     pub compute_exe: PathBuf,
+    /// What else of this machine every Postgres may reach.
+    pub postgres_paths: Vec<PathBuf>,
     /// Sizes every project's store is opened with.
     pub store_options: StoreOptions,
     /// What is known of each endpoint's process.
@@ -75,6 +77,7 @@ impl Server {
             postgres,
             tls,
             compute_exe,
+            postgres_paths: Vec::new(),
             store_options: StoreOptions::default(),
             endpoints: Endpoints::default(),
             tree: Mutex::new(()),

@@ -73,6 +73,7 @@ impl Doctor {
         }
         checks.push(fuse_device());
         checks.push(if root { postgres_user() } else { fusermount() });
+        checks.extend([confined(compute::landlock_version()), users(root, server::users::are_there())]);
         checks.push(if root { passable(&data_dir) } else { writable(&data_dir) });
         checks.push(disk(&data_dir));
         checks.push(open_files());
@@ -199,10 +200,47 @@ fn fusermount() -> Check {
 fn postgres_user() -> Check {
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     if users.lines().any(|line| line.starts_with("postgres:")) {
-        Check::found("user postgres", "exists; endpoints run as it")
+        Check::found("user postgres", "exists; new clusters are made as it")
     } else {
         let remedy = "as root: useradd --system --user-group postgres, or run scion as an ordinary user";
         Check::missing("user postgres", "no such user", remedy)
+    }
+}
+
+/// Whether the kernel holds each Postgres to its own directories.
+fn confined(version: u32) -> Check {
+    const WHAT: &str = "Landlock";
+    const WITH_SIGNALS: u32 = 6;
+    let remedy =
+        "nothing is missing for one user's own projects; docs/operate/security.md says what to trust";
+    match version {
+        0 => Check::degraded(WHAT, "the kernel does not hold Postgres to its own directories", remedy),
+        1..WITH_SIGNALS => {
+            let detail =
+                format!("version {version}: Postgres reaches its own directories only, and may send signals");
+            Check::found(WHAT, detail)
+        }
+        _ => Check::found(
+            WHAT,
+            format!("version {version}: Postgres reaches its own directories and processes only"),
+        ),
+    }
+}
+
+/// Whether the kernel keeps the projects' processes from each other.
+fn users(root: bool, are_there: bool) -> Check {
+    const WHAT: &str = "users of projects";
+    match (root, are_there) {
+        (true, true) => Check::found(WHAT, "each project's Postgres runs as a user of its own"),
+        (true, false) => {
+            let detail = "user ids from 1879048192 are not there, so all run as user postgres";
+            Check::degraded(
+                WHAT,
+                detail,
+                "in a container: map all user ids, or trust the projects' superusers alike",
+            )
+        }
+        (false, _) => Check::found(WHAT, "all run as this user; only root's server can give each its own"),
     }
 }
 
@@ -319,6 +357,15 @@ mod tests {
         assert_eq!(check.outcome, Outcome::Degraded);
         assert!(check.detail.starts_with("1024 at most"), "{}", check.detail);
         assert!(check.remedy.contains("4096"), "{}", check.remedy);
+    }
+
+    #[test]
+    fn what_keeps_projects_apart_here_is_said() {
+        assert_eq!(confined(0).outcome, Outcome::Degraded);
+        assert!(confined(3).detail.contains("signals"), "{}", confined(3).detail);
+        assert_eq!(confined(7).outcome, Outcome::Found);
+        assert_eq!(users(true, false).outcome, Outcome::Degraded);
+        assert!(users(true, true).detail.contains("of its own"));
     }
 
     #[test]

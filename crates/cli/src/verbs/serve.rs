@@ -22,9 +22,12 @@ pub struct Serve {
     http: SocketAddr,
     #[command(flatten)]
     pg_bin: PgBin,
-    /// When run as root: the user PostgreSQL runs as [default: postgres].
+    /// When run as root: the user PostgreSQL runs as [default: one for each project].
     #[arg(long, value_name = "USER")]
     run_as: Option<String>,
+    /// A file or directory that PostgreSQL may use beside its own, for an extension that needs it; `/` is everything.
+    #[arg(long, env = "SCION_POSTGRES_PATH", value_delimiter = ':', value_name = "PATH")]
+    postgres_path: Vec<PathBuf>,
     /// Megabytes of a branch's recent changes kept in memory before they are written to disk in order.
     #[arg(long, env = "SCION_MEMTABLE_MB", default_value_t = 32, value_name = "MB",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -79,6 +82,7 @@ impl Serve {
                 .map(|(certificate, key)| TlsFiles { certificate, key }),
             tls_names: self.tls_san.clone(),
             compute_exe,
+            postgres_paths: self.postgres_path.clone(),
             memtable_bytes: usize::from(self.memtable_mb) << 20,
         };
         server::serve(&options).map(|()| ExitCode::SUCCESS).map_err(|error| explained(&error))

@@ -47,6 +47,7 @@ impl Endpoint {
             pg_bin: pg_bin(),
             port,
             run_as: Some(postgres_user()),
+            reaches: Vec::new(),
             superuser: "postgres".to_owned(),
             admission: crate::Admission::Everybody,
             passwords: crate::Passwords::default(),

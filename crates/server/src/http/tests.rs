@@ -39,7 +39,7 @@ fn served_at(rate: Option<std::num::NonZeroU32>) -> Served {
     let gone =
         Installation { major: 15, version: "15.0".to_owned(), bin: PathBuf::from("/nonexistent"), tls: true };
     let installed = Installed { by_major: [(15, gone)].into(), wrong: Vec::new() };
-    let postgres = Postgres { installed, run_as: None };
+    let postgres = Postgres { installed, run_as: None, own_users: false };
     let nowhere = PathBuf::from("/nonexistent");
     let tls = compute::TlsFiles { certificate: nowhere.clone(), key: nowhere };
     let mut server = Server::new(dir, metadata, postgres, tls, PathBuf::from("/nonexistent"));

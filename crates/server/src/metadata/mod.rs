@@ -13,6 +13,7 @@ pub mod branch;
 pub mod endpoint;
 pub mod idempotency;
 pub mod operation;
+pub mod os_user;
 pub mod password;
 pub mod place;
 pub mod project;
@@ -333,6 +334,12 @@ const MIGRATIONS: &[&str] = &[
 ",
     "
     ALTER TABLE endpoint ADD COLUMN read_only INTEGER NOT NULL DEFAULT 0;
+",
+    "
+    CREATE TABLE os_user (
+        project_id TEXT PRIMARY KEY REFERENCES project (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL UNIQUE
+    ) STRICT;
 ",
 ];
 
