@@ -56,3 +56,23 @@ fn deleted_rows_are_there_on_a_branch_from_the_moment_before() {
     assert_eq!(rescue.number("select count(*) from t"), 100_000);
     assert_eq!(scion.root().number("select count(*) from t"), 75_000);
 }
+
+/// Redo marks a database as invalid and removes its files ahead of the record that ends its transaction.
+#[test]
+fn at_a_time_before_a_drop_the_database_is_whole() {
+    let scion = Scion::start();
+    let root = scion.root();
+    root.psql("postgres", "create database shop");
+    root.psql("shop", "create table orders as select generate_series(1, 1000) id");
+    let time = "select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+    let before = root.psql("postgres", time);
+    std::thread::sleep(Duration::from_millis(20));
+    root.psql("postgres", "drop database shop");
+
+    let branch = scion.branch("before", json!({"parent_timestamp": before}));
+
+    let limit = "select datconnlimit from pg_database where datname = 'shop'";
+    assert_eq!(branch.psql("postgres", limit), "-1");
+    assert_eq!(branch.psql("shop", "select count(*) from orders"), "1000");
+    assert_eq!(root.psql("postgres", limit), "");
+}

@@ -23,6 +23,10 @@ pub struct Branch {
     /// The branch it was made from; absent for a root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_id: Option<String>,
+    /// Ours: the branch whose history it began in, when that is not the parent: the moment asked for was before the parent
+    /// itself began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_branch_id: Option<String>,
     /// Where in the parent's log it begins: everything before this position is in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_lsn: Option<String>,

@@ -3,14 +3,18 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Answer of `GET .../schema`, in the format asked for.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SchemaAnswer {
+/// Answer of `GET .../schema`: one of `sql` and `json`, as was asked for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct SchemaAnswer {
     /// What `pg_dump --schema-only` writes.
-    Sql(String),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
     /// The tables.
-    Json(SchemaTables),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json: Option<SchemaTables>,
+    /// Ours: the branch whose history it was, when the moment asked for was before the branch itself began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_branch_id: Option<String>,
 }
 
 /// The tables of a database.
@@ -78,4 +82,10 @@ pub struct ReferencedTable {
 pub struct SchemaDiff {
     /// A unified diff of the two schemas; empty if they are the same.
     pub diff: String,
+    /// Ours: the branch whose history the first schema is of, when its moment was before the branch itself began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_branch_id: Option<String>,
+    /// Ours: the same of the schema it was compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_history_branch_id: Option<String>,
 }

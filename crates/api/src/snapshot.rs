@@ -20,6 +20,9 @@ pub struct Snapshot {
     pub slug: Option<String>,
     /// The branch it was made of; it stays when that is deleted.
     pub source_branch_id: String,
+    /// Ours: the branch whose history it is of, when that is not the source: its moment was before the source itself began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_branch_id: Option<String>,
     /// Where in the log of that: everything before this position is in it.
     pub lsn: String,
     /// Time of the last commit in it.

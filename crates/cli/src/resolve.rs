@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::args::Global;
 use crate::client::Client;
 use crate::failure::{Failure, Kind};
+use crate::output;
 use crate::place;
 use crate::wire;
 
@@ -55,6 +56,16 @@ impl Session {
     /// All branches of the project.
     pub fn branches(&self) -> Result<Vec<Value>, Failure> {
         self.client.list(&self.path("/branches"), "branches")
+    }
+
+    /// Says whose history the moment of `answer` is in, if `field` names a branch: it was before `asked` began.
+    pub fn name_history(&self, answer: &Value, field: &str, asked: &str) -> Result<(), Failure> {
+        let Some(id) = wire::some_text(answer, field) else { return Ok(()) };
+        let branches = self.branches()?;
+        let found = branches.iter().find(|branch| wire::text(branch, "id") == id);
+        let history = found.map_or(id, |branch| wire::text(branch, "name"));
+        output::words(&format!("that was before {asked} began: it is of the history of {history}"));
+        Ok(())
     }
 
     /// The path of a kind of objects that the branch called `branch` has, such as `roles`, and the branch's name.

@@ -32,6 +32,7 @@ use crate::deletion::How;
 use crate::error::{Error, Result};
 use crate::expiry::{self, Expiry};
 use crate::failpoint::{self, Step};
+use crate::history;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -220,11 +221,11 @@ impl Server {
                     branch::update(change, &BranchRow { name, ..before })?;
                 }
             }
-            let holder = branch::holder(change, &prepared.source)?;
-            let row = BranchRow { parent_id: Some(holder.clone()), ..row };
+            let history = history::of(change, &prepared.source, &prepared.point)?;
+            let parent_id = Some(branch::holder(change, &prepared.source)?);
+            let row = BranchRow { parent_id, history_id: history.other, ..row };
             branch::insert(change, &row)?;
-            let (lsn, protected) = (prepared.point.lsn, prepared.source.protected);
-            password::begin(change, &holder, &row.id, lsn, protected)?;
+            password::begin(change, &history.roles, &row.id, prepared.point.lsn, history.protected)?;
             if let Some(ran) = &prepared.ran {
                 password::allow(change, &row.id, &ran.changed)?;
                 role::settle(change, &row.id, &ran.found, Moment::At(ran.lsn), row.created_us)?;

@@ -15,6 +15,7 @@ use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::expiry;
 use crate::failpoint::{self, Step};
+use crate::history;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::idempotency::{self, Key};
@@ -39,8 +40,8 @@ pub const SCHEMA_ONLY: &str = "schema-only";
 
 /// Where the data of a new branch came from.
 enum Origin {
-    /// From that branch at that position.
-    Data(Box<BranchRow>, Lsn),
+    /// From that branch at that point, which may be in the history of an ancestor.
+    Data(Box<BranchRow>, BranchPoint),
     /// Of a schema.
     Schema(Copied),
 }
@@ -84,7 +85,7 @@ pub enum At {
     Head,
     /// At this position, or the record boundary below it.
     Lsn(Lsn),
-    /// Before the first commit later than this.
+    /// Right after the last transaction that had ended then.
     Time(PgTime),
 }
 
@@ -147,7 +148,7 @@ impl Server {
             (row, Origin::Schema(self.copy_schema(&parent, at, &data)?))
         } else {
             let (parent, point) = self.fork(&parent, at, &data)?;
-            (begun_at(row, &parent, at, &point), Origin::Data(Box::new(parent), point.lsn))
+            (begun_at(row, &parent, at, &point), Origin::Data(Box::new(parent), point))
         };
         let begun = OperationRow::begun(Action::CreateBranch, project, &row.id, began_us)?;
         let (row, endpoints, operation) =
@@ -204,7 +205,8 @@ impl Server {
         Ok(Some(Created { branch: row, endpoints, operations }))
     }
 
-    /// Makes branch `data` of the store where `at` means on `source`; gives the source as it was then. The caller keeps
+    /// Makes branch `data` of the store where `at` means on `source` or, before its start, on an ancestor; gives the
+    /// source as it was then. The caller keeps
     /// `data` from being swept until a row names it.
     ///
     /// # Errors
@@ -217,7 +219,7 @@ impl Server {
             let _tree = self.tree.lock();
             let now = self.metadata.read(|c| branch::get(c, &source.project_id, &source.id))?;
             if now.store_id == source.store_id {
-                store.create_branch(data, &branch_id(&source.store_id)?, point.lsn)?;
+                store.create_branch(data, &point.branch, point.lsn)?;
                 failpoint::passed(Step::BranchMade);
                 return Ok((now, point));
             }
@@ -266,6 +268,7 @@ impl Server {
                     return Err(Error::refused("TIME_IN_FUTURE", text));
                 }
                 self.check_history(project, parent, time)?;
+                self.check_schema_only(parent, time)?;
                 catch_up()?;
                 store.resolve_time(&id, time).map_err(explain)
             }
@@ -296,21 +299,13 @@ impl Server {
         disk.is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW_BYTES)
     }
 
-    /// Checks that `time` is not before the project, nor before the parent itself began.
+    /// Checks that `time` is not before the project.
     fn check_history(&self, project: &str, parent: &BranchRow, time: PgTime) -> Result<()> {
         let project = self.metadata.read(|connection| project::get(connection, project))?;
-        let began_us = parent.parent_time_us.unwrap_or(project.created_us);
-        if time.unix_us() >= began_us {
+        if time.unix_us() >= project.created_us {
             return Ok(());
         }
-        let hint = match &parent.parent_id {
-            Some(id) => format!("hint: ask for a branch of its parent {id}"),
-            None => "hint: nothing older is there".to_owned(),
-        };
-        let (asked, began) = (clock::show_pg(time), clock::show(began_us));
-        let text =
-            format!("{asked} is before the history of {}, which begins at {began}\n{hint}", parent.name);
-        Err(Error::refused("TIME_BEFORE_HISTORY", text))
+        Err(history::before_history(&parent.name, time, project.created_us))
     }
 
     /// Writes the rows of a new branch whose data is there.
@@ -325,11 +320,12 @@ impl Server {
             project::get(change, &row.project_id)?;
             match origin {
                 // The parent may have been deleted or restored, or the name taken, since the request came in.
-                Origin::Data(parent, lsn) => {
-                    let holder = branch::holder(change, parent)?;
-                    row.parent_id = Some(holder.clone());
+                Origin::Data(parent, point) => {
+                    let history = history::of(change, parent, point)?;
+                    row.parent_id = Some(branch::holder(change, parent)?);
+                    row.history_id = history.other;
                     branch::insert(change, &row)?;
-                    password::begin(change, &holder, &row.id, *lsn, parent.protected)?;
+                    password::begin(change, &history.roles, &row.id, point.lsn, history.protected)?;
                 }
                 Origin::Schema(copied) => {
                     branch::insert(change, &row)?;

@@ -31,6 +31,7 @@ mod expiry;
 mod failpoint;
 mod finalize;
 mod flushed;
+mod history;
 mod http;
 pub mod installed;
 mod keys;

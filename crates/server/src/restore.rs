@@ -19,6 +19,7 @@ use crate::branches::{At, names_of, parse_at};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::expiry::{self, Expiry};
+use crate::history;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -157,15 +158,16 @@ impl Server {
                 role::hand_over(change, &old.id, &backup.id)?;
                 branch::move_children(change, &old.id, &backup.id)?;
             }
-            let holder = branch::holder(change, &plan.source)?;
-            row.parent_id = Some(holder.clone());
+            let history = history::of(change, &plan.source, point)?;
+            row.parent_id = Some(branch::holder(change, &plan.source)?);
+            row.history_id = history.other;
             expiry::check(&row, &[])?;
             branch::update(change, &row)?;
             quarantine::begin_again(change, &old.id, backup.as_ref().map(|row| row.id.as_str()))?;
             if !plan.quarantine {
                 quarantine::settle(change, &old.id, now_us)?;
             }
-            password::replace(change, &holder, &old.id, point.lsn, plan.source.protected)?;
+            password::replace(change, &history.roles, &old.id, point.lsn, history.protected)?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;
             Ok((row, backup, ended))

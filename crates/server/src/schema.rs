@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use api::schema::SchemaTables;
+use api::schema::{SchemaDiff, SchemaTables};
 use similar::TextDiff;
 
 use crate::branches::{At, parse_at};
@@ -65,12 +65,21 @@ pub struct Side<'a> {
     pub time: Option<&'a str>,
 }
 
+/// What was seen of a branch at a moment.
+#[derive(Debug, Default)]
+pub struct Seen<T> {
+    /// What it was.
+    pub what: T,
+    /// The branch whose history the moment is in, if that is another.
+    pub history: Option<String>,
+}
+
 impl Server {
     /// The schema of a database as SQL.
     ///
     /// # Errors
     /// 400 and 422 for a moment that cannot be; 404 without such a branch or database.
-    pub fn schema(&self, project: &str, side: &Side<'_>, database: &str) -> Result<String> {
+    pub fn schema(&self, project: &str, side: &Side<'_>, database: &str) -> Result<Seen<String>> {
         self.looking_at(project, side, |dir, port| self.dump(project, dir, port, database))
     }
 
@@ -78,7 +87,12 @@ impl Server {
     ///
     /// # Errors
     /// As [`Server::schema`].
-    pub fn schema_tables(&self, project: &str, side: &Side<'_>, database: &str) -> Result<SchemaTables> {
+    pub fn schema_tables(
+        &self,
+        project: &str,
+        side: &Side<'_>,
+        database: &str,
+    ) -> Result<Seen<SchemaTables>> {
         self.looking_at(project, side, |dir, port| {
             let mut client = sql::connect(dir, port, database)?;
             let row = client.query_one(TABLES, &[]).map_err(|error| sql::explained(&error))?;
@@ -93,17 +107,21 @@ impl Server {
         project: &str,
         side: &Side<'_>,
         work: impl FnOnce(&Path, u16) -> Result<T>,
-    ) -> Result<T> {
+    ) -> Result<Seen<T>> {
         let at = parse_at(side.lsn, side.time)?;
         let row = self.metadata.read(|connection| branch::get(connection, project, side.branch))?;
         if at == At::Head
             && let Some((id, port)) = self.running_endpoint(&row)?
         {
-            return work(&self.dir.endpoint(&id), port);
+            let what = work(&self.dir.endpoint(&id), port)?;
+            return Ok(Seen { what, history: None });
         }
         let temporary = self.temporary(&row, at)?;
+        let (source, point) = temporary.origin();
+        let history = self.history_of(&source, &point)?;
         let endpoint = temporary.endpoint();
-        work(&self.dir.endpoint(&endpoint.id), endpoint.port)
+        let what = work(&self.dir.endpoint(&endpoint.id), endpoint.port)?;
+        Ok(Seen { what, history })
     }
 
     /// Id and port of the branch's endpoint, if that runs.
@@ -139,7 +157,7 @@ impl Server {
         side: &Side<'_>,
         base: &Side<'_>,
         database: &str,
-    ) -> Result<String> {
+    ) -> Result<SchemaDiff> {
         let branches = [base, side]
             .map(|it| self.metadata.read(|connection| branch::get(connection, project, it.branch)).map(drop));
         branches.into_iter().collect::<Result<()>>()?;
@@ -148,12 +166,17 @@ impl Server {
             let new = self.schema(project, side, database);
             (old.join().unwrap_or_else(|_| Err(Error::internal("a bug: a dump panicked"))), new)
         });
-        let absent = |side: &Result<String>| side.as_ref().is_err_and(|error| error.status == 404);
-        if absent(&old) && absent(&new) {
-            return new;
-        }
-        let text = |side: Result<String>| if absent(&side) { Ok(String::new()) } else { side };
-        Ok(diff(&text(old)?, &text(new)?, database))
+        let (old, new) = match (old, new) {
+            (Err(old), Err(error)) if old.status == 404 && error.status == 404 => return Err(error),
+            (Err(error), new) if error.status == 404 => (Seen::default(), new?),
+            (old, Err(error)) if error.status == 404 => (old?, Seen::default()),
+            (old, new) => (old?, new?),
+        };
+        Ok(SchemaDiff {
+            diff: diff(&old.what, &new.what, database),
+            history_branch_id: new.history,
+            base_history_branch_id: old.history,
+        })
     }
 }
 

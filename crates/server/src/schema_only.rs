@@ -23,7 +23,8 @@ use crate::branches::At;
 use crate::catalog;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
-use crate::metadata::branch::{self, BranchRow};
+use crate::history;
+use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint;
 use crate::metadata::password;
 use crate::metadata::role::Found;
@@ -78,8 +79,8 @@ impl Server {
     fn fill(&self, origin: (BranchRow, BranchPoint), data: &BranchId, script: &str) -> Result<Copied> {
         let (source, point) = &origin;
         let (options, foreign) = self.metadata.read(|connection| {
-            let holder = branch::holder(connection, source)?;
-            let foreign = source.protected || password::is_foreign(connection, &holder, point.lsn)?;
+            let history = history::of(connection, source, point)?;
+            let foreign = history.protected || password::is_foreign(connection, &history.roles, point.lsn)?;
             Ok((endpoint::of_branch(connection, &source.id)?, foreign))
         })?;
         // An extension may need its library in `shared_preload_libraries`.

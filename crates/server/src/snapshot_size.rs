@@ -8,7 +8,7 @@
 //!
 //! A restore leaves snapshots on a history that the branch no longer has. Nothing is said of the difference to those.
 
-use store::StoreError;
+use store::{BranchPoint, StoreError};
 use types::{BranchId, Lsn};
 
 use crate::error::Result;
@@ -26,14 +26,14 @@ pub struct Sizes {
 }
 
 impl Server {
-    /// The sizes of a snapshot of `source` whose data is `data`, which begins at `lsn`. Its row is not there yet.
+    /// The sizes of a snapshot of `source` whose data is `data`, which begins at `point`. Its row is not there yet.
     ///
     /// # Errors
     /// Those of the store and SQLite.
-    pub fn snapshot_sizes(&self, source: &BranchRow, data: &BranchId, lsn: Lsn) -> Result<Sizes> {
+    pub fn snapshot_sizes(&self, source: &BranchRow, data: &BranchId, point: &BranchPoint) -> Result<Sizes> {
         let store = self.store(&source.project_id)?;
         // Of the source, which is open: nobody reads the snapshot's own branch.
-        let full_bytes = bytes(store.logical_bytes(&branch_id(&source.store_id)?, lsn)?);
+        let full_bytes = bytes(store.logical_bytes(&point.branch, point.lsn)?);
         let history = store.ancestors(data)?;
         let others = self.metadata.read(|connection| snapshot::all(connection, &source.project_id))?;
         let mut before = None;
@@ -46,7 +46,7 @@ impl Server {
             };
             before = before.max(began.filter(|began| is_in(&history, began)).map(|(_, at)| at));
         }
-        let diff_bytes = before.and_then(|before| lsn.bytes_since(before)).map(bytes);
+        let diff_bytes = before.and_then(|before| point.lsn.bytes_since(before)).map(bytes);
         Ok(Sizes { full_bytes, diff_bytes })
     }
 }

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
 use crate::finalize::Finalized;
+use crate::history;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -82,15 +83,16 @@ impl Server {
         let data = branch_id(&names::branch_id()?)?;
         let _making = self.unborn.make(&data);
         let (source, point) = self.fork(&source, at, &data)?;
-        let sizes = self.snapshot_sizes(&source, &data, point.lsn);
+        let sizes = self.snapshot_sizes(&source, &data, &point);
         let sizes = sizes.inspect_err(|_| self.discard(project, data.as_str()))?;
-        let row = SnapshotRow {
+        let mut row = SnapshotRow {
             id: names::snapshot_id()?,
             project_id: project.to_owned(),
             store_id: data.to_string(),
             name: request.name.clone().unwrap_or_else(|| format!("{} {}", source.name, clock::show(now_us))),
             slug: request.slug.clone(),
             source_branch_id: source.id.clone(),
+            history_id: None,
             lsn: point.lsn.to_string(),
             time_us: point.last_commit.map(|(time, _)| time.unix_us()),
             manual: by == By::Request,
@@ -102,9 +104,10 @@ impl Server {
         };
         let written = self.metadata.write(|change| {
             // The source may have been deleted or restored since.
-            let holder = branch::holder(change, &source)?;
+            let history = history::of(change, &source, &point)?;
+            row.history_id = history.other;
             snapshot::insert(change, &row)?;
-            password::begin(change, &holder, &row.id, point.lsn, source.protected)?;
+            password::begin(change, &history.roles, &row.id, point.lsn, history.protected)?;
             also(change)?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;

@@ -301,12 +301,18 @@ impl Project {
         branch.end_log(core, at)
     }
 
-    /// The last record boundary at or below `asked`.
+    /// The last record boundary at or below `asked`, on the branch or, before its own start, on the ancestor that it
+    /// has that part of its history from; the answer names which.
     ///
     /// # Errors
-    /// `Ahead` beyond what is durable, `BeforeStart` before the branch's own start, `Stuck`.
+    /// `Ahead` beyond what is durable, `BeforeStart` before the project's, `Stuck`, `Behind`.
     pub fn resolve_lsn(&self, branch: &BranchId, asked: Lsn) -> Result<BranchPoint> {
-        let branch = self.core.open_branch(branch)?;
+        let mut branch = self.core.open_branch(branch)?;
+        while let Some((parent, start)) = &branch.parent
+            && asked < *start
+        {
+            branch = parent.clone();
+        }
         let state = match branch.check_position(&self.core, asked) {
             // Inside the record that has not arrived in full.
             Err(StoreError::Ahead { head, .. }) if asked <= branch.durable() => {
@@ -318,10 +324,18 @@ impl Project {
         Ok(BranchPoint { branch: branch.id.clone(), lsn: state.lsn, last_commit: state.last_commit })
     }
 
-    /// The boundary before the first commit or abort later than `at`, as `recovery_target_time` finds it.
+    /// Where the last transaction ended (its commit or abort record) at or before `at`, in the log before the first one
+    /// that ended later; on the branch or an ancestor, which the answer names.
+    ///
+    /// Of a transaction that ended later nothing is to be seen there. `recovery_target_time` of Postgres stops right
+    /// before the record that ends it, and so after all that redo does ahead of that record: a database being dropped
+    /// is marked as invalid and its files are gone, a tablespace has no directory. Times in the log need not grow; what
+    /// counts is which record comes first in the log. A prepared transaction ends with its COMMIT or ROLLBACK PREPARED.
+    /// What a later transaction did before others ended that are seen cannot be left out: DROP DATABASE marks its row
+    /// and waits for a checkpoint.
     ///
     /// # Errors
-    /// `BeforeHistory`, `NotFound`.
+    /// `BeforeHistory`, `NotFound`, and `Stuck` or `Behind` if what cannot be read may be of before `at`.
     pub fn resolve_time(&self, branch: &BranchId, at: PgTime) -> Result<BranchPoint> {
         self.core.open_branch(branch)?.resolve_time(&self.core, at)
     }

@@ -11,13 +11,13 @@ use crate::limits::STEP_BYTES;
 
 impl Branch {
     /// Brings `state` forward over the branch's own WAL to the last boundary at or below `upto`, or to the one before
-    /// the first record that `stop` says yes to.
+    /// the first record that `stop` says yes to, which is also told the state before the record.
     fn walk(
         &self,
         core: &Core,
         mut state: ClusterState,
         upto: Lsn,
-        stop: &mut dyn FnMut(&Record<'_>) -> bool,
+        stop: &mut dyn FnMut(&Record<'_>, &ClusterState) -> bool,
     ) -> Result<ClusterState> {
         for (timeline, begin, end) in self.spans(state.lsn, upto) {
             let mut reader = RecordReader::new(core.format, timeline, begin, Some(state.last_record));
@@ -28,7 +28,7 @@ impl Branch {
                 at = to;
                 while let Some(raw) = reader.next_record()? {
                     let record = Record::decode(raw.start, raw.bytes)?;
-                    if raw.end > upto || stop(&record) {
+                    if raw.end > upto || stop(&record, &state) {
                         return Ok(state);
                     }
                     wal::advance(&mut state, &core.format, &record, &raw)?;
@@ -72,7 +72,7 @@ impl Branch {
     pub(crate) fn cluster_state(&self, core: &Core, lsn: Lsn) -> Result<ClusterState> {
         let missing = || StoreError::corrupt(format!("branch {}", self.id), lsn.raw(), "has no waypoint");
         let state = self.waypoint_before(|state| state.lsn <= lsn).ok_or_else(missing)?;
-        self.walk(core, state, lsn, &mut |_| false)
+        self.walk(core, state, lsn, &mut |_, _| false)
     }
 
     /// The state at exactly `lsn`.
@@ -85,34 +85,75 @@ impl Branch {
         Ok(state)
     }
 
-    /// The boundary before the first commit or abort later than `time`.
+    /// The end of the last commit or abort record at or before `time` in the log before the first one later than it.
     pub(crate) fn resolve_time(&self, core: &Core, time: PgTime) -> Result<BranchPoint> {
-        // What is durable may be on its way into the memtable: the writer has it.
-        drop(self.writer.lock());
-        let head = self.view.read().head;
-        self.resolve_time_upto(core, time, head)
-    }
-
-    fn resolve_time_upto(&self, core: &Core, time: PgTime, upto: Lsn) -> Result<BranchPoint> {
-        let later = |state: &ClusterState| state.latest_xact_time.is_some_and(|latest| latest > time);
-        if let Some((parent, start)) = &self.parent {
-            let at_start = parent.cluster_state(core, *start)?;
-            if later(&at_start) {
-                return parent.resolve_time_upto(core, time, *start);
+        self.settle(core);
+        let (head, stuck) = {
+            let view = self.view.read();
+            (view.head, view.stuck.clone())
+        };
+        let (point, ended) = self.last_ended(core, time, head)?;
+        match (stuck, point) {
+            // What is held beyond the head may be of before that time too.
+            (Some(stuck), _) if !ended && head < self.durable() => Err(stuck.error(self, head)),
+            (_, Some(point)) => Ok(point),
+            (_, None) if time < core.imported => {
+                Err(StoreError::BeforeHistory { branch: self.id.clone(), first: core.imported })
+            }
+            (_, None) => {
+                let mut root = self;
+                while let Some((parent, _)) = &root.parent {
+                    root = parent;
+                }
+                let state = root.cluster_state(core, root.start)?;
+                Ok(BranchPoint { branch: root.id.clone(), lsn: state.lsn, last_commit: state.last_commit })
             }
         }
-        let Some(state) = self.waypoint_before(|state| !later(state) && state.lsn <= upto) else {
-            return Err(self.before_history(core));
-        };
-        let mut stop = |record: &Record<'_>| wal::xact_time(record).is_some_and(|(_, ended)| ended > time);
-        let state = self.walk(core, state, upto, &mut stop)?;
-        if self.parent.is_none() && state.latest_xact_time.is_none() && time < core.imported {
-            return Err(self.before_history(core));
-        }
-        Ok(BranchPoint { branch: self.id.clone(), lsn: state.lsn, last_commit: state.last_commit })
     }
 
-    fn before_history(&self, core: &Core) -> StoreError {
-        StoreError::BeforeHistory { branch: self.id.clone(), first: core.imported }
+    /// Where the last transaction ended before the first one that ended later than `time`, up to `upto`; `None` if none
+    /// did in all of the history. True beside it if one ended later.
+    fn last_ended(&self, core: &Core, time: PgTime, upto: Lsn) -> Result<(Option<BranchPoint>, bool)> {
+        let later = |state: &ClusterState| state.latest_xact_time.is_some_and(|latest| latest > time);
+        if let Some((parent, start)) = &self.parent
+            && later(&parent.cluster_state(core, *start)?)
+        {
+            return parent.last_ended(core, time, *start);
+        }
+        let missing =
+            || StoreError::corrupt(format!("branch {}", self.id), self.start.raw(), "has no waypoint");
+        let near = self.waypoint_before(|state| !later(state) && state.lsn <= upto).ok_or_else(missing)?;
+        // Nothing before it is later. The last commit before it is known; aborts after that are found on the way.
+        let commit = near.last_commit.map_or(self.start, |(_, lsn)| lsn.max(self.start));
+        let from = self.waypoint_before(|state| state.lsn <= commit).ok_or_else(missing)?;
+        let is_commit = from.lsn > self.start && from.last_commit.is_some_and(|(_, lsn)| lsn == from.lsn);
+        let mut found = is_commit.then(|| from.clone());
+        let (mut has_ended, mut is_later) = (false, false);
+        let end = self.walk(core, from, upto, &mut |record, before| {
+            if has_ended {
+                found = Some(before.clone());
+            }
+            let time_of = wal::xact_time(record).map(|(_, ended)| ended);
+            has_ended = time_of.is_some();
+            is_later = time_of.is_some_and(|ended| ended > time);
+            is_later
+        })?;
+        if has_ended && !is_later {
+            found = Some(end);
+        }
+        match (found, &self.parent) {
+            (Some(state), _) => {
+                let (branch, lsn) = (self.id.clone(), state.lsn);
+                Ok((Some(BranchPoint { branch, lsn, last_commit: state.last_commit }), is_later))
+            }
+            (None, Some((parent, start))) => {
+                let mut point = parent.last_ended(core, time, *start)?.0;
+                if let Some(point) = point.as_mut().filter(|point| point.lsn == *start) {
+                    point.branch = self.id.clone();
+                }
+                Ok((point, is_later))
+            }
+            (None, None) => Ok((None, is_later)),
+        }
     }
 }

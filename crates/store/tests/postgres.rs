@@ -432,8 +432,15 @@ fn branches_see_their_point_and_nothing_after_and_their_timelines_fence_each_oth
     assert!(matches!(project.delete_branch(&child), Err(StoreError::HasChildren { .. })));
     assert_eq!(fork(&project, &grandchild, point.lsn, rel), before);
     let below = Lsn::from_raw(point.lsn.raw() - 8).unwrap();
-    assert!(matches!(project.resolve_lsn(&child, below), Err(StoreError::BeforeStart { .. })));
-    assert_eq!(project.resolve_time(&grandchild, first_time).unwrap().lsn, point.lsn);
+    let of_the_root = project.resolve_lsn(&grandchild, below).unwrap();
+    assert_eq!((&of_the_root.branch, of_the_root.lsn < point.lsn), (&root(), true));
+    assert!(matches!(
+        project.create_branch(&id("br-x"), &child, of_the_root.lsn),
+        Err(StoreError::BeforeStart { .. })
+    ));
+    let before_all = project.resolve_lsn(&child, Lsn::from_raw(8).unwrap());
+    assert!(matches!(before_all, Err(StoreError::BeforeStart { .. })), "{before_all:?}");
+    assert_eq!(project.resolve_time(&grandchild, first_time).unwrap().lsn, by_time.lsn);
 
     let old = project.begin_timeline(&child).unwrap();
     let new = project.begin_timeline(&child).unwrap();
@@ -498,6 +505,68 @@ fn wal_torn_by_a_power_failure_is_refused_until_it_is_sent_again() {
 
     assert_eq!(project.head(&root()).unwrap(), head);
     assert_eq!(project.begin_timeline(&root()).unwrap().start, head);
+}
+
+#[test]
+fn at_a_time_nothing_of_a_transaction_that_ended_later_shows() {
+    let cluster = Cluster::create("");
+    let dir = tempfile::tempdir().unwrap();
+    let project = import(&cluster, &dir.path().join("p"));
+    cluster.start();
+    let now = || {
+        let now = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+        PgTime::from_unix_us(cluster.sql("postgres", now).parse().unwrap())
+    };
+    let begun = now();
+    cluster.sql("postgres", "create database shop");
+    cluster.sql("postgres", "create table t (i int)");
+    let oid: u32 =
+        cluster.sql("postgres", "select oid from pg_database where datname = 'shop'").parse().unwrap();
+    let committed = cluster.lsn();
+    let before_the_drop = now();
+    cluster.sql("postgres", "drop database shop");
+    let after_the_drop = now();
+    cluster.sql("postgres", "begin; insert into t values (1); prepare transaction 'p'");
+    let prepared = now();
+    cluster.sql("postgres", "commit prepared 'p'");
+    let after_the_commit = now();
+    cluster.sql("postgres", "begin; insert into t values (2); rollback");
+    cluster.sql("postgres", "select pg_switch_wal()");
+    let rolled_back = now();
+    // Long records without an end.
+    cluster.sql(
+        "postgres",
+        "select pg_logical_emit_message(false, 'x', repeat('y', 4000)) from generate_series(1, 300)",
+    );
+    feed(&cluster, &project, &root(), cluster.lsn(), 100_000);
+
+    let at = |time| project.resolve_time(&root(), time).unwrap();
+    let state = |time| project.state_at(&root(), at(time).lsn).unwrap();
+    assert_eq!(at(begun).lsn, project.branches().unwrap()[0].start, "nothing had ended");
+    assert!(at(before_the_drop).lsn <= committed);
+    assert!(state(before_the_drop).databases.contains(&(1663, oid)));
+    assert!(!state(after_the_drop).databases.contains(&(1663, oid)));
+    for time in [before_the_drop, after_the_drop, prepared, after_the_commit] {
+        let point = at(time);
+        assert_eq!(point.last_commit.map(|(_, lsn)| lsn), Some(point.lsn), "right after a commit");
+        assert_eq!(state(time).two_phase.len(), 0);
+    }
+    assert_eq!(at(prepared), at(after_the_drop));
+    assert!(at(after_the_commit).lsn > at(prepared).lsn);
+    let end = at(rolled_back);
+    assert_eq!(end.last_commit, at(after_the_commit).last_commit);
+    assert!(end.lsn > at(after_the_commit).lsn, "right after the rollback");
+    assert!(project.head(&root()).unwrap().bytes_since(end.lsn).unwrap() > 1_000_000);
+
+    // Branches answer from the history they have from others, and say whose it is.
+    let (child, grandchild) = (id("br-child"), id("br-grandchild"));
+    project.create_branch(&child, &root(), at(after_the_drop).lsn).unwrap();
+    project.create_branch(&grandchild, &child, at(after_the_drop).lsn).unwrap();
+    for branch in [&child, &grandchild] {
+        assert_eq!(project.resolve_time(branch, before_the_drop).unwrap(), at(before_the_drop));
+        let head = project.resolve_time(branch, rolled_back).unwrap();
+        assert_eq!((&head.branch, head.lsn), (branch, at(after_the_drop).lsn));
+    }
 }
 
 #[test]

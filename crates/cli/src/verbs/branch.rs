@@ -253,6 +253,7 @@ impl Create {
             "{name_and_id}   from {parent} at {} ({when})   {time}",
             wire::text(branch, "parent_lsn"),
         ));
+        session.name_history(branch, "history_branch_id", &parent)?;
         if let Some(asked) = wire::some_text(branch, "requested_lsn") {
             output::words(&format!(
                 "{asked} is inside a record, so the branch begins at the end of the one before"
@@ -366,6 +367,8 @@ fn get(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
     let now = Zoned::now();
     let endpoint = session.endpoint_of(wire::text(&branch, "id"))?;
     let parent = wire::some_text(&branch, "parent_id").map_or("-".to_owned(), |id| name_of(&branches, id));
+    let history = wire::some_text(&branch, "history_branch_id");
+    let history = history.map(|id| ("history of", name_of(&branches, id)));
     let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
     let rows = [
         ("name", wire::text(&branch, "name").to_owned()),
@@ -381,8 +384,12 @@ fn get(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
     ];
     let warnings = branch.get("warnings").and_then(serde_json::Value::as_array).into_iter().flatten();
     let warnings = warnings.filter_map(|text| Some(("warning", text.as_str()?.to_owned())));
-    let rows: Vec<Vec<String>> =
-        rows.into_iter().chain(warnings).map(|(field, value)| vec![field.to_owned(), value]).collect();
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .chain(history)
+        .chain(warnings)
+        .map(|(field, value)| vec![field.to_owned(), value])
+        .collect();
     output::table(&["FIELD", "VALUE"], &rows);
     Ok(())
 }

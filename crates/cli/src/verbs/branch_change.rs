@@ -136,6 +136,7 @@ fn restore(session: &Session, format: Format, branch: &Value, body: &Value) -> R
     let restored = answer.get("branch").unwrap_or(&Value::Null);
     let (lsn, ms) = (wire::text(restored, "parent_lsn"), started.elapsed().as_millis());
     output::words(&format!("{name}   {}   at {lsn}   ready in {ms} ms", wire::text(restored, "id")));
+    session.name_history(restored, "history_branch_id", "the source")?;
     if let Some(backup) = answer.get("backup_branch") {
         let (id, backup) = (wire::text(backup, "id"), wire::text(backup, "name"));
         output::words(&format!("what it held before is branch {backup}   {id}"));

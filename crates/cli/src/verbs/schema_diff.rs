@@ -56,6 +56,9 @@ impl SchemaDiff {
         let id = wire::percent_encoded(wire::text(&branch, "id"));
         let answer = session.client.get(&session.path(&format!("/branches/{id}/compare_schema?{query}")))?;
         drop(progress);
+        session.name_history(&answer, "history_branch_id", &self.branch)?;
+        let base = self.base.as_deref().unwrap_or("the parent");
+        session.name_history(&answer, "base_history_branch_id", base)?;
         match (global.output, wire::text(&answer, "diff")) {
             (Format::Json, _) => output::json(&answer),
             (Format::Table, "") => output::words(&format!("the schemas of {} are the same", self.database)),

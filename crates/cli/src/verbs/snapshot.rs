@@ -156,6 +156,7 @@ impl Create {
         }
         let (name, lsn) = (wire::text(made, "name"), wire::text(made, "lsn"));
         output::words(&format!("{name}   of {} at {lsn}", wire::text(&branch, "name")));
+        session.name_history(made, "history_branch_id", wire::text(&branch, "name"))?;
         output::data(wire::text(made, "id"));
         Ok(())
     }

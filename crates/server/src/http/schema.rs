@@ -1,6 +1,6 @@
 //! Routes of the schema of a database on a branch.
 
-use api::schema::{SchemaAnswer, SchemaDiff};
+use api::schema::SchemaAnswer;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use serde::Deserialize;
@@ -49,9 +49,11 @@ pub async fn get(
         wanted.check()?;
         let (server, side) = (&context.server, wanted.side(&id));
         if wanted.format.as_deref() == Some("json") {
-            return server.schema_tables(&project, &side, &wanted.db_name).map(SchemaAnswer::Json);
+            let seen = server.schema_tables(&project, &side, &wanted.db_name)?;
+            return Ok(SchemaAnswer { json: Some(seen.what), sql: None, history_branch_id: seen.history });
         }
-        server.schema(&project, &side, &wanted.db_name).map(SchemaAnswer::Sql)
+        let seen = server.schema(&project, &side, &wanted.db_name)?;
+        Ok(SchemaAnswer { sql: Some(seen.what), json: None, history_branch_id: seen.history })
     })
     .await
 }
@@ -72,8 +74,7 @@ pub async fn compare(
         })?;
         let base =
             Side { branch: &base, lsn: wanted.base_lsn.as_deref(), time: wanted.base_timestamp.as_deref() };
-        let diff = server.compare_schema(&project, &wanted.side(&id), &base, &wanted.db_name)?;
-        Ok(SchemaDiff { diff })
+        server.compare_schema(&project, &wanted.side(&id), &base, &wanted.db_name)
     })
     .await
 }

@@ -20,6 +20,7 @@ fn shown(row: &SnapshotRow) -> Snapshot {
         name: row.name.clone(),
         slug: row.slug.clone(),
         source_branch_id: row.source_branch_id.clone(),
+        history_branch_id: row.history_id.clone(),
         lsn: row.lsn.clone(),
         timestamp: row.time_us.map(show),
         manual: row.manual,

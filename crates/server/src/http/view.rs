@@ -94,6 +94,7 @@ pub fn branch(row: &BranchRow, info: Option<&BranchInfo>) -> Branch {
         project_id: row.project_id.clone(),
         name: row.name.clone(),
         parent_id: row.parent_id.clone(),
+        history_branch_id: row.history_id.clone(),
         parent_lsn: row.parent_lsn.clone(),
         parent_timestamp: row.parent_id.as_ref().and(row.parent_time_us).map(show),
         requested_lsn: row.requested_lsn.clone(),

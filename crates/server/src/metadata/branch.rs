@@ -21,6 +21,8 @@ pub struct BranchRow {
     pub name: String,
     /// The branch its data began on.
     pub parent_id: Option<String>,
+    /// The branch whose history it began in, if that is an ancestor of the parent.
+    pub history_id: Option<String>,
     /// Where in the parent's log it begins.
     pub parent_lsn: Option<String>,
     /// Time of the last commit it was made with.
@@ -68,6 +70,7 @@ impl BranchRow {
             store_id: id.to_owned(),
             name: name.into(),
             parent_id: None,
+            history_id: None,
             parent_lsn: None,
             parent_time_us: None,
             schema_only: false,
@@ -93,7 +96,7 @@ impl BranchRow {
 const COLUMNS: &str = "id, project_id, store_id, name, parent_id, parent_lsn, parent_time_us, requested_lsn, \
                        is_default, protected, purging, annotation, expires_us, ttl_s, last_reset_us, deleted_us, \
                        expired, created_us, updated_us, restored_from, restored_as, finalized, \
-                       schema_only";
+                       schema_only, history_id";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<BranchRow> {
     Ok(BranchRow {
@@ -120,6 +123,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<BranchRow> {
         restored_as: row.get(20)?,
         finalized: row.get(21)?,
         schema_only: row.get(22)?,
+        history_id: row.get(23)?,
     })
 }
 
@@ -133,7 +137,7 @@ pub fn insert(connection: &Connection, row: &BranchRow) -> Result<()> {
         "INSERT INTO branch ({COLUMNS}) VALUES (:id, :project_id, :store_id, :name, :parent_id, :parent_lsn, \
          :parent_time_us, :requested_lsn, :is_default, :protected, :purging, :annotation, :expires_us, :ttl_s, \
          :last_reset_us, :deleted_us, :expired, :created_us, :updated_us, :restored_from, :restored_as, :finalized, \
-         :schema_only)"
+         :schema_only, :history_id)"
     );
     write(connection, &sql, row)
 }
@@ -150,7 +154,7 @@ pub fn update(connection: &Connection, row: &BranchRow) -> Result<()> {
                expires_us = :expires_us, ttl_s = :ttl_s, last_reset_us = :last_reset_us, \
                deleted_us = :deleted_us, expired = :expired, updated_us = :updated_us, \
                restored_from = :restored_from, restored_as = :restored_as, finalized = :finalized, \
-               schema_only = :schema_only \
+               schema_only = :schema_only, history_id = :history_id \
                WHERE id = :id AND project_id = :project_id AND created_us = :created_us";
     write(connection, sql, row)
 }
@@ -180,6 +184,7 @@ fn write(connection: &Connection, sql: &str, row: &BranchRow) -> Result<()> {
         ":restored_as": row.restored_as,
         ":finalized": row.finalized,
         ":schema_only": row.schema_only,
+        ":history_id": row.history_id,
     };
     run(connection, sql, values).map(|_| ())
 }
@@ -289,11 +294,24 @@ pub fn holder(connection: &Connection, source: &BranchRow) -> Result<String> {
     })
 }
 
-/// Gives the children of `from`, deleted ones too, to `to`.
+/// The branch whose data the store calls `data`, whatever its state.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn of_data(connection: &Connection, project: &str, data: &str) -> Result<Option<BranchRow>> {
+    let sql = format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? AND store_id = ?");
+    one(connection, &sql, [project, data], read)
+}
+
+/// Gives the children of `from`, deleted ones too, to `to`, and what began in its history.
 ///
 /// # Errors
 /// Those of SQLite.
 pub fn move_children(connection: &Connection, from: &str, to: &str) -> Result<()> {
+    for table in ["branch", "snapshot"] {
+        let sql = format!("UPDATE {table} SET history_id = ?2 WHERE history_id = ?1");
+        run(connection, &sql, [from, to])?;
+    }
     run(connection, "UPDATE branch SET parent_id = ?2 WHERE parent_id = ?1", [from, to]).map(|_| ())
 }
 

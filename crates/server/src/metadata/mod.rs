@@ -341,6 +341,11 @@ const MIGRATIONS: &[&str] = &[
         number INTEGER NOT NULL UNIQUE
     ) STRICT;
 ",
+    // The branch whose history it began in, if that is not its parent or source; it may be gone.
+    "
+    ALTER TABLE branch ADD COLUMN history_id TEXT;
+    ALTER TABLE snapshot ADD COLUMN history_id TEXT;
+",
 ];
 
 /// The open metadata file.

@@ -23,6 +23,8 @@ pub struct SnapshotRow {
     pub slug: Option<String>,
     /// The branch it was made of, which may be gone.
     pub source_branch_id: String,
+    /// The branch whose history it is in, if that is an ancestor of the source.
+    pub history_id: Option<String>,
     /// Where in the log of that.
     pub lsn: String,
     /// Time of the last commit in it.
@@ -42,7 +44,7 @@ pub struct SnapshotRow {
 }
 
 const COLUMNS: &str = "id, project_id, store_id, name, slug, source_branch_id, lsn, time_us, manual, expires_us, \
-                       created_us, updated_us, full_bytes, diff_bytes";
+                       created_us, updated_us, full_bytes, diff_bytes, history_id";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<SnapshotRow> {
     Ok(SnapshotRow {
@@ -60,6 +62,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<SnapshotRow> {
         updated_us: row.get(11)?,
         full_bytes: row.get(12)?,
         diff_bytes: row.get(13)?,
+        history_id: row.get(14)?,
     })
 }
 
@@ -78,7 +81,7 @@ pub fn insert(connection: &Connection, row: &SnapshotRow) -> Result<()> {
     let sql = format!(
         "INSERT INTO snapshot ({COLUMNS}) VALUES (:id, :project_id, :store_id, :name, :slug, :source_branch_id, \
          :lsn, :time_us, :manual, :expires_us, :created_us, :updated_us, \
-         :full_bytes, :diff_bytes)"
+         :full_bytes, :diff_bytes, :history_id)"
     );
     let values = named_params! {
         ":id": row.id,
@@ -95,6 +98,7 @@ pub fn insert(connection: &Connection, row: &SnapshotRow) -> Result<()> {
         ":updated_us": row.updated_us,
         ":full_bytes": row.full_bytes,
         ":diff_bytes": row.diff_bytes,
+        ":history_id": row.history_id,
     };
     run(connection, &sql, values).map(|_| ())
 }
@@ -188,6 +192,7 @@ mod tests {
             name: name.to_owned(),
             slug: None,
             source_branch_id: "br-a-a-a".to_owned(),
+            history_id: None,
             lsn: "0/9".to_owned(),
             time_us: None,
             manual: true,
