@@ -276,6 +276,22 @@ impl Branch {
         }
     }
 
+    /// Records on a page in layers, of this branch and its ancestors, since its last full version, up to `CHAIN_MAX`.
+    pub(crate) fn chain_in_layers(&self, key: &Key) -> Result<u8> {
+        let (mut branch, mut cap, mut count) = (self, Lsn::MAX, 0);
+        loop {
+            let layers = branch.view.read().layers.clone();
+            for layer in layers.iter().rev() {
+                if layer.count_chain(key, cap, &mut count)? {
+                    return Ok(count);
+                }
+            }
+            let Some((parent, start)) = &branch.parent else { return Ok(count) };
+            cap = cap.min(*start);
+            branch = parent;
+        }
+    }
+
     /// The newest version of `key` at or below `cap`; `None` if there is none or the key is gone.
     pub(crate) fn newest(&self, key: Key, cap: Lsn) -> Result<Option<Version>> {
         let mut lookups = [Lookup::new(key, cap)];

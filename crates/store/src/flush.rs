@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use types::{Key, Lsn, Page};
 
 use crate::branch::{Branch, error_chain};
 use crate::core::Core;
@@ -18,8 +19,9 @@ use crate::error::{Result, StoreError};
 use crate::layer::{self, Layer, LayerWriter};
 use crate::limits::{FLUSH_WAIT, FROZEN_MAX};
 use crate::manifest::Position;
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, Older};
 use crate::object::Put;
+use crate::page_read;
 
 /// How long to wait before a layer that could not be written is tried again, and between looks at idle memtables.
 const PAUSE: Duration = if cfg!(test) { Duration::from_millis(2) } else { Duration::from_millis(500) };
@@ -168,6 +170,22 @@ impl Unlisted {
     }
 }
 
+/// The layers of a branch and its ancestors, beside a memtable being written.
+struct OlderThan<'a> {
+    core: &'a Core,
+    branch: &'a Branch,
+}
+
+impl Older for OlderThan<'_> {
+    fn chain(&self, key: &Key) -> Result<u8> {
+        self.branch.chain_in_layers(key)
+    }
+
+    fn page(&self, key: &Key, lsn: Lsn) -> Option<Page> {
+        page_read::read_page(self.core, self.branch, *key, lsn).ok()
+    }
+}
+
 fn flush_one(core: &Core, branch: &Branch) -> Result<bool> {
     let Some(table) = branch.view.read().frozen.front().cloned() else { return Ok(false) };
     let layer = {
@@ -178,7 +196,7 @@ fn flush_one(core: &Core, branch: &Branch) -> Result<bool> {
                 if let Some(other) = other {
                     other.discard(core);
                 }
-                write(core, table.clone())?
+                write(core, branch, table.clone())?
             }
         };
         // From here on an error leaves it to be gone on with.
@@ -225,10 +243,10 @@ fn flush_one(core: &Core, branch: &Branch) -> Result<bool> {
 }
 
 /// Writes a memtable to a file that has no layer's name yet.
-fn write(core: &Core, table: Arc<Memtable>) -> Result<Unlisted> {
+fn write(core: &Core, branch: &Branch, table: Arc<Memtable>) -> Result<Unlisted> {
     let path = unused_name(&core.dir.join("tmp"), "layer");
     let mut writer = LayerWriter::create(core.disk.clone(), &path)?;
-    table.write(&mut writer)?;
+    table.write(&mut writer, &OlderThan { core, branch })?;
     let file = writer.finish(&table.waypoints)?;
     Ok(Unlisted { id: core.take_layer_id(), table, file: Some(file) })
 }

@@ -4,12 +4,13 @@
 //! - Everything a record does becomes visible at once, at its end LSN; if any of it fails, nothing does.
 //! - Relation sizes are exact, and no block that a fork gains shows what it held in an earlier life: blocks between
 //!   the old end and a touched one get explicit zeros, and so does the touched one unless its record rebuilds it.
-//! - After `CHAIN_MAX` records on a page since its last full version, the page itself is stored.
+//! - After `CHAIN_MAX` records on a page in memory since its last full version the page itself is stored; what lies in
+//!   layers is counted when a memtable is written (`memtable`).
 //!
 //! Not here: durability of the WAL (`append`), where it ends (`tip`), what a record changes (`wal::interpret`), layers
 //! (`flush`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use types::{BlockNumber, ClusterState, Fork, Key, Lsn, RelFork, RelTag, SlruKind};
@@ -19,11 +20,11 @@ use crate::branch::Branch;
 use crate::core::Core;
 use crate::error::{Result, StoreError};
 use crate::extension::Extensions;
-use crate::limits::{CHAIN_MAX, GAP_MAX, REMEMBERED_MAX, REPLAY_MAX, WAYPOINT_EVERY};
+use crate::limits::{CHAIN_MAX, GAP_MAX, LOOKED_UP_AT_ONCE, REMEMBERED_MAX, REPLAY_MAX, WAYPOINT_EVERY};
 use crate::memtable::{ArenaRef, Memtable};
 use crate::page_read::{self, database_value, origin_in};
 use crate::slru;
-use crate::value::Kind;
+use crate::value::{Kind, Lookup};
 
 /// What a record does to one key.
 enum What {
@@ -39,12 +40,12 @@ pub(crate) struct Filing {
     state: ClusterState,
     /// Lengths of forks at `state.lsn`; `None` if they do not exist.
     sizes: HashMap<RelFork, Option<u32>>,
-    /// Records since the last full version.
-    chains: HashMap<Key, u8>,
     waypoint: Lsn,
     frozen: Lsn,
     /// What the record at hand does, in order.
     puts: Vec<(Key, What)>,
+    /// Where in `puts` the length of a fork is: one a record, its last.
+    resized: HashMap<RelFork, usize>,
     /// Pages whose chains became too long with it.
     long: Vec<Key>,
     /// What extensions' records left; loaded with the first record.
@@ -58,10 +59,10 @@ impl Filing {
         Self {
             state,
             sizes: HashMap::new(),
-            chains: HashMap::new(),
             waypoint: at,
             frozen: at,
             puts: Vec::new(),
+            resized: HashMap::new(),
             long: Vec::new(),
             extensions: None,
         }
@@ -81,7 +82,6 @@ impl Filing {
         if outcome.is_err() {
             // What is remembered may be of the record that was not filed.
             self.sizes.clear();
-            self.chains.clear();
             self.extensions = None;
         }
         outcome
@@ -101,8 +101,10 @@ impl Filing {
         let interpreted = crate::tip::tests::upgraded(interpreted);
         interpreted?;
         self.puts.clear();
+        self.resized.clear();
         self.long.clear();
         self.extensions(branch)?;
+        self.learn_sizes(branch, &changes)?;
         for change in changes {
             if record.rmgr != RmgrId::SMGR || self.has_block(branch, &change)? {
                 self.change(branch, change)?;
@@ -177,7 +179,7 @@ impl Filing {
             Change::RelMap { tablespace, database, bytes } => {
                 self.put(Key::RelMap { tablespace, database }, What::Meta(bytes.to_vec()));
             }
-            Change::Slru { kind, page, how } => self.modify(Key::SlruBlock(kind, page), how),
+            Change::Slru { kind, page, how } => self.put(Key::SlruBlock(kind, page), What::Record(how)),
             Change::SlruTruncated { kind, cutoff } => self.slru_truncated(branch, kind, cutoff)?,
             Change::Prepared { xid, bytes } => self.put(Key::TwoPhase(xid), What::Meta(bytes.to_vec())),
             Change::PreparedDone { xid } => self.put(Key::TwoPhase(xid), What::Tombstone),
@@ -202,6 +204,30 @@ impl Filing {
         Ok(size)
     }
 
+    /// Looks up the lengths of all relations that a record drops, many at once.
+    fn learn_sizes(&mut self, branch: &Branch, changes: &[Change<'_>]) -> Result<()> {
+        let dropped = |change: &Change<'_>| match change {
+            Change::RelDropped(rel) => Some(*rel),
+            _ => None,
+        };
+        let dropped: Vec<RelTag> = changes.iter().filter_map(dropped).collect();
+        for rels in dropped.chunks(LOOKED_UP_AT_ONCE) {
+            let forks = rels.iter().flat_map(|&rel| Fork::ALL.map(|fork| RelFork { rel, fork }));
+            let mut lookups: Vec<Lookup> = forks
+                .filter(|rel| !self.sizes.contains_key(rel))
+                .map(|rel| Lookup::new(Key::RelSize(rel), Lsn::MAX))
+                .collect();
+            lookups.sort_unstable_by_key(|lookup| lookup.key);
+            branch.lookup(&mut lookups)?;
+            for lookup in lookups {
+                let Key::RelSize(rel) = lookup.key else { continue };
+                let found = lookup.found.first().filter(|version| version.kind != Kind::Tombstone);
+                self.sizes.insert(rel, found.map(page_read::size_in).transpose()?);
+            }
+        }
+        Ok(())
+    }
+
     /// What is remembered of extensions' records.
     fn extensions(&mut self, branch: &Branch) -> Result<&mut Extensions> {
         let known = match self.extensions.take() {
@@ -218,10 +244,13 @@ impl Filing {
             self.put(Key::Unreadable(rel), What::Tombstone);
         }
         let what = blocks.map_or(What::Tombstone, |blocks| What::Meta(blocks.to_le_bytes().to_vec()));
-        // One size a record: its last.
-        let key = Key::RelSize(rel);
-        self.puts.retain(|(put, _)| *put != key);
-        self.put(key, what);
+        let put = self.resized.get(&rel).and_then(|&index| self.puts.get_mut(index));
+        if let Some((_, earlier)) = put {
+            *earlier = what;
+            return;
+        }
+        self.resized.insert(rel, self.puts.len());
+        self.put(Key::RelSize(rel), what);
     }
 
     fn block(&mut self, branch: &Branch, rel: RelFork, block: BlockNumber, what: What) -> Result<()> {
@@ -238,36 +267,11 @@ impl Filing {
             }
             if !matches!(what, What::Record(BlockChange::Rebuilds)) {
                 self.put(key, What::Zero);
-                self.chains.remove(&key);
             }
             self.resize(rel, Some(block.get().saturating_add(1)));
         }
-        match what {
-            What::Record(how) => self.modify(key, how),
-            other => self.put(key, other),
-        }
+        self.put(key, what);
         Ok(())
-    }
-
-    /// Files the record under a page and counts its chain.
-    fn modify(&mut self, key: Key, how: BlockChange) {
-        match how {
-            BlockChange::Rebuilds => {
-                self.chains.remove(&key);
-            }
-            BlockChange::Modifies => {
-                if self.chains.len() >= REMEMBERED_MAX {
-                    self.chains.clear();
-                }
-                let chain = self.chains.entry(key).or_insert(0);
-                *chain += 1;
-                if *chain >= CHAIN_MAX {
-                    self.chains.remove(&key);
-                    self.long.push(key);
-                }
-            }
-        }
-        self.put(key, What::Record(how));
     }
 
     fn relations_of(
@@ -329,7 +333,6 @@ impl Filing {
                 && slru::is_truncated(kind, page, cutoff)
             {
                 self.put(key, What::Tombstone);
-                self.chains.remove(&key);
             }
         }
         Ok(())
@@ -338,7 +341,8 @@ impl Filing {
     /// Makes the record's effects visible.
     fn file(&mut self, branch: &Branch, raw: &RawRecord<'_>, state: ClusterState) {
         let mut view = branch.view.write();
-        let table = &mut view.active;
+        let view = &mut *view;
+        let (table, frozen) = (&mut view.active, &view.frozen);
         let mut record = None;
         for (key, what) in self.puts.drain(..) {
             if let Key::Extension(rmgr) = key {
@@ -348,11 +352,17 @@ impl Filing {
                 What::Record(how) => {
                     let at = *record
                         .get_or_insert_with(|| table.store(&[&raw.start.raw().to_le_bytes(), raw.bytes]));
-                    let kind = match how {
-                        BlockChange::Rebuilds => Kind::Rebuild,
-                        BlockChange::Modifies => Kind::Modify,
+                    let (kind, chain) = match how {
+                        BlockChange::Rebuilds => (Kind::Rebuild, 0),
+                        BlockChange::Modifies => {
+                            let before = table.chain(&key).or_else(|| chain_in(frozen, &key));
+                            (Kind::Modify, before.unwrap_or(0).saturating_add(1))
+                        }
                     };
-                    table.add(key, raw.end, (kind, 0), at);
+                    if chain >= CHAIN_MAX {
+                        self.long.push(key);
+                    }
+                    table.add(key, raw.end, (kind, chain), at);
                 }
                 What::Meta(bytes) => {
                     let at = table.store(&[&bytes]);
@@ -398,4 +408,9 @@ impl Filing {
         let table: Memtable = std::mem::take(&mut view.active);
         view.frozen.push_back(Arc::new(table));
     }
+}
+
+/// As `Memtable::chain`, of those that wait for the disk.
+fn chain_in(frozen: &VecDeque<Arc<Memtable>>, key: &Key) -> Option<u8> {
+    frozen.iter().rev().find_map(|table| table.chain(key))
 }

@@ -41,11 +41,18 @@ pub(crate) const REPLAY_MAX: u64 = 256 << 20;
 /// WAL between two waypoints.
 pub(crate) const WAYPOINT_EVERY: u64 = 256 << 10;
 
-/// Records on a page since its last full version before the page is stored.
+/// Records on a page since its last full version: at so many in memory the page itself is stored, and at so many in
+/// layers with the memtable that is written. So a page is made of at most twice as many.
 pub(crate) const CHAIN_MAX: u8 = 128;
+
+/// Relations whose lengths are looked up at once when a record drops many.
+pub(crate) const LOOKED_UP_AT_ONCE: usize = 4096;
 
 /// Entries kept of what is only remembered to save lookups; then all are forgotten.
 pub(crate) const REMEMBERED_MAX: usize = 200_000;
 
 /// Blocks a fork may grow by at once (32 GiB); more is a damaged record.
 pub(crate) const GAP_MAX: u32 = 1 << 22;
+
+#[cfg(test)]
+mod tests;

@@ -9,11 +9,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use types::{BLOCK_SIZE, ClusterState, Key, Lsn};
+use types::{BLOCK_SIZE, ClusterState, Key, Lsn, Page};
 
 use crate::error::{Result, StoreError};
 use crate::layer::{LayerWriter, Place};
+use crate::limits::CHAIN_MAX;
 use crate::value::{Kind, Lookup, Newest, Slice, Version};
+
+/// What of a branch is older than a memtable being written.
+pub(crate) trait Older {
+    /// Records on a page since its last full version, up to `CHAIN_MAX`.
+    fn chain(&self, key: &Key) -> Result<u8>;
+    /// The page at that position; `None` if it cannot be made, for now or for good: its records stay.
+    fn page(&self, key: &Key, lsn: Lsn) -> Option<Page>;
+}
 
 const CHUNK_BYTES: usize = 1 << 20;
 /// What an entry and its share of the tables cost, roughly.
@@ -160,8 +169,20 @@ impl Memtable {
         Ok(())
     }
 
-    /// Writes every version to a layer, in order.
-    pub(crate) fn write(&self, layer: &mut LayerWriter) -> Result<()> {
+    /// Records on a page since its last full version, this memtable's and those before it; `None` for what it has no
+    /// version of.
+    pub(crate) fn chain(&self, key: &Key) -> Option<u8> {
+        let entries = match key {
+            Key::RelBlock(..) => self.pages.get(key),
+            _ => self.others.get(key),
+        };
+        let newest = entries?.last()?;
+        Some(if newest.kind == Kind::Modify { newest.aux } else { 0 })
+    }
+
+    /// Writes every version to a layer, in order. A page of which that makes more records than `CHAIN_MAX` since its
+    /// last full version, those in `older` layers counted, gets one.
+    pub(crate) fn write(&self, layer: &mut LayerWriter, older: &dyn Older) -> Result<()> {
         let mut placed: HashMap<ArenaRef, Place> = HashMap::new();
         let mut pages: Vec<&Key> = self.pages.keys().collect();
         pages.sort_unstable();
@@ -169,9 +190,22 @@ impl Memtable {
         let after = self.others.range(FIRST_AFTER_PAGES..);
         let pages = pages.into_iter().filter_map(|key| self.pages.get_key_value(key));
         for (key, entries) in before.chain(pages).chain(after) {
+            let mut chain = match entries.first() {
+                Some(first) if first.kind == Kind::Modify => older.chain(key)?,
+                _ => 0,
+            };
             for entry in entries {
+                chain = if entry.kind == Kind::Modify { chain.saturating_add(1) } else { 0 };
+                let aux = if entry.kind == Kind::Modify { chain } else { entry.aux };
                 let place = self.place(entry, &mut placed, layer)?;
-                layer.add(key, entry.lsn, (entry.kind, entry.aux), place)?;
+                layer.add(key, entry.lsn, (entry.kind, aux), place)?;
+            }
+            if chain >= CHAIN_MAX
+                && let Some(last) = entries.last()
+                && let Some(page) = older.page(key, last.lsn)
+            {
+                let place = layer.put(&page[..])?;
+                layer.add(key, last.lsn, (Kind::Image, 0), Some(place))?;
             }
         }
         Ok(())

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use types::{BlockNumber, Fork, Key, Lsn, RelFork, RelTag, SlruKind};
+use types::{BlockNumber, Fork, Key, Lsn, Page, RelFork, RelTag, SlruKind};
 
 use crate::branch::Branch;
 use crate::disk::System;
+use crate::error::Result;
 use crate::layer::{BlockCache, Layer, LayerWriter, object_name};
 use crate::manifest::BranchEntry;
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, Older};
 use crate::object::ObjectStore;
 use crate::object::memory::Memory;
 use crate::value::{Kind, Lookup};
@@ -49,6 +50,19 @@ fn key(number: u8) -> Key {
 
 fn at(raw: u64) -> Lsn {
     Lsn::from_raw(raw).unwrap()
+}
+
+/// No page is stored whole: the model knows of none.
+struct Nothing;
+
+impl Older for Nothing {
+    fn chain(&self, _: &Key) -> Result<u8> {
+        Ok(0)
+    }
+
+    fn page(&self, _: &Key, _: Lsn) -> Option<Page> {
+        None
+    }
 }
 
 /// Every version of every branch, and where each branch came from.
@@ -102,7 +116,7 @@ impl Real {
         let Some(table) = view.frozen.pop_front() else { return };
         self.layers += 1;
         let mut writer = LayerWriter::create(Arc::new(System), &self.dir.path().join("layer")).unwrap();
-        table.write(&mut writer).unwrap();
+        table.write(&mut writer, &Nothing).unwrap();
         let file = writer.finish(&[]).unwrap();
         self.objects.put_file_if_absent(&object_name(self.layers), &file).unwrap();
         let layer = Layer::open(self.layers, self.objects.clone(), self.cache.clone()).unwrap();

@@ -256,6 +256,14 @@ impl Project {
         Ok(head)
     }
 
+    /// Versions that a page is made of.
+    #[cfg(test)]
+    pub(crate) fn chain_length(&self, branch: &BranchId, key: types::Key, lsn: Lsn) -> usize {
+        let mut lookups = [crate::value::Lookup::new(key, lsn)];
+        self.core.open_branch(branch).unwrap().lookup(&mut lookups).unwrap();
+        lookups[0].found.len()
+    }
+
     /// End of the last whole record that is held of a branch, whether it could be read or not: where whoever wrote it
     /// goes on sending.
     ///

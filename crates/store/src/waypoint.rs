@@ -10,9 +10,13 @@
 //! |     60 |     4 | `oldest_commit_ts_xid`       |   |    112 |     8 | `latest_xact_time`, if its flag says |
 //!
 //! The 32 bytes at 28 are `next_oid`, `next_multi`, `next_multi_offset`, `oldest_xid`, `oldest_xid_database`,
-//! `oldest_multi`, `oldest_multi_database` and a zero. All little-endian; integrity is the layer's (`layer`).
+//! `oldest_multi`, `oldest_multi_database` and a zero. All little-endian; integrity and version are the layer's
+//! (`layer`).
 
 use types::{ClusterState, Lsn, PgTime, ServerLimits, TimelineId};
+
+/// The version of these bytes; whoever keeps them notes it beside them (`layer`).
+pub(crate) const VERSION: u8 = 1;
 
 /// Bytes of one encoded state.
 pub(crate) const WAYPOINT_BYTES: usize = 120;

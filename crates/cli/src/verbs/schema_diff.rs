@@ -57,8 +57,7 @@ impl SchemaDiff {
         let answer = session.client.get(&session.path(&format!("/branches/{id}/compare_schema?{query}")))?;
         drop(progress);
         session.name_history(&answer, "history_branch_id", &self.branch)?;
-        let base = self.base.as_deref().unwrap_or("the parent");
-        session.name_history(&answer, "base_history_branch_id", base)?;
+        session.name_history(&answer, "base_history_branch_id", wire::text(&base, "name"))?;
         match (global.output, wire::text(&answer, "diff")) {
             (Format::Json, _) => output::json(&answer),
             (Format::Table, "") => output::words(&format!("the schemas of {} are the same", self.database)),

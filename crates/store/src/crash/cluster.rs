@@ -18,7 +18,7 @@ const SYSTEM_ID: u64 = 7;
 /// The shutdown checkpoint: close to a segment's end, so that little WAL crosses into the next.
 const CHECKPOINT: u64 = 3 * SEGMENT - 3 * WAL_PAGE + 24;
 pub(crate) const FORMAT: WalFormat = WalFormat { major: 15, segment_bytes: SEGMENT, system_id: SYSTEM_ID };
-const REL: RelFork =
+pub(crate) const REL: RelFork =
     RelFork { rel: RelTag { tablespace: 1663, database: 5, relation: 16384 }, fork: Fork::Main };
 /// Bytes of a page before its hole.
 const USED: usize = 64;
@@ -123,13 +123,55 @@ impl Log {
         self.writes.push((self.end(), block, value));
     }
 
-    /// Appends a record of Postgres's own of a type that there is not.
-    pub(crate) fn write_unknown(&mut self) {
+    /// Appends a Generic record that changes some bytes of `block`.
+    pub(crate) fn touch(&mut self, block: u32) {
+        let mut body = vec![0, 0x20, 12, 0];
+        for word in [REL.rel.tablespace, REL.rel.database, REL.rel.relation, block] {
+            body.extend(word.to_le_bytes());
+        }
+        for word in [24_u16, 8] {
+            body.extend(word.to_le_bytes());
+        }
+        body.extend(self.end().raw().to_le_bytes());
+        self.sealed((20, 0), &body);
+    }
+
+    /// Appends the record that a relation's file was made.
+    pub(crate) fn create_relation(&mut self, relation: u32) {
+        let mut body = vec![255, 16];
+        for word in [REL.rel.tablespace, REL.rel.database, relation, 0] {
+            body.extend(word.to_le_bytes());
+        }
+        self.sealed((2, 0x10), &body);
+    }
+
+    /// Appends a commit that drops relations.
+    pub(crate) fn commit_dropping(&mut self, relations: std::ops::Range<u32>) {
+        let mut main = vec![0; 8];
+        main.extend(4_u32.to_le_bytes());
+        main.extend((relations.len() as u32).to_le_bytes());
+        for relation in relations {
+            for word in [REL.rel.tablespace, REL.rel.database, relation] {
+                main.extend(word.to_le_bytes());
+            }
+        }
+        let mut body = vec![254];
+        body.extend((main.len() as u32).to_le_bytes());
+        body.extend(main);
+        self.sealed((1, 0x80), &body);
+    }
+
+    fn sealed(&mut self, kind: (u8, u8), body: &[u8]) {
         if self.end().raw().is_multiple_of(WAL_PAGE) {
             self.page_header(0);
         }
-        let record = sealed(self.prev, (0, 0xF0), &[255, 1, 0]);
+        let record = sealed(self.prev, kind, body);
         self.append(&record);
+    }
+
+    /// Appends a record of Postgres's own of a type that there is not.
+    pub(crate) fn write_unknown(&mut self) {
+        self.sealed((0, 0xF0), &[255, 1, 0]);
     }
 
     fn append(&mut self, record: &[u8]) {

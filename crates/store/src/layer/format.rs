@@ -6,7 +6,11 @@
 //! |-------:|------:|-----------|-------------------------------------------------------------------|
 //! |      0 |     4 | `crc32c`  | of the frame's file offset (8 bytes), `raw_len` and the payload   |
 //! |      4 |     4 | `raw_len` | bytes after decompression                                         |
-//! |      8 |     n | payload   | zstd                                                              |
+//! |      8 |     1 | `codec`   | 1: the payload is zstd; not there in format 1, which knows no other|
+//! |      9 |     n | payload   | compressed                                                        |
+//!
+//! The section of waypoints, decompressed, begins with the version of its records (1 byte) and their length (1 byte) in
+//! format 2; in format 1 it has records of version 1 and nothing else.
 //!
 //! Index entry, `ENTRY_BYTES` long:
 //!
@@ -15,7 +19,9 @@
 //! |      0 |    18 | `key`       | sortable form                                        |
 //! |     18 |     8 | `lsn`       | end of the record that made the version              |
 //! |     26 |     1 | `kind`      | see `value::Kind`                                    |
-//! |     27 |     1 | `aux`       | resource manager of an unreadable page, else 0       |
+//! |     27 |     1 | `aux`       | resource manager of an unreadable page; of a record  |
+//! |        |       |             | that modifies, how many there are since the last full|
+//! |        |       |             | version (255: or more; 0: unknown); else 0           |
 //! |     28 |     8 | `block_at`  | file offset of the data block; 0 if there is no value|
 //! |     36 |     4 | `block_len` | bytes of its frame                                   |
 //! |     40 |     4 | `offset`    | of the value in the decompressed block               |
@@ -36,12 +42,17 @@ pub(super) const ENTRY_BYTES: usize = 48;
 /// Bytes of a top index entry.
 pub(super) const TOP_BYTES: usize = 38;
 /// Bytes before a frame's payload.
-const FRAME_HEADER_BYTES: usize = 8;
+const FRAME_HEADER_BYTES: usize = 9;
+/// The payload is zstd.
+const ZSTD: u8 = 1;
 /// zstd's fastest ordinary level: pages and records are read far more often than written.
 const COMPRESSION_LEVEL: i32 = 1;
 
 const MAGIC: u32 = 0x4C_59_52_53; // "SRYL", last in the file so that a truncated one lacks it
-const VERSION: u32 = 1;
+/// The format that is written.
+pub(super) const VERSION: u32 = 2;
+/// The oldest format that is read.
+pub(super) const VERSION_FIRST: u32 = 1;
 
 const _: () = assert!(ENTRY_BYTES == Key::ENCODED_LEN + 8 + 1 + 1 + 8 + 4 + 4 + 4);
 const _: () = assert!(TOP_BYTES == Key::ENCODED_LEN + 8 + 8 + 4);
@@ -50,8 +61,8 @@ fn frame_crc(at: u64, rest: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&at.to_le_bytes()), rest)
 }
 
-/// A frame that will lie at file offset `at`.
-pub(super) fn frame(at: u64, raw: &[u8]) -> Result<Vec<u8>> {
+/// A frame that will lie at file offset `at` of a layer of that format.
+pub(super) fn frame(version: u32, at: u64, raw: &[u8]) -> Result<Vec<u8>> {
     let too_long = || StoreError::corrupt("a layer being written", at, "block longer than 4 GiB");
     let raw_len = u32::try_from(raw.len()).map_err(|_| too_long())?;
     let payload = zstd::bulk::compress(raw, COMPRESSION_LEVEL)
@@ -59,14 +70,17 @@ pub(super) fn frame(at: u64, raw: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(FRAME_HEADER_BYTES + payload.len());
     out.extend([0; 4]);
     out.extend(raw_len.to_le_bytes());
+    if version > VERSION_FIRST {
+        out.push(ZSTD);
+    }
     out.extend(payload);
     let crc = frame_crc(at, out.get(4..).unwrap_or(&[]));
     out.splice(0..4, crc.to_le_bytes());
     Ok(out)
 }
 
-/// The content of a frame read from file offset `at` of `object`.
-pub(super) fn unframe(object: &str, at: u64, bytes: &[u8]) -> Result<Vec<u8>> {
+/// The content of a frame read from file offset `at` of `object`, a layer of that format.
+pub(super) fn unframe(version: u32, object: &str, at: u64, bytes: &[u8]) -> Result<Vec<u8>> {
     let corrupt = |reason: &str| StoreError::corrupt(object, at, reason);
     let (crc, rest) = bytes.split_first_chunk::<4>().ok_or_else(|| corrupt("frame too short"))?;
     let (expected, found) = (u32::from_le_bytes(*crc), frame_crc(at, rest));
@@ -75,6 +89,12 @@ pub(super) fn unframe(object: &str, at: u64, bytes: &[u8]) -> Result<Vec<u8>> {
     }
     let (raw_len, payload) = rest.split_first_chunk::<4>().ok_or_else(|| corrupt("frame too short"))?;
     let raw_len = u32::from_le_bytes(*raw_len) as usize;
+    let payload = match payload.split_first() {
+        _ if version == VERSION_FIRST => payload,
+        Some((&ZSTD, payload)) => payload,
+        Some((codec, _)) => return Err(corrupt(&format!("codec {codec}, this program knows {ZSTD}"))),
+        None => return Err(corrupt("frame too short")),
+    };
     let raw = zstd::bulk::decompress(payload, raw_len).map_err(|error| corrupt(&error.to_string()))?;
     if raw.len() == raw_len { Ok(raw) } else { Err(corrupt("decompressed length is wrong")) }
 }
@@ -139,10 +159,11 @@ impl Entry {
 /// |     40 |    18 | `key_last`      | highest key                                    |
 /// |     58 |     2 | zero            |                                                |
 /// |     60 |     4 | `crc32c`        | of bytes 0..60 and the file's length (8 bytes) |
-/// |     64 |     4 | `version`       | 1; a reader refuses any other                  |
+/// |     64 |     4 | `version`       | 1 or 2; a reader refuses any other             |
 /// |     68 |     4 | `magic`         | last, so that a truncated file lacks it        |
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Footer {
+    pub(super) version: u32,
     pub(super) top_at: u64,
     pub(super) waypoints_at: u64,
     pub(super) entries: u64,
@@ -167,7 +188,7 @@ impl Footer {
         out.extend(self.key_last);
         out.extend([0; 2]);
         out.extend(Self::crc(&out, file_len).to_le_bytes());
-        out.extend(VERSION.to_le_bytes());
+        out.extend(self.version.to_le_bytes());
         out.extend(MAGIC.to_le_bytes());
         out
     }
@@ -180,8 +201,10 @@ impl Footer {
         if field(68)? != MAGIC {
             return Err(corrupt("no layer footer; the file is torn or not a layer".to_owned()));
         }
-        if field(64)? != VERSION {
-            return Err(corrupt(format!("layer format {}, this program reads {VERSION}", field(64)?)));
+        let version = field(64)?;
+        if !(VERSION_FIRST..=VERSION).contains(&version) {
+            let reads = format!("this program reads {VERSION_FIRST} to {VERSION}");
+            return Err(corrupt(format!("layer format {version}, {reads}")));
         }
         let (expected, found) = (field(60)?, Self::crc(bytes.get(..60).unwrap_or(&[]), file_len));
         if expected != found {
@@ -189,6 +212,7 @@ impl Footer {
         }
         let key_last = bytes.get(40..).and_then(|rest| rest.first_chunk()).copied();
         let footer = Self {
+            version,
             top_at: long(0)?,
             waypoints_at: long(8)?,
             entries: long(16)?,

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use types::{ClusterState, Key, KeyBytes, Lsn};
 
-use super::format::{ENTRY_BYTES, Entry, Footer, TOP_BYTES, unframe, wide, word};
+use super::format::{ENTRY_BYTES, Entry, Footer, TOP_BYTES, VERSION_FIRST, unframe, wide, word};
 use super::object_name;
 use crate::error::{Result, StoreError};
+use crate::limits::CHAIN_MAX;
 use crate::object::ObjectStore;
 use crate::value::{Lookup, Newest, Slice, Version};
 use crate::waypoint::{self, WAYPOINT_BYTES};
@@ -116,15 +117,27 @@ impl Layer {
 
     fn section(&self, from: u64, to: u64) -> Result<Vec<u8>> {
         let len = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
-        unframe(&self.name, from, &self.objects.get_range(&self.name, from, len)?)
+        unframe(self.footer.version, &self.name, from, &self.objects.get_range(&self.name, from, len)?)
     }
 
     /// The states stored with the layer, oldest first.
     pub(crate) fn waypoints(&self) -> Result<Vec<ClusterState>> {
         let end = self.objects.len(&self.name)?.unwrap_or(0).saturating_sub(Footer::BYTES as u64);
         let raw = self.section(self.footer.waypoints_at, end)?;
-        let states: Option<Vec<_>> = raw.chunks(WAYPOINT_BYTES).map(waypoint::decode).collect();
-        states.ok_or_else(|| self.corrupt(self.footer.waypoints_at, "bad waypoint"))
+        let bad = |reason: &str| self.corrupt(self.footer.waypoints_at, reason);
+        let records = match raw.split_first_chunk::<2>() {
+            _ if self.footer.version == VERSION_FIRST => &raw[..],
+            Some(([waypoint::VERSION, len], records)) if usize::from(*len) == WAYPOINT_BYTES => records,
+            Some(([version, _], _)) => {
+                return Err(bad(&format!(
+                    "waypoints of version {version}, this program reads {}",
+                    waypoint::VERSION
+                )));
+            }
+            None => return Err(bad("no version of waypoints")),
+        };
+        let states: Option<Vec<_>> = records.chunks(WAYPOINT_BYTES).map(waypoint::decode).collect();
+        states.ok_or_else(|| bad("bad waypoint"))
     }
 
     fn block(&self, at: u64, len: u32) -> Result<Arc<Vec<u8>>> {
@@ -132,7 +145,7 @@ impl Layer {
             return Ok(block);
         }
         let bytes = self.objects.get_range(&self.name, at, len as usize)?;
-        let block = Arc::new(unframe(&self.name, at, &bytes)?);
+        let block = Arc::new(unframe(self.footer.version, &self.name, at, &bytes)?);
         self.cache.cache.insert((self.id, at), block.clone());
         Ok(block)
     }
@@ -198,6 +211,38 @@ impl Layer {
             }
         }
         Ok(())
+    }
+
+    /// Adds to `count` the records on a page at or below `cap` since its last full version; true if that version, or
+    /// `CHAIN_MAX`, is reached. The newest of them says how many there are, but in layers of format 1.
+    pub(crate) fn count_chain(&self, key: &Key, cap: Lsn, count: &mut u8) -> Result<bool> {
+        let key = key.to_bytes();
+        if cap.raw() < self.footer.lsn_first || self.footer.entries == 0 || key > self.footer.key_last {
+            return Ok(false);
+        }
+        let wanted = (key, cap);
+        let bad = || self.corrupt(0, "bad index entry");
+        let mut index = self.top.partition_point(|row| (row.key, row.lsn) <= wanted);
+        while let Some(previous) = index.checked_sub(1) {
+            index = previous;
+            let Some(rows) = self.rows(index)? else { return Ok(false) };
+            let mut row = rows.partition(|entry| (entry.key, entry.lsn) <= wanted).ok_or_else(bad)?;
+            while let Some(previous) = row.checked_sub(1) {
+                row = previous;
+                let entry = rows.get(row).ok_or_else(bad)?;
+                if entry.key != key {
+                    return Ok(false);
+                }
+                if entry.kind.is_full() {
+                    return Ok(true);
+                }
+                *count = count.saturating_add(entry.aux.max(1)).min(CHAIN_MAX);
+                if entry.aux != 0 || *count == CHAIN_MAX {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Adds the newest version at or below `cap` of every key in `from..=to` that `newest` does not have.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use types::{BlockNumber, Fork, Key, Lsn, RelFork, RelTag};
 
+use super::format::{VERSION, VERSION_FIRST};
 use super::{BlockCache, Layer, LayerWriter, object_name};
 use crate::disk::System;
 use crate::error::{Result, StoreError};
@@ -26,7 +27,11 @@ fn at(raw: u64) -> Lsn {
 type Row = (Key, Lsn, Kind, Vec<u8>);
 
 fn write(rows: &[Row], dir: &Path) -> Arc<Memory> {
-    let mut writer = LayerWriter::create(Arc::new(System), &dir.join("layer")).unwrap();
+    write_version(VERSION, rows, dir)
+}
+
+fn write_version(version: u32, rows: &[Row], dir: &Path) -> Arc<Memory> {
+    let mut writer = LayerWriter::create_version(version, Arc::new(System), &dir.join("layer")).unwrap();
     for (key, lsn, kind, bytes) in rows {
         let place = writer.put(bytes).unwrap();
         writer.add(key, *lsn, (*kind, 0), Some(place)).unwrap();
@@ -84,6 +89,42 @@ fn a_layer_answers_as_its_rows_do() {
         }
     }
     assert_eq!(layer.waypoints().unwrap(), [sample(10), sample(20)]);
+}
+
+#[test]
+fn layers_of_the_first_format_are_read_and_others_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = rows(2000);
+    let old = write_version(VERSION_FIRST, &rows, dir.path());
+    let new = write(&rows, dir.path());
+    assert_ne!(old.get(&object_name(1)).unwrap(), new.get(&object_name(1)).unwrap());
+    let layer = open(&old).unwrap();
+    for block in 0..10 {
+        let key = key(3, block);
+        assert_eq!(answer(&layer, key, at(9999)).unwrap(), expected(&rows, key, at(9999)));
+    }
+    assert_eq!(layer.waypoints().unwrap(), [sample(10), sample(20)]);
+    let later = write_version(VERSION + 1, &rows, dir.path());
+    let refused = open(&later).err().unwrap();
+    assert!(refused.to_string().contains("layer format 3, this program reads 1 to 2"), "{refused}");
+}
+
+#[test]
+fn records_since_the_last_full_version_are_counted_whoever_wrote_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = |lsn: u64, kind| (key(1, 1), at(lsn), kind, vec![1]);
+    let rows: Vec<Row> =
+        [row(1, Kind::Rebuild)].into_iter().chain((2..40).map(|lsn| row(lsn, Kind::Modify))).collect();
+    // These rows have no counts, as those of the first format.
+    let layer = open(&write(&rows, dir.path())).unwrap();
+    let count = |key: Key, cap: u64| {
+        let mut count = 0;
+        let done = layer.count_chain(&key, at(cap), &mut count).unwrap();
+        (count, done)
+    };
+    assert_eq!(count(key(1, 1), 99), (38, true));
+    assert_eq!(count(key(1, 1), 11), (10, true));
+    assert_eq!(count(key(1, 2), 99), (0, false));
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use types::{ClusterState, Key, KeyBytes, Lsn};
 
-use super::format::{BLOCK_BYTES, ENTRY_BYTES, Entry, Footer, TOP_BYTES, frame};
+use super::format::{BLOCK_BYTES, ENTRY_BYTES, Entry, Footer, TOP_BYTES, VERSION, VERSION_FIRST, frame};
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
 use crate::value::Kind;
-use crate::waypoint;
+use crate::waypoint::{self, WAYPOINT_BYTES};
 
 /// Entries of one index block.
 const INDEX_ENTRIES: usize = BLOCK_BYTES / ENTRY_BYTES;
@@ -48,9 +48,18 @@ pub(crate) struct LayerWriter {
     lsns: Option<(Lsn, Lsn)>,
     last: Option<(KeyBytes, Lsn)>,
     finished: bool,
+    version: u32,
 }
 
 impl LayerWriter {
+    /// As `create`, of an older format.
+    #[cfg(test)]
+    pub(super) fn create_version(version: u32, disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
+        let mut writer = Self::create(disk, path)?;
+        writer.version = version;
+        Ok(writer)
+    }
+
     /// Begins a layer in the file `path`.
     pub(crate) fn create(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
         if let Some(parent) = path.parent() {
@@ -74,6 +83,7 @@ impl LayerWriter {
             lsns: None,
             last: None,
             finished: false,
+            version: VERSION,
         })
     }
 
@@ -125,7 +135,7 @@ impl LayerWriter {
 
     fn write_frame(&mut self, raw: &[u8]) -> Result<(u64, u32)> {
         let at = self.at;
-        let bytes = frame(at, raw)?;
+        let bytes = frame(self.version, at, raw)?;
         self.append(&bytes)?;
         let len = u32::try_from(bytes.len())
             .map_err(|_| StoreError::corrupt("a layer being written", at, "block over 4 GiB"))?;
@@ -173,9 +183,14 @@ impl LayerWriter {
         let top = std::mem::take(&mut self.top);
         self.write_frame(&top)?;
         let waypoints_at = self.at;
-        let states: Vec<u8> = waypoints.iter().flat_map(waypoint::encode).collect();
+        let mut states = Vec::new();
+        if self.version > VERSION_FIRST {
+            states.extend([waypoint::VERSION, WAYPOINT_BYTES as u8]);
+        }
+        states.extend(waypoints.iter().flat_map(waypoint::encode));
         self.write_frame(&states)?;
         let footer = Footer {
+            version: self.version,
             top_at,
             waypoints_at,
             entries: self.entries,
