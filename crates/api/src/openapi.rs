@@ -128,6 +128,7 @@ use crate::{
         snapshot::SnapshotUpdate,
         snapshot::SnapshotUpdateRequest,
         status::BranchStatus,
+        status::UnusableProject,
         status::EndpointStatus,
         status::Status
     ))

@@ -28,6 +28,20 @@ pub struct Status {
     pub branches: Vec<BranchStatus>,
     /// Every endpoint.
     pub endpoints: Vec<EndpointStatus>,
+    /// Projects whose store cannot be opened, and why. All others work.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unusable_projects: Vec<UnusableProject>,
+}
+
+/// A project in a [`Status`] whose store cannot be opened.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct UnusableProject {
+    /// Its id.
+    pub project_id: String,
+    /// Its name.
+    pub name: String,
+    /// What is wrong with its store.
+    pub reason: String,
 }
 
 /// One branch in a [`Status`].

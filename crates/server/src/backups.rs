@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use api::schedule::{BackupFrequency, BackupSchedule, BackupScheduleItem};
@@ -105,16 +104,18 @@ impl Server {
     }
 }
 
-/// Looks for what is due, until the server closes.
+/// Looks for what is due, until the process ends.
 pub fn run(server: &Arc<Server>) {
     let mut failed = Failed::default();
-    while !server.closing.load(Ordering::Acquire) {
-        let _pass = failpoint::at("backups");
-        if let Err(error) = server.make_backups(&mut failed, clock::now_us()) {
-            tracing::error!(%error, "cannot look for backups that are due");
-        }
-        std::thread::sleep(EVERY);
-    }
+    server.again_and_again(
+        || std::thread::sleep(EVERY),
+        || {
+            let _pass = failpoint::at("backups");
+            if let Err(error) = server.make_backups(&mut failed, clock::now_us()) {
+                tracing::error!(%error, "cannot look for backups that are due");
+            }
+        },
+    );
 }
 
 fn item(row: &BackupRow) -> Result<BackupScheduleItem> {

@@ -335,15 +335,17 @@ fn new_row(prepared: &Prepared<'_>, name: String, template: &BranchTemplate) -> 
     }
 }
 
-/// Looks for what is due, until the server closes.
+/// Looks for what is due, until the process ends.
 pub fn run(server: &Arc<Server>) {
-    while !server.closing.load(Ordering::Acquire) {
-        let _pass = failpoint::at("schedules");
-        if let Err(error) = server.run_schedules(clock::now_us()) {
-            tracing::error!(%error, "cannot look for branches that are due");
-        }
-        std::thread::sleep(EVERY);
-    }
+    server.again_and_again(
+        || std::thread::sleep(EVERY),
+        || {
+            let _pass = failpoint::at("schedules");
+            if let Err(error) = server.run_schedules(clock::now_us()) {
+                tracing::error!(%error, "cannot look for branches that are due");
+            }
+        },
+    );
 }
 
 #[cfg(test)]

@@ -94,7 +94,11 @@ pub enum At {
 /// # Errors
 /// 400 for text that is neither, or for both.
 pub fn parse_at(lsn: Option<&str>, time: Option<&str>) -> Result<At> {
-    match (lsn.filter(|text| !text.is_empty()), time.filter(|text| !text.is_empty())) {
+    match (lsn, time) {
+        // What a script left empty by mistake must not mean "now".
+        (Some(""), _) | (_, Some("")) => {
+            Err(Error::malformed("an LSN or a timestamp is empty\nhint: leave the field out for the head"))
+        }
         (Some(_), Some(_)) => Err(Error::malformed("give an LSN or a timestamp, not both")),
         (Some(text), None) => {
             let lsn =
@@ -119,6 +123,7 @@ impl Server {
     ) -> Result<Created> {
         let began_us = clock::now_us();
         check_request(request)?;
+        let at = parse_at(request.branch.parent_lsn.as_deref(), request.branch.parent_timestamp.as_deref())?;
         let _once = options.key.as_ref().map(|key| self.locks.take(&[&key.key])).transpose()?;
         if let Some(made) = self.made_before(project, request, options)? {
             return Ok(made);
@@ -137,7 +142,6 @@ impl Server {
             }
             Ok(parent)
         })?;
-        let at = parse_at(request.branch.parent_lsn.as_deref(), request.branch.parent_timestamp.as_deref())?;
         if !is_schema_only(request) {
             self.know_roles(&parent);
         }
@@ -599,7 +603,9 @@ mod tests {
     #[test]
     fn a_branch_begins_at_one_place() {
         assert_eq!(parse_at(None, None).unwrap(), At::Head);
-        assert_eq!(parse_at(Some(""), None).unwrap(), At::Head);
+        assert_eq!(parse_at(Some(""), None).unwrap_err().status, 400);
+        assert_eq!(parse_at(None, Some("")).unwrap_err().status, 400);
+        assert_eq!(parse_at(Some("0/16B3748"), Some("")).unwrap_err().status, 400);
         assert!(matches!(parse_at(Some("0/16B3748"), None).unwrap(), At::Lsn(_)));
         assert!(matches!(parse_at(None, Some("2026-03-01T14:03:07Z")).unwrap(), At::Time(_)));
         assert_eq!(parse_at(Some("0/1"), Some("2026-03-01T14:03:07Z")).unwrap_err().status, 400);

@@ -13,7 +13,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::branches::names_of;
@@ -252,17 +251,19 @@ fn check_deletable(row: &BranchRow) -> Result<()> {
     Ok(())
 }
 
-/// Looks for projects and branches whose time has come, until the server closes.
+/// Looks for projects and branches whose time has come, until the process ends.
 pub fn run(server: &Arc<Server>) {
     let mut failed: HashMap<String, Instant> = HashMap::new();
-    while !server.closing.load(Ordering::Acquire) {
-        failed.retain(|_, at| at.elapsed() < AGAIN_AFTER);
-        let _pass = failpoint::at("deletion");
-        if let Err(error) = pass(server, &mut failed) {
-            tracing::error!(%error, "cannot look for expired branches");
-        }
-        std::thread::sleep(EVERY);
-    }
+    server.again_and_again(
+        || std::thread::sleep(EVERY),
+        || {
+            failed.retain(|_, at| at.elapsed() < AGAIN_AFTER);
+            let _pass = failpoint::at("deletion");
+            if let Err(error) = pass(server, &mut failed) {
+                tracing::error!(%error, "cannot look for expired branches");
+            }
+        },
+    );
 }
 
 fn pass(server: &Server, failed: &mut HashMap<String, Instant>) -> Result<()> {

@@ -33,6 +33,7 @@ use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
 use crate::last_run::{self, ended_clean, forget_other};
+use crate::limits::{STOPPED_WITHIN, STOPPED_WITHOUT_STORE_WITHIN};
 use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -48,8 +49,6 @@ use crate::watch;
 const TURN_WITHIN: Duration = Duration::from_secs(45);
 /// How long an endpoint may take to accept connections; after an unclean stop it ships WAL first.
 const READY_WITHIN: Duration = Duration::from_secs(300);
-/// How long a clean stop may take.
-const STOPPED_WITHIN: Duration = Duration::from_secs(300);
 /// How long either is waited for until it is asked whether the store has no space for it.
 const SPACE_LOOK: Duration = Duration::from_secs(3);
 /// How long a look may take.
@@ -138,7 +137,7 @@ impl Server {
         let started = match self.look(&row.id).0 {
             Seen::Alive => self.wait_ready(&row.id, runtime, Instant::now()),
             Seen::Ending => {
-                self.wait_gone(&row.id, runtime);
+                self.wait_gone(&row.id, runtime, Duration::from_secs(30));
                 self.launch(row, runtime)
             }
             Seen::Silent => Err(busy(&row.id)),
@@ -147,8 +146,8 @@ impl Server {
         started.inspect_err(|error| runtime.note_failure(error))
     }
 
-    fn wait_gone(&self, id: &str, runtime: &Runtime) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+    fn wait_gone(&self, id: &str, runtime: &Runtime, within: Duration) {
+        let deadline = Instant::now() + within;
         while Instant::now() < deadline && !matches!(self.look(id).0, Seen::Dead | Seen::Unknown) {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -333,7 +332,7 @@ impl Server {
         let clean = if dead {
             ended_clean(&self.dir.endpoint(&row.id), &self.store_id(row)?)
         } else {
-            self.ask_to_stop(row, runtime)?
+            self.ask_to_stop(row, runtime, STOPPED_WITHIN)?
         };
         if clean {
             runtime.note(EndpointState::Idle, None);
@@ -342,7 +341,9 @@ impl Server {
         tracing::warn!(endpoint = row.id, "died unclean, starting it once more to ship what it wrote");
         let stopped = self.launch(row, runtime).and_then(|()| {
             let text = format!("endpoint {} did not stop cleanly", row.id);
-            self.ask_to_stop(row, runtime)?.then_some(()).ok_or_else(|| Error::unavailable(text))
+            self.ask_to_stop(row, runtime, STOPPED_WITHIN)?
+                .then_some(())
+                .ok_or_else(|| Error::unavailable(text))
         });
         stopped.inspect_err(|error| runtime.note_failure(error))?;
         runtime.note(EndpointState::Idle, None);
@@ -390,16 +391,20 @@ impl Server {
         Ok(operations)
     }
 
-    /// Stops an endpoint if it runs. One that died or cannot stop is ended: its next start ships what it wrote.
-    pub fn stop_if_running(&self, row: &EndpointRow) {
+    /// Stops an endpoint if it runs, for the server ends. One that died, cannot stop or is still in the hand of a
+    /// request is ended: its next start ships what it wrote.
+    pub fn stop_at_shutdown(&self, row: &EndpointRow) {
         let runtime = self.endpoints.of(&row.id);
         let Some(_turn) = runtime.turn.try_lock_for(TURN_WITHIN) else {
-            tracing::warn!(endpoint = row.id, "still in hand, not stopped");
+            tracing::warn!(endpoint = row.id, "still in the hand of a request, is ended");
+            clear_leftovers(&self.dir.endpoint(&row.id));
             return;
         };
         let dead = matches!(self.look(&row.id).0, Seen::Dead | Seen::Unknown);
         let stopped = || {
-            let stopped = self.ask_to_stop(row, &runtime);
+            let stored = self.store(&row.project_id).is_ok();
+            let within = if stored { STOPPED_WITHIN } else { STOPPED_WITHOUT_STORE_WITHIN };
+            let stopped = self.ask_to_stop(row, &runtime, within);
             stopped
                 .inspect_err(|error| tracing::warn!(endpoint = row.id, %error, "is ended"))
                 .unwrap_or(false)
@@ -414,9 +419,9 @@ impl Server {
     ///
     /// # Errors
     /// 507 if the store has no space for what it wrote; it goes on by itself once there is some.
-    fn ask_to_stop(&self, row: &EndpointRow, runtime: &Runtime) -> Result<bool> {
+    fn ask_to_stop(&self, row: &EndpointRow, runtime: &Runtime, within: Duration) -> Result<bool> {
         runtime.note(EndpointState::Init, None);
-        let deadline = Instant::now() + STOPPED_WITHIN;
+        let deadline = Instant::now() + within;
         let answer = loop {
             match self.ask_unless_full(&row.id, control::Command::Stop, "stop")? {
                 Err(error) if timed_out(&error) && Instant::now() < deadline => {}
@@ -427,7 +432,7 @@ impl Server {
         if !clean {
             tracing::warn!(endpoint = row.id, ?answer, "did not stop cleanly");
         }
-        self.wait_gone(&row.id, runtime);
+        self.wait_gone(&row.id, runtime, within.min(Duration::from_secs(30)));
         clear_leftovers(&self.dir.endpoint(&row.id));
         runtime.reap(Duration::from_secs(5));
         failpoint::passed(Step::ComputeStopped);

@@ -53,6 +53,21 @@ impl Error {
         Self::new(404, code, format!("{kind} not found: {id}"))
     }
 
+    /// An error of the HTTP library: a parameter that cannot be read, a method that a route does not have.
+    pub fn foreign(status: axum::http::StatusCode, message: impl Into<String>) -> Self {
+        let code = match status.as_u16() {
+            400 => "BAD_REQUEST",
+            404 => "NOT_FOUND",
+            405 => "METHOD_NOT_ALLOWED",
+            408 => "REQUEST_TIMEOUT",
+            413 => "BODY_TOO_LARGE",
+            415 => "UNSUPPORTED_MEDIA_TYPE",
+            status if status < 500 => "REFUSED",
+            _ => "INTERNAL",
+        };
+        Self::new(status.as_u16(), code, message)
+    }
+
     /// 404, in the words of Postgres.
     pub fn gone(message: impl Into<String>) -> Self {
         Self::new(404, "NOT_FOUND", message)
@@ -104,6 +119,13 @@ impl Error {
     /// 503: the store or an endpoint cannot be reached.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(503, "UNAVAILABLE", message)
+    }
+
+    /// The same, to be tried again after so many seconds.
+    #[must_use]
+    pub fn again_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
     }
 
     /// 507: no space.

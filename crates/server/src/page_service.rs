@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use compute::protocol::{
     BranchService, Failure, FailureKind, Hello, NewTimeline, PageService, StateAt, TailProgress,
@@ -18,6 +19,10 @@ use types::{BlockNumber, BranchId, Lsn, RelFork, TimelineId};
 use crate::error::{Error, Result, chain};
 use crate::metadata::{branch, endpoint};
 use crate::state::Server;
+use crate::threads;
+
+/// How long nothing is accepted when the system has no descriptor or no thread left.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens on the page service's socket; the old one of a server that was killed is replaced.
 ///
@@ -39,11 +44,15 @@ pub fn run(listener: &UnixListener, server: &Arc<Server>) {
         match stream {
             Ok(stream) => {
                 let server = Arc::clone(server);
-                std::thread::spawn(move || serve(stream, server));
+                // The compute asks again.
+                if let Err(error) = threads::spawn("pages", move || serve(stream, server)) {
+                    tracing::error!(%error, "page service cannot serve a connection");
+                    std::thread::sleep(PAUSE);
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "page service cannot accept");
-                std::thread::sleep(std::time::Duration::from_millis(100));
+                std::thread::sleep(PAUSE);
             }
         }
     }

@@ -5,14 +5,16 @@
 //! cleanly, so that the store can import it.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
 use crate::installed::{self, Installed, NamedBin};
+use crate::limits::{DUMP_LOCK_WITHIN, DUMP_WITHIN, PROGRAM_WITHIN};
+use crate::programs::{self, ProgramError};
 use crate::sql::{identifier, literal};
 use crate::users;
 
@@ -29,6 +31,8 @@ pub struct Postgres {
     /// Whether each project's runs as a user of its own instead (`users`); new clusters are made by `run_as`, as
     /// `initdb` wants a user with a name.
     pub own_users: bool,
+    /// How long a program that reads or writes a schema may run.
+    pub dump_within: Duration,
 }
 
 /// The first role and database of a new cluster.
@@ -65,7 +69,7 @@ impl Postgres {
                 return Err(Error::unavailable(text));
             }
         };
-        Ok(Self { installed, run_as, own_users })
+        Ok(Self { installed, run_as, own_users, dump_within: DUMP_WITHIN })
     }
 
     /// The major to make a project with: the one asked for, or the default.
@@ -114,7 +118,7 @@ impl Postgres {
         let mut initdb = self.command(bin, "initdb");
         initdb.args(["-D"]).arg(dir).args(["-U", SUPERUSER, "--auth=trust", "--data-checksums"]);
         initdb.args(["--locale=C.UTF-8", "--encoding=UTF8", "--no-sync", "--no-instructions"]);
-        self.run(initdb, "")?;
+        run(initdb, "", PROGRAM_WITHIN)?;
         failpoint::passed(Step::ClusterMade);
         let mut single = self.command(bin, "postgres");
         single.args(["--single", "-j", "-F", "-c", "password_encryption=scram-sha-256", "-D"]).arg(dir);
@@ -124,7 +128,7 @@ impl Postgres {
             guard.iter().map(|&statement| statement.to_owned()).chain(owner_sql(owner)).collect();
         // In single-user mode with `-j`, a statement ends with an empty line.
         let input: String = statements.iter().map(|statement| format!("{statement};\n\n")).collect();
-        self.run(single, &input)?;
+        run(single, &input, PROGRAM_WITHIN)?;
         failpoint::passed(Step::OwnerMade);
         Ok(())
     }
@@ -139,25 +143,39 @@ impl Postgres {
             .current_dir("/")
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            // A backend that works for one that was killed notices.
+            .env("PGOPTIONS", "-c client_connection_check_interval=5s")
             .env("LC_ALL", "C.UTF-8");
         command
     }
 
-    /// Runs a program of a major to its end; what it printed.
+    /// Runs a program of a major to its end, for the time limit of dumps at most; what it printed.
     ///
     /// # Errors
-    /// 422 if the major is not there; 503 with the program's last words if it failed or is not there.
+    /// 422 if the major is not there; 503 with the program's last words if it failed, did not end in time or is not
+    /// there.
     pub fn output(&self, major: i32, program: &str, arguments: &[&str]) -> Result<String> {
         let mut command = self.command(self.bin(major)?, program);
-        let output = command.args(arguments).stdin(Stdio::null()).output().map_err(|error| {
-            let program = command.get_program().to_string_lossy().into_owned();
-            let hint = "hint: install the client package of that PostgreSQL; `scion doctor` says more";
-            Error::unavailable(format!("{program} does not run: {error}\n{hint}"))
-        })?;
+        let output =
+            programs::run(command.args(arguments), "", self.dump_within).map_err(|error| match error {
+                ProgramError::Io(error) => {
+                    let program = command.get_program().to_string_lossy().into_owned();
+                    let hint =
+                        "hint: install the client package of that PostgreSQL; `scion doctor` says more";
+                    Error::unavailable(format!("{program} does not run: {error}\n{hint}"))
+                }
+                error => unfinished(program, &error),
+            })?;
         if !output.status.success() {
             return Err(Error::unavailable(format!("{program} failed: {}", last_words(&output))));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The argument of `pg_dump` and `pg_dumpall` that says how long they wait for a lock.
+    pub fn lock_wait(&self) -> String {
+        // Less than the whole, so that it can still say what it waited for.
+        format!("--lock-wait-timeout={}", (self.dump_within / 2).min(DUMP_LOCK_WITHIN).as_millis())
     }
 
     /// Runs a program of a major that reads `input`.
@@ -167,34 +185,31 @@ impl Postgres {
     pub fn feed(&self, major: i32, program: &str, arguments: &[&str], input: &str) -> Result<()> {
         let mut command = self.command(self.bin(major)?, program);
         command.args(arguments);
-        self.run(command, input)
+        run(command, input, self.dump_within)
     }
+}
 
-    fn run(&self, mut command: Command, input: &str) -> Result<()> {
-        let program = command.get_program().to_string_lossy().into_owned();
-        let failed = |text: String| Error::unavailable(format!("{program} failed: {text}"));
-        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = spawned.map_err(|error| failed(error.to_string()))?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A program that ended early says why on its standard error.
-            let _ = stdin.write_all(input.as_bytes());
+fn run(mut command: Command, input: &str, within: Duration) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let failed = |text: String| Error::unavailable(format!("{program} failed: {text}"));
+    let output = programs::run(&mut command, input, within).map_err(|error| match error {
+        ProgramError::Io(error) => failed(error.to_string()),
+        error => unfinished(&program, &error),
+    })?;
+    let said = last_words(&output);
+    // In single-user mode an error of SQL does not end the process.
+    if !output.status.success() || said.contains("ERROR:") || said.contains("FATAL:") {
+        if said.contains("No space left on device") {
+            return Err(Error::disk_full(format!("{program}: {said}")));
         }
-        let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
-        let said = last_words(&output);
-        // In single-user mode an error of SQL does not end the process.
-        if !output.status.success() || said.contains("ERROR:") || said.contains("FATAL:") {
-            if said.contains("No space left on device") {
-                return Err(Error::disk_full(format!("{program}: {said}")));
-            }
-            let hint = if said.contains("Permission denied") {
-                "\nhint: the user that Postgres runs as must be able to enter the data directory and all above it"
-            } else {
-                ""
-            };
-            return Err(failed(format!("{} {said}{hint}", output.status)));
-        }
-        Ok(())
+        let hint = if said.contains("Permission denied") {
+            "\nhint: the user that Postgres runs as must be able to enter the data directory and all above it"
+        } else {
+            ""
+        };
+        return Err(failed(format!("{} {said}{hint}", output.status)));
     }
+    Ok(())
 }
 
 fn owner_sql(owner: &Owner<'_>) -> Vec<String> {
@@ -214,6 +229,11 @@ pub fn role_sql(name: &str, verifier: Option<&str>) -> Vec<String> {
         format!("CREATE ROLE {role} LOGIN CREATEDB CREATEROLE BYPASSRLS PASSWORD {}", literal(verifier)),
         format!("GRANT {granted} TO {role} WITH ADMIN OPTION"),
     ]
+}
+
+fn unfinished(program: &str, error: &ProgramError) -> Error {
+    let hint = "hint: `scion serve --dump-timeout` sets how long a schema may take";
+    Error::unavailable(format!("{program}: {error}\n{hint}"))
 }
 
 fn last_words(output: &Output) -> String {
@@ -274,7 +294,8 @@ mod tests {
 
     #[test]
     fn a_major_that_is_not_there_says_what_to_install() {
-        let postgres = Postgres { installed: Installed::default(), run_as: None, own_users: false };
+        let installed = Installed::default();
+        let postgres = Postgres { installed, run_as: None, own_users: false, dump_within: DUMP_WITHIN };
         let error = postgres.choose(Some(17)).unwrap_err();
         assert_eq!(error.status, 422);
         assert!(error.message.contains("apt-get install postgresql-17"), "{}", error.message);

@@ -15,16 +15,19 @@ use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::plan::{self, Action, Seen};
 use crate::runtime::Runtime;
 use crate::state::Server;
+use crate::threads;
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Runs until the server closes.
+/// Runs until the process ends.
 pub fn run(server: &Arc<Server>) {
-    while !server.closing.load(Ordering::Acquire) {
-        pass(server);
-        server.keys.write_uses_if_due(&server.metadata);
-        server.bell.sleep(EVERY);
-    }
+    server.again_and_again(
+        || server.bell.sleep(EVERY),
+        || {
+            pass(server);
+            server.keys.write_uses_if_due(&server.metadata);
+        },
+    );
 }
 
 /// One look at every endpoint.
@@ -56,11 +59,15 @@ pub fn pass(server: &Arc<Server>) {
         if action == Action::Nothing || !due(&runtime) || runtime.in_hand.swap(true, Ordering::AcqRel) {
             continue;
         }
-        let server = Arc::clone(server);
-        std::thread::spawn(move || {
+        let (server, in_hand) = (Arc::clone(server), Arc::clone(&runtime));
+        let acting = threads::spawn("reconcile", move || {
             act(&server, &row, action, seen);
-            runtime.in_hand.store(false, Ordering::Release);
+            in_hand.in_hand.store(false, Ordering::Release);
         });
+        if let Err(error) = acting {
+            tracing::error!(%error, "an endpoint waits for the next look");
+            runtime.in_hand.store(false, Ordering::Release);
+        }
     }
 }
 

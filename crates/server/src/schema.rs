@@ -18,6 +18,8 @@ use crate::metadata::endpoint;
 use crate::postgres::SUPERUSER;
 use crate::sql;
 use crate::state::Server;
+use crate::threads;
+use crate::work;
 
 /// Unchanged lines around a change.
 const CONTEXT_LINES: usize = 3;
@@ -135,7 +137,9 @@ impl Server {
         drop(sql::connect(dir, port, database)?);
         let socket = dir.join("sock").to_string_lossy().into_owned();
         let port = port.to_string();
-        let arguments = ["--schema-only", "--no-password", "-h", &socket, "-p", &port, "-U", SUPERUSER, "-d"];
+        let waits = self.postgres.lock_wait();
+        let arguments =
+            ["--schema-only", &waits, "--no-password", "-h", &socket, "-p", &port, "-U", SUPERUSER, "-d"];
         // Not an older one, which refuses a newer server.
         let major = self.major(project)?;
         let written = self.postgres.as_owner_of(Path::new(&socket)).output(
@@ -162,9 +166,16 @@ impl Server {
             .map(|it| self.metadata.read(|connection| branch::get(connection, project, it.branch)).map(drop));
         branches.into_iter().collect::<Result<()>>()?;
         let (old, new) = std::thread::scope(|scope| {
-            let old = scope.spawn(|| self.schema(project, base, database));
+            let unwanted = work::flag();
+            let of_base = || {
+                let _begun = work::begin(unwanted);
+                self.schema(project, base, database)
+            };
+            let old = std::thread::Builder::new().spawn_scoped(scope, of_base);
             let new = self.schema(project, side, database);
-            (old.join().unwrap_or_else(|_| Err(Error::internal("a bug: a dump panicked"))), new)
+            let panicked = || Error::internal("a bug: a dump panicked");
+            let old = old.map_err(|error| threads::none("a dump", &error));
+            (old.and_then(|old| old.join().unwrap_or_else(|_| Err(panicked()))), new)
         });
         let (old, new) = match (old, new) {
             (Err(old), Err(error)) if old.status == 404 && error.status == 404 => return Err(error),

@@ -99,8 +99,16 @@ impl Server {
 
     /// Roles, databases and all they hold but rows, as a script for psql.
     fn schema_of_all(&self, from: &Temporary<'_>) -> Result<String> {
-        let options =
-            ["--schema-only", "--no-tablespaces", "--no-subscriptions", "--no-password", "-l", SUPERUSER];
+        let waits = self.postgres.lock_wait();
+        let options = [
+            "--schema-only",
+            &waits,
+            "--no-tablespaces",
+            "--no-subscriptions",
+            "--no-password",
+            "-l",
+            SUPERUSER,
+        ];
         let (socket, port) = self.address(from);
         let address = ["-h", &socket, "-p", &port, "-U", SUPERUSER];
         let major = self.major(&from.endpoint().project_id)?;

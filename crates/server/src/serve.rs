@@ -5,10 +5,11 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use compute::TlsFiles;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,18 +17,18 @@ use tokio::sync::Notify;
 
 use crate::data_dir::{DataDir, ServerFile};
 use crate::error::Error;
-use crate::http::{Context, router};
+use crate::http::{Context, Counting, router};
 use crate::installed::NamedBin;
 use crate::keys::Keys;
+use crate::limits::{
+    DRAIN_WITHIN, FIRST_REQUEST_WITHIN, HEAD_WITHIN, HTTP2_STREAMS, IDLE_THREADS_KEPT, OPEN_FILES_WANTED,
+    REQUEST_THREADS,
+};
 use crate::metadata::Metadata;
 use crate::postgres::Postgres;
 use crate::state::Server;
+use crate::threads::spawn;
 use crate::{backups, branch_schedules, deletion, failpoint, page_service, reconcile, recover, tls};
-
-/// Fewer open files than this limit how many endpoints and projects can be used at once.
-pub const OPEN_FILES_WANTED: u64 = 4096;
-/// How long requests may take to end when the server does.
-const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// How to serve.
 #[derive(Clone, Debug)]
@@ -54,6 +55,8 @@ pub struct ServeOptions {
     pub compute_exe: PathBuf,
     /// What else of this machine every Postgres may reach, where the kernel holds it to its own directories.
     pub postgres_paths: Vec<PathBuf>,
+    /// How long a program that reads or writes a schema may run; [`crate::limits::DUMP_WITHIN`] if `None`.
+    pub dump_within: Option<Duration>,
     /// Bytes of recent changes kept in memory for a branch before they are written as a layer.
     pub memtable_bytes: usize,
 }
@@ -103,7 +106,8 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         return Err(ServeError::NotLoopback(options.http));
     }
     raise_open_files();
-    let postgres = Postgres::find(&options.pg_bin, options.run_as.as_deref())?;
+    let mut postgres = Postgres::find(&options.pg_bin, options.run_as.as_deref())?;
+    postgres.dump_within = options.dump_within.unwrap_or(postgres.dump_within);
     for it in postgres.installed.by_major.values() {
         tracing::info!(version = it.version, bin = %it.bin.display(), "PostgreSQL");
     }
@@ -121,33 +125,34 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     recover::run(&server)?;
     let socket = page_service::listen(&server.dir.serve_socket())?;
     let pages = Arc::clone(&server);
-    std::thread::spawn(move || page_service::run(&socket, &pages));
+    spawn("page service", move || page_service::run(&socket, &pages))?;
     // What runs is known before the first request is answered.
     reconcile::pass(&server);
-    let loop_server = Arc::clone(&server);
-    let reconciler = std::thread::spawn(move || reconcile::run(&loop_server));
-    let deletion_server = Arc::clone(&server);
-    let deletion = std::thread::spawn(move || deletion::run(&deletion_server));
-    // Not waited for at the end: SQL of a template takes as long as it likes, and what it leaves is swept.
-    let (backups_server, schedules_server) = (Arc::clone(&server), Arc::clone(&server));
-    std::thread::spawn(move || backups::run(&backups_server));
-    std::thread::spawn(move || branch_schedules::run(&schedules_server));
+    let loop_of = |name, run: fn(&Arc<Server>)| {
+        let server = Arc::clone(&server);
+        spawn(name, move || run(&server))
+    };
+    let waited_for = [loop_of("reconciler", reconcile::run)?, loop_of("deletion", deletion::run)?];
+    // Not waited for at the end: SQL of a template may take long, and what it leaves is swept.
+    loop_of("backups", backups::run)?;
+    loop_of("branch schedules", branch_schedules::run)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(REQUEST_THREADS)
+        .thread_keep_alive(IDLE_THREADS_KEPT)
         .build()
         .map_err(|error| ServeError::Setup(format!("start threads: {error}")))?;
+    // The first one is there before any request: the runtime only panics without a thread if it has none at all.
+    drop(runtime.spawn_blocking(|| ()));
     let result = runtime.block_on(serve_http(options, &server));
     server.dir.remove_server_file();
     let _ = std::fs::remove_file(server.dir.serve_socket());
     server.keys.write_uses(&server.metadata);
     server.closing.store(true, Ordering::Release);
+    server.ending.store(true, Ordering::Release);
     server.bell.ring();
     runtime.shutdown_timeout(DRAIN_WITHIN);
-    for (name, thread) in [("reconciler", reconciler), ("deletion", deletion)] {
-        if thread.join().is_err() {
-            tracing::error!("the {name} panicked");
-        }
-    }
+    wait_for_ends(waited_for.into());
     result
 }
 
@@ -167,6 +172,26 @@ fn raise_open_files() {
     }
 }
 
+/// Waits for loops that were told to end, [`DRAIN_WITHIN`] at most: what one leaves half-done the next start finishes.
+fn wait_for_ends(mut loops: Vec<JoinHandle<()>>) {
+    let deadline = Instant::now() + DRAIN_WITHIN;
+    while !loops.is_empty() && Instant::now() < deadline {
+        for thread in loops.extract_if(.., |thread| thread.is_finished()) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                tracing::error!("the {name} panicked");
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for thread in loops {
+        tracing::warn!(
+            "the {} is not done; the next start goes on",
+            thread.thread().name().unwrap_or_default()
+        );
+    }
+}
+
 async fn serve_http(options: &ServeOptions, server: &Arc<Server>) -> Result<(), ServeError> {
     let address = options.http;
     let tls = if options.http_tls { Some(tls::of_http(&server.tls)?) } else { None };
@@ -174,7 +199,9 @@ async fn serve_http(options: &ServeOptions, server: &Arc<Server>) -> Result<(), 
     let listener = TcpListener::bind(address).map_err(listen)?;
     let local = listener.local_addr().map_err(listen)?;
     let shutdown = Arc::new(Notify::new());
-    let app = router(Context { server: Arc::clone(server), shutdown: Arc::clone(&shutdown) });
+    let context = Context::new(Arc::clone(server), Arc::clone(&shutdown));
+    let counting = Counting(Arc::clone(&context.connections));
+    let app = router(context);
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let url = format!("{}://{}", if tls.is_some() { "https" } else { "http" }, reached_at(local));
     let certificate = tls.as_ref().map(|_| server.tls.certificate.clone());
@@ -185,12 +212,19 @@ async fn serve_http(options: &ServeOptions, server: &Arc<Server>) -> Result<(), 
     let pid = std::process::id();
     server.dir.write_server_file(&ServerFile { url: url.clone(), pid, certificate, pg_bin })?;
     tracing::info!(url, data_dir = %server.dir.path().display(), "serving");
+    let mut accepting = axum_server::from_tcp(listener).map_err(listen)?.handle(handle);
+    accepting.http_builder().http1().header_read_timeout(HEAD_WITHIN);
+    accepting.http_builder().http2().keep_alive_interval(HEAD_WITHIN).max_concurrent_streams(HTTP2_STREAMS);
+    // When there is no descriptor left it waits a little and goes on.
+    let accepting = accepting
+        .first_request_timeout(FIRST_REQUEST_WITHIN)
+        .accept_error_handler(|peer, error| tracing::debug!(?peer, %error, "connection not taken"));
     let serving = match tls {
         Some(config) => {
             let config = RustlsConfig::from_config(Arc::new(config));
-            axum_server::from_tcp_rustls(listener, config).map_err(listen)?.handle(handle).serve(app).await
+            accepting.map(|_| RustlsAcceptor::new(config).acceptor(counting)).serve(app).await
         }
-        None => axum_server::from_tcp(listener).map_err(listen)?.handle(handle).serve(app).await,
+        None => accepting.map(|_| counting).serve(app).await,
     };
     serving.map_err(ServeError::Http)
 }
@@ -238,6 +272,7 @@ mod tests {
             tls_names: Vec::new(),
             compute_exe: PathBuf::from("/nonexistent"),
             postgres_paths: Vec::new(),
+            dump_within: None,
             memtable_bytes: 1 << 20,
         };
         assert!(matches!(serve(&options), Err(ServeError::NotLoopback(_))));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use compute::TlsFiles;
 use parking_lot::Mutex;
@@ -48,8 +48,10 @@ pub struct Server {
     pub locks: Locks,
     /// Branches of stores that no row names yet.
     pub unborn: Unborn,
-    /// Set when the server is to end with its endpoints: none is started any more.
+    /// Set while the server stops its endpoints: none is started any more. The loops wait, for a shutdown may fail.
     pub closing: AtomicBool,
+    /// Set when the process ends: the loops do.
+    pub ending: AtomicBool,
     /// Wakes the reconciler.
     pub bell: Arc<Bell>,
     /// When the server started, microseconds since 1970.
@@ -84,11 +86,23 @@ impl Server {
             locks: Locks::default(),
             unborn: Unborn::default(),
             closing: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             bell: Arc::default(),
             started_us: crate::clock::now_us(),
             temporaries: Mutex::default(),
             catalogs: Mutex::default(),
             stores: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Does `pass` every `pause` until the process ends, except while the server stops its endpoints. `pause` is the
+    /// bell's where the reconciler waits, and a sleep elsewhere.
+    pub fn again_and_again(&self, pause: impl Fn(), mut pass: impl FnMut()) {
+        while !self.ending.load(Ordering::Acquire) {
+            if !self.closing.load(Ordering::Acquire) {
+                pass();
+            }
+            pause();
         }
     }
 

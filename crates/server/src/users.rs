@@ -87,7 +87,12 @@ mod tests {
 
     #[test]
     fn clients_run_as_who_has_the_socket_if_that_is_another_user() {
-        let postgres = Postgres { installed: Default::default(), run_as: None, own_users: false };
+        let postgres = Postgres {
+            installed: Default::default(),
+            run_as: None,
+            own_users: false,
+            dump_within: crate::limits::DUMP_WITHIN,
+        };
         assert_eq!(postgres.as_owner_of(Path::new("/")).run_as, None);
         let root = Postgres { run_as: Some((7, 8)), ..postgres };
         assert_eq!(root.as_owner_of(Path::new("/")).run_as, Some((0, 0)));

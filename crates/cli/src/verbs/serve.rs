@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use compute::TlsFiles;
@@ -35,6 +36,9 @@ pub struct Serve {
     /// Requests that one API key may make in a second, and as many at once after a pause; 0 is any number.
     #[arg(long, default_value_t = 1000, value_name = "REQUESTS")]
     rate_limit: u32,
+    /// Seconds that reading or copying a schema may take with `pg_dump`, `pg_dumpall` and `psql` [default: 300].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    dump_timeout: Option<u32>,
     /// Speak HTTP over TLS, with the certificate that endpoints show.
     #[arg(long)]
     http_tls: bool,
@@ -83,6 +87,7 @@ impl Serve {
             tls_names: self.tls_san.clone(),
             compute_exe,
             postgres_paths: self.postgres_path.clone(),
+            dump_within: self.dump_timeout.map(|seconds| Duration::from_secs(seconds.into())),
             memtable_bytes: usize::from(self.memtable_mb) << 20,
         };
         server::serve(&options).map(|()| ExitCode::SUCCESS).map_err(|error| explained(&error))

@@ -29,6 +29,9 @@ pub fn run(global: &Global) -> Result<(), Failure> {
                 .map(|branch| row(project, branch, wire::list(&status, "endpoints"))),
         );
     }
+    for project in wire::list(&status, "unusable_projects") {
+        output::words(&unusable(project));
+    }
     output::data("");
     output::table(&["PROJECT", "BRANCH", "HEAD", "OWN DATA", "ENDPOINT", "LAG", "NOTE"], &rows);
     for project in &projects {
@@ -57,6 +60,11 @@ fn server(client: &Client, status: &Value) {
     output::table(&["SERVER", ""], &rows);
 }
 
+fn unusable(project: &Value) -> String {
+    let text = |name| wire::text(project, name);
+    format!("warning: project {} ({}) cannot be used: {}", text("name"), text("project_id"), text("reason"))
+}
+
 fn of_project(branch: &Value, project: &Value) -> bool {
     wire::text(branch, "project_id") == wire::text(project, "id")
 }
@@ -79,6 +87,12 @@ fn row(project: &Value, branch: &Value, endpoints: &[Value]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_project_that_cannot_be_used_is_named_with_the_reason() {
+        let project = json!({"name": "demo", "project_id": "p-1", "reason": "manifest is damaged"});
+        assert_eq!(unusable(&project), "warning: project demo (p-1) cannot be used: manifest is damaged");
+    }
 
     #[test]
     fn a_branch_without_an_endpoint_says_so() {

@@ -12,7 +12,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequest, Request, State};
@@ -25,16 +24,12 @@ use super::{Context, answer};
 use crate::error::Error;
 use crate::failpoint::Asked;
 use crate::keys::Key;
-
-/// The largest request body; no request of ours needs a tenth of it.
-pub const BODY_BYTES: usize = 1 << 20;
-/// How long a request body may take to arrive.
-const BODY_WITHIN: Duration = Duration::from_secs(30);
+use crate::limits::{BODY_BYTES, BODY_WITHIN};
 
 /// Lets a request through if its key may make it; handlers find the key as an `Extension`.
 pub async fn check(State(context): State<Context>, mut request: Request, next: Next) -> Response {
     let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let sent = sent.and_then(|text| text.strip_prefix("Bearer ")).map(str::trim).unwrap_or_default();
+    let sent = sent.and_then(bearer).unwrap_or_default();
     let key = match context.server.keys.admit(sent) {
         Ok(key) => key,
         Err(error) => return answer::failed(&error),
@@ -60,6 +55,12 @@ pub async fn read_body(request: Request, next: Next) -> Response {
         Ok(Err(rejection)) => answer::failed(&Error::malformed(rejection.body_text())),
         Err(_) => answer::failed(&Error::too_slow()),
     }
+}
+
+/// What follows the scheme, in whose name case does not matter (RFC 9110, 11.1).
+fn bearer(text: &str) -> Option<&str> {
+    let (scheme, key) = text.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
 fn address(request: &Request) -> String {

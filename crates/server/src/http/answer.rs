@@ -1,15 +1,18 @@
 //! From a request's bytes to work on a blocking thread, and from its result to a response.
 
+use api::error::ErrorBody;
 use axum::body::Bytes;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::task::JoinHandle;
+use tokio::task::JoinError;
 
+use super::lanes::Place;
+use super::requests;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::names;
+use crate::work;
 
 /// Reads a JSON body; an empty one is an empty object.
 ///
@@ -74,27 +77,31 @@ where
     }
 }
 
-fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> JoinHandle<Result<T>> {
+/// On a thread of the request's lane, whose place is kept until the work has ended, whether the client waits or not.
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> std::result::Result<Result<T>, JoinError> {
     let asked = failpoint::asked();
+    let place = Place::current();
+    let _client = place.as_ref().map(Place::client);
     tokio::task::spawn_blocking(move || {
+        let _begun = place.as_ref().map(|place| work::begin(place.unwanted()));
         let _operation = failpoint::begin(asked);
         work()
     })
+    .await
 }
 
 /// The response to a request that was not done.
 pub fn failed(error: &Error) -> Response {
-    let request_id = names::uuid().unwrap_or_default();
-    if error.status >= 500 {
-        tracing::error!(request_id, status = error.status, message = error.message, "request failed");
-    }
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body =
-        api::error::ErrorBody { request_id, code: error.code.to_owned(), message: error.message.clone() };
-    let mut response = json(status, &body);
+    let (code, message) = (error.code.to_owned(), error.message.clone());
+    let mut response = json(status, &ErrorBody { request_id: requests::id(), code, message });
     if let Some(seconds) = error.retry_after_s {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    // For the log.
+    response.extensions_mut().insert(error.clone());
     response
 }
 

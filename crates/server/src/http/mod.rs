@@ -8,10 +8,13 @@ mod answer;
 mod api_keys;
 mod branch_list;
 mod branches;
+mod connections;
 mod databases;
 mod endpoints;
 mod fixed;
+mod lanes;
 mod projects;
+mod requests;
 mod roles;
 mod schedules;
 mod schema;
@@ -29,7 +32,11 @@ use axum::response::Response;
 use axum::routing::{delete, get, post};
 use tokio::sync::Notify;
 
+use self::connections::Connections;
+pub use self::connections::Counting;
+use self::lanes::Lanes;
 use crate::error::Error;
+use crate::limits::BODY_BYTES;
 use crate::state::Server;
 
 /// What every handler gets.
@@ -39,6 +46,17 @@ pub struct Context {
     pub server: Arc<Server>,
     /// Told when the process is to end.
     pub shutdown: Arc<Notify>,
+    /// Who is at work.
+    pub lanes: Arc<Lanes>,
+    /// Who is connected.
+    pub connections: Arc<Connections>,
+}
+
+impl Context {
+    /// For a server that `shutdown` ends.
+    pub fn new(server: Arc<Server>, shutdown: Arc<Notify>) -> Self {
+        Self { server, shutdown, lanes: Arc::default(), connections: Arc::default() }
+    }
 }
 
 /// The whole interface.
@@ -82,11 +100,15 @@ pub fn router(context: Context) -> Router {
         .route("/shutdown", post(status::shutdown))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_route)
+        .layer(middleware::from_fn_with_state(context.clone(), lanes::enter))
         .layer(middleware::from_fn(access::read_body))
-        .layer(DefaultBodyLimit::max(access::BODY_BYTES))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn_with_state(context.clone(), access::check))
-        .with_state(context);
-    Router::new().nest(api::PREFIX, routes).fallback(unknown_route)
+        .with_state(context.clone());
+    Router::new()
+        .nest(api::PREFIX, routes)
+        .fallback(unknown_route)
+        .layer(middleware::from_fn_with_state(context, requests::follow))
 }
 
 fn catalog_routes() -> Router<Context> {

@@ -1,18 +1,23 @@
 //! Ours: is it well, and stop.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use api::status::{BranchStatus, EndpointStatus, Status};
+use api::status::{BranchStatus, EndpointStatus, Status, UnusableProject};
 use axum::extract::State;
 use axum::response::Response;
+use parking_lot::Mutex;
 use types::Lsn;
 
-use super::{Context, answer, view};
+use super::{Context, answer, requests, view};
 use crate::clock::show;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::limits;
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::{branch, project};
 use crate::state::Server;
+use crate::threads;
 
 /// `GET /status`.
 pub async fn status(State(context): State<Context>) -> Response {
@@ -20,40 +25,56 @@ pub async fn status(State(context): State<Context>) -> Response {
 }
 
 /// `POST /shutdown`: every endpoint is stopped cleanly before the answer, the process ends after it.
+///
+/// A task of its own does it, which goes on when the client hangs up: half a shutdown would be a server that starts
+/// nothing and does not end either. If it fails, the server goes on as before.
 pub async fn shutdown(State(context): State<Context>) -> Response {
+    let asked = failpoint::asked();
+    let ending = tokio::spawn(requests::same(asked.answer(stop_and_end(context))));
+    ending.await.unwrap_or_else(|error| answer::failed(&Error::internal(format!("a bug: {error}"))))
+}
+
+async fn stop_and_end(context: Context) -> Response {
     let server = context.server.clone();
-    let response = answer::ok(move || {
+    let stopped = answer::ok(move || {
         server.closing.store(true, Ordering::Release);
-        stop_all(&server)?;
-        collect(&server)
+        stop_all(&server)
     })
     .await;
-    if response.status().is_success() {
-        context.shutdown.notify_one();
-    } else {
+    if !stopped.status().is_success() {
         context.server.closing.store(false, Ordering::Release);
+        return stopped;
     }
+    let server = context.server.clone();
+    let response = answer::ok(move || collect(&server)).await;
+    context.shutdown.notify_one();
     response
 }
 
-/// Stops what runs, all at once. What was wanted stays as it is: the next server starts it again.
+/// Stops what runs, many at once. What was wanted stays as it is: the next server starts it again.
 fn stop_all(server: &Server) -> Result<()> {
     let rows = server.metadata.read(endpoint::all)?;
     let hidden: Vec<String> = server.temporaries.lock().keys().cloned().collect();
-    hidden.iter().try_for_each(|id| server.remove_endpoint_files(id))?;
-    std::thread::scope(|scope| {
-        for row in rows.iter().filter(|row| row.desired != Desired::Gone) {
-            scope.spawn(|| server.stop_if_running(row));
+    for id in hidden {
+        if let Err(error) = server.remove_endpoint_files(&id) {
+            tracing::error!(endpoint = id, %error, "cannot remove a hidden endpoint; the next start will");
         }
-    });
+    }
+    let run: Vec<_> = rows.into_iter().filter(|row| row.desired != Desired::Gone).collect();
+    threads::each(&run, limits::STOPS_AT_ONCE, |row| server.stop_at_shutdown(row));
     Ok(())
 }
 
 fn collect(server: &Server) -> Result<Status> {
     let projects = server.metadata.read(project::all)?;
     let mut branches = Vec::new();
+    let mut unusable = Vec::new();
     for project in projects.iter().filter(|row| row.state == project::READY) {
-        let infos = view::store_infos(server, &project.id)?;
+        let infos = view::store_infos(server, &project.id).unwrap_or_else(|error| {
+            let (project_id, name) = (project.id.clone(), project.name.clone());
+            unusable.push(UnusableProject { project_id, name, reason: error.message });
+            HashMap::new()
+        });
         let rows = server.metadata.read(|connection| branch::live(connection, &project.id))?;
         branches.extend(rows.into_iter().filter_map(|row| {
             let info = infos.get(&row.store_id)?;
@@ -68,8 +89,15 @@ fn collect(server: &Server) -> Result<Status> {
         }));
     }
     let rows = server.metadata.read(endpoint::all)?;
-    let endpoints = rows.iter().filter(|row| row.desired != Desired::Gone).map(|row| {
+    let rows: Vec<_> = rows.into_iter().filter(|row| row.desired != Desired::Gone).collect();
+    // One that does not answer delays this once, however many there are of its kind.
+    let lags = Mutex::new(HashMap::new());
+    threads::each(&rows, limits::LOOKS_AT_ONCE, |row| {
         let lag_bytes = lag_bytes(server, &row.id);
+        lags.lock().insert(row.id.clone(), lag_bytes);
+    });
+    let lags = lags.into_inner();
+    let endpoints = rows.iter().map(|row| {
         // Behind the look that the lag needs: so what is seen is as it is now.
         let observed = server.endpoints.of(&row.id).observed();
         EndpointStatus {
@@ -79,7 +107,7 @@ fn collect(server: &Server) -> Result<Status> {
             current_state: observed.state,
             state_reason: observed.reason,
             last_read_error: observed.last_read_error,
-            lag_bytes,
+            lag_bytes: lags.get(&row.id).copied().flatten(),
         }
     });
     let disk = rustix::fs::statvfs(server.dir.path());
@@ -94,6 +122,7 @@ fn collect(server: &Server) -> Result<Status> {
         projects: projects.len() as u64,
         endpoints: endpoints.collect(),
         branches,
+        unusable_projects: unusable,
     })
 }
 

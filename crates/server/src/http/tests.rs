@@ -39,14 +39,15 @@ fn served_at(rate: Option<std::num::NonZeroU32>) -> Served {
     let gone =
         Installation { major: 15, version: "15.0".to_owned(), bin: PathBuf::from("/nonexistent"), tls: true };
     let installed = Installed { by_major: [(15, gone)].into(), wrong: Vec::new() };
-    let postgres = Postgres { installed, run_as: None, own_users: false };
+    let dump_within = crate::limits::DUMP_WITHIN;
+    let postgres = Postgres { installed, run_as: None, own_users: false, dump_within };
     let nowhere = PathBuf::from("/nonexistent");
     let tls = compute::TlsFiles { certificate: nowhere.clone(), key: nowhere };
     let mut server = Server::new(dir, metadata, postgres, tls, PathBuf::from("/nonexistent"));
     server.keys = crate::keys::Keys::new(rate);
     let server = Arc::new(server);
     server.keys.load(&server.metadata, KEY).unwrap();
-    let app = router(Context { server: Arc::clone(&server), shutdown: Arc::new(Notify::new()) });
+    let app = router(Context::new(Arc::clone(&server), Arc::new(Notify::new())));
     let app = app.into_make_service_with_connect_info::<std::net::SocketAddr>();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -57,6 +58,18 @@ fn served_at(rate: Option<std::num::NonZeroU32>) -> Served {
 
 impl Served {
     fn ask(&self, method: &str, path: &str, key: &str, body: &str) -> (u16, Value) {
+        let (status, body, _) = self.ask_for_all(method, path, key, body);
+        (status, body)
+    }
+
+    /// Status, body and headers.
+    fn ask_for_all(
+        &self,
+        method: &str,
+        path: &str,
+        key: &str,
+        body: &str,
+    ) -> (u16, Value, ureq::http::HeaderMap) {
         let request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url))
@@ -68,7 +81,8 @@ impl Served {
         let agent: ureq::Agent = config.build().into();
         let mut response = agent.run(request).unwrap();
         let text = response.body_mut().read_to_string().unwrap();
-        (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null))
+        let headers = response.headers().clone();
+        (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::Null), headers)
     }
 
     fn get(&self, path: &str) -> (u16, Value) {
@@ -328,9 +342,9 @@ fn a_body_that_is_too_large_is_refused_in_clear_words() {
         let name = "x".repeat(bytes - head.len() - tail.len());
         format!("{head}{name}{tail}")
     };
-    let (status, body) = served.ask("PATCH", "/projects/p", KEY, &of(access::BODY_BYTES));
+    let (status, body) = served.ask("PATCH", "/projects/p", KEY, &of(BODY_BYTES));
     assert_eq!(status, 400, "the name is too long, the body is not: {body}");
-    let (status, body) = served.ask("PATCH", "/projects/p", KEY, &of(access::BODY_BYTES + 1));
+    let (status, body) = served.ask("PATCH", "/projects/p", KEY, &of(BODY_BYTES + 1));
     assert_eq!((status, &body["code"]), (413, &Value::from("BODY_TOO_LARGE")));
     assert_eq!(body["message"], "the request body has more than 1048576 bytes");
 }
@@ -347,4 +361,55 @@ fn who_asks_too_often_is_told_to_wait() {
     assert_eq!(refused.headers()["Retry-After"], "1");
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert_eq!(served.get("/auth").0, 200, "what it said is enough");
+}
+
+/// Of a library or of a handler: each error is an object with the id that its header and the log have.
+#[test]
+fn every_error_is_an_object_with_the_id_of_its_request() {
+    let served = served();
+    served.add_project("p");
+    served.add_main();
+    let big = "x".repeat(crate::limits::BODY_BYTES + 1);
+    let asked = [
+        ("GET", "/projects?limit=x", "", 400, "BAD_REQUEST"),
+        ("GET", "/projects?limit=99999999999999999999", "", 400, "BAD_REQUEST"),
+        ("GET", "/projects/p/branches?limit=-1", "", 400, "BAD_REQUEST"),
+        ("GET", "/projects/p/operations?limit=x", "", 400, "BAD_REQUEST"),
+        ("GET", "/projects/p/operations?cursor=no-such-page", "", 400, "BAD_REQUEST"),
+        ("GET", "/projects/p/branches/br-a-a-a/schema", "", 400, "BAD_REQUEST"),
+        ("GET", "/projects/p/branches/br-a-a-a/compare_schema?lsn=1&lsn=2", "", 400, "BAD_REQUEST"),
+        ("DELETE", "/projects/p?hard_delete=maybe", "", 400, "BAD_REQUEST"),
+        ("GET", "/projects/%ff", "", 400, "BAD_REQUEST"),
+        ("POST", "/projects", "{", 400, "BAD_REQUEST"),
+        ("POST", "/projects", &big, 413, "BODY_TOO_LARGE"),
+        ("GET", "/no/such/route", "", 404, "NOT_FOUND"),
+        ("PUT", "/projects", "", 404, "NOT_FOUND"),
+    ];
+    for (method, path, body, status, code) in asked {
+        let (got, answer, headers) = served.ask_for_all(method, path, KEY, body);
+        assert_eq!((got, answer["code"].as_str()), (status, Some(code)), "{method} {path}: {answer}");
+        assert_eq!(answer["request_id"].as_str(), headers["x-request-id"].to_str().ok(), "{method} {path}");
+        assert!(answer["message"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}: {answer}");
+    }
+}
+
+#[test]
+fn the_name_of_the_scheme_is_read_whatever_its_case() {
+    let served = served();
+    for (scheme, status) in [("Bearer", 200), ("bearer", 200), ("BEARER ", 200), ("Basic", 401), ("", 401)] {
+        let url = format!("{}/projects", served.url);
+        let asked = ureq::get(&url).config().http_status_as_error(false).build();
+        let answer = asked.header("Authorization", format!("{scheme} {KEY}")).call().unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{scheme:?}");
+    }
+}
+
+#[test]
+fn a_project_whose_store_cannot_be_opened_is_named_in_the_status() {
+    let served = served();
+    served.add_project("p");
+    let (status, body) = served.get("/status");
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(body["unusable_projects"][0]["project_id"], "p");
+    assert!(body["unusable_projects"][0]["reason"].as_str().unwrap().contains("cannot be opened"), "{body}");
 }

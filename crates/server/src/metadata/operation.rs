@@ -237,8 +237,12 @@ pub fn get(connection: &Connection, project: &str, id: &str) -> Result<Operation
 /// At most `limit` operations of a project, newest first, after the one with id `cursor`.
 ///
 /// # Errors
-/// Those of SQLite.
+/// 400 for a cursor that no page gave, or of an operation that is forgotten by now.
 pub fn page(connection: &Connection, project: &str, cursor: &str, limit: usize) -> Result<Vec<OperationRow>> {
+    let known = "SELECT 1 FROM operation WHERE project_id = ? AND id = ?";
+    if !cursor.is_empty() && one(connection, known, [project, cursor], |_| Ok(()))?.is_none() {
+        return Err(Error::malformed(format!("{cursor:?} is not the cursor of a page")));
+    }
     let sql = format!(
         "SELECT {COLUMNS} FROM operation WHERE project_id = :project \
          AND (:cursor = '' OR sequence < (SELECT sequence FROM operation WHERE id = :cursor)) \
