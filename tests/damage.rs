@@ -28,6 +28,13 @@ impl SmallDisk {
         Self { at: dir.to_owned() }
     }
 
+    /// Takes all but some `kb` kilobytes.
+    fn fill_but(&self, kb: u64) {
+        self.fill();
+        let filler = std::fs::File::options().write(true).open(self.at.join("filler")).unwrap();
+        filler.set_len(filler.metadata().unwrap().len() - (kb << 10)).unwrap();
+    }
+
     fn fill(&self) {
         let _ = process::output(
             Command::new("dd")
@@ -98,6 +105,36 @@ fn a_suspension_says_that_the_disk_under_the_store_is_full_and_goes_on_when_it_i
     drop(scion);
 }
 
+/// The disk holds some megabytes more: the log is taken until a layer has no room. That once was a refusal, for which the
+/// endpoint killed its Postgres again and again.
+#[test]
+fn a_disk_too_full_for_a_layer_makes_a_running_postgres_wait_and_never_ends_it() {
+    let (scion, root, disk) = small_disk_under("projects", 192, ("SCION_MEMTABLE_MB", "1"));
+    let of = |what: &str| scion.endpoint_info(&root)[what].clone();
+    root.execute("create table t(id int primary key, v bytea)");
+    let started = "select extract(epoch from pg_postmaster_start_time())::bigint";
+    let before = root.number(started);
+    disk.fill_but(6 << 10);
+    let rows =
+        "select g, sha512(g::text::bytea) || sha512((g + 1)::text::bytea) from generate_series(1, 200000) g";
+    root.execute(&format!("insert into t {rows}"));
+    let reason = wait_for("the reason", Duration::from_secs(60), || {
+        of("state_reason").as_str().filter(|reason| reason.contains("waits for the store")).map(str::to_owned)
+    });
+    assert!(reason.contains("space"), "{reason}");
+    assert_eq!(of("current_state"), "active");
+    assert_eq!(root.number("select count(*) from t"), 200_000);
+
+    disk.free();
+    wait_for("the endpoint to wait no longer", Duration::from_secs(60), || {
+        of("state_reason").is_null().then_some(())
+    });
+    let made = scion.try_branch("after", json!({}), true).unwrap();
+    assert_eq!(scion.endpoint_of(&made).number("select count(*) from t"), 200_000);
+    assert_eq!(root.number(started), before, "Postgres was started again");
+    drop(scion);
+}
+
 #[test]
 fn a_full_disk_under_an_endpoint_stops_it_and_loses_no_acknowledged_commit() {
     let (scion, root, disk) = on_a_small_disk("endpoints", 256);
@@ -156,7 +193,12 @@ fn a_damaged_layer_is_reported_by_name_and_never_served() {
 
 /// A server that has this part of its data directory on a disk of `mb` megabytes.
 fn on_a_small_disk(part: &str, mb: u32) -> (Scion, Endpoint, SmallDisk) {
-    let mut scion = Scion::start();
+    small_disk_under(part, mb, ("SCION_MEMTABLE_MB", "32"))
+}
+
+fn small_disk_under(part: &str, mb: u32, (name, value): (&str, &str)) -> (Scion, Endpoint, SmallDisk) {
+    let environment = vec![(name.to_owned(), value.to_owned())];
+    let mut scion = Scion::start_in(&[], json!({"name": "test"}), |_| environment);
     let root = scion.root().clone();
     suspend(&scion, &root);
     scion.stop_serve();

@@ -278,6 +278,16 @@ mod tests {
         assert!(matches!(serve(&options), Err(ServeError::NotLoopback(_))));
     }
 
+    /// Each test has a process of its own, so its limit is nobody else's.
+    #[test]
+    fn the_server_may_open_as_many_files_as_the_system_allows() {
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(200), ..before }).unwrap();
+        raise_open_files();
+        assert_eq!(getrlimit(Resource::Nofile).current, before.maximum);
+        setrlimit(Resource::Nofile, before).unwrap();
+    }
+
     #[test]
     fn a_server_on_every_address_is_found_on_this_machine() {
         let at = |text: &str| reached_at(text.parse().unwrap()).to_string();

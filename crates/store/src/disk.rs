@@ -66,6 +66,11 @@ pub(crate) trait Disk: Send + Sync {
         }
     }
 
+    /// True if something was discarded and could not be removed yet.
+    fn has_leftovers(&self) -> bool {
+        false
+    }
+
     /// Tries again to remove everything that was discarded.
     fn sweep(&self) -> io::Result<()> {
         Ok(())

@@ -142,10 +142,13 @@ pub(crate) fn flush_all(core: &Core, branch: &Branch) -> Result<()> {
     Ok(())
 }
 
-/// Does what errors have left to do. If it cannot be done now, it is tried again, and before anything is written that it
+/// Does what errors have left to do, unless another process has taken the project over: it may have given the names to
+/// files of its own. If it cannot be done now, it is tried again, and before anything is written that it
 /// would be in the way of.
 pub(crate) fn make_up(core: &Core) {
-    let _ = core.disk.sweep();
+    if core.disk.has_leftovers() && core.manifests.check_epoch().is_ok() {
+        let _ = core.disk.sweep();
+    }
     if !core.manifests.is_settled() {
         let _ = core.manifests.settle();
     }
@@ -188,6 +191,8 @@ impl Older for OlderThan<'_> {
 
 fn flush_one(core: &Core, branch: &Branch) -> Result<bool> {
     let Some(table) = branch.view.read().frozen.front().cloned() else { return Ok(false) };
+    // Whoever took the project over gives away the same numbers.
+    core.manifests.check_epoch()?;
     let layer = {
         let mut unlisted = branch.unlisted.lock();
         let made = match unlisted.take() {

@@ -34,6 +34,8 @@ mod format;
 const FORMAT_VERSION: u32 = 2;
 /// How often a put of unknown outcome is looked for before its caller is told of an error.
 const LOOKS: u32 = 3;
+/// How often the removal of a manifest that must not stay is tried.
+const UNDO_TRIES: u32 = 3;
 /// How often the highest manifest is looked for before there is none.
 const ATTEMPTS: u32 = 10;
 /// Bytes of `pg_control`; trailing zeros are not stored.
@@ -258,8 +260,20 @@ impl ManifestStore {
             return Err(StoreError::Superseded { sequence });
         }
         let store = Self::at(objects, 0, manifest);
-        store.commit(|_| Ok(()))?;
+        if let Err(error) = store.commit(|_| Ok(())) {
+            if store.current.lock().doubt.is_some() {
+                Self::undo_create(&*store.objects);
+            }
+            return Err(error);
+        }
         Ok(store)
+    }
+
+    /// Takes back what `create` wrote: nobody is to find a project whose creator was told that there is none. A disk that
+    /// refuses this too leaves one.
+    pub(crate) fn undo_create(objects: &dyn ObjectStore) {
+        let undo = || objects.list("manifest/")?.iter().try_for_each(|name| objects.delete(name));
+        let _ = (0..UNDO_TRIES).any(|_| undo().is_ok());
     }
 
     fn at(objects: Arc<dyn ObjectStore>, sequence: u64, manifest: Manifest) -> Self {
@@ -488,6 +502,20 @@ mod tests {
         assert_eq!(again.wal_format(), empty().wal_format());
         assert_eq!(again.control_template().unwrap()[..6], [1, 2, 0, 3, 0, 0]);
         assert_eq!(objects.list("manifest/").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_manifest_of_the_older_format_is_written_anew_by_whoever_opens_the_project() {
+        let memory = Arc::new(Memory::default());
+        let new = String::from_utf8(format::encode("", &full()).unwrap()).unwrap();
+        let old = new.lines().next().unwrap().replacen("\"format\":2", "\"format\":1", 1);
+        memory.overwrite(&object_name(7), old.into_bytes());
+        let opened = ManifestStore::open(memory.clone()).unwrap().get();
+        assert_eq!(opened.branches, full().branches);
+        let bytes = memory.get(&object_name(8)).unwrap().unwrap();
+        assert!(bytes.starts_with(b"{\"format\":2,"));
+        assert_eq!(format::decode("", &bytes).unwrap(), *opened);
+        assert_eq!(memory.list("manifest/").unwrap().len(), 1);
     }
 
     #[test]

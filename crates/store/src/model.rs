@@ -1,4 +1,4 @@
-//! Any history of puts, freezes, flushes, branches and lost memory answers as one sorted map would.
+//! Any history of puts, freezes, flushes and branches answers as one sorted map would.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -87,8 +87,12 @@ impl Project {
             return Err(StoreError::Superseded { sequence: sequence as u64 + 1 });
         }
         let manifest = import_cluster(dir, &disk, &*objects, &source, &import.root)?;
-        ManifestStore::create(objects, manifest)?;
-        Self::start(Core::open(dir, disk, options)?, lock)
+        ManifestStore::create(objects.clone(), manifest)?;
+        let opened = Core::open(dir, disk, options).and_then(|core| Self::start(core, lock));
+        if opened.is_err() {
+            ManifestStore::undo_create(&*objects);
+        }
+        opened
     }
 
     /// Opens the project in `dir`. Everything acknowledged before a crash is there.
@@ -159,6 +163,7 @@ impl Project {
         }
         let parent = core.open_branch(parent)?;
         parent.exact_state(core, at)?;
+        core.manifests.check_epoch()?;
         core.wal.clear_the_way(id)?;
         let entry =
             core.manifests.commit(|manifest| Ok(manifest.add(id, BranchEntry::new(Some(&parent.id), at))))?;

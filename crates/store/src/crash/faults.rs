@@ -27,6 +27,8 @@ struct Run {
     top: tempfile::TempDir,
     world: World,
     next_value: u64,
+    /// What was known after the first step that an error had held up, and how many changes had been made by then.
+    held_up: Option<(usize, World)>,
 }
 
 impl Run {
@@ -36,7 +38,14 @@ impl Run {
         let disk = Arc::new(Faulty::new(recorder.clone()));
         let project = Some(create(disk.clone(), top.path(), data));
         disk.heal();
-        Self { project, disk, recorder, top, world: imported(), next_value: 0 }
+        Self { project, disk, recorder, top, world: imported(), next_value: 0, held_up: None }
+    }
+
+    /// A step was done.
+    fn done(&mut self) {
+        if self.held_up.is_none() && !self.disk.failed().is_empty() {
+            self.held_up = Some((self.recorder.count(), self.world.clone()));
+        }
     }
 
     fn project(&self) -> &Project {
@@ -84,6 +93,7 @@ impl Run {
             at = at.advanced(piece.len() as u64);
             assert_eq!(durable, at);
             self.world.get_mut(&branch).unwrap().acknowledged = at;
+            self.done();
         }
     }
 
@@ -103,6 +113,7 @@ impl Run {
         });
         let known = Known { start, writes, log: None, acknowledged: start, killed: false };
         self.world.insert(name, known);
+        self.done();
     }
 
     fn delete(&mut self, name: &str) {
@@ -115,6 +126,7 @@ impl Run {
             },
         );
         self.world.remove(&name);
+        self.done();
     }
 
     fn timeline(&mut self, branch: &str) {
@@ -132,6 +144,7 @@ impl Run {
         let known = self.world.get_mut(&branch).unwrap();
         assert_eq!(new.start, known.acknowledged, "{branch} has nothing but whole records");
         known.log = Some(Log::new(new.timeline, new.start, new.state.cluster.last_record));
+        self.done();
     }
 
     /// The branch's endpoint is killed after `count` more records: what it left is sent.
@@ -151,6 +164,7 @@ impl Run {
             self.insist("append a tail", |project| project.append_tail(&branch, log.timeline, from, &bytes));
         assert_eq!((progress.head, progress.ended), (log.end(), true));
         self.world.get_mut(&branch).unwrap().acknowledged = log.end();
+        self.done();
     }
 
     fn read(&self) {
@@ -196,31 +210,40 @@ impl Run {
         self.append("br-a", 4);
     }
 
-    /// Judges what is there once the disk works again.
+    /// Judges what is there once the disk works again, and what a power failure then or earlier leaves.
     fn judge(self) {
         self.disk.heal();
         assert_tidy(self.project(), &self.dir());
-        self.assert_all_there(self.project());
-        let top = scratch();
-        let Self { project, recorder, world, .. } = self;
+        assert_all_there(&self.world, self.project());
+        let Self { project, recorder, world, held_up, .. } = self;
         drop(project);
-        Files::default().after(&recorder.ops()).crashed(Crash::PowerLost).write(top.path());
-        let project = Project::open_on(Arc::new(System), &top.path().join("p"), options()).unwrap();
-        assert_all_there(&world, &project);
-        work_on(project, world, &top.path().join("p"));
+        let ops = recorder.ops();
+        if let Some((done, world)) = held_up {
+            power_lost(&ops[..done], |project, _| assert_all_there(&world, &project));
+        }
+        power_lost(&ops, |project, dir| {
+            assert_all_there(&world, &project);
+            work_on(project, world, dir);
+        });
     }
+}
 
-    fn assert_all_there(&self, project: &Project) {
-        assert_all_there(&self.world, project);
-    }
+/// Opens what a power failure after these changes leaves.
+fn power_lost(ops: &[Op], judge: impl FnOnce(Project, &Path)) {
+    let top = scratch();
+    Files::default().after(ops).crashed(Crash::PowerLost).write(top.path());
+    let dir = top.path().join("p");
+    judge(Project::open_on(Arc::new(System), &dir, options()).unwrap(), &dir);
 }
 
 fn assert_all_there(world: &World, project: &Project) {
     let found: BTreeSet<BranchId> = project.branches().unwrap().into_iter().map(|branch| branch.id).collect();
     assert_eq!(found, world.keys().cloned().collect());
     for (branch, known) in world {
-        assert_eq!(project.head(branch).unwrap(), known.acknowledged, "{branch}");
-        read_everything(project, branch, known, known.acknowledged);
+        let head = project.head(branch).unwrap();
+        let last = known.writes.iter().rfind(|write| write.0 <= known.acknowledged);
+        assert_eq!(head, last.map_or(known.start, |write| write.0), "{branch}");
+        read_everything(project, branch, known, head);
     }
 }
 
@@ -274,6 +297,50 @@ fn survives_an_error_at_every_read() {
 fn survives_a_lack_of_descriptors_from_every_read_on() {
     let fault = Fault { error: Error::TooManyFiles, when: When::Before, times: 9 };
     survives_errors("read", |disk, first| disk.fail_reads(first, fault));
+}
+
+/// Creates a project on a disk on which something fails, until it is done.
+fn create_insisting(disk: &Arc<Faulty>, top: &Path, data: &Path) -> Project {
+    let import = ClusterImport { data_dir: data.to_owned(), root: root() };
+    for _ in 0..TRIES {
+        match Project::create_on(disk.clone(), &top.join("p"), &import, options()) {
+            Ok(project) => return project,
+            Err(error) => {
+                assert!(!matches!(error, StoreError::Superseded { .. }), "it was refused and made");
+                assert_eq!(error.kind(), ErrorKind::Later, "create: {error:?}");
+            }
+        }
+    }
+    panic!("the project is never made");
+}
+
+#[test]
+fn a_project_is_made_after_an_error_at_any_change_or_read_of_its_creation() {
+    let data = data_dir();
+    let faults = [
+        ONCE,
+        Fault { when: When::After, ..ONCE },
+        Fault { error: Error::NoSpace, when: When::Amid, times: 3 },
+    ];
+    for (reads, fault) in [(false, faults[0]), (false, faults[1]), (false, faults[2]), (true, faults[0])] {
+        for first in 0.. {
+            let top = scratch();
+            let disk = Arc::new(Faulty::new(Arc::new(System)));
+            if reads {
+                disk.fail_reads(first, fault)
+            } else {
+                disk.fail_changes(first, fault)
+            }
+            let project = create_insisting(&disk, top.path(), data.path());
+            let failed = disk.failed();
+            eprintln!("{fault:?} {first}: {failed:?}");
+            disk.heal();
+            work_on(project, imported(), &top.path().join("p"));
+            if failed.is_empty() {
+                break;
+            }
+        }
+    }
 }
 
 /// Names and files of a directory below the project's.

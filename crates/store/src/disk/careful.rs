@@ -108,6 +108,10 @@ impl Disk for Careful {
         Ok(())
     }
 
+    fn has_leftovers(&self) -> bool {
+        !self.leftovers.lock().is_empty()
+    }
+
     fn sweep(&self) -> io::Result<()> {
         let due: Vec<PathBuf> = self.leftovers.lock().iter().cloned().collect();
         due.iter().try_for_each(|path| self.reclaim(path))
@@ -157,9 +161,10 @@ mod tests {
         faulty.fail_changes(0, ALWAYS);
         disk.discard(&file);
         disk.discard(&dir);
-        assert!(disk.sweep().is_err());
+        assert!(disk.has_leftovers() && disk.sweep().is_err());
         faulty.heal();
         disk.sweep().unwrap();
+        assert!(!disk.has_leftovers());
         assert!(!file.exists() && !dir.exists());
     }
 
