@@ -1,13 +1,13 @@
 //! What all files of one file system share: the page source, the overlay directory, counters, the failure hook.
 
 use crate::overlay::{OverlayDir, OverlayFile};
-use crate::source::{Failure, FailureHook, FailureKind, PageSource};
+use crate::source::{Failure, FailureHook, FailureKind, Origin, PageSource};
 use parking_lot::RwLock;
 use rustix::io::Errno;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use types::{BlockNumber, RelFork};
+use types::BlockNumber;
 
 /// Counters, in calls and bytes.
 #[derive(Default)]
@@ -43,11 +43,15 @@ impl Backing {
     }
 
     /// Blocks from the source; whatever it says, Postgres hears `EIO`.
-    pub(crate) fn fetch(&self, rel: RelFork, first: u32, out: &mut [u8]) -> Result<(), Errno> {
+    pub(crate) fn fetch(&self, origin: Origin, first: u32, out: &mut [u8]) -> Result<(), Errno> {
         self.counters.source_reads.fetch_add(1, Relaxed);
         self.counters.source_bytes.fetch_add(out.len() as u64, Relaxed);
-        self.source.read(rel, BlockNumber::new(first), out).map_err(|error| {
-            let text = format!("read {rel} block {first}: {error}");
+        let read = match origin {
+            Origin::Relation(rel) => self.source.read(rel, BlockNumber::new(first), out),
+            Origin::Slru(kind) => self.source.read_slru(kind, first, out),
+        };
+        read.map_err(|error| {
+            let text = format!("read {origin} {first}: {error}");
             self.report(Failure { kind: FailureKind::Source, text });
             Errno::IO
         })

@@ -10,14 +10,17 @@
 //! - `base.end` is a multiple of the unit and never rises: truncation lowers it, so that a later extension cannot
 //!   bring back what was cut off.
 //! - Without a base, up to `MEMORY_BYTES` live in memory; most files of a database stay below that.
-//! - No lock is held while the source is asked on behalf of a read.
+//! - No lock is held while the source is asked, and `try_*` never asks it: who must not wait hands what needs the source
+//!   to somebody who may.
 
 use crate::backing::Backing;
+use crate::limits::FREED_APART_BYTES;
 use crate::overlay::OverlayFile;
+use crate::source::Origin;
 use parking_lot::RwLock;
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use types::{BLOCK_SIZE, RelFork};
+use types::BLOCK_SIZE;
 
 /// Granularity of "Postgres wrote this": the kernel's page, which is what writeback sends.
 pub(crate) const UNIT: u64 = 4096;
@@ -30,7 +33,7 @@ const BLOCK: u64 = BLOCK_SIZE as u64;
 /// The bytes of one file; shared by all threads.
 pub(crate) struct Content {
     state: RwLock<State>,
-    /// A copy of the state's length, so that `stat` never waits for a write that waits for the source.
+    /// A copy of the state's length, so that `stat` never waits for a write.
     len: AtomicU64,
 }
 
@@ -42,13 +45,31 @@ struct State {
 
 /// What the page source still answers for.
 struct Base {
-    rel: RelFork,
-    /// Block of `rel` at offset 0 of this file.
+    origin: Origin,
+    /// Its block at offset 0 of this file.
     first: u32,
     /// Bytes below this come from the source unless written.
     end: u64,
     /// One bit per unit below `end`.
     bits: Vec<u64>,
+}
+
+/// What came of something that the source may be needed for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Attempt<T> {
+    Done(T),
+    /// Nothing was done: the source has to be asked first.
+    NeedsSource,
+}
+
+/// What a change of the length took off a file. Dropping it frees the space, which can take as long as it is large.
+pub(crate) struct Cut(Option<OverlayFile>);
+
+impl Cut {
+    /// True if it is better dropped where nobody waits.
+    pub(crate) fn is_large(&self) -> bool {
+        self.0.as_ref().is_some_and(|file| file.disk_bytes() >= FREED_APART_BYTES)
+    }
 }
 
 /// Where written bytes are. Shorter than the file's length means zeros behind.
@@ -57,10 +78,17 @@ enum Written {
     File(OverlayFile),
 }
 
+/// A unit that has to come from the source before anything else can be done.
+struct Missing {
+    unit: u64,
+    origin: Origin,
+    first: u32,
+}
+
 /// A stretch of a read that one place answers.
 enum Run {
     Overlay(u64),
-    Source { bytes: u64, rel: RelFork, first: u32 },
+    Source { bytes: u64, origin: Origin, first: u32 },
 }
 
 impl Base {
@@ -94,7 +122,11 @@ impl State {
             unit += 1;
         }
         let bytes = (unit * UNIT - at).min(want);
-        if source { Run::Source { bytes, rel: base.rel, first: base.first } } else { Run::Overlay(bytes) }
+        if source {
+            Run::Source { bytes, origin: base.origin, first: base.first }
+        } else {
+            Run::Overlay(bytes)
+        }
     }
 
     fn read_written(&self, at: u64, out: &mut [u8]) -> Result<(), Errno> {
@@ -131,27 +163,16 @@ impl State {
         }
     }
 
-    /// Copies the unit around `at` from the source into the overlay, if it is the source's: before a part is written.
-    fn copy_up(&mut self, backing: &Backing, at: u64) -> Result<(), Errno> {
-        let unit = at / UNIT;
-        let Some(base) = self.base.as_ref().filter(|base| base.is_source(unit)) else { return Ok(()) };
-        let mut bytes = [0; UNIT as usize];
-        fetch(backing, base.rel, base.first, unit * UNIT, &mut bytes)?;
-        let file = self.file(backing)?;
-        file.write_at(unit * UNIT, &bytes).map_err(|e| backing.overlay_failure("copy a page up", &e))?;
-        if let Some(base) = &mut self.base {
-            base.mark_written(unit * UNIT, (unit + 1) * UNIT);
-        }
-        Ok(())
+    /// The unit of the source at the first of `edges` that lies inside one: it is to be written in part only, so all of
+    /// it has to be in the overlay before.
+    fn unit_to_copy(&self, edges: &[u64]) -> Option<Missing> {
+        let base = self.base.as_ref()?;
+        let inside = edges.iter().filter(|edge| !edge.is_multiple_of(UNIT)).map(|edge| edge / UNIT);
+        let unit = inside.into_iter().find(|&unit| base.is_source(unit))?;
+        Some(Missing { unit, origin: base.origin, first: base.first })
     }
 
     fn write(&mut self, backing: &Backing, offset: u64, data: &[u8], end: u64) -> Result<(), Errno> {
-        if !offset.is_multiple_of(UNIT) {
-            self.copy_up(backing, offset)?;
-        }
-        if !end.is_multiple_of(UNIT) {
-            self.copy_up(backing, end)?;
-        }
         let stays_small = self.base.is_none() && end.max(self.len) <= MEMORY_BYTES;
         if let Written::Memory(bytes) = &mut self.written
             && stays_small
@@ -172,19 +193,19 @@ impl State {
         Ok(())
     }
 
-    fn set_len(&mut self, backing: &Backing, len: u64) -> Result<(), Errno> {
-        if let Some(end) = self.base.as_ref().map(|base| base.end).filter(|&end| len < end) {
-            if !len.is_multiple_of(UNIT) {
-                self.copy_up(backing, len)?;
-            }
-            if let Some(base) = &mut self.base {
-                base.end = end.min(len - len % UNIT);
-                base.bits.truncate(base.end.div_ceil(64 * UNIT) as usize);
-            }
-            self.base.take_if(|base| base.end == 0);
+    fn set_len(&mut self, backing: &Backing, len: u64) -> Result<Cut, Errno> {
+        if let Some(base) = &mut self.base
+            && len < base.end
+        {
+            base.end = len - len % UNIT;
+            base.bits.truncate(base.end.div_ceil(64 * UNIT) as usize);
         }
-        if len == 0 {
-            self.written = Written::Memory(Vec::new());
+        self.base.take_if(|base| base.end == 0);
+        let mut cut = Cut(None);
+        if len == 0
+            && let Written::File(file) = std::mem::replace(&mut self.written, Written::Memory(Vec::new()))
+        {
+            cut = Cut(Some(file));
         }
         if len < self.len {
             match &mut self.written {
@@ -195,7 +216,7 @@ impl State {
             }
         }
         self.len = len;
-        Ok(())
+        Ok(cut)
     }
 }
 
@@ -205,10 +226,10 @@ impl Content {
         Self::with(bytes.len() as u64, None, bytes.to_vec())
     }
 
-    /// A segment file of `blocks` blocks of `rel`, from block `first` on.
-    pub(crate) fn relation(rel: RelFork, first: u32, blocks: u32) -> Self {
+    /// A segment file of `blocks` blocks of `origin`, from block `first` on.
+    pub(crate) fn of(origin: Origin, first: u32, blocks: u32) -> Self {
         let end = u64::from(blocks) * BLOCK;
-        let base = Base { rel, first, end, bits: Vec::new() };
+        let base = Base { origin, first, end, bits: Vec::new() };
         Self::with(end, Some(base).filter(|base| base.end > 0), Vec::new())
     }
 
@@ -233,9 +254,41 @@ impl Content {
     /// Fills `out` from `offset` on; fewer bytes only at the end of the file.
     pub(crate) fn read(&self, backing: &Backing, offset: u64, out: &mut [u8]) -> Result<usize, Errno> {
         let mut done = 0;
+        loop {
+            let at = offset + done as u64;
+            let rest = out.get_mut(done..).unwrap_or_default();
+            let (held, then) = self.read_held(at, rest)?;
+            done += held;
+            let (Some(Run::Source { bytes, origin, first }), Some(rest)) = (then, rest.get_mut(held..))
+            else {
+                return Ok(done);
+            };
+            let at = at + held as u64;
+            fetch(backing, origin, first, at, rest.split_at_mut(bytes as usize).0)?;
+            // Somebody may have written or cut the range meanwhile; then it is read again.
+            let state = self.state.read();
+            let unchanged = matches!(state.run(at, bytes), Run::Source { bytes: n, .. } if n == bytes);
+            if unchanged && at + bytes <= state.len {
+                done += bytes as usize;
+            }
+        }
+    }
+
+    /// As `read`, if the source is not needed for it.
+    pub(crate) fn try_read(&self, offset: u64, out: &mut [u8]) -> Result<Attempt<usize>, Errno> {
+        Ok(match self.read_held(offset, out)? {
+            (held, None) => Attempt::Done(held),
+            (_, Some(_)) => Attempt::NeedsSource,
+        })
+    }
+
+    /// Fills `out` up to the first byte that is not held here, and gives how many those were and the stretch that comes
+    /// next: `None` if there is none, at the end of the file or of `out`.
+    fn read_held(&self, offset: u64, out: &mut [u8]) -> Result<(usize, Option<Run>), Errno> {
+        let state = self.state.read();
+        let mut done = 0;
         while let Some(rest) = out.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let at = offset + done as u64;
-            let state = self.state.read();
             let want = state.len.saturating_sub(at).min(rest.len() as u64);
             if want == 0 {
                 break;
@@ -245,51 +298,102 @@ impl Content {
                     state.read_written(at, rest.split_at_mut(bytes as usize).0)?;
                     done += bytes as usize;
                 }
-                Run::Source { bytes, rel, first } => {
-                    drop(state);
-                    fetch(backing, rel, first, at, rest.split_at_mut(bytes as usize).0)?;
-                    // Somebody may have written or cut the range meanwhile; then it is read again.
-                    let state = self.state.read();
-                    let unchanged =
-                        matches!(state.run(at, bytes), Run::Source { bytes: n, .. } if n == bytes);
-                    if unchanged && at + bytes <= state.len {
-                        done += bytes as usize;
-                    }
-                }
+                source @ Run::Source { .. } => return Ok((done, Some(source))),
             }
         }
-        Ok(done)
+        Ok((done, None))
     }
 
     /// Writes all of `data`, extending the file if need be.
     pub(crate) fn write(&self, backing: &Backing, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        loop {
+            match self.write_or_miss(backing, offset, data)? {
+                Ok(()) => return Ok(()),
+                Err(missing) => self.copy_up(backing, &missing)?,
+            }
+        }
+    }
+
+    /// As `write`, if the source is not needed for it.
+    pub(crate) fn try_write(
+        &self,
+        backing: &Backing,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<Attempt<()>, Errno> {
+        let written = self.write_or_miss(backing, offset, data)?;
+        Ok(written.map_or(Attempt::NeedsSource, Attempt::Done))
+    }
+
+    fn write_or_miss(
+        &self,
+        backing: &Backing,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<Result<(), Missing>, Errno> {
         let end = checked_end(offset, data.len() as u64)?;
         if data.is_empty() {
-            return Ok(());
+            return Ok(Ok(()));
         }
         {
             let state = self.state.read();
             if let Written::File(file) = &state.written
                 && state.is_plain_overwrite(offset, end)
             {
-                return file
-                    .write_at(offset, data)
-                    .map_err(|e| backing.overlay_failure("write the overlay", &e));
+                let written = file.write_at(offset, data);
+                return written.map(Ok).map_err(|e| backing.overlay_failure("write the overlay", &e));
             }
         }
         let mut state = self.state.write();
+        if let Some(missing) = state.unit_to_copy(&[offset, end]) {
+            return Ok(Err(missing));
+        }
         let written = state.write(backing, offset, data, end);
         self.len.store(state.len, Relaxed);
-        written
+        written.map(Ok)
     }
 
     /// Cuts the file, or extends it with zeros.
-    pub(crate) fn set_len(&self, backing: &Backing, len: u64) -> Result<(), Errno> {
+    pub(crate) fn set_len(&self, backing: &Backing, len: u64) -> Result<Cut, Errno> {
+        loop {
+            match self.set_len_or_miss(backing, len)? {
+                Ok(cut) => return Ok(cut),
+                Err(missing) => self.copy_up(backing, &missing)?,
+            }
+        }
+    }
+
+    /// As `set_len`, if the source is not needed for it.
+    pub(crate) fn try_set_len(&self, backing: &Backing, len: u64) -> Result<Attempt<Cut>, Errno> {
+        Ok(self.set_len_or_miss(backing, len)?.map_or(Attempt::NeedsSource, Attempt::Done))
+    }
+
+    fn set_len_or_miss(&self, backing: &Backing, len: u64) -> Result<Result<Cut, Missing>, Errno> {
         checked_end(len, 0)?;
         let mut state = self.state.write();
+        if let Some(missing) = state.unit_to_copy(&[len]) {
+            return Ok(Err(missing));
+        }
         let done = state.set_len(backing, len);
         self.len.store(state.len, Relaxed);
-        done
+        done.map(Ok)
+    }
+
+    /// Copies a unit from the source into the overlay, unless it was written or cut off meanwhile.
+    fn copy_up(&self, backing: &Backing, missing: &Missing) -> Result<(), Errno> {
+        let Missing { unit, origin, first } = *missing;
+        let mut bytes = [0; UNIT as usize];
+        fetch(backing, origin, first, unit * UNIT, &mut bytes)?;
+        let mut state = self.state.write();
+        if !state.base.as_ref().is_some_and(|base| base.is_source(unit)) {
+            return Ok(());
+        }
+        let file = state.file(backing)?;
+        file.write_at(unit * UNIT, &bytes).map_err(|e| backing.overlay_failure("copy a page up", &e))?;
+        if let Some(base) = &mut state.base {
+            base.mark_written(unit * UNIT, (unit + 1) * UNIT);
+        }
+        Ok(())
     }
 
     /// Reserves disk for a range, and extends the file over it unless `keep_len`. A full disk is the caller's to
@@ -319,15 +423,15 @@ fn checked_end(offset: u64, bytes: u64) -> Result<u64, Errno> {
 }
 
 /// Bytes `at..` of a segment file from the source, which speaks in whole blocks.
-fn fetch(backing: &Backing, rel: RelFork, first: u32, at: u64, out: &mut [u8]) -> Result<(), Errno> {
+fn fetch(backing: &Backing, origin: Origin, first: u32, at: u64, out: &mut [u8]) -> Result<(), Errno> {
     let from = at / BLOCK;
     let block = u32::try_from(from).ok().and_then(|n| first.checked_add(n)).ok_or(Errno::FBIG)?;
     let skip = (at % BLOCK) as usize;
     if skip == 0 && out.len().is_multiple_of(BLOCK_SIZE) {
-        return backing.fetch(rel, block, out);
+        return backing.fetch(origin, block, out);
     }
     let mut blocks = vec![0; (skip + out.len()).next_multiple_of(BLOCK_SIZE)];
-    backing.fetch(rel, block, &mut blocks)?;
+    backing.fetch(origin, block, &mut blocks)?;
     let wanted = blocks.get(skip..skip + out.len()).ok_or(Errno::IO)?;
     out.copy_from_slice(wanted);
     Ok(())

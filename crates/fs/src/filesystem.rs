@@ -9,9 +9,10 @@
 use crate::backing::Backing;
 use crate::content::Content;
 use crate::directory::Directory;
+use crate::links::{Links, MayFollow};
 use crate::names::{self, SEGMENT_BLOCKS, TABLESPACES};
 use crate::overlay::OverlayDir;
-use crate::source::{FailureHook, PageSource};
+use crate::source::{FailureHook, Origin, PageSource};
 use crate::tree::{Body, Node, NodeId, Owner, ROOT, Result, Tree};
 use parking_lot::Mutex;
 use rustix::io::Errno;
@@ -22,7 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use types::RelFork;
+use types::{RelFork, SLRU_PAGES_PER_SEGMENT, SlruKind};
 
 /// What a file system is made with.
 #[derive(Clone, Debug)]
@@ -66,6 +67,7 @@ pub struct FileSystem {
     version_dir: String,
     /// Tablespace directories that were removed while not empty.
     set_aside: Mutex<HashMap<OsString, Directory>>,
+    pub(crate) links: Links,
 }
 
 impl FileSystem {
@@ -74,12 +76,31 @@ impl FileSystem {
         let Options { overlay_dir, uid, gid, version_dir } = options;
         let backing = Backing::new(source, OverlayDir::new(&overlay_dir)?);
         let tree = Tree::new(Owner { uid, gid, mode: 0o700 });
-        Ok(Self { tree, backing, uid, gid, version_dir, set_aside: Mutex::default() })
+        Ok(Self {
+            tree,
+            backing,
+            uid,
+            gid,
+            version_dir,
+            set_aside: Mutex::default(),
+            links: Links::default(),
+        })
     }
 
     /// Where failures are reported; replaces an earlier hook. Without one they are logged.
     pub fn on_failure(&self, hook: FailureHook) {
         self.backing.set_hook(hook);
+    }
+
+    /// From now on a process that follows a symbolic link waits until `release_links`, unless it `may`. It waits as for a
+    /// slow disk: nothing fails, and no signal ends it, not even one that kills.
+    pub fn hold_links(&self, may: MayFollow) {
+        self.links.hold(may);
+    }
+
+    /// Lets all links be followed again.
+    pub fn release_links(&self) {
+        self.links.release();
     }
 
     /// Makes a directory and its missing parents; `mode` is such as `0o700`. An existing directory is fine.
@@ -109,12 +130,19 @@ impl FileSystem {
         loop {
             let here = (blocks - first).min(SEGMENT_BLOCKS);
             let path = names::relation_path(rel, first / SEGMENT_BLOCKS, &self.version_dir);
-            self.make(&path, 0o600, Body::Regular(Content::relation(source, first, here)))?;
+            self.make(&path, 0o600, Body::Regular(Content::of(Origin::Relation(source), first, here)))?;
             first += here;
             if first >= blocks {
                 return Ok(());
             }
         }
+    }
+
+    /// Makes segment file `segment` of an SLRU, `pages` long.
+    pub fn add_slru_segment(&self, kind: SlruKind, segment: u32, pages: u32) -> io::Result<()> {
+        let first = segment.checked_mul(SLRU_PAGES_PER_SEGMENT).ok_or(Errno::FBIG)?;
+        let path = names::slru_path(kind, segment);
+        self.make(&path, 0o600, Body::Regular(Content::of(Origin::Slru(kind), first, pages)))
     }
 
     /// The contents of a file as Postgres would read them, less what the kernel still holds back.

@@ -1,14 +1,20 @@
 //! The kernel's words for what `tree` and `content` do; decides nothing.
 //!
+//! Some threads that answer the kernel never wait for the page source. What needs it is answered by one of the others,
+//! for as long as there is one, or by a thread of a pool (`workers`), and so is what frees much space: everybody else's
+//! requests go on meanwhile.
+//!
 //! The kernel caches: names and attributes for an hour (this mount is the only way in), pages for as long as it likes,
 //! writes until it writes them back. Therefore sizes and times of files that are being written are the kernel's, and
 //! arrive as `setattr`. What is answered with `ENOSYS` is asked once and then done by the kernel itself: open and
 //! close (contents depend on the node alone), fsync (the pages have been sent before it is asked; the overlay is never
 //! trusted after a crash), flush, lseek, copies between files (done with read and write).
 
-use crate::content::Content;
+use crate::content::{Attempt, Content, Cut};
 use crate::filesystem::{FileSystem, Linked};
-use crate::tree::{Attr, Body, FileKind, Meta, NAME_BYTES, Node, NodeId, Owner, ROOT};
+use crate::limits::{BACKGROUND_REQUESTS, FETCHING_THREADS, FREE_THREADS, FREEING_THREADS, REQUEST_BYTES};
+use crate::tree::{Attr, Body, FileKind, Meta, NAME_BYTES, Node, NodeId, Owner, ROOT, Removed};
+use crate::workers::Workers;
 use fuser::{
     BsdFileFlags, Errno as Reply, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
     INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
@@ -22,16 +28,12 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long the kernel may believe a name or an attribute.
 const TTL: Duration = Duration::from_secs(3600);
-/// Largest write the kernel sends at once.
-const MAX_WRITE_BYTES: u32 = 1 << 20;
-/// Requests the kernel may have waiting in the background: readahead, writeback.
-const MAX_BACKGROUND: u16 = 64;
-
 thread_local! {
     /// One read's bytes; grows to the largest read of its thread.
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -44,6 +46,52 @@ pub(crate) struct Adapter {
     /// it: with one for all mounts, a server would meet the segments of every other, and that of a killed one whose mount
     /// had the same device number would keep it from starting.
     root_inode: INodeNo,
+    /// How many threads that answer the kernel may wait for the page source, and how many do.
+    may_fetch: usize,
+    fetch_here: AtomicUsize,
+    /// Answer what needs the page source when all of them do.
+    fetching: Workers,
+    /// Answer what frees much space.
+    freeing: Workers,
+}
+
+/// What `setattr` changes besides the size.
+struct Change {
+    mode: Option<u32>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    atime: Option<TimeOrNow>,
+    mtime: Option<TimeOrNow>,
+    ctime: Option<SystemTime>,
+}
+
+impl Change {
+    fn apply(self, node: &Node, resized: bool) {
+        if resized {
+            node.touch();
+        }
+        let mut meta = node.meta.lock();
+        if self.uid.is_some() || self.gid.is_some() || resized {
+            meta.mode &= !0o6000;
+        }
+        meta.mode = self.mode.map_or(meta.mode, |mode| mode & 0o7777);
+        meta.uid = self.uid.unwrap_or(meta.uid);
+        meta.gid = self.gid.unwrap_or(meta.gid);
+        meta.atime = self.atime.map_or(meta.atime, time);
+        meta.mtime = self.mtime.map_or(meta.mtime, time);
+        meta.ctime = self.ctime.unwrap_or_else(SystemTime::now);
+    }
+
+    /// Makes the change to a file whose size was changed, and says so.
+    fn finish(self, node: &Node, cut: Result<Cut, Errno>, out: ReplyAttr) {
+        match cut.map(drop) {
+            Ok(()) => {
+                self.apply(node, true);
+                out.attr(&TTL, &node_attr(node));
+            }
+            Err(errno) => out.error(reply(errno)),
+        }
+    }
 }
 
 fn reply(errno: Errno) -> Reply {
@@ -104,10 +152,52 @@ fn owner(request: &Request, mode: u32) -> Owner {
 }
 
 impl Adapter {
-    pub(crate) fn new(fs: Arc<FileSystem>) -> Self {
+    /// To be driven by `threads` threads.
+    pub(crate) fn new(fs: Arc<FileSystem>, threads: usize) -> Self {
         let random = RandomState::new().build_hasher().finish();
         // Far from those of files, and within the 31 bits of a key.
-        Self { fs, root_inode: INodeNo(random % (1 << 30) + (1 << 30)) }
+        Self {
+            fs,
+            root_inode: INodeNo(random % (1 << 30) + (1 << 30)),
+            may_fetch: threads.saturating_sub(FREE_THREADS),
+            fetch_here: AtomicUsize::new(0),
+            fetching: Workers::new("fetching", FETCHING_THREADS),
+            freeing: Workers::new("freeing", FREEING_THREADS),
+        }
+    }
+
+    /// Does what needs the page source, here or on a thread that is for that alone.
+    fn fetch(&self, job: impl FnOnce() + Send + 'static) {
+        if self.fetch_here.fetch_add(1, SeqCst) < self.may_fetch {
+            job();
+        } else {
+            self.fetching.run(job);
+        }
+        self.fetch_here.fetch_sub(1, SeqCst);
+    }
+
+    fn discard(&self, removed: Removed) {
+        if removed.is_large() {
+            self.freeing.run(move || drop(removed));
+        }
+    }
+
+    fn resize(&self, node: Arc<Node>, size: u64, change: Change, out: ReplyAttr) {
+        let tried = node.content().and_then(|content| content.try_set_len(&self.fs.backing, size));
+        match tried {
+            Ok(Attempt::Done(cut)) if cut.is_large() => {
+                self.freeing.run(move || change.finish(&node, Ok(cut), out));
+            }
+            Ok(Attempt::Done(cut)) => change.finish(&node, Ok(cut), out),
+            Ok(Attempt::NeedsSource) => {
+                let fs = Arc::clone(&self.fs);
+                self.fetch(move || {
+                    let cut = node.content().and_then(|content| content.set_len(&fs.backing, size));
+                    change.finish(&node, cut, out);
+                });
+            }
+            Err(errno) => change.finish(&node, Err(errno), out),
+        }
     }
 
     fn attr(&self, node: &Node) -> FileAttr {
@@ -155,6 +245,39 @@ fn answer(result: Result<(), Errno>, empty: ReplyEmpty) {
     }
 }
 
+/// Answers with what `read` puts into a buffer of `size` bytes; gives the reply back if that needs the source.
+fn answer_read(
+    fs: &FileSystem,
+    size: u32,
+    out: ReplyData,
+    read: impl FnOnce(&mut [u8]) -> Result<Attempt<usize>, Errno>,
+) -> Option<ReplyData> {
+    READ_BUFFER.with_borrow_mut(|buffer| {
+        buffer.resize(buffer.len().max(size as usize), 0);
+        let bytes = buffer.split_at_mut(size as usize).0;
+        match read(bytes) {
+            Ok(Attempt::Done(n)) => {
+                fs.backing.counters.read_bytes.fetch_add(n as u64, Relaxed);
+                out.data(bytes.split_at(n).0);
+            }
+            Ok(Attempt::NeedsSource) => return Some(out),
+            Err(errno) => out.error(reply(errno)),
+        }
+        None
+    })
+}
+
+fn answer_write(fs: &FileSystem, node: &Node, bytes: usize, written: Result<(), Errno>, out: ReplyWrite) {
+    match written {
+        Ok(()) => {
+            node.touch();
+            fs.backing.counters.written_bytes.fetch_add(bytes as u64, Relaxed);
+            out.written(bytes as u32);
+        }
+        Err(errno) => out.error(reply(errno)),
+    }
+}
+
 impl Filesystem for Adapter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
         let wanted = InitFlags::FUSE_WRITEBACK_CACHE
@@ -163,7 +286,6 @@ impl Filesystem for Adapter {
             | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_EXPLICIT_INVAL_DATA
-            | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_ASYNC_DIO
             | InitFlags::FUSE_NO_OPEN_SUPPORT
             | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
@@ -175,11 +297,11 @@ impl Filesystem for Adapter {
             config.add_capabilities(wanted & !missing).ok();
         }
         // A refusal names the nearest value the kernel takes; a refused write size leaves fuser's default.
-        config.set_max_write(MAX_WRITE_BYTES).ok();
-        if let Err(nearest) = config.set_max_readahead(MAX_WRITE_BYTES) {
+        config.set_max_write(REQUEST_BYTES).ok();
+        if let Err(nearest) = config.set_max_readahead(REQUEST_BYTES) {
             config.set_max_readahead(nearest).ok();
         }
-        config.set_max_background(MAX_BACKGROUND).ok();
+        config.set_max_background(BACKGROUND_REQUESTS).ok();
         Ok(())
     }
 
@@ -191,7 +313,7 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _request: &Request, id: INodeNo, times: u64) {
-        self.fs.tree.forget(id.0, times);
+        self.discard(self.fs.tree.forget(id.0, times));
     }
 
     fn getattr(&self, _request: &Request, id: INodeNo, _fh: Option<FileHandle>, out: ReplyAttr) {
@@ -223,34 +345,23 @@ impl Filesystem for Adapter {
             Ok(node) => node,
             Err(errno) => return out.error(reply(errno)),
         };
+        let change = Change { mode, uid, gid, atime, mtime, ctime };
         if let Some(size) = size {
-            let done = node.content().and_then(|content| content.set_len(&self.fs.backing, size));
-            if let Err(errno) = done {
-                return out.error(reply(errno));
-            }
-            node.touch();
+            return self.resize(node, size, change, out);
         }
-        {
-            let mut meta = node.meta.lock();
-            if uid.is_some() || gid.is_some() || size.is_some() {
-                meta.mode &= !0o6000;
-            }
-            meta.mode = mode.map_or(meta.mode, |mode| mode & 0o7777);
-            meta.uid = uid.unwrap_or(meta.uid);
-            meta.gid = gid.unwrap_or(meta.gid);
-            meta.atime = atime.map_or(meta.atime, time);
-            meta.mtime = mtime.map_or(meta.mtime, time);
-            meta.ctime = ctime.unwrap_or_else(SystemTime::now);
-        }
+        change.apply(&node, false);
         out.attr(&TTL, &self.attr(&node));
     }
 
-    fn readlink(&self, _request: &Request, id: INodeNo, out: ReplyData) {
-        match self.node(id).as_deref().map(|node| &node.body) {
-            Ok(Body::Symlink(target)) => out.data(target.as_bytes()),
-            Ok(_) => out.error(reply(Errno::INVAL)),
-            Err(errno) => out.error(reply(*errno)),
-        }
+    fn readlink(&self, request: &Request, id: INodeNo, out: ReplyData) {
+        let node = match self.node(id) {
+            Ok(node) => node,
+            Err(errno) => return out.error(reply(errno)),
+        };
+        self.fs.links.follow(request.pid(), move || match &node.body {
+            Body::Symlink(target) => out.data(target.as_bytes()),
+            _ => out.error(reply(Errno::INVAL)),
+        });
     }
 
     fn mknod(
@@ -286,7 +397,7 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, out: ReplyEmpty) {
-        answer(self.fs.tree.unlink(parent.0, name), out);
+        answer(self.fs.tree.unlink(parent.0, name).map(|removed| self.discard(removed)), out);
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, out: ReplyEmpty) {
@@ -321,7 +432,8 @@ impl Filesystem for Adapter {
             return out.error(reply(Errno::INVAL));
         }
         let exclusive = flags.contains(RenameFlags::RENAME_NOREPLACE);
-        answer(self.fs.tree.rename(parent.0, name, new_parent.0, new_name, exclusive), out);
+        let renamed = self.fs.tree.rename(parent.0, name, new_parent.0, new_name, exclusive);
+        answer(renamed.map(|removed| self.discard(removed)), out);
     }
 
     fn link(&self, _request: &Request, id: INodeNo, parent: INodeNo, name: &OsStr, out: ReplyEntry) {
@@ -369,17 +481,17 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         out: ReplyData,
     ) {
-        READ_BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(buffer.len().max(size as usize), 0);
-            let bytes = buffer.split_at_mut(size as usize).0;
-            let read = self.node(id).and_then(|node| node.content()?.read(&self.fs.backing, offset, bytes));
-            match read {
-                Ok(n) => {
-                    self.fs.backing.counters.read_bytes.fetch_add(n as u64, Relaxed);
-                    out.data(bytes.split_at(n).0);
-                }
-                Err(errno) => out.error(reply(errno)),
-            }
+        let node = match self.node(id) {
+            Ok(node) => node,
+            Err(errno) => return out.error(reply(errno)),
+        };
+        let here = |bytes: &mut [u8]| node.content()?.try_read(offset, bytes);
+        let Some(out) = answer_read(&self.fs, size, out, here) else { return };
+        let fs = Arc::clone(&self.fs);
+        self.fetch(move || {
+            let fetched =
+                |bytes: &mut [u8]| node.content()?.read(&fs.backing, offset, bytes).map(Attempt::Done);
+            answer_read(&fs, size, out, fetched);
         });
     }
 
@@ -395,17 +507,21 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         out: ReplyWrite,
     ) {
-        let written = self.node(id).and_then(|node| {
-            node.content()?.write(&self.fs.backing, offset, data)?;
-            node.touch();
-            Ok(())
-        });
-        match written {
-            Ok(()) => {
-                self.fs.backing.counters.written_bytes.fetch_add(data.len() as u64, Relaxed);
-                out.written(data.len() as u32);
+        let node = match self.node(id) {
+            Ok(node) => node,
+            Err(errno) => return out.error(reply(errno)),
+        };
+        let tried = node.content().and_then(|content| content.try_write(&self.fs.backing, offset, data));
+        match tried {
+            Ok(Attempt::Done(())) => answer_write(&self.fs, &node, data.len(), Ok(()), out),
+            Err(errno) => answer_write(&self.fs, &node, 0, Err(errno), out),
+            Ok(Attempt::NeedsSource) => {
+                let (fs, data) = (Arc::clone(&self.fs), data.to_vec());
+                self.fetch(move || {
+                    let written = node.content().and_then(|c| c.write(&fs.backing, offset, &data));
+                    answer_write(&fs, &node, data.len(), written, out);
+                });
             }
-            Err(errno) => out.error(reply(errno)),
         }
     }
 

@@ -8,6 +8,7 @@
 //! Invariants
 //! - A page Postgres wrote is read from the overlay, every other page from the source: never copied, never guessed.
 //! - Nothing in the overlay outlives the process: its files have no names.
+//! - Who waits for the source holds up nobody else: there are always threads to answer the kernel that do not.
 //! - The core (`tree`, `content`) knows no kernel types; `fuse` makes no decisions.
 //!
 //! Not here: where pages come from (the caller's `PageSource`), what files a cluster needs (`compute`).
@@ -17,6 +18,8 @@ mod content;
 mod directory;
 mod filesystem;
 mod fuse;
+mod limits;
+mod links;
 #[cfg(test)]
 mod model_test;
 mod mount;
@@ -24,8 +27,10 @@ mod names;
 mod overlay;
 mod source;
 mod tree;
+mod workers;
 
 pub use filesystem::{FileSystem, Options, Stats};
+pub use links::MayFollow;
 pub use mount::{MountOptions, Mounted, fusermount, mount, unmount};
-pub use names::{SEGMENT_BLOCKS, parse_relation_path, relation_path};
+pub use names::{SEGMENT_BLOCKS, parse_relation_path, relation_path, slru_path};
 pub use source::{Failure, FailureHook, FailureKind, PageSource};

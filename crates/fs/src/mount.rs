@@ -5,6 +5,7 @@
 
 use crate::FileSystem;
 use crate::fuse::Adapter;
+use crate::limits::ANSWERING_THREADS;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -23,7 +24,7 @@ const FUSERMOUNTS: [&str; 2] = ["fusermount3", "fusermount"];
 const DEVICE: &str = "/dev/fuse";
 /// Said when `fusermount` finds nothing.
 const NO_FUSERMOUNT: &str = "there is no fusermount3, which mounts for users other than root";
-/// How long `unmount` waits for the threads that answered the kernel; one may be stuck in the page source.
+/// How long `unmount` waits for the threads that answered the kernel; those that wait for the page source end by themselves.
 const THREADS_WAIT: Duration = Duration::from_secs(5);
 /// How often a dead mount is removed before giving up; they can be stacked.
 const STALE_ROUNDS: usize = 8;
@@ -31,13 +32,13 @@ const STALE_ROUNDS: usize = 8;
 /// How a file system is mounted.
 #[derive(Clone, Copy, Debug)]
 pub struct MountOptions {
-    /// Threads that answer the kernel; 4 unless something was measured.
+    /// Threads that answer the kernel; `limits.rs` says how many unless something was measured.
     pub threads: usize,
 }
 
 impl Default for MountOptions {
     fn default() -> Self {
-        Self { threads: 4 }
+        Self { threads: ANSWERING_THREADS }
     }
 }
 
@@ -105,10 +106,12 @@ pub fn mount(fs: Arc<FileSystem>, at: &Path, options: MountOptions) -> io::Resul
         MountOption::NoSuid,
     ];
     config.acl = if root { SessionACL::All } else { SessionACL::Owner };
-    config.n_threads = Some(options.threads.max(1));
+    let threads = options.threads.max(1);
+    config.n_threads = Some(threads);
     config.clone_fd = true;
-    let session =
-        Session::new(Adapter::new(fs), &at, &config).map_err(|error| refusal(root, error))?.spawn()?;
+    let session = Session::new(Adapter::new(fs, threads), &at, &config)
+        .map_err(|error| refusal(root, error))?
+        .spawn()?;
     Ok(Mounted { at, session: Some(session) })
 }
 

@@ -3,7 +3,7 @@
 //! Follows `GetRelationPath` in `common/relpath.c` and `_mdfd_segpath` in `storage/smgr/md.c`. Temporary relations
 //! (`t3_16384`) have no name here: they never come from a page source.
 
-use types::{DEFAULT_TABLESPACE, Fork, GLOBAL_TABLESPACE, RelFork, RelTag};
+use types::{DEFAULT_TABLESPACE, Fork, GLOBAL_TABLESPACE, RelFork, RelTag, SlruKind};
 
 /// Blocks in one segment file (`RELSEG_SIZE`): 1 GB.
 pub const SEGMENT_BLOCKS: u32 = 131_072;
@@ -23,6 +23,11 @@ pub fn relation_path(rel: RelFork, segment: u32, version_dir: &str) -> String {
         0 => format!("{directory}/{relation}{suffix}"),
         _ => format!("{directory}/{relation}{suffix}.{segment}"),
     }
+}
+
+/// The path of a segment file of an SLRU below the data directory (`SlruFileName`).
+pub fn slru_path(kind: SlruKind, segment: u32) -> String {
+    format!("{}/{segment:04X}", kind.directory())
 }
 
 /// The relation and segment that a path below the data directory names; `None` for every other file.

@@ -1,8 +1,9 @@
 //! The seam to where pages come from, and how failures leave the file system.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
-use types::{BlockNumber, RelFork};
+use types::{BlockNumber, RelFork, SlruKind};
 
 /// Reads pages of relations as they were at the constant LSN this file system started from.
 ///
@@ -11,6 +12,28 @@ use types::{BlockNumber, RelFork};
 pub trait PageSource: Send + Sync {
     /// Fills `out`, a multiple of 8192 bytes, with the blocks of `rel` from `first` on.
     fn read(&self, rel: RelFork, first: BlockNumber, out: &mut [u8]) -> io::Result<()>;
+
+    /// The same for pages of an SLRU from `first` on. A source without has none in its file system either.
+    fn read_slru(&self, kind: SlruKind, first: u32, out: &mut [u8]) -> io::Result<()> {
+        let _ = (first, out);
+        Err(io::Error::new(io::ErrorKind::Unsupported, format!("no pages of {}", kind.directory())))
+    }
+}
+
+/// Whose pages a file shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    Relation(RelFork),
+    Slru(SlruKind),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Relation(rel) => write!(f, "{rel} block"),
+            Self::Slru(kind) => write!(f, "{} page", kind.directory()),
+        }
+    }
 }
 
 /// What went wrong below Postgres.

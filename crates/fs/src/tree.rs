@@ -10,6 +10,7 @@
 
 use crate::content::Content;
 use crate::directory::Directory;
+use crate::limits::FREED_APART_BYTES;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -118,6 +119,18 @@ impl Node {
     }
 }
 
+/// A node that nobody can reach any more, if there is one. Dropping it frees the space of its file, which can take as
+/// long as that is large: never under the tree's lock.
+pub(crate) struct Removed(Option<Arc<Node>>);
+
+impl Removed {
+    /// True if it is better dropped where nobody waits.
+    pub(crate) fn is_large(&self) -> bool {
+        let content = self.0.as_ref().and_then(|node| node.content().ok());
+        content.and_then(Content::overlay_bytes).is_some_and(|bytes| bytes >= FREED_APART_BYTES)
+    }
+}
+
 struct Slot {
     node: Arc<Node>,
     lookups: u64,
@@ -199,11 +212,10 @@ impl Nodes {
         Ok(id)
     }
 
-    fn drop_if_unused(&mut self, id: NodeId) {
+    fn remove_if_unused(&mut self, id: NodeId) -> Removed {
         let unused = self.slots.get(&id).is_some_and(|s| s.lookups == 0 && s.node.meta.lock().nlink == 0);
-        if unused && id != ROOT {
-            self.slots.remove(&id);
-        }
+        let slot = if unused && id != ROOT { self.slots.remove(&id) } else { None };
+        Removed(slot.map(|slot| slot.node))
     }
 
     fn is_within(&self, mut id: NodeId, ancestor: NodeId) -> bool {
@@ -256,12 +268,11 @@ impl Tree {
     }
 
     /// Takes back `times` lookups (a new node counts as looked up once).
-    pub(crate) fn forget(&self, id: NodeId, times: u64) {
+    pub(crate) fn forget(&self, id: NodeId, times: u64) -> Removed {
         let mut nodes = self.nodes.write();
-        if let Ok(slot) = nodes.slot_mut(id) {
-            slot.lookups = slot.lookups.saturating_sub(times);
-            nodes.drop_if_unused(id);
-        }
+        let Ok(slot) = nodes.slot_mut(id) else { return Removed(None) };
+        slot.lookups = slot.lookups.saturating_sub(times);
+        nodes.remove_if_unused(id)
     }
 
     /// Makes a node; it counts as looked up once.
@@ -306,15 +317,14 @@ impl Tree {
         Ok(node)
     }
 
-    pub(crate) fn unlink(&self, parent: NodeId, name: &OsStr) -> Result<()> {
+    pub(crate) fn unlink(&self, parent: NodeId, name: &OsStr) -> Result<Removed> {
         let mut nodes = self.nodes.write();
         let id = nodes.child(parent, name)?;
         if nodes.slot(id)?.directory.is_some() {
             return Err(Errno::ISDIR);
         }
         nodes.leave(parent, name)?;
-        nodes.drop_if_unused(id);
-        Ok(())
+        Ok(nodes.remove_if_unused(id))
     }
 
     pub(crate) fn rmdir(&self, parent: NodeId, name: &OsStr) -> Result<()> {
@@ -324,7 +334,7 @@ impl Tree {
             return Err(Errno::NOTEMPTY);
         }
         nodes.leave(parent, name)?;
-        nodes.drop_if_unused(id);
+        nodes.remove_if_unused(id);
         Ok(())
     }
 
@@ -335,7 +345,7 @@ impl Tree {
         let directory = nodes.directory_mut(id)?;
         let entries = std::mem::replace(directory, Directory::new(parent));
         nodes.leave(parent, name)?;
-        nodes.drop_if_unused(id);
+        nodes.remove_if_unused(id);
         Ok(entries)
     }
 
@@ -360,8 +370,9 @@ impl Tree {
         new_parent: NodeId,
         new_name: &OsStr,
         exclusive: bool,
-    ) -> Result<()> {
+    ) -> Result<Removed> {
         check_name(new_name)?;
+        let mut removed = Removed(None); // before the lock, so that an error drops it after
         let mut nodes = self.nodes.write();
         let id = nodes.child(parent, name)?;
         check_alive(&nodes, new_parent)?;
@@ -374,12 +385,13 @@ impl Tree {
                 return Err(Errno::EXIST);
             }
             if old == id {
-                return Ok(());
+                return Ok(removed);
             }
-            replace(&mut nodes, (new_parent, new_name), old, moves_directory)?;
+            removed = replace(&mut nodes, (new_parent, new_name), old, moves_directory)?;
         }
         nodes.leave(parent, name)?;
-        nodes.enter(new_parent, new_name, id)
+        nodes.enter(new_parent, new_name, id)?;
+        Ok(removed)
     }
 
     /// Calls `entry` with (cookie, name, node) of each entry after `cookie`, `.` and `..` first, until it says stop.
@@ -426,7 +438,7 @@ fn replace(
     (parent, name): (NodeId, &OsStr),
     old: NodeId,
     by_directory: bool,
-) -> Result<()> {
+) -> Result<Removed> {
     match (&nodes.slot(old)?.directory, by_directory) {
         (Some(directory), true) if !directory.is_empty() => return Err(Errno::NOTEMPTY),
         (Some(_), false) => return Err(Errno::ISDIR),
@@ -434,8 +446,7 @@ fn replace(
         _ => {}
     }
     nodes.leave(parent, name)?;
-    nodes.drop_if_unused(old);
-    Ok(())
+    Ok(nodes.remove_if_unused(old))
 }
 
 /// A removed directory that somebody still has open takes no new names.

@@ -7,10 +7,11 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -431,15 +432,172 @@ fn a_full_overlay_disk_is_reported_once_and_fails_the_fsync() {
 }
 
 /// Never answers until it is told to.
-struct Stuck(std::sync::Mutex<bool>, std::sync::Condvar);
+#[derive(Default)]
+struct Stuck {
+    free: std::sync::Mutex<bool>,
+    changed: std::sync::Condvar,
+    waiting: std::sync::atomic::AtomicUsize,
+}
+
+impl Stuck {
+    fn release(&self) {
+        *self.free.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until so many reads are under way.
+    fn wait_for(&self, reads: usize) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.waiting.load(Relaxed) < reads {
+            assert!(Instant::now() < deadline, "{} reads wait, not {reads}", self.waiting.load(Relaxed));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
 
 impl PageSource for Stuck {
     fn read(&self, rel: RelFork, first: BlockNumber, out: &mut [u8]) -> io::Result<()> {
-        let mut free = self.0.lock().unwrap();
+        self.waiting.fetch_add(1, Relaxed);
+        let mut free = self.free.lock().unwrap();
         while !*free {
-            free = self.1.wait(free).unwrap();
+            free = self.changed.wait(free).unwrap();
         }
         Patterns.read(rel, first, out)
+    }
+}
+
+/// Ends with a panic unless `work` is done soon; then the source is released, so that the test can end.
+fn soon(stuck: &Arc<Stuck>, what: &'static str, work: impl FnOnce() + Send + 'static) {
+    let (done, waiting) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        work();
+        done.send(()).ok();
+    });
+    if waiting.recv_timeout(Duration::from_secs(10)).is_err() {
+        stuck.release();
+        panic!("{what} waits for the page source");
+    }
+}
+
+/// What does not need the source, with names and pages that the kernel does not know yet.
+fn work_without_the_source(stuck: &Arc<Stuck>, at: &Path) {
+    let path = |name: &str| at.join(name);
+    let (written, old) = (path("d/written"), path("d/old"));
+    soon(stuck, "a create with a write that is written back", move || {
+        let mut file = File::create(&written).unwrap();
+        file.write_all(&[5; 100_000]).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        assert!(std::fs::read(&written).unwrap() == [5; 100_000]);
+        std::fs::rename(&written, &old).unwrap();
+    });
+    let (old, base) = (path("d/old"), path("base/5/16384"));
+    soon(stuck, "a lookup, a stat, a truncation and an unlink", move || {
+        assert_eq!(std::fs::metadata(&base).unwrap().len(), 3 * 8192);
+        assert!(!base.with_extension("1").exists());
+        let file = OpenOptions::new().write(true).open(&old).unwrap();
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, 1 << 20).unwrap();
+        file.set_len(5000).unwrap();
+        std::fs::remove_file(&old).unwrap();
+        std::fs::create_dir(base.with_extension("dir")).unwrap();
+        assert_eq!(std::fs::read_dir(old.parent().unwrap()).unwrap().count(), 0);
+        std::fs::remove_dir(base.with_extension("dir")).unwrap();
+    });
+    let base = path("base/5/16384");
+    soon(stuck, "a whole page of a relation that is written", move || {
+        let file = OpenOptions::new().read(true).write(true).open(&base).unwrap();
+        file.write_all_at(&[6; 8192], 8192).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 8192, std::num::NonZero::new(8192), rustix::fs::Advice::DontNeed).unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random).unwrap();
+        let mut page = [0; 8192];
+        file.read_exact_at(&mut page, 8192).unwrap();
+        assert!(page == [6; 8192]);
+    });
+}
+
+#[test]
+fn reads_that_wait_for_the_source_hold_up_nobody_else() {
+    if !fuse_is_here("reads_that_wait_for_the_source_hold_up_nobody_else") {
+        return;
+    }
+    // Far more than there are threads on either side, and than the kernel's own count of requests allows by default.
+    const READERS: u64 = 200;
+    let stuck = Arc::new(Stuck::default());
+    let big = rel(20000, Fork::Main);
+    let mount = Mount::new(stuck.clone(), |fs| {
+        fill_relations(fs);
+        fs.add_relation(big, 4096, big).unwrap();
+    });
+    let path = mount.at.join("base/5/20000");
+    let readers: Vec<_> = (0..READERS)
+        .map(|n| {
+            let path = path.clone();
+            std::thread::spawn(move || {
+                let file = File::open(path).unwrap();
+                rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random).unwrap();
+                let mut page = [0; 8192];
+                file.read_exact_at(&mut page, n * 16 * 8192).unwrap();
+                page
+            })
+        })
+        .collect();
+    stuck.wait_for(16);
+    work_without_the_source(&stuck, &mount.at);
+    assert!(stuck.waiting.load(Relaxed) <= 16, "more reads of the source at once than declared");
+    stuck.release();
+    for (n, reader) in readers.into_iter().enumerate() {
+        let start = n as u64 * 16 * 8192;
+        let page = reader.join().unwrap();
+        assert!(
+            page.iter().enumerate().all(|(i, &b)| b == pattern(big, start + i as u64)),
+            "page of reader {n}"
+        );
+    }
+}
+
+#[test]
+fn writes_and_truncations_that_need_the_source_hold_up_nobody_else() {
+    if !fuse_is_here("writes_and_truncations_that_need_the_source_hold_up_nobody_else") {
+        return;
+    }
+    const FILES: u32 = 24;
+    let stuck = Arc::new(Stuck::default());
+    let mut mount = Mount::new(stuck.clone(), |fs| {
+        fill_relations(fs);
+        for relation in 20000..20000 + FILES {
+            fs.add_relation(rel(relation, Fork::Main), 3, rel(relation, Fork::Main)).unwrap();
+        }
+    });
+    let writers: Vec<_> = (20000..20000 + FILES)
+        .map(|relation| {
+            let path = mount.at.join(format!("base/5/{relation}"));
+            std::thread::spawn(move || {
+                // Past the kernel's cache, which would send whole pages.
+                let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+                let file = OpenOptions::new().write(true).custom_flags(direct).open(path).unwrap();
+                match relation % 2 {
+                    0 => file.write_all_at(&[9; 100], 5000).unwrap(),
+                    _ => file.set_len(2 * 8192 + 5000).unwrap(),
+                }
+            })
+        })
+        .collect();
+    stuck.wait_for(16);
+    work_without_the_source(&stuck, &mount.at);
+    stuck.release();
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    mount.remount();
+    for relation in 20000..20000 + FILES {
+        let mut expected = pattern_bytes(rel(relation, Fork::Main), 3 * 8192);
+        match relation % 2 {
+            0 => expected[5000..5100].fill(9),
+            _ => expected.truncate(2 * 8192 + 5000),
+        }
+        assert!(
+            std::fs::read(mount.at.join(format!("base/5/{relation}"))).unwrap() == expected,
+            "{relation}"
+        );
     }
 }
 
@@ -448,17 +606,59 @@ fn unmount_frees_the_mount_point_while_a_read_is_stuck_in_the_source() {
     if !fuse_is_here("unmount_frees_the_mount_point_while_a_read_is_stuck_in_the_source") {
         return;
     }
-    let stuck = Arc::new(Stuck(std::sync::Mutex::new(false), std::sync::Condvar::new()));
+    let stuck = Arc::new(Stuck::default());
     let mut mount = Mount::new(stuck.clone(), fill_relations);
     let path = mount.at.join("base/5/16385");
     let mut file = File::open(&path).unwrap();
     let reader = std::thread::spawn(move || file.read(&mut [0; 8192]));
-    std::thread::sleep(Duration::from_millis(200));
+    stuck.wait_for(1);
     mount.mounted.take().unwrap().unmount().unwrap();
     assert!(!path.exists());
     assert!(reader.join().unwrap().is_err());
-    *stuck.0.lock().unwrap() = true;
-    stuck.1.notify_all();
+    stuck.release();
+}
+
+#[test]
+fn whoever_follows_a_link_that_is_held_waits_and_others_go_on() {
+    if !fuse_is_here("whoever_follows_a_link_that_is_held_waits_and_others_go_on") {
+        return;
+    }
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("segment"), b"wal").unwrap();
+    let mount = Mount::new(Arc::new(Patterns), |fs| {
+        fill_relations(fs);
+        fs.symlink("link", outside.path()).unwrap();
+    });
+    let segment = mount.at.join("link/segment");
+    assert_eq!(std::fs::read(&segment).unwrap(), b"wal", "and the kernel knows the way now");
+    let mut open = File::open(&segment).unwrap();
+
+    let mut exempt = Command::new("sh")
+        .args(["-c", "read go; exec cat \"$0\""])
+        .arg(&segment)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let may = exempt.id();
+    mount.fs.hold_links(Arc::new(move |pid| pid == may));
+    let mut reader = Command::new("cat").arg(&segment).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(reader.try_wait().unwrap().is_none(), "it did not wait");
+    exempt.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    assert_eq!(exempt.wait_with_output().unwrap().stdout, b"wal", "it may");
+    assert!(reader.try_wait().unwrap().is_none(), "it waits no longer");
+    // What is open stays open, and names on this side of the link are not held up.
+    let mut text = String::new();
+    open.read_to_string(&mut text).unwrap();
+    assert_eq!(
+        (text.as_str(), std::fs::read(mount.at.join("base/5/16384")).unwrap().len()),
+        ("wal", 3 * 8192)
+    );
+    std::fs::write(mount.at.join("new"), b"x").unwrap();
+    mount.fs.release_links();
+    let output = reader.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stdout == b"wal");
 }
 
 /// Not a test of its own: the process that `a_dead_mount_is_replaced` kills.
