@@ -15,7 +15,9 @@
 //! Not here: how a start is done (`start`, `prepare`), who listens on the socket (`listener`).
 
 mod listener;
-mod prepare;
+pub(crate) mod prepare;
+mod read_errors;
+mod room;
 mod start;
 
 use std::path::Path;
@@ -42,6 +44,7 @@ use crate::waiting::Waiting;
 use crate::wal_stream::StreamEnd;
 use crate::{config, control_file, logs, process, wal_segment};
 
+use read_errors::ReadErrors;
 use start::Run;
 
 /// Crashes within `CRASH_WINDOW` after which an endpoint is given up.
@@ -77,6 +80,8 @@ struct Agent {
     events: Mutex<Option<Sender<Event>>>,
     client: Mutex<Option<Arc<Client>>>,
     waiting: Arc<Waiting>,
+    wal_notice: Mutex<Option<String>>,
+    read_errors: Mutex<ReadErrors>,
     file_system: Mutex<Option<Arc<fs::FileSystem>>>,
     flush_connection: Mutex<Option<PgClient>>,
     answering: Mutex<u32>,
@@ -248,7 +253,11 @@ impl Run {
         });
         if !clean {
             self.pages.cancel(); // or a backend waiting for a page could not be killed
+            self.client.cancel(); // what it waits to ship is in pg_wal, and the next start ships it
             process::kill_orphans(&agent.spec.mount_dir());
+        }
+        if self.room.take().is_some_and(|room| room.join().is_err()) {
+            tracing::error!("who watches pg_wal panicked");
         }
         if self.stream.take().is_some_and(|stream| stream.join().is_err()) {
             tracing::error!("the WAL stream panicked; pg_wal is shipped as after a crash");
@@ -311,6 +320,7 @@ impl Agent {
             state: State::Starting,
             reason: None,
             last_read_error: None,
+            failed_reads: Box::default(),
             postgres_pid: None,
             compute_pid: std::process::id(),
             port: spec.port,
@@ -334,6 +344,8 @@ impl Agent {
             events: Mutex::default(),
             client: Mutex::default(),
             waiting: Arc::default(),
+            wal_notice: Mutex::default(),
+            read_errors: Mutex::default(),
             file_system: Mutex::default(),
             flush_connection: Mutex::default(),
             answering: Mutex::new(0),
@@ -349,11 +361,14 @@ impl Agent {
     /// The status now, with its live counters.
     fn status(&self) -> Status {
         let mut status = self.status.lock().clone();
-        if let (State::Starting | State::Running | State::Stopping, Some(reason)) =
-            (status.state, self.waiting.reason())
-        {
-            status.reason = Some(format!("waits for the store: {reason}"));
+        if matches!(status.state, State::Starting | State::Running | State::Stopping) {
+            let waits = self.waiting.reason().map(|reason| format!("waits for the store: {reason}"));
+            let now: Vec<_> = self.wal_notice.lock().clone().into_iter().chain(waits).collect();
+            if !now.is_empty() {
+                status.reason = Some(now.join("; "));
+            }
         }
+        *status.failed_reads = self.read_errors.lock().list();
         status.shipped_lsn = Lsn::from_raw(self.shipped.load(Ordering::SeqCst)).map(|lsn| lsn.to_string());
         let file_system = self.file_system.lock().clone();
         status.overlay_bytes = file_system.map_or(0, |fs| fs.stats().overlay_bytes);

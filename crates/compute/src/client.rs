@@ -5,24 +5,25 @@
 //! a call that has the log of a running Postgres taken waits out refusals too, unless the branch is another's or gone.
 
 use std::io;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use types::{BLOCK_SIZE, BlockNumber, Lsn, RelFork, TimelineId};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use types::{BLOCK_SIZE, BlockNumber, Lsn, RelFork, SlruKind, TimelineId};
 
 use crate::EndpointSpec;
+use crate::limits::{IDLE_CONNECTIONS, PAGE_TIMEOUT, SEND_TIMEOUT};
 use crate::protocol::{
     Failure, FailureKind, Hello, NewTimeline, PROTOCOL_VERSION, READ_PAGES_MAX, Reply, Request, TailProgress,
     read_frame, read_reply_into, write_frame,
 };
 use crate::waiting::Waiting;
 
-/// Longest wait for the answer to a page read; then the connection is taken for dead.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// First and longest pause between two tries.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
@@ -44,7 +45,9 @@ pub enum ClientError {
 pub struct Client {
     socket: PathBuf,
     hello: Hello,
-    idle: Mutex<Vec<UnixStream>>,
+    idle: Mutex<Vec<Arc<UnixStream>>>,
+    /// Those of calls that are under way.
+    busy: Mutex<Vec<Arc<UnixStream>>>,
     cancelled: AtomicBool,
     pause: Mutex<()>,
     wake: Condvar,
@@ -64,6 +67,7 @@ impl Client {
             socket: spec.serve_socket.clone(),
             hello,
             idle: Mutex::default(),
+            busy: Mutex::default(),
             cancelled: AtomicBool::new(false),
             pause: Mutex::default(),
             wake: Condvar::new(),
@@ -77,11 +81,17 @@ impl Client {
         self
     }
 
-    /// Ends every call that waits for the service, now and later, with `Cancelled`.
+    /// Ends every call that waits for the service, now and later, with `Cancelled`; also one that waits for the answer of a
+    /// service that was stopped.
     pub fn cancel(&self) {
-        let _guard = self.pause.lock();
-        self.cancelled.store(true, Ordering::SeqCst);
-        self.wake.notify_all();
+        {
+            let _guard = self.pause.lock();
+            self.cancelled.store(true, Ordering::SeqCst);
+            self.wake.notify_all();
+        }
+        for stream in self.busy.lock().iter() {
+            stream.shutdown(Shutdown::Both).ok(); // the service may have closed it
+        }
     }
 
     /// Whether `cancel` was called.
@@ -163,15 +173,32 @@ impl Client {
         first: BlockNumber,
         out: &mut [u8],
     ) -> Result<(), ClientError> {
-        let mut first = first.get();
+        self.read(out, first.get(), |first, count| Request::ReadPages { lsn, rel, first, count })
+    }
+
+    /// Fills `out`, whole pages of an SLRU from `first` on, as of `lsn`; zeros where there is none.
+    ///
+    /// # Errors
+    /// See `ClientError`.
+    pub fn read_slru(&self, lsn: Lsn, kind: SlruKind, first: u32, out: &mut [u8]) -> Result<(), ClientError> {
+        self.read(out, first, |first, count| Request::ReadSlru { lsn, kind, first, count })
+    }
+
+    /// Fills `out` by as many requests as it takes.
+    fn read(
+        &self,
+        out: &mut [u8],
+        mut first: u32,
+        request: impl Fn(u32, u32) -> Request,
+    ) -> Result<(), ClientError> {
         for part in out.chunks_mut(READ_PAGES_MAX as usize * BLOCK_SIZE) {
             let count = u32::try_from(part.len() / BLOCK_SIZE).unwrap_or(READ_PAGES_MAX);
-            let request = Request::ReadPages { lsn, rel, first, count };
+            let request = request(first, count);
             let reply = self.retry(FailureKind::passes, || {
-                self.exchange(|stream| {
-                    stream.set_read_timeout(Some(READ_TIMEOUT))?;
-                    write_frame(stream, &request, &[])?;
-                    read_reply_into(stream, part)
+                self.exchange(|mut stream| {
+                    stream.set_read_timeout(Some(PAGE_TIMEOUT))?;
+                    write_frame(&mut stream, &request, &[])?;
+                    read_reply_into(&mut stream, part)
                 })
             })?;
             if !matches!(reply, Reply::Bytes) {
@@ -195,10 +222,10 @@ impl Client {
     ) -> Result<(Reply, Vec<u8>), ClientError> {
         let mut answer = Vec::new();
         let reply = self.retry(waits, || {
-            self.exchange(|stream| {
+            self.exchange(|mut stream| {
                 stream.set_read_timeout(None)?;
-                write_frame(stream, request, payload)?;
-                let reply = read_frame(stream, &mut answer)?;
+                write_frame(&mut stream, request, payload)?;
+                let reply = read_frame(&mut stream, &mut answer)?;
                 reply
                     .filter(|reply| answers(request, reply))
                     .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
@@ -242,38 +269,53 @@ impl Client {
     }
 
     /// One request and its reply on one connection, which goes back to the pool only if all went well.
-    fn exchange(&self, talk: impl FnOnce(&mut UnixStream) -> io::Result<Reply>) -> io::Result<Reply> {
+    fn exchange(&self, talk: impl FnOnce(&UnixStream) -> io::Result<Reply>) -> io::Result<Reply> {
         let idle = self.idle.lock().pop();
-        let mut stream = match idle {
+        let mut welcome = idle.is_some();
+        let stream = match idle {
             Some(stream) => stream,
-            None => match self.connect()? {
-                Ok(stream) => stream,
-                Err(failure) => return Ok(Reply::Failed(failure)),
-            },
+            None => Arc::new(connect(&self.socket)?),
         };
-        match talk(&mut stream) {
-            Ok(reply) => {
-                self.idle.lock().push(stream);
-                Ok(reply)
-            }
-            Err(error) => {
-                self.idle.lock().clear(); // the others are most likely dead too
-                Err(error)
-            }
+        self.busy.lock().push(Arc::clone(&stream));
+        let answer = if self.is_cancelled() {
+            Err(io::ErrorKind::Interrupted.into()) // `cancel` may have come before
+        } else if !welcome && let Some(failure) = self.greet(&stream).transpose() {
+            failure.map(Reply::Failed)
+        } else {
+            welcome = true;
+            talk(&stream)
+        };
+        self.busy.lock().retain(|busy| !Arc::ptr_eq(busy, &stream));
+        let mut idle = self.idle.lock();
+        match &answer {
+            Ok(_) if welcome && idle.len() < IDLE_CONNECTIONS => idle.push(stream),
+            Ok(_) => {}
+            Err(_) => idle.clear(), // the others are most likely dead too
         }
+        answer
     }
 
-    fn connect(&self) -> io::Result<Result<UnixStream, Failure>> {
-        let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(READ_TIMEOUT))?;
+    /// Says on a new connection who we are; gives the refusal, if it is one.
+    fn greet(&self, mut stream: &UnixStream) -> io::Result<Option<Failure>> {
+        stream.set_read_timeout(Some(PAGE_TIMEOUT))?;
         write_frame(&mut stream, &Request::Hello(self.hello.clone()), &[])?;
         match read_frame(&mut stream, &mut Vec::new())? {
-            Some(Reply::Welcome) => Ok(Ok(stream)),
-            Some(Reply::Failed(failure)) => Ok(Err(failure)),
+            Some(Reply::Welcome) => Ok(None),
+            Some(Reply::Failed(failure)) => Ok(Some(failure)),
             Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "no welcome")),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
+}
+
+/// A connection whose writes have a deadline, as connecting has: both wait while a server takes nothing.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(socket)?;
+    let flags = SocketFlags::CLOEXEC;
+    let stream = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_timeout(&stream, sockopt::Timeout::Send, Some(SEND_TIMEOUT))?;
+    rustix::net::connect(&stream, &address)?;
+    Ok(stream.into())
 }
 
 /// Whether a reply can be one to a request; a service that answers something else is taken for one that is away.
@@ -285,14 +327,17 @@ fn answers(request: &Request, reply: &Reply) -> bool {
         Reply::Tail(_) => matches!(request, Request::AppendTail { .. }),
         Reply::Timeline(_) => matches!(request, Request::BeginTimeline),
         Reply::State(_) => matches!(request, Request::StateAt { .. }),
-        Reply::Bytes => matches!(request, Request::ReadPages { .. } | Request::SegmentPrefix { .. }),
+        Reply::Bytes => matches!(
+            request,
+            Request::ReadPages { .. } | Request::ReadSlru { .. } | Request::SegmentPrefix { .. }
+        ),
     }
 }
 
 /// The pages of a branch at one LSN, as the file system reads them.
 pub struct StorePages {
     /// The service.
-    pub client: std::sync::Arc<Client>,
+    pub client: Arc<Client>,
     /// The LSN the endpoint started from.
     pub lsn: Lsn,
 }
@@ -300,6 +345,10 @@ pub struct StorePages {
 impl fs::PageSource for StorePages {
     fn read(&self, rel: RelFork, first: BlockNumber, out: &mut [u8]) -> io::Result<()> {
         self.client.read_pages(self.lsn, rel, first, out).map_err(io::Error::other)
+    }
+
+    fn read_slru(&self, kind: SlruKind, first: u32, out: &mut [u8]) -> io::Result<()> {
+        self.client.read_slru(self.lsn, kind, first, out).map_err(io::Error::other)
     }
 }
 
@@ -383,6 +432,50 @@ mod tests {
             assert_eq!(failure.kind, last);
             assert_eq!(waiting.reason(), None, "nothing waits any more");
         }
+    }
+
+    /// A stopped server still has its socket, and its kernel takes connections for it.
+    #[test]
+    fn cancel_ends_a_call_that_waits_for_an_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("serve.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let client = client(socket);
+        let call = std::thread::spawn({
+            let client = Arc::clone(&client);
+            move || client.head()
+        });
+        let (mut stream, _) = listener.accept().unwrap();
+        read_frame::<Request>(&mut stream, &mut Vec::new()).unwrap();
+        write_frame(&mut stream, &Reply::Welcome, &[]).unwrap();
+        read_frame::<Request>(&mut stream, &mut Vec::new()).unwrap();
+        client.cancel();
+        assert!(matches!(call.join().unwrap(), Err(ClientError::Cancelled)));
+    }
+
+    #[test]
+    fn a_burst_of_calls_leaves_a_bounded_number_of_connections() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("serve.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let client = client(socket);
+        let calls: Vec<_> = (0..3 * IDLE_CONNECTIONS)
+            .map(|_| {
+                let client = Arc::clone(&client);
+                std::thread::spawn(move || client.head().unwrap())
+            })
+            .collect();
+        // Each has to have one of its own: none is answered before all have come.
+        let mut streams: Vec<_> = calls.iter().map(|_| listener.accept().unwrap().0).collect();
+        for reply in [Reply::Welcome, Reply::Durable(Lsn::from_raw(8).unwrap())] {
+            for stream in &mut streams {
+                read_frame::<Request>(stream, &mut Vec::new()).unwrap();
+                write_frame(stream, &reply, &[]).unwrap();
+            }
+        }
+        calls.into_iter().for_each(|call| assert_eq!(call.join().unwrap().raw(), 8));
+        assert_eq!(client.idle.lock().len(), IDLE_CONNECTIONS);
+        assert!(client.busy.lock().is_empty());
     }
 
     #[test]

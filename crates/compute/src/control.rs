@@ -67,6 +67,9 @@ pub struct Status {
     /// only told its client of an I/O error.
     #[serde(default)]
     pub last_read_error: Option<String>,
+    /// All such reads since the process began.
+    #[serde(default)]
+    pub failed_reads: Box<FailedReads>,
     /// Process id of `postgres`, while there is one.
     pub postgres_pid: Option<u32>,
     /// Process id of this `scion compute`.
@@ -91,6 +94,15 @@ pub struct Status {
     pub passwords_since: Option<String>,
     /// How long the parts of the last start took.
     pub phases: Phases,
+}
+
+/// Page reads that the store refused.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FailedReads {
+    /// How many there were.
+    pub count: u64,
+    /// Those that differ, oldest first; of many, the first ones and how many more.
+    pub texts: Vec<String>,
 }
 
 /// Milliseconds of each part of a start.

@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use fs::FileSystem;
-use types::{DEFAULT_TABLESPACE, Fork, GLOBAL_TABLESPACE, RelFork, SLRU_PAGES_PER_SEGMENT, SlruKind};
+use types::{
+    DEFAULT_TABLESPACE, Fork, GLOBAL_TABLESPACE, RelFork, SLRU_PAGES_PER_SEGMENT, SlruKind, SlruRun,
+};
 
 use crate::error::{Error, While};
 use crate::major::Major;
@@ -84,6 +86,10 @@ pub fn fill(fs: &FileSystem, state: &StateAt, major: &Major) -> Result<(), Error
     for (path, bytes) in slru_segments(&state.slru) {
         write(fs, &path, &bytes)?;
     }
+    for ((kind, segment), pages) in slru_lengths(&state.slru_runs) {
+        let added = fs.add_slru_segment(kind, segment, pages);
+        added.while_(|| format!("add segment {segment:X} of {}", kind.directory()))?;
+    }
     for (fork, blocks, source) in relation_files(&state.relations) {
         fs.add_relation(fork, blocks, source).while_(|| format!("add relation {fork}"))?;
     }
@@ -136,7 +142,7 @@ fn origins_file(origins: &[(u16, u64)]) -> Vec<u8> {
 fn slru_segments(pages: &[(SlruKind, u32, Box<[u8; PAGE_BYTES]>)]) -> BTreeMap<String, Vec<u8>> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for (kind, page, bytes) in pages {
-        let name = format!("{}/{:04X}", kind.directory(), page / SLRU_PAGES_PER_SEGMENT);
+        let name = fs::slru_path(*kind, page / SLRU_PAGES_PER_SEGMENT);
         let file = files.entry(name).or_default();
         let at = (page % SLRU_PAGES_PER_SEGMENT) as usize * PAGE_BYTES;
         if file.len() < at + PAGE_BYTES {
@@ -147,6 +153,20 @@ fn slru_segments(pages: &[(SlruKind, u32, Box<[u8; PAGE_BYTES]>)]) -> BTreeMap<S
         }
     }
     files
+}
+
+/// How many pages each segment of an SLRU has; those before the last that are in no run read as zeros.
+fn slru_lengths(runs: &[SlruRun]) -> BTreeMap<(SlruKind, u32), u32> {
+    let mut lengths: BTreeMap<_, u32> = BTreeMap::new();
+    for run in runs.iter().filter(|run| run.pages > 0) {
+        let last = run.first.saturating_add(run.pages - 1);
+        for segment in run.first / SLRU_PAGES_PER_SEGMENT..=last / SLRU_PAGES_PER_SEGMENT {
+            let end = last.min(segment * SLRU_PAGES_PER_SEGMENT + (SLRU_PAGES_PER_SEGMENT - 1));
+            let length = lengths.entry((run.kind, segment)).or_default();
+            *length = (*length).max(end % SLRU_PAGES_PER_SEGMENT + 1);
+        }
+    }
+    lengths
 }
 
 /// Which forks get files, how long they are, and whose pages they hold.
@@ -200,6 +220,16 @@ mod tests {
         assert_eq!(two_phase_name(&crate::major::PG15, 0x2E9, 7 << 32 | 0x300), "000002E9");
         assert_eq!(two_phase_name(pg17, 0x2E9, 7 << 32 | 0x300), "00000007000002E9");
         assert_eq!(two_phase_name(pg17, 0xFFFF_FFF0, 7 << 32 | 3), "00000006FFFFFFF0");
+    }
+
+    #[test]
+    fn a_segment_of_an_slru_is_as_long_as_its_last_page_says() {
+        let run = |kind, first, pages| SlruRun { kind, first, pages };
+        let (clog, members) = (SlruKind::Clog, SlruKind::MultiXactMembers);
+        let runs = [run(clog, 30, 3), run(clog, 40, 1), run(members, 134_217_726, 2), run(clog, 7, 0)];
+        let lengths: Vec<_> = slru_lengths(&runs).into_iter().collect();
+        assert_eq!(lengths, [((clog, 0), 32), ((clog, 1), 9), ((members, 4_194_303), 32)]);
+        assert_eq!(slru_lengths(&[run(members, u32::MAX, 9)]).len(), 1);
     }
 
     #[test]

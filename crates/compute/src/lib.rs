@@ -26,6 +26,7 @@ pub mod control;
 mod control_file;
 mod datadir;
 mod error;
+mod limits;
 mod logs;
 mod major;
 mod pace;
@@ -40,6 +41,7 @@ mod shared_memory;
 mod spec;
 mod tail;
 mod waiting;
+mod wal_room;
 mod wal_segment;
 mod wal_stream;
 

@@ -12,8 +12,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Size past which a log begins again. Of the one before, at most twice this is kept: its end.
-const LOG_BYTES_MAX: u64 = 8 << 20;
+use crate::limits::LOG_BYTES;
+
 /// Between two looks at the sizes.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -22,7 +22,7 @@ pub fn watch(logs: Vec<PathBuf>) {
     std::thread::spawn(move || {
         loop {
             for log in &logs {
-                if let Err(error) = bound(log, LOG_BYTES_MAX) {
+                if let Err(error) = bound(log, LOG_BYTES) {
                     tracing::warn!("{} cannot be shortened: {error}", log.display());
                 }
             }

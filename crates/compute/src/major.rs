@@ -62,6 +62,8 @@ const PG18: Major = Major {
     control_version: 1800,
     catalog_version: 202_506_291,
     control_crc_at: 292,
+    // Its workers read for all sessions: three reads that wait for the store would hold up everybody's scans.
+    defaults: &[("io_method", "sync")],
     ..PG17
 };
 

@@ -62,6 +62,7 @@ pub struct PgClient {
     stream: UnixStream,
     buffer: BytesMut,
     next: Option<Answer>,
+    process: u32,
 }
 
 impl PgClient {
@@ -106,13 +107,19 @@ impl PgClient {
             match client.message()? {
                 Answer::Ready => return Ok(client),
                 Answer::Welcome => {}
+                Answer::Process(id) => client.process = id,
                 other => return Err(refusal(other)),
             }
         }
     }
 
     fn over(stream: UnixStream) -> Self {
-        Self { stream, buffer: BytesMut::new(), next: None }
+        Self { stream, buffer: BytesMut::new(), next: None, process: 0 }
+    }
+
+    /// The id of the server's process at the other end.
+    pub fn process(&self) -> u32 {
+        self.process
     }
 
     /// Runs one command; returns its rows.

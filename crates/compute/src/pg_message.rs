@@ -38,6 +38,8 @@ pub type Row = Vec<Option<String>>;
 pub enum Answer {
     /// No password is wanted.
     Welcome,
+    /// The id of the process that serves the connection.
+    Process(u32),
     /// A command can be sent.
     Ready,
     /// A row.
@@ -94,10 +96,10 @@ fn answer(kind: u8, message: Message) -> Result<Answer, Malformed> {
         Message::CopyData(body) => Answer::CopyData(body.into_bytes()),
         Message::CopyDone => Answer::CopyDone,
         Message::ErrorResponse(body) => error(body.fields())?,
-        Message::NoticeResponse(_)
-        | Message::ParameterStatus(_)
-        | Message::RowDescription(_)
-        | Message::BackendKeyData(_) => Answer::Aside,
+        Message::NoticeResponse(_) | Message::ParameterStatus(_) | Message::RowDescription(_) => {
+            Answer::Aside
+        }
+        Message::BackendKeyData(body) => Answer::Process(body.process_id().cast_unsigned()),
         _ => Answer::Other(kind),
     })
 }

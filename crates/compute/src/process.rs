@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 use rustix::process::{PidfdFlags, Signal};
 
+use crate::agent::prepare::WalIsDurable;
 use crate::confine;
 use crate::error::{Error, While};
 use crate::spec::EndpointSpec;
@@ -77,12 +78,12 @@ fn open_lock(path: &Path) -> Result<File, Error> {
 }
 
 impl Server {
-    /// Starts `postgres` on the mounted directory; `lock` goes to it and all its children. The calling thread must
+    /// Starts `postgres` on the mounted directory, where clients may commit as soon as it is up; `lock` goes to it and all its children. The calling thread must
     /// live as long as the server should: its end is what the kernel takes for ours.
     ///
     /// # Errors
     /// `Io` if it cannot be executed.
-    pub fn spawn(spec: &EndpointSpec, lock: File) -> Result<Self, Error> {
+    pub fn spawn(spec: &EndpointSpec, lock: File, _: WalIsDurable) -> Result<Self, Error> {
         let program = spec.pg_bin.join("postgres");
         let log_path = spec.postgres_log();
         let log = OpenOptions::new().create(true).append(true).open(&log_path);

@@ -18,16 +18,18 @@ use std::io::{self, Read, Write};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use types::{ClusterState, Lsn, RelFork, SlruKind, TimelineId};
+use types::{ClusterState, Lsn, RelFork, SlruKind, SlruRun, TimelineId};
+
+use crate::limits::MESSAGE_PART_BYTES;
 
 pub use serve::{BranchService, PageService, serve_connection};
 
 /// Version of this protocol; both sides come from one binary, a mismatch is a running endpoint of an older one.
-pub const PROTOCOL_VERSION: u32 = 1;
+///
+/// 1: a state has the pages of every SLRU. Who speaks it runs already, and gets everything but another start.
+pub const PROTOCOL_VERSION: u32 = 2;
 /// Most pages in one read.
 pub const READ_PAGES_MAX: u32 = 1024;
-/// Most bytes of one header or payload.
-const PART_BYTES_MAX: u32 = 1 << 30;
 
 /// First request of a connection.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -94,6 +96,19 @@ pub enum Request {
         #[serde(with = "wire::lsn")]
         lsn: Lsn,
     },
+    /// Consecutive pages of an SLRU at an LSN; zeros where there is none.
+    ReadSlru {
+        /// The moment read at.
+        #[serde(with = "wire::lsn")]
+        lsn: Lsn,
+        /// Which.
+        #[serde(with = "wire::slru_kind")]
+        kind: SlruKind,
+        /// First page.
+        first: u32,
+        /// Pages, at most `READ_PAGES_MAX`.
+        count: u32,
+    },
 }
 
 /// What the server answers.
@@ -109,7 +124,7 @@ pub enum Reply {
     Timeline(Box<NewTimeline>),
     /// To `StateAt`.
     State(Box<StateAt>),
-    /// To `ReadPages` and `SegmentPrefix`: the answer is the payload.
+    /// To `ReadPages`, `ReadSlru` and `SegmentPrefix`: the answer is the payload.
     Bytes,
     /// The request failed; the connection stays usable.
     Failed(Failure),
@@ -168,9 +183,12 @@ pub struct StateAt {
     pub two_phase: Vec<(u64, Vec<u8>)>,
     /// Replication origins: id and the position in the origin's log up to which it was applied.
     pub origins: Vec<(u16, u64)>,
-    /// Pages of the SLRUs.
+    /// Pages of the SLRUs, if they are few.
     #[serde(with = "wire::slru_pages")]
     pub slru: Vec<(SlruKind, u32, Box<[u8; 8192]>)>,
+    /// If they are many, which there are: they are read when Postgres reads them.
+    #[serde(with = "wire::slru_runs")]
+    pub slru_runs: Vec<SlruRun>,
 }
 
 /// What a caller can do about a failed request.
@@ -233,7 +251,7 @@ impl Failure {
 pub fn write_frame(stream: &mut impl Write, header: &impl Serialize, payload: &[u8]) -> io::Result<()> {
     let mut head = postcard::to_extend(header, vec![0; 8]).map_err(io::Error::other)?;
     let part_len = |bytes: usize| -> io::Result<[u8; 4]> {
-        let len = u32::try_from(bytes).ok().filter(|&len| len <= PART_BYTES_MAX);
+        let len = u32::try_from(bytes).ok().filter(|&len| len <= MESSAGE_PART_BYTES);
         len.map(u32::to_le_bytes)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "frame above 1 GiB"))
     };
@@ -299,7 +317,7 @@ fn read_lengths(stream: &mut impl Read) -> io::Result<Option<(u32, u32)>> {
     }
     let [a, b, c, d, e, f, g, h] = lengths;
     let parts = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-    if parts.0.max(parts.1) > PART_BYTES_MAX {
+    if parts.0.max(parts.1) > MESSAGE_PART_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "frame above 1 GiB"));
     }
     Ok(Some(parts))

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -51,7 +51,7 @@ impl Alive {
     }
 
     /// Whether there still is one after `pause`, or after none if there is not.
-    fn after(&self, pause: Duration) -> bool {
+    pub fn after(&self, pause: Duration) -> bool {
         let mut ended = self.ended.lock();
         self.changed.wait_while_for(&mut ended, |ended| !*ended, pause);
         !*ended
@@ -74,6 +74,36 @@ pub struct WalStream {
     pub shipped: Arc<AtomicU64>,
     /// How often it goes.
     pub pace: Arc<Pace>,
+    /// How it goes.
+    pub progress: Arc<Progress>,
+}
+
+/// What others may know of a stream: who reads WAL for it, and whether it keeps up.
+#[derive(Default)]
+pub struct Progress {
+    /// The server's process that reads `pg_wal` for it.
+    sender: AtomicU32,
+    /// Since when the store has been taking an append.
+    appending: Mutex<Option<Instant>>,
+    /// Whether an append was as large as they get since somebody asked: there may be much more behind it.
+    bulk: AtomicBool,
+}
+
+impl Progress {
+    /// The server's process that reads `pg_wal` to send it.
+    pub fn sender(&self) -> u32 {
+        self.sender.load(Ordering::SeqCst)
+    }
+
+    /// For how long the store has been taking the append that is under way.
+    pub fn appending_for(&self) -> Duration {
+        self.appending.lock().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Whether there was as much to append as goes at once, since this was last asked.
+    pub fn take_bulk(&self) -> bool {
+        self.bulk.swap(false, Ordering::SeqCst)
+    }
 }
 
 impl WalStream {
@@ -118,6 +148,7 @@ impl WalStream {
 
     fn stream(&self) -> Result<Ended, Broken> {
         let mut pg = PgClient::connect(&self.socket, &self.user)?;
+        self.progress.sender.store(pg.process(), Ordering::SeqCst);
         let from = Lsn::from_raw(self.shipped.load(Ordering::SeqCst)).unwrap_or(self.start);
         self.start_copy(&mut pg, from)?;
         let mut batch = Vec::new();
@@ -161,7 +192,13 @@ impl WalStream {
         if batch.is_empty() {
             return Ok(false);
         }
-        self.client.append_wal(self.timeline, *at, batch).map_err(Broken::Store)?;
+        if batch.len() >= APPEND_BYTES_MAX {
+            self.progress.bulk.store(true, Ordering::SeqCst);
+        }
+        *self.progress.appending.lock() = Some(Instant::now());
+        let appended = self.client.append_wal(self.timeline, *at, batch);
+        *self.progress.appending.lock() = None;
+        appended.map_err(Broken::Store)?;
         *at = at.advanced(batch.len() as u64);
         self.shipped.store(at.raw(), Ordering::SeqCst);
         batch.clear();

@@ -14,7 +14,7 @@ use compute::protocol::{
     serve_connection,
 };
 use store::{ErrorKind, StoreError};
-use types::{BlockNumber, BranchId, Lsn, RelFork, TimelineId};
+use types::{BlockNumber, BranchId, Lsn, RelFork, SlruKind, TimelineId};
 
 use crate::error::{Error, Result, chain};
 use crate::metadata::{branch, endpoint};
@@ -150,6 +150,16 @@ impl BranchService for Branch {
         self.store.read_pages(&self.branch, lsn, rel, first, out).map_err(failure)
     }
 
+    fn read_slru(
+        &self,
+        lsn: Lsn,
+        kind: SlruKind,
+        first: u32,
+        out: &mut [u8],
+    ) -> std::result::Result<(), Failure> {
+        self.store.read_slru(&self.branch, lsn, kind, first, out).map_err(failure)
+    }
+
     fn state_at(&self, lsn: Lsn) -> std::result::Result<StateAt, Failure> {
         self.store.state_at(&self.branch, lsn).map(on_the_wire).map_err(failure)
     }
@@ -176,6 +186,7 @@ fn on_the_wire(state: store::StateAt) -> StateAt {
         two_phase: state.two_phase,
         origins: state.origins,
         slru: state.slru,
+        slru_runs: state.slru_runs,
     }
 }
 

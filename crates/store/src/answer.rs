@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use types::{BLOCK_SIZE, BranchId, ClusterState, Lsn, PgTime, RelFork, SlruKind, TimelineId};
+use types::{BLOCK_SIZE, BranchId, ClusterState, Lsn, PgTime, RelFork, SlruKind, SlruRun, TimelineId};
 
 /// What a project is created from.
 #[derive(Clone, Debug)]
@@ -128,6 +128,8 @@ pub struct StateAt {
     pub two_phase: Vec<(u64, Vec<u8>)>,
     /// Replication origins: id and the position in the origin's log up to which it was applied.
     pub origins: Vec<(u16, u64)>,
-    /// Pages of every SLRU kept, by page number.
+    /// Pages of every SLRU kept, by page number, unless there are many.
     pub slru: Vec<(SlruKind, u32, Box<[u8; BLOCK_SIZE]>)>,
+    /// If there are many, which pages there are; see `Project::read_slru`.
+    pub slru_runs: Vec<SlruRun>,
 }

@@ -300,7 +300,8 @@ impl Branch {
         Ok(lookup.found.into_iter().next().filter(|version| version.kind != Kind::Tombstone))
     }
 
-    /// The newest version at or below `cap` of every key in `from..=to` that exists. Relation pages are not found.
+    /// The newest version at or below `cap` of every key in `from..=to` that exists. Relation pages are not found, and of those
+    /// of an SLRU only that they exist: they come without their bytes.
     pub(crate) fn scan(&self, from: Key, to: Key, cap: Lsn) -> Result<Newest> {
         let mut newest = Newest::new();
         let (mut branch, mut cap) = (self, cap);

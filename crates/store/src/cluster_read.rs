@@ -1,6 +1,6 @@
 //! Everything but relation pages at one LSN.
 
-use types::{BLOCK_SIZE, Fork, Key, Lsn, RelFork, RelTag, SlruKind};
+use types::{BLOCK_SIZE, Fork, Key, Lsn, RelFork, RelTag, SlruKind, SlruRun};
 
 use crate::answer::StateAt;
 use crate::branch::Branch;
@@ -10,6 +10,10 @@ use crate::page_read::{build, origin_in, size_in};
 use crate::value::Lookup;
 
 const MAX_REL: RelTag = RelTag { tablespace: u32::MAX, database: u32::MAX, relation: u32::MAX };
+
+/// Most pages of SLRUs that are part of a state; 1 MB, the commits of four million transactions. Of more, only the numbers
+/// are.
+const SLRU_PAGES_AT_ONCE: usize = 128;
 
 /// The state of the cluster at the record boundary `lsn`.
 pub(crate) fn state_at(core: &Core, branch: &Branch, lsn: Lsn) -> Result<StateAt> {
@@ -23,6 +27,7 @@ pub(crate) fn state_at(core: &Core, branch: &Branch, lsn: Lsn) -> Result<StateAt
         two_phase: Vec::new(),
         origins: Vec::new(),
         slru: Vec::new(),
+        slru_runs: Vec::new(),
     };
     let last = Key::RelSize(RelFork { rel: MAX_REL, fork: Fork::Init });
     for (key, version) in branch.scan(Key::Database { tablespace: 0, database: 0 }, last, lsn)? {
@@ -67,16 +72,71 @@ pub(crate) fn logical_bytes(branch: &Branch, lsn: Lsn) -> Result<u64> {
     Ok(blocks * BLOCK_SIZE as u64)
 }
 
+/// The pages of all SLRUs if they are few, or else which there are: a start must not take longer the more transactions
+/// there ever were.
 fn read_slrus(core: &Core, branch: &Branch, lsn: Lsn, state: &mut StateAt) -> Result<()> {
+    let mut found = Vec::new();
     for kind in SlruKind::ALL {
         let pages = branch.scan(Key::SlruBlock(kind, 0), Key::SlruBlock(kind, u32::MAX), lsn)?;
-        let mut lookups: Vec<Lookup> = pages.into_keys().map(|key| Lookup::new(key, lsn)).collect();
-        branch.lookup(&mut lookups)?;
-        for lookup in &lookups {
-            let Key::SlruBlock(kind, number) = lookup.key else { continue };
-            let page = build(core, lookup, lsn)?;
-            state.slru.push((kind, number, Box::new(*page)));
+        for key in pages.into_keys() {
+            let Key::SlruBlock(kind, page) = key else { continue };
+            found.push((kind, page));
         }
     }
+    if found.len() > SLRU_PAGES_AT_ONCE {
+        state.slru_runs = runs(&found);
+        return Ok(());
+    }
+    let key = |(kind, page)| Lookup::new(Key::SlruBlock(kind, page), lsn);
+    let mut lookups: Vec<Lookup> = found.iter().copied().map(key).collect();
+    branch.lookup(&mut lookups)?;
+    for ((kind, number), lookup) in found.into_iter().zip(&lookups) {
+        state.slru.push((kind, number, Box::new(*build(core, lookup, lsn)?)));
+    }
     Ok(())
+}
+
+/// Sorted pages as runs.
+fn runs(pages: &[(SlruKind, u32)]) -> Vec<SlruRun> {
+    let mut runs: Vec<SlruRun> = Vec::new();
+    for &(kind, page) in pages {
+        match runs.last_mut() {
+            Some(run) if run.kind == kind && run.first.checked_add(run.pages) == Some(page) => run.pages += 1,
+            _ => runs.push(SlruRun { kind, first: page, pages: 1 }),
+        }
+    }
+    runs
+}
+
+/// Fills `out` with pages of an SLRU from `first` on, as they were at `lsn`; zeros where there was none.
+pub(crate) fn read_slru(
+    core: &Core,
+    branch: &Branch,
+    lsn: Lsn,
+    (kind, first): (SlruKind, u32),
+    out: &mut [u8],
+) -> Result<()> {
+    let count = u32::try_from(out.len() / BLOCK_SIZE).unwrap_or(u32::MAX);
+    let pages = first..first.saturating_add(count);
+    let mut lookups: Vec<Lookup> = pages.map(|page| Lookup::new(Key::SlruBlock(kind, page), lsn)).collect();
+    branch.lookup(&mut lookups)?;
+    for (lookup, out) in lookups.iter().zip(out.chunks_exact_mut(BLOCK_SIZE)) {
+        out.copy_from_slice(&build(core, lookup, lsn)?[..]);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_follow_each_other_are_one_run() {
+        let (clog, members) = (SlruKind::Clog, SlruKind::MultiXactMembers);
+        let pages =
+            [(clog, 0), (clog, 1), (clog, 5), (members, 6), (members, u32::MAX - 1), (members, u32::MAX)];
+        let run = |kind, first, pages| SlruRun { kind, first, pages };
+        let expected = [run(clog, 0, 2), run(clog, 5, 1), run(members, 6, 1), run(members, u32::MAX - 1, 2)];
+        assert_eq!(runs(&pages), expected);
+    }
 }

@@ -163,7 +163,10 @@ impl Memtable {
         for (key, entries) in self.others.range(*from..=*to) {
             let Some(entry) = upto(entries, cap).last() else { continue };
             if let std::collections::btree_map::Entry::Vacant(slot) = newest.entry(*key) {
-                slot.insert(self.version(*key, entry)?);
+                slot.insert(match key {
+                    Key::SlruBlock(..) => Version::without_bytes(*key, entry.lsn, entry.kind),
+                    _ => self.version(*key, entry)?,
+                });
             }
         }
         Ok(())

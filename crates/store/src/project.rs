@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use types::{BLOCK_SIZE, BlockNumber, BranchId, Lsn, PgTime, RelFork, TimelineId};
+use types::{BLOCK_SIZE, BlockNumber, BranchId, Lsn, PgTime, RelFork, SlruKind, TimelineId};
 use wal::WalFormat;
 
 use crate::answer::{
@@ -452,6 +452,28 @@ impl Project {
         let branch = self.core.open_branch(branch)?;
         branch.check_position(&self.core, lsn)?;
         page_read::read_blocks(&self.core, &branch, lsn, (rel, first), out)
+    }
+
+    /// Fills `out`, a whole number of blocks, with pages of an SLRU from `first` on, as they were at `lsn`; zeros where there
+    /// was none.
+    ///
+    /// # Errors
+    /// `Unreadable`, `Redo`, `BeforeStart`, `Ahead`, `Stuck`, `Corrupt`.
+    ///
+    /// # Panics
+    /// If `out` is not a whole number of blocks long.
+    pub fn read_slru(
+        &self,
+        branch: &BranchId,
+        lsn: Lsn,
+        kind: SlruKind,
+        first: u32,
+        out: &mut [u8],
+    ) -> Result<()> {
+        assert!(out.len().is_multiple_of(BLOCK_SIZE), "the caller asks for whole blocks");
+        let branch = self.core.open_branch(branch)?;
+        branch.check_position(&self.core, lsn)?;
+        cluster_read::read_slru(&self.core, &branch, lsn, (kind, first), out)
     }
 
     /// What extensions' resource managers wrote that cannot be read at the head of `branch`, with at most `limit` forks.

@@ -95,6 +95,13 @@ pub(crate) struct Version {
     pub(crate) bytes: Slice,
 }
 
+impl Version {
+    /// That there is a version, and not what it is.
+    pub(crate) fn without_bytes(key: Key, lsn: Lsn, kind: Kind) -> Self {
+        Self { key, lsn, kind, aux: 0, bytes: Slice::copy(&[]) }
+    }
+}
+
 /// A key's versions at or below an LSN, as far as needed.
 #[derive(Clone, Debug)]
 pub(crate) struct Lookup {

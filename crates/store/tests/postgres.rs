@@ -256,6 +256,14 @@ fn assert_equal(project: &Project, branch: &BranchId, lsn: Lsn, cluster: &Cluste
     assert!(wrong.is_empty(), "{} wrong of {pages} pages, {failed} reads failed:\n{shown}", wrong.len());
     assert!(pages > 500);
     assert_slrus_equal(&state.slru, cluster);
+    for (kind, number, page) in &state.slru {
+        let mut read = vec![1; 2 * BLOCK_SIZE];
+        project.read_slru(branch, lsn, *kind, *number, &mut read).unwrap();
+        assert!(read[..BLOCK_SIZE] == page[..], "{kind:?} page {number} read by itself");
+    }
+    let mut beyond = vec![1; BLOCK_SIZE];
+    project.read_slru(branch, lsn, SlruKind::Clog, 1_000_000, &mut beyond).unwrap();
+    assert!(beyond.iter().all(|&byte| byte == 0), "a page that is not there");
 }
 
 fn assert_slrus_equal(slru: &[(SlruKind, u32, Box<[u8; BLOCK_SIZE]>)], cluster: &Cluster) {

@@ -63,6 +63,17 @@ impl SlruKind {
     }
 }
 
+/// Pages of an SLRU that follow each other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SlruRun {
+    /// Of which SLRU.
+    pub kind: SlruKind,
+    /// Number of the first page.
+    pub first: u32,
+    /// How many there are.
+    pub pages: u32,
+}
+
 /// One versioned thing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Key {

@@ -13,7 +13,7 @@ mod time;
 
 pub use cluster::{ClusterState, ServerLimits};
 pub use ids::{BranchId, EndpointId, InvalidId, ProjectId, TimelineId, Xid};
-pub use key::{Key, KeyBytes, SLRU_PAGES_PER_SEGMENT, SlruKind};
+pub use key::{Key, KeyBytes, SLRU_PAGES_PER_SEGMENT, SlruKind, SlruRun};
 pub use lsn::{Lsn, ParseLsnError};
 pub use page::{BLOCK_SIZE, PAGE_HEADER_SIZE, Page};
 pub use relation::{BlockNumber, DEFAULT_TABLESPACE, Fork, GLOBAL_TABLESPACE, RelFork, RelTag};

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::control::{Answer, Command, State, write_line};
 use crate::error::{Error, While};
+use crate::limits::CONTROL_CONNECTIONS;
 
 use super::Agent;
 
@@ -18,9 +19,18 @@ pub(super) fn listen(agent: &Arc<Agent>) -> Result<(), Error> {
     let listener = UnixListener::bind(&path).while_(|| format!("listen on {}", path.display()))?;
     let agent = Arc::clone(agent);
     std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let agent = Arc::clone(&agent);
-            std::thread::spawn(move || answer_all(&agent, &stream));
+        let served = Arc::new(());
+        for mut stream in listener.incoming().flatten() {
+            if Arc::strong_count(&served) > CONTROL_CONNECTIONS {
+                let text = format!("{CONTROL_CONNECTIONS} connections are open already");
+                let _ = write_line(&mut stream, &Answer::Error(text)); // it may not wait for it
+                continue;
+            }
+            let (agent, served) = (Arc::clone(&agent), Arc::clone(&served));
+            std::thread::spawn(move || {
+                answer_all(&agent, &stream);
+                drop(served);
+            });
         }
     });
     Ok(())

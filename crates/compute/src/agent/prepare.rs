@@ -25,8 +25,8 @@ use super::remove_dir;
 pub(super) struct Prepared {
     /// Its data directory.
     pub file_system: FileSystem,
-    /// Ends when the new files are durable, which they must be before a commit may rely on them.
-    pub durable: JoinHandle<io::Result<()>>,
+    /// The new files, on their way to the disk.
+    pub wal: SyncedWal,
     /// Files, by name, that let clients in once they replace what is there; none if they are let in from the start.
     pub opening: Vec<(&'static str, String)>,
     /// Whether what the branch inherited has to be looked at before.
@@ -36,6 +36,29 @@ pub(super) struct Prepared {
     /// Whether Postgres will come up as a standby, which cannot write. An endpoint that only reads does, once there is
     /// nothing left to write before clients are let in.
     pub standby: bool,
+}
+
+/// The files of `pg_wal` that a start made. A commit relies on them being durable, names included, so no Postgres runs
+/// before `wait` has returned; they are synced while everything else is made.
+pub(super) struct SyncedWal(JoinHandle<io::Result<()>>);
+
+/// What `Server::spawn` asks for: `pg_wal` is durable.
+pub(crate) struct WalIsDurable(());
+
+impl SyncedWal {
+    fn begin(files: Vec<PathBuf>) -> Self {
+        Self(thread::spawn(move || {
+            #[cfg(test)]
+            hold::wait();
+            files.iter().try_for_each(|path| File::open(path)?.sync_all())
+        }))
+    }
+
+    /// Waits until they are.
+    pub fn wait(self) -> Result<WalIsDurable, Error> {
+        let synced = self.0.join().unwrap_or_else(|_| Err(io::Error::other("panic")));
+        synced.map(|()| WalIsDurable(())).while_(|| "sync pg_wal".to_owned())
+    }
 }
 
 /// Makes everything Postgres will find: the file system's content, `pg_wal`, the socket's directory.
@@ -86,7 +109,7 @@ pub(super) fn data_directory(
         });
         let file_system = fill(spec, new, pages, major, &checkpoint);
         let files = wal.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let sync = move || files.iter().try_for_each(|path| File::open(path)?.sync_all());
+        let wal = SyncedWal::begin(files);
         let suspect = suspect.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let exposed = exposed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let open = !suspect && !exposed && !passwords_due && admission != Admission::Nobody;
@@ -103,7 +126,7 @@ pub(super) fn data_directory(
         if standby {
             datadir::write(&file_system, "standby.signal", b"")?;
         }
-        Ok(Prepared { file_system, durable: thread::spawn(sync), opening, suspect, exposed, standby })
+        Ok(Prepared { file_system, wal, opening, suspect, exposed, standby })
     })
 }
 
@@ -203,4 +226,25 @@ fn give_to_server(path: &Path, mode: u32, spec: &EndpointSpec) -> Result<(), Err
 fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
     let permissions = std::fs::Permissions::from_mode(mode);
     std::fs::set_permissions(path, permissions).while_(|| format!("set the mode of {}", path.display()))
+}
+
+/// Lets a test make the sync take as long as it likes.
+#[cfg(test)]
+pub(crate) mod hold {
+    use parking_lot::{Condvar, Mutex};
+
+    static HELD: Mutex<bool> = Mutex::new(false);
+    static CHANGED: Condvar = Condvar::new();
+
+    pub(crate) fn set(held: bool) {
+        *HELD.lock() = held;
+        CHANGED.notify_all();
+    }
+
+    pub(super) fn wait() {
+        let mut held = HELD.lock();
+        while *held {
+            CHANGED.wait(&mut held);
+        }
+    }
 }

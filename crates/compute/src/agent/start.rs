@@ -3,7 +3,6 @@
 //! Not here: what is put on disk and into the file system for it (`prepare`).
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,7 +30,7 @@ use crate::tail::{self, Tail};
 use crate::wal_stream::{Alive, WalStream};
 
 use super::prepare::{self, Prepared};
-use super::{Agent, Event, remove_dir};
+use super::{Agent, Event, remove_dir, room};
 
 /// Pause between two looks at a server that starts.
 const READY_PAUSE: Duration = Duration::from_millis(2);
@@ -47,6 +46,8 @@ pub(super) struct Run {
     pub mounted: Mounted,
     pub server: Server,
     pub stream: Option<JoinHandle<()>>,
+    /// Who watches how much WAL waits for the store.
+    pub room: Option<JoinHandle<()>>,
     pub alive: Arc<Alive>,
     pub events: Receiver<Event>,
     pub stopping: bool,
@@ -94,7 +95,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     // A standby cannot write, so what a start before it wrote is all that can be.
     let guarded = spec.read_only && agent.guarded.load(Ordering::SeqCst);
     let closed = (admission, agent.passwords().is_some(), guarded);
-    let Prepared { file_system, durable, opening, suspect, exposed, standby } =
+    let Prepared { file_system, wal, opening, suspect, exposed, standby } =
         prepare::data_directory(spec, &new, &client, &pages, closed)?;
     let file_system = Arc::new(file_system);
     *agent.file_system.lock() = Some(Arc::clone(&file_system));
@@ -107,7 +108,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         .while_(|| format!("mount {}", mount_dir.display()))?;
     phases.mount = watch.lap();
 
-    let server = Server::spawn(spec, lock)?;
+    let server = Server::spawn(spec, lock, wal.wait()?)?;
     *server_handle.lock() = Some(server.handle());
     agent.update(|status| status.postgres_pid = Some(server.pid()));
     watch_exit(&server, events.clone());
@@ -124,9 +125,8 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         guard_roles(agent)?;
     }
     let_clients_in(agent, &server, (admission, suspect), opening)?;
-    durable.join().unwrap_or_else(|_| Err(io::Error::other("panic"))).while_(|| "sync pg_wal".to_owned())?;
-    phases.postgres_start = watch.lap();
-    phases.total = ms_since(begun);
+    (phases.postgres_start, phases.total) = (watch.lap(), ms_since(begun));
+    let room = stream.as_ref().map(|it| room::watch(agent, &file_system, &it.progress, &alive));
     let stream = stream.map(|stream| spawn_stream(stream, Arc::clone(&alive), events));
     Ok(Run {
         client,
@@ -135,6 +135,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         mounted,
         server,
         stream,
+        room,
         alive,
         events: received,
         stopping: false,
@@ -234,6 +235,7 @@ fn wal_stream(agent: &Agent, new: &NewTimeline, client: &Arc<Client>) -> WalStre
         client: Arc::clone(client),
         shipped: Arc::clone(&agent.shipped),
         pace: Arc::clone(&agent.pace),
+        progress: Arc::default(),
     }
 }
 
@@ -299,6 +301,7 @@ fn report_failures(
         FailureKind::Source => {
             tracing::warn!("page read: {}", failure.text);
             if let Some(agent) = agent.upgrade() {
+                agent.read_errors.lock().note(&failure.text);
                 agent.update(|status| status.last_read_error = Some(failure.text.clone()));
             }
         }

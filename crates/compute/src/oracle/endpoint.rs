@@ -1,5 +1,7 @@
 //! Whole endpoints: mounted, running a real Postgres, over the files of a stopped cluster.
 
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ExitCode, Stdio};
 use std::sync::Arc;
@@ -11,12 +13,16 @@ use types::Lsn;
 
 use super::cluster::{Cluster, DIGEST, Running, SEGMENT_BYTES, pg, pg_bin, postgres_user, psql, temp_dir};
 use super::service::{Switches, serve};
+use crate::agent::prepare;
 use crate::control::{Answer, Command, State, Status, ask};
+use crate::limits;
 use crate::wal_segment::segment_name;
 use crate::{EndpointSpec, Error};
 
 /// Carries the spec to `endpoint_process`.
 const SPEC_VARIABLE: &str = "SCION_TEST_SPEC";
+/// The limit in processes of their own; far above what their other tests write.
+const UNSHIPPED_WAL_MB: u64 = 64;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Endpoint {
@@ -65,6 +71,7 @@ impl Endpoint {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "oracle::endpoint::endpoint_process", "--ignored", "--test-threads=1"]);
         command.env(SPEC_VARIABLE, serde_json::to_string(&self.spec).unwrap());
+        command.env("SCION_UNSHIPPED_WAL_MB", UNSHIPPED_WAL_MB.to_string());
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         self.wait_for_socket();
         child
@@ -187,7 +194,10 @@ fn check_shutdown_checkpoint(endpoint: &Endpoint) {
     for (segment, bytes) in (first..).zip(all.chunks(SEGMENT_BYTES as usize)) {
         let mut bytes = bytes.to_vec();
         bytes.resize(SEGMENT_BYTES as usize, 0);
-        std::fs::write(dir.path().join(segment_name(timeline, segment, SEGMENT_BYTES)), bytes).unwrap();
+        let path = dir.path().join(segment_name(timeline, segment, SEGMENT_BYTES));
+        std::fs::write(&path, bytes).unwrap();
+        // An endpoint on a thread of this process has let its files be read by nobody else.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     }
     let end = start.advanced(endpoint.switches.wal.lock().len() as u64);
     let (timeline, from, end) = (timeline.get().to_string(), start.to_string(), end.to_string());
@@ -207,6 +217,100 @@ fn check_log(endpoint: &Endpoint) {
 }
 
 #[test]
+fn writes_wait_when_too_much_wal_waits_for_the_store_and_go_on_when_it_is_back() {
+    let (_dir, cluster) = Cluster::stopped(5831);
+    let endpoint = Endpoint::new(cluster, 5832);
+    let mut compute = endpoint.spawn();
+    assert_eq!(endpoint.status(Command::WaitReady).state, State::Running);
+    endpoint.sql("create table big(v text)");
+    let shipped = || endpoint.switches.wal.lock().len() as u64;
+    until("the first WAL", || shipped() > 0);
+    endpoint.switches.away.store(true, Ordering::SeqCst);
+    let writer = std::thread::spawn({
+        let (sockets, port) = (endpoint.spec.socket_dir(), endpoint.spec.port);
+        move || {
+            for _ in 0..100 {
+                psql(
+                    &sockets,
+                    port,
+                    "insert into big select repeat('x', 2000) from generate_series(1, 1000)",
+                );
+            }
+        }
+    });
+    let reason = || endpoint.status(Command::Status).reason.unwrap_or_default();
+    until("a warning", || reason().contains("writes wait until") || reason().contains("writes wait:"));
+    until("writes to be held", || reason().contains("writes wait:"));
+    let mut last = None;
+    until("no more to be written", || {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = Some(endpoint.flush_lsn());
+        std::mem::replace(&mut last, now) == now
+    });
+    let start = endpoint.cluster.state().lsn;
+    let waits = last.unwrap().bytes_since(start).unwrap() - shipped();
+    assert!((UNSHIPPED_WAL_MB << 20..200 << 20).contains(&waits), "{waits} bytes wait");
+    assert!(!writer.is_finished());
+    assert_eq!(endpoint.sql("select count(*) from moved"), "5000", "who only reads goes on");
+    assert_eq!(endpoint.status(Command::Status).restarts, 0);
+
+    endpoint.switches.away.store(false, Ordering::SeqCst);
+    writer.join().unwrap();
+    assert_eq!(endpoint.sql("select count(*) from big"), "100000");
+    until("nothing to be said any more", || !reason().contains("writes"));
+    assert_eq!(endpoint.status(Command::Stop).state, State::Stopped);
+    assert_eq!(compute.wait().unwrap().code(), Some(0));
+    check_shutdown_checkpoint(&endpoint);
+    check_log(&endpoint);
+}
+
+/// The members of 300 million row locks: more than fits in any one message.
+#[test]
+fn an_endpoint_starts_however_large_its_slrus_are_and_reads_of_them_what_it_needs() {
+    let (_dir, cluster) = Cluster::stopped(5821);
+    let members = cluster.data.join("pg_multixact/members");
+    for segment in 1..4600 {
+        let file = std::fs::File::create(members.join(format!("{segment:04X}"))).unwrap();
+        file.set_len(32 * 8192).unwrap();
+    }
+    let mut endpoint = Endpoint::start(cluster, 5822);
+    let status = endpoint.status(Command::WaitReady);
+    assert_eq!(status.state, State::Running, "{:?}", status.reason);
+    assert!(status.overlay_bytes < 64 << 20, "{} bytes were copied", status.overlay_bytes);
+    assert_eq!(endpoint.sql("select count(*) from pgbench_accounts"), "100000");
+    let (mount, data) = (endpoint.spec.mount_dir(), &endpoint.cluster.data);
+    for name in ["pg_xact/0000", "pg_multixact/offsets/0000", "pg_multixact/members/11F7"] {
+        let ours = std::fs::read(mount.join(name)).unwrap();
+        // What was written since is the last page of the transactions.
+        let theirs = std::fs::read(data.join(name)).unwrap();
+        let same = ours.len().min(theirs.len()) - usize::from(name.starts_with("pg_xact")) * 8192;
+        assert!(ours[..same] == theirs[..same], "{name} differs");
+    }
+    assert_eq!(std::fs::read_dir(mount.join("pg_multixact/members")).unwrap().count(), 4600);
+    endpoint.sql("commit prepared 'later'");
+    assert_eq!(endpoint.status(Command::Stop).state, State::Stopped);
+    assert_eq!(endpoint.join(), ExitCode::SUCCESS);
+}
+
+#[test]
+fn nobody_can_connect_before_what_a_commit_relies_on_is_durable() {
+    let (_dir, cluster) = Cluster::stopped(5791);
+    prepare::hold::set(true);
+    let mut endpoint = Endpoint::start(cluster, 5792);
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < deadline {
+        assert_eq!(endpoint.status(Command::Status).state, State::Starting);
+        assert!(TcpStream::connect(("127.0.0.1", endpoint.spec.port)).is_err(), "it takes connections");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    prepare::hold::set(false);
+    assert_eq!(endpoint.status(Command::WaitReady).state, State::Running);
+    assert_eq!(endpoint.sql("select count(*) from moved"), "5000");
+    assert_eq!(endpoint.status(Command::Stop).state, State::Stopped);
+    assert_eq!(endpoint.join(), ExitCode::SUCCESS);
+}
+
+#[test]
 fn a_page_the_store_refuses_is_an_io_error_and_the_status_says_why() {
     let (_dir, cluster) = Cluster::stopped(5781);
     let mut endpoint = Endpoint::start(cluster, 5782);
@@ -221,8 +325,18 @@ fn a_page_the_store_refuses_is_an_io_error_and_the_status_says_why() {
          select current_setting('test.code')",
     );
     assert_eq!(code, "58030");
+    let open = || UnixStream::connect(endpoint.spec.control_socket()).unwrap();
+    let idle: Vec<_> = (0..limits::CONTROL_CONNECTIONS).map(|_| open()).collect();
+    // It may be gone before it is asked.
+    let refused = ask(&endpoint.spec.control_socket(), Command::Status, PATIENCE);
+    assert!(!matches!(refused, Ok(Answer::Status(_))), "{refused:?}");
+    drop(idle);
+    until("a connection to be free", || {
+        matches!(ask(&endpoint.spec.control_socket(), Command::Status, PATIENCE), Ok(Answer::Status(_)))
+    });
     let said = endpoint.status(Command::Status).last_read_error.unwrap();
     assert!(said.contains(&format!("/{file} block 0")) && said.contains("layer 7 is corrupt"), "{said}");
+    assert!(endpoint.status(Command::Status).failed_reads.texts.contains(&said));
 
     endpoint.switches.refused.store(0, Ordering::SeqCst);
     assert_eq!(endpoint.sql("select count(*) from moved"), "5000");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
-use types::{BLOCK_SIZE, BlockNumber, Fork, Lsn, RelFork, RelTag, SlruKind, TimelineId};
+use types::{BLOCK_SIZE, BlockNumber, Fork, Lsn, RelFork, RelTag, SlruKind, SlruRun, TimelineId};
 
 use super::cluster::{Cluster, SEGMENT_BYTES};
 use crate::protocol::{
@@ -137,6 +137,16 @@ impl BranchService for Branch {
         Ok(())
     }
 
+    fn read_slru(&self, _: Lsn, kind: SlruKind, first: u32, out: &mut [u8]) -> Result<(), Failure> {
+        for (page, out) in (first..).zip(out.chunks_mut(BLOCK_SIZE)) {
+            match File::open(self.cluster.data.join(fs::slru_path(kind, page / 32))) {
+                Ok(file) => file.read_exact_at(out, u64::from(page % 32) * BLOCK_SIZE as u64).unwrap(),
+                Err(_) => out.fill(0),
+            }
+        }
+        Ok(())
+    }
+
     fn state_at(&self, lsn: Lsn) -> Result<StateAt, Failure> {
         let cluster = self.cluster.state();
         assert_eq!(lsn, cluster.lsn);
@@ -149,6 +159,7 @@ impl BranchService for Branch {
             two_phase: Vec::new(),
             origins: Vec::new(),
             slru: Vec::new(),
+            slru_runs: Vec::new(),
         };
         let data = &self.cluster.data;
         let mut sizes = BTreeMap::new();
@@ -176,9 +187,15 @@ impl BranchService for Branch {
             for entry in std::fs::read_dir(data.join(kind.directory())).unwrap() {
                 let entry = entry.unwrap();
                 let segment = u32::from_str_radix(entry.file_name().to_str().unwrap(), 16).unwrap();
-                for (page, bytes) in
-                    (segment * 32..).zip(std::fs::read(entry.path()).unwrap().chunks(BLOCK_SIZE))
-                {
+                let pages = u32::try_from(entry.metadata().unwrap().len()).unwrap() / BLOCK_SIZE as u32;
+                state.slru_runs.push(SlruRun { kind, first: segment * 32, pages });
+            }
+        }
+        if state.slru_runs.iter().map(|run| run.pages).sum::<u32>() <= 128 {
+            for SlruRun { kind, first, pages } in std::mem::take(&mut state.slru_runs) {
+                let mut bytes = vec![0; pages as usize * BLOCK_SIZE];
+                self.read_slru(lsn, kind, first, &mut bytes)?;
+                for (page, bytes) in (first..).zip(bytes.chunks(BLOCK_SIZE)) {
                     state.slru.push((kind, page, Box::new(bytes.try_into().unwrap())));
                 }
             }

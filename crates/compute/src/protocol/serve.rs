@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use types::{BlockNumber, Lsn, RelFork, TimelineId};
+use types::{BlockNumber, Lsn, RelFork, SlruKind, TimelineId};
 
 use super::{
     Failure, FailureKind, Hello, NewTimeline, PROTOCOL_VERSION, READ_PAGES_MAX, Reply, Request, StateAt,
@@ -54,6 +54,12 @@ pub trait BranchService: Send + Sync {
     /// `NotFound` beyond the fork's end, `Unsupported` or `Corrupt` if a page cannot be rebuilt.
     fn read_pages(&self, lsn: Lsn, rel: RelFork, first: BlockNumber, out: &mut [u8]) -> Result<(), Failure>;
 
+    /// Fills `out`, whole pages of an SLRU from page `first` on, as of `lsn`; zeros where there is none.
+    ///
+    /// # Errors
+    /// `Unsupported` or `Corrupt` if a page cannot be rebuilt.
+    fn read_slru(&self, lsn: Lsn, kind: SlruKind, first: u32, out: &mut [u8]) -> Result<(), Failure>;
+
     /// Everything at `lsn` that is not a relation's page.
     ///
     /// # Errors
@@ -67,6 +73,9 @@ pub trait BranchService: Send + Sync {
     fn segment_prefix(&self, lsn: Lsn) -> Result<Vec<u8>, Failure>;
 }
 
+/// Oldest version of the protocol that an endpoint may go on with.
+const OLDEST_VERSION: u32 = 1;
+
 /// Bytes that a connection's buffers may hold on to between requests: what a read of pages usually takes.
 const BUFFER_KEPT_BYTES: usize = 256 << 10;
 
@@ -77,14 +86,21 @@ const BUFFER_KEPT_BYTES: usize = 256 << 10;
 pub fn serve_connection<S: Read + Write>(mut stream: S, service: &dyn PageService) -> io::Result<()> {
     let mut payload = Vec::new();
     let mut answer = Vec::new();
-    let mut branch: Option<Arc<dyn BranchService>> = None;
+    let mut branch: Option<(u32, Arc<dyn BranchService>)> = None;
     while let Some(request) = read_frame::<Request>(&mut stream, &mut payload)? {
         let reply = match (&request, &branch) {
             (Request::Hello(hello), _) => greet(service, hello).map(|found| {
-                branch = Some(found);
+                branch = Some((hello.version, found));
                 Reply::Welcome
             }),
-            (request, Some(branch)) => dispatch(branch.as_ref(), request, &payload, &mut answer),
+            (Request::BeginTimeline | Request::StateAt { .. }, Some((version, _)))
+                if *version < PROTOCOL_VERSION =>
+            {
+                let text =
+                    "this endpoint runs an older scion, which cannot start it again; stop it and start it";
+                Err(Failure::new(FailureKind::Invalid, text))
+            }
+            (request, Some((_, branch))) => dispatch(branch.as_ref(), request, &payload, &mut answer),
             (_, None) => Err(Failure::new(FailureKind::Invalid, "the first request must be Hello")),
         };
         let reply = reply.unwrap_or_else(|failure| {
@@ -102,11 +118,22 @@ pub fn serve_connection<S: Read + Write>(mut stream: S, service: &dyn PageServic
 }
 
 fn greet(service: &dyn PageService, hello: &Hello) -> Result<Arc<dyn BranchService>, Failure> {
-    if hello.version != PROTOCOL_VERSION {
-        let text = format!("protocol version {} asked, {PROTOCOL_VERSION} spoken", hello.version);
+    if !(OLDEST_VERSION..=PROTOCOL_VERSION).contains(&hello.version) {
+        let text = format!(
+            "protocol version {} asked, {OLDEST_VERSION} to {PROTOCOL_VERSION} spoken",
+            hello.version
+        );
         return Err(Failure::new(FailureKind::Invalid, text));
     }
     service.hello(hello)
+}
+
+fn make_room(answer: &mut Vec<u8>, pages: u32) -> Result<(), Failure> {
+    if pages > READ_PAGES_MAX {
+        return Err(Failure::new(FailureKind::Invalid, format!("{pages} pages in one read")));
+    }
+    answer.resize(pages as usize * types::BLOCK_SIZE, 0);
+    Ok(())
 }
 
 fn dispatch(
@@ -121,11 +148,13 @@ fn dispatch(
         Request::BeginTimeline => Reply::Timeline(Box::new(branch.begin_timeline()?)),
         Request::AppendWal { timeline, at } => Reply::Durable(branch.append_wal(timeline, at, payload)?),
         Request::AppendTail { timeline, at } => Reply::Tail(branch.append_tail(timeline, at, payload)?),
+        Request::ReadSlru { lsn, kind, first, count } => {
+            make_room(answer, count)?;
+            branch.read_slru(lsn, kind, first, answer)?;
+            Reply::Bytes
+        }
         Request::ReadPages { lsn, rel, first, count } => {
-            if count > READ_PAGES_MAX {
-                return Err(Failure::new(FailureKind::Invalid, format!("{count} pages in one read")));
-            }
-            answer.resize(count as usize * types::BLOCK_SIZE, 0);
+            make_room(answer, count)?;
             branch.read_pages(lsn, rel, BlockNumber::new(first), answer)?;
             Reply::Bytes
         }

@@ -46,6 +46,7 @@ fn state() -> StateAt {
         relmaps: vec![(1664, 0, vec![1, 2, 3])],
         two_phase: vec![(745, vec![9; 40])],
         origins: vec![(1, 0x0123_4567_89AB_CDEF)],
+        slru_runs: vec![SlruRun { kind: SlruKind::CommitTs, first: 7, pages: 140_000 }],
         slru: vec![(SlruKind::MultiXactMembers, 4, Box::new([7; 8192]))],
     }
 }

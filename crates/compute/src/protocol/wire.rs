@@ -4,7 +4,7 @@
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use types::{ClusterState, Fork, Lsn, PgTime, RelFork, RelTag, ServerLimits, SlruKind, TimelineId};
+use types::{ClusterState, Fork, Lsn, PgTime, RelFork, RelTag, ServerLimits, SlruKind, SlruRun, TimelineId};
 
 type Tag = (u32, u32, u32, u8);
 
@@ -115,10 +115,43 @@ pub mod slru_pages {
         let raw = Vec::<(u8, u32, &[u8])>::deserialize(input)?;
         raw.into_iter()
             .map(|(kind, page, bytes)| {
-                let kind = SlruKind::from_raw(kind).ok_or_else(|| D::Error::custom("SLRU number above 3"))?;
+                let kind = to_slru(kind)?;
                 let bytes = bytes.try_into().map_err(|_| D::Error::custom("SLRU page is not 8192 bytes"))?;
                 Ok((kind, page, Box::new(bytes)))
             })
+            .collect()
+    }
+}
+
+fn to_slru<E: serde::de::Error>(raw: u8) -> Result<SlruKind, E> {
+    SlruKind::from_raw(raw).ok_or_else(|| E::custom("SLRU number above 3"))
+}
+
+/// `SlruKind` as its number.
+pub mod slru_kind {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(value: &SlruKind, out: S) -> Result<S::Ok, S::Error> {
+        (*value as u8).serialize(out)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<SlruKind, D::Error> {
+        to_slru(u8::deserialize(input)?)
+    }
+}
+
+/// Runs of SLRU pages as three numbers each.
+pub mod slru_runs {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(values: &[SlruRun], out: S) -> Result<S::Ok, S::Error> {
+        out.collect_seq(values.iter().map(|run| (run.kind as u8, run.first, run.pages)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<SlruRun>, D::Error> {
+        let raw = Vec::<(u8, u32, u32)>::deserialize(input)?;
+        raw.into_iter()
+            .map(|(kind, first, pages)| Ok(SlruRun { kind: to_slru(kind)?, first, pages }))
             .collect()
     }
 }

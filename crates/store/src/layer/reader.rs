@@ -275,7 +275,10 @@ impl Layer {
     fn offer(&self, entry: &Entry, newest: &mut Newest) -> Result<()> {
         let key = Key::from_bytes(&entry.key).ok_or_else(|| self.corrupt(0, "bad key"))?;
         if let std::collections::btree_map::Entry::Vacant(slot) = newest.entry(key) {
-            slot.insert(self.version(key, entry)?);
+            slot.insert(match key {
+                Key::SlruBlock(..) => Version::without_bytes(key, entry.lsn, entry.kind),
+                _ => self.version(key, entry)?,
+            });
         }
         Ok(())
     }
