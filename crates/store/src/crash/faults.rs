@@ -204,7 +204,8 @@ impl Run {
         self.delete("br-b");
         self.tail("br-a", 3);
         self.timeline("br-a");
-        self.append("br-a", 4);
+        // The last records are in no layer: they are taken again, and need what is in layers for it.
+        self.append("br-a", 6);
         self.reopen();
         self.read();
         self.append("br-a", 4);
