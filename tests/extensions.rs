@@ -3,7 +3,10 @@
 //! RUM extends its indexes by pages that it never asks an image of, and counts on the one that Postgres takes unless
 //! `full_page_writes` is off, as it is on every endpoint. (pgvector and bloom ask for theirs; `indexes` has bloom.)
 
-use scion_tests::process::bin_with_extension;
+use std::process::Command;
+use std::time::Duration;
+
+use scion_tests::process::{self, bin_with_extension, wait_for};
 use scion_tests::{Endpoint, Scion};
 use serde_json::json;
 
@@ -60,6 +63,52 @@ fn indexes_of_rum_answer_on_branches_at_any_time_and_go_on() {
     restart(&scion, &root);
     assert_eq!(pages(&root), moments[moments.len() - 1].pages, "pages of the parent after a restart");
     assert_eq!(answers(&root, true), moments[moments.len() - 1].answers);
+}
+
+/// The short run of `cargo xtask ecosystem`: extensions of contrib and of Debian, and drivers, by one protocol.
+#[test]
+fn extensions_and_drivers_find_on_branches_what_they_left_on_the_parent() {
+    if bin_with_extension("rum").is_none() {
+        return;
+    }
+    let said = process::run(Command::new(env!("CARGO_BIN_EXE_ecosystem")).arg("--cut"));
+    println!("{said}");
+    assert!(said.contains(" 0 faults"), "{said}");
+    for tried in ["rum", "ip4r", "bloom"] {
+        assert!(!said.contains(&format!("NOT TRIED {tried}")), "{said}");
+    }
+}
+
+/// Since 15.19 only plugins that the server's settings list are loaded for logical decoding.
+#[test]
+fn an_output_plugin_decodes_where_the_settings_of_the_endpoint_list_it() {
+    let Some(bin) = bin_with_extension("wal2json") else { return };
+    let settings = json!({"pg_settings": {"wal_level": "logical"}});
+    let project = json!({"name": "test", "pg_version": 15, "default_endpoint_settings": settings});
+    let scion = Scion::start_with(&["--pg-bin".to_owned(), format!("15={}", bin.display())], project);
+    let root = scion.root();
+    let slot = "select slot_name from pg_create_logical_replication_slot('s', 'wal2json')";
+    // Which minors have the setting is asked of the server.
+    if root.psql("neondb", "select count(*) from pg_settings where name = 'output_plugin_libraries'") == "1" {
+        assert!(!psql_succeeds(root, slot), "a plugin that no setting lists was loaded");
+        let listed =
+            json!({"wal_level": "logical", "output_plugin_libraries": "pgoutput, test_decoding, wal2json"});
+        let body = json!({"endpoint": {"settings": {"pg_settings": listed}}});
+        scion.api().patch(&scion.path(&format!("/endpoints/{}", root.id)), body).unwrap();
+        wait_for("the endpoint to answer", Duration::from_secs(60), || {
+            psql_succeeds(root, "select 1").then_some(())
+        });
+    }
+    root.psql("neondb", "create table told(id int primary key)");
+    assert_eq!(root.psql("neondb", slot), "s");
+    root.psql("neondb", "insert into told values (4711)");
+    let changes = root.psql("neondb", "select data from pg_logical_slot_get_changes('s', null, null)");
+    assert!(changes.contains("4711"), "{changes}");
+}
+
+fn psql_succeeds(endpoint: &Endpoint, sql: &str) -> bool {
+    let mut psql = endpoint.superuser("psql");
+    process::output(psql.args(["-XAtq", "-d", "neondb", "-v", "ON_ERROR_STOP=1", "-c", sql])).status.success()
 }
 
 fn change(endpoint: &Endpoint, step: &str) {

@@ -38,7 +38,10 @@ pub fn bin_with_extension(name: &str) -> Option<PathBuf> {
     let has = |bin: &PathBuf| {
         let shares = ["../../../../share/postgresql/15", "../share/postgresql/15", "../share/postgresql"];
         let control = |share: &str| bin.join(share).join(format!("extension/{name}.control"));
-        bin.join("postgres").exists() && shares.iter().any(|share| control(share).exists())
+        // An output plugin is a library and nothing else.
+        let library = bin.join("../lib").join(format!("{name}.so"));
+        bin.join("postgres").exists()
+            && (library.exists() || shares.iter().any(|share| control(share).exists()))
     };
     let found = [Some(pg_bin()), cached_bin("15")].into_iter().flatten().find(has);
     if found.is_none() {

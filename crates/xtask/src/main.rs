@@ -5,8 +5,10 @@
 mod bench;
 mod cargo;
 mod ci;
+mod ecosystem;
 mod fuzz;
 mod lanes;
+mod nightly;
 mod openapi;
 mod oracle;
 mod tidy;
@@ -25,6 +27,8 @@ cargo xtask <word>
   bench redo  how fast redo is, alone and through the store, on PostgreSQL's own suite and pgbench
   oracle ..   judges redo by stock Postgres over its own test suites; `cargo xtask oracle help` has the options
   fuzz [SECONDS [TARGET ..]]  every fuzz target for that long; 60 unless given
+  ecosystem   extensions of Debian, drivers of PyPI and npm: installed privately, tried by one protocol
+  nightly [SEED]  the newest minors, all judges, random histories, the ecosystem; the date is the seed unless given
   openapi     write crates/api/openapi.json from the code
   help        this text
 ";
@@ -42,6 +46,8 @@ fn main() -> ExitCode {
         (Some("bench"), Some("redo")) => bench::redo(),
         (Some("oracle"), Some(_)) => oracle::oracle(args.get(1..).unwrap_or_default()),
         (Some("fuzz"), _) => fuzz::fuzz(args.get(1..).unwrap_or_default()),
+        (Some("ecosystem"), None) => ecosystem::ecosystem(),
+        (Some("nightly"), seed) => nightly::nightly(seed),
         (Some("openapi"), None) => openapi::openapi(),
         (None | Some("help" | "--help" | "-h"), None) => {
             print!("{HELP}");

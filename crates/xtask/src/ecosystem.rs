@@ -1,0 +1,49 @@
+//! Real extensions, drivers and tools on scion: installs what Debian, PyPI and npm have of them in a private tree, and runs
+//! the one protocol of `tests/ecosystem` over all of it.
+//!
+//! What is tried is listed there, in `subjects.rs`, and nowhere else.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::cargo::{cargo, output_of, root, run};
+
+/// Installs and runs all of it.
+pub fn ecosystem() -> Result<()> {
+    run(cargo().args(["build", "--workspace", "--all-targets"]))?;
+    let program = root().join("target/debug/ecosystem");
+    let packages = output_of(Command::new(&program).arg("packages"))?;
+    let of = |list: &str| -> Result<Vec<String>> {
+        let line =
+            packages.lines().find_map(|line| line.strip_prefix(list)).context("the program lists them")?;
+        Ok(line.split_whitespace().map(str::to_owned).collect())
+    };
+    let tree = root().join("target/ecosystem");
+    let (postgres, clients) = (tree.join("postgres"), tree.join("clients"));
+    let mut majors = Command::new(root().join("scripts/postgres-majors"));
+    majors.args(["--newest", "15"]).env("SCION_PG_CACHE", &postgres);
+    run(majors.env("SCION_PG_EXTENSIONS", of("debian")?.join(" ")))?;
+    run(Command::new("python3").args(["-m", "venv"]).arg(clients.join("python")))?;
+    let mut missing = Vec::new();
+    for package in of("pypi")? {
+        let mut pip = Command::new(clients.join("python/bin/pip"));
+        if run(pip.args(["install", "--quiet", "--upgrade", &package])).is_err() {
+            missing.push(package);
+        }
+    }
+    for package in of("npm")? {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
+        if run(npm.arg(&clients).arg(&package)).is_err() {
+            missing.push(package);
+        }
+    }
+    let mut protocol = Command::new(program);
+    protocol.env("SCION_PG_CACHE", &postgres).env("SCION_PG_BIN", postgres.join("15/bin"));
+    let outcome = run(protocol.env("SCION_CLIENTS", &clients));
+    for package in missing {
+        eprintln!("NOT TRIED {package}: its registry did not give it");
+    }
+    outcome
+}
