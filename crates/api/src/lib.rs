@@ -17,6 +17,7 @@ pub mod connection;
 pub mod database;
 pub mod endpoint;
 pub mod error;
+pub mod log;
 mod openapi;
 pub mod operation;
 pub mod platform;

@@ -11,8 +11,8 @@ use utoipa::openapi::{
 
 use crate::routes::{Method, ROUTES, Route};
 use crate::{
-    PREFIX, account, api_key, branch, connection, database, endpoint, error, operation, platform, project,
-    role, schedule, schema, snapshot, status,
+    PREFIX, account, api_key, branch, connection, database, endpoint, error, log, operation, platform,
+    project, role, schedule, schema, snapshot, status,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -111,6 +111,9 @@ use crate::{
         schedule::BranchScheduleRun,
         schedule::BranchTemplate,
         schema::ReferencedTable,
+        log::BranchLog,
+        log::BranchLogEndRequest,
+        log::UnreadLog,
         schema::SchemaAnswer,
         schema::SchemaColumn,
         schema::SchemaConstraint,

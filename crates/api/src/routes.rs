@@ -217,6 +217,25 @@ pub const ROUTES: &[Route] = &[
         "SchemaDiff",
     )
     .with_query(&["db_name", "lsn", "timestamp", "base_branch_id", "base_lsn", "base_timestamp"]),
+    get(
+        "/projects/{project_id}/branches/{branch_id}/log",
+        "getBranchLog",
+        "Ours: shows how far the log of a branch can be read, and what is held beyond.",
+        "BranchLog",
+    ),
+    act(
+        "/projects/{project_id}/branches/{branch_id}/log/retry",
+        "retryBranchLog",
+        "Ours: tries again to read what of the log of a branch could not be read.",
+        "BranchLog",
+    ),
+    act(
+        "/projects/{project_id}/branches/{branch_id}/log/end",
+        "endBranchLog",
+        "Ours: ends the log of a branch where it can be read up to, and gives up what is held beyond.",
+        "BranchLog",
+    )
+    .takes("BranchLogEndRequest"),
     act(
         "/projects/{project_id}/branches/{branch_id}/snapshot",
         "createSnapshot",

@@ -99,6 +99,9 @@ pub enum Verb {
     Operation(verbs::operation::Operation),
     /// Show what differs between the schemas of two branches, or of one at two moments.
     SchemaDiff(verbs::schema_diff::SchemaDiff),
+    /// What is rarely needed: the log of a branch that is stuck.
+    #[command(subcommand)]
+    Admin(verbs::admin::Admin),
     /// Create, list and revoke keys for the server's API.
     #[command(subcommand)]
     ApiKey(verbs::api_key::ApiKey),

@@ -18,6 +18,7 @@
 //! Not here: what a page held (`store`), how an endpoint runs (`compute`), the wire shapes (`api`).
 
 mod backups;
+mod branch_log;
 mod branch_schedules;
 mod branches;
 mod catalog;

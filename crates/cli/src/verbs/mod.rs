@@ -1,5 +1,6 @@
 //! The verbs, one file each, and which of them a command line means.
 
+pub mod admin;
 pub mod api_key;
 pub mod branch;
 mod branch_change;
@@ -40,6 +41,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Role(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Database(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::ApiKey(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+        Verb::Admin(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::Operation(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::SchemaDiff(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
         Verb::ConnectionString(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),

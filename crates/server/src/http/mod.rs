@@ -7,6 +7,7 @@ mod access;
 mod answer;
 mod api_keys;
 mod branch_list;
+mod branch_log;
 mod branches;
 mod connections;
 mod databases;
@@ -120,6 +121,9 @@ fn catalog_routes() -> Router<Context> {
         .route(&branch("/roles/{role}/reset_password"), post(roles::reset_password))
         .route(&branch("/schema"), get(schema::get))
         .route(&branch("/compare_schema"), get(schema::compare))
+        .route(&branch("/log"), get(branch_log::get))
+        .route(&branch("/log/retry"), post(branch_log::retry))
+        .route(&branch("/log/end"), post(branch_log::end))
         .route(&branch("/databases"), get(databases::list).post(databases::create))
         .route(
             &branch("/databases/{database}"),

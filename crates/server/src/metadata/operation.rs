@@ -56,6 +56,8 @@ pub enum Action {
     UpdateSnapshot,
     /// A branch was given another backup schedule.
     UpdateBackupSchedule,
+    /// The log of a branch was ended where it could be read up to.
+    EndLog,
     /// A schedule of branches was made.
     CreateSchedule,
     /// A schedule of branches was deleted.
@@ -85,6 +87,7 @@ impl Action {
             Self::UpdateEndpoint => "update_endpoint",
             Self::UpdateSnapshot => "update_snapshot",
             Self::UpdateBackupSchedule => "update_backup_schedule",
+            Self::EndLog => "end_log",
             Self::CreateSchedule => "create_schedule",
             Self::DeleteSchedule => "delete_schedule",
         }
@@ -107,6 +110,7 @@ pub fn neon_action(action: &str) -> &str {
         | "update_endpoint"
         | "update_snapshot"
         | "update_backup_schedule"
+        | "end_log"
         | "create_schedule"
         | "delete_schedule" => "apply_config",
         neons => neons,
