@@ -8,7 +8,8 @@ use scion_tests::stock::Stock;
 use scion_tests::{Endpoint, Scion};
 use serde_json::{Value, json};
 
-/// Everything at once: a subscription to nobody, jobs of both schedulers with a spy on them, a foreign server.
+/// Everything at once: a subscription to nobody, jobs of both schedulers with a spy on them, a foreign server. `EXTENSION`
+/// makes a `pg_cron` of it, which need not be installed for that.
 const ACTORS: &str = "
     create schema cron; create schema timetable;
     create table spied(who text);
@@ -16,7 +17,11 @@ const ACTORS: &str = "
     create table timetable.chain(chain_id bigint, live boolean); insert into timetable.chain values (7, true);
     create function spy() returns trigger language plpgsql as
         'begin insert into public.spied values (session_user || ''/'' || current_user); return new; end';
-    create trigger spy before update on cron.job for each row execute function spy()";
+    create trigger spy before update on cron.job for each row execute function spy();
+    create trigger spy before update on timetable.chain for each row execute function spy()";
+const EXTENSION: &str = "
+    create extension lo; update pg_extension set extname = 'pg_cron' where extname = 'lo';
+    alter extension pg_cron add table cron.job";
 const SUBSCRIPTION: &str = "
     create extension postgres_fdw; create server far foreign data wrapper postgres_fdw;
     create subscription \"sub's\" connection 'host=203.0.113.1 dbname=x' publication p
@@ -46,14 +51,15 @@ fn what_a_branch_inherits_is_put_to_rest_once_and_written_down() {
     let mut scion = Scion::start();
     scion.root().execute(ACTORS);
     scion.root().psql("neondb", SUBSCRIPTION);
+    scion.root().psql("neondb", EXTENSION);
     scion.root().psql("postgres", "select pg_create_physical_replication_slot('kept')");
     let child = scion.branch("child", json!({}));
     let slots = "select count(*) from pg_replication_slots where slot_name = 'kept'";
     assert_eq!((scion.root().psql("neondb", slots), child.psql("neondb", slots)), ("1".into(), "0".into()));
     assert_eq!(child.psql("neondb", STATE), RESTING);
     assert_eq!(scion.root().psql("neondb", STATE), ACTING, "the parent goes on");
-    assert_eq!(child.number("select count(*) from spied where who = 'neondb_owner/neondb_owner'"), 2);
-    assert_eq!(child.number("select count(*) from spied"), 2, "a trigger ran as somebody else");
+    assert_eq!(child.number("select count(*) from spied where who = 'neondb_owner/neondb_owner'"), 1);
+    assert_eq!(child.number("select count(*) from spied"), 1, "a trigger ran as somebody else");
     let done = quarantined(&scion, &child.branch);
     let detail = &done[0]["detail"]["quarantine"];
     assert_eq!((done.len(), &done[0]["action"]), (1, &json!("apply_config")));
@@ -101,16 +107,99 @@ fn a_branch_of_a_subscriber_never_reaches_the_publisher() {
     scion.root().psql("neondb", &format!("create subscription s connection '{at}' publication p {options}"));
     let connections =
         || std::fs::read_to_string(publisher.log()).unwrap().matches("connection received").count();
+    let rows = |endpoint: &Endpoint, wanted: i64| {
+        wait_for("what the publisher sends", Duration::from_secs(60), || {
+            (endpoint.number("select count(*) from t") == wanted).then_some(())
+        });
+    };
+    publisher.psql("insert into t values (1)");
+    rows(scion.root(), 1);
     let before = connections();
-    assert!(before > 0, "the parent made its slot");
     let child = scion.branch("child", json!({}));
     restart(&scion, &child);
     // With its slot's name it would drop the slot that the parent needs.
     child.psql("neondb", "drop subscription s");
     assert_eq!(connections(), before);
     assert_eq!(publisher.psql("select slot_name from pg_replication_slots"), "s");
+    // One of its own is its own.
+    child.psql("neondb", &format!("create subscription own connection '{at}' publication p {options}"));
+    publisher.psql("insert into t values (2)");
+    rows(&child, 2);
+    rows(scion.root(), 2);
+    let before = connections();
+    let same = scion.branch("same", json!({"quarantine": false}));
+    wait_for("what was left on to come", Duration::from_secs(60), || (connections() > before).then_some(()));
+    assert_eq!(same.psql("neondb", "select subenabled from pg_subscription where subname = 's'"), "t");
+    same.psql("neondb", "alter subscription s disable; alter subscription s set (slot_name = none)");
+    child.psql("neondb", "drop subscription own");
     let parents = "select subenabled || ' ' || subslotname from pg_subscription";
     assert_eq!(scion.root().psql("neondb", parents), "true s");
+}
+
+/// What a table is called makes it nobody's, and what somebody attached to one that is somebody's does not run.
+#[test]
+fn what_cannot_be_put_to_rest_is_held_and_told_and_tried_again_by_the_next_start() {
+    let scion = Scion::start();
+    scion.root().execute(ACTORS);
+    let mine = scion.branch("mine", json!({}));
+    assert_eq!(
+        mine.psql("neondb", "select count(*) from cron.job where active"),
+        "2",
+        "no pg_cron is installed"
+    );
+    assert_eq!(mine.psql("neondb", "select count(*) from timetable.chain where live"), "0");
+
+    scion.root().psql("neondb", EXTENSION);
+    scion.root().execute(
+        "create function spying(boolean) returns boolean language plpgsql as
+            'begin insert into public.spied values (current_user); return true; end';
+         alter table cron.job add check (spying(active)); truncate spied",
+    );
+    let child = scion.branch("child", json!({}));
+    let acting = "select count(*) from cron.job where active";
+    assert_eq!(child.psql("neondb", acting), "2");
+    assert_eq!(child.number("select count(*) from spied where who = 'postgres'"), 0, "it ran as superuser");
+    let workers = "show max_logical_replication_workers";
+    assert_eq!(child.psql("neondb", workers), "0");
+    let told = quarantined(&scion, &child.branch);
+    assert_eq!((told.len(), &told[0]["status"]), (1, &json!("failed")), "{told:?}");
+    let error = told[0]["error"].as_str().unwrap();
+    assert!(error.contains("cron.job of pg_cron in database neondb"), "{error}");
+    assert_eq!(told[0]["detail"]["quarantine"]["undone"][0]["database"], "neondb");
+
+    child.execute("alter table cron.job drop constraint job_active_check");
+    restart(&scion, &child);
+    assert_eq!(child.psql("neondb", acting), "0");
+    assert_ne!(child.psql("neondb", workers), "0");
+    let told = quarantined(&scion, &child.branch);
+    assert_eq!(told.iter().filter(|it| it["status"] == "finished").count(), 1, "{told:?}");
+    child.execute("update cron.job set active = true where jobid = 1");
+    restart(&scion, &child);
+    assert_eq!(child.psql("neondb", acting), "1", "what its user switches on stays on");
+}
+
+#[test]
+fn a_project_is_ready_for_logical_replication_once_that_is_asked_for() {
+    let scion = Scion::start();
+    let level = |endpoint: &Endpoint| endpoint.psql("postgres", "show wal_level");
+    let child = scion.branch("child", json!({}));
+    assert_eq!((level(scion.root()), level(&child)), ("replica".to_owned(), "replica".to_owned()));
+    let enabled = |value: Value| {
+        let settings = json!({"settings": {"enable_logical_replication": value}});
+        scion.api().patch(&scion.path(""), json!({"project": settings}))
+    };
+    enabled(json!(false)).unwrap();
+    let done = enabled(json!(true)).unwrap();
+    assert_eq!(done["project"]["settings"]["enable_logical_replication"], true);
+    assert_eq!((level(scion.root()), level(&child)), ("logical".to_owned(), "logical".to_owned()));
+    assert_eq!(level(&scion.branch("later", json!({}))), "logical");
+    let error = enabled(json!(false)).unwrap_err();
+    assert_eq!(error.status, 422, "{error:?}");
+    restart(&scion, &child);
+    assert_eq!(level(&child), "logical");
+    let body = json!({"project": {"settings": {"enable_logical_replication": true}}});
+    let made = scion.api().post("/projects", body).unwrap();
+    assert_eq!(level(&scion.endpoint_of(&made)), "logical");
 }
 
 /// pg_cron starts jobs at whole minutes.
@@ -120,8 +209,7 @@ fn a_job_of_pg_cron_goes_on_where_it_was_scheduled_and_nowhere_else() {
         process::skipped("pg_cron", "there is no pg_cron; `scripts/setup --for-users` installs it");
         return;
     }
-    let settings = json!({"shared_preload_libraries": "pg_cron", "cron.database_name": "neondb",
-        "cron.use_background_workers": "on"});
+    let settings = json!({"shared_preload_libraries": "pg_cron", "cron.database_name": "neondb"});
     let project = json!({"name": "test", "default_endpoint_settings": {"pg_settings": settings}});
     let scion = Scion::start_with(&[], project);
     let with_library = |name: &str, quarantine: bool| {
@@ -157,6 +245,7 @@ fn a_restored_branch_is_put_to_rest_again_and_what_it_held_stays_as_it_was() {
     let scion = Scion::start();
     scion.root().execute(ACTORS);
     scion.root().psql("neondb", SUBSCRIPTION);
+    scion.root().psql("neondb", EXTENSION);
     let child = scion.branch("child", json!({}));
     child.execute("update cron.job set active = true where jobid = 1");
     let awake = "false none|1 true,2 false,3 false|7 false";
@@ -182,6 +271,7 @@ fn a_branch_can_be_made_without_it_and_gets_it_late_if_its_endpoint_is_late() {
     let scion = Scion::start();
     scion.root().execute(ACTORS);
     scion.root().psql("neondb", SUBSCRIPTION);
+    scion.root().psql("neondb", EXTENSION);
     let same = scion.branch("same", json!({"quarantine": false}));
     assert_eq!(same.psql("neondb", STATE), ACTING);
     restart(&scion, &same);

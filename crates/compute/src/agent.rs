@@ -177,7 +177,7 @@ fn supervise(agent: &Arc<Agent>) -> Result<(), Error> {
 
 /// Lets a started endpoint run until its Postgres has ended, and cleans up after it.
 fn serve(agent: &Arc<Agent>, mut run: Run) -> Result<Outcome, Error> {
-    let settling = agent.spec.read_only && !run.standby;
+    let settling = run.settling;
     if settling {
         // A stop that is asked for now is for the server, not for the connection its log is shipped by.
         agent.client.lock().take();
@@ -431,6 +431,11 @@ impl Agent {
             Admission::AfterQuarantine if self.status.lock().quarantine.is_some() => Admission::Everybody,
             admission => admission,
         }
+    }
+
+    /// Whether a start of this process could not put to rest all that the branch inherited.
+    fn held(&self) -> bool {
+        self.status.lock().quarantine.as_ref().is_some_and(|found| !found.undone.is_empty())
     }
 
     /// The passwords that the start that comes next has to set.

@@ -373,6 +373,7 @@ mod tests {
             passwords: crate::Passwords::default(),
             tls: None,
             read_only: false,
+            logical: false,
             settings: Default::default(),
         };
         Arc::new(Client::new(&spec))

@@ -2,9 +2,11 @@
 //!
 //! Three layers, later lines win: our defaults, the endpoint's own settings, what must hold for the log to stay the
 //! database (sockets, no archiving by a branch, no restart inside Postgres: data files of a crashed server are
-//! thrown away, so only the agent may start it again).
+//! thrown away, so only the agent may start it again). Behind them comes what keeps a server from acting by itself, while
+//! what it inherited was not put to rest.
 
 use crate::error::Error;
+use crate::libraries;
 use crate::major::Major;
 use crate::spec::{Admission, EndpointSpec};
 
@@ -37,12 +39,54 @@ const FIXED: &[(&str, &str)] = &[
     ("wal_recycle", "on"),
     ("restart_after_crash", "off"),
     ("archive_mode", "off"),
-    ("max_logical_replication_workers", "0"),
     ("recovery_init_sync_method", "syncfs"),
     ("hot_standby", "on"),
     ("logging_collector", "off"),
     ("log_destination", "stderr"),
 ];
+
+/// What of a server may act by itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Acts {
+    /// Subscriptions.
+    pub subscriptions: bool,
+    /// The libraries it preloads; those of its settings if that is not said.
+    pub preload: Option<String>,
+    /// Background workers of any library.
+    pub workers: bool,
+}
+
+impl Acts {
+    /// All that its settings say.
+    pub fn all() -> Self {
+        Self { subscriptions: true, preload: None, workers: true }
+    }
+
+    /// Nothing that its data could make act: it preloads nothing.
+    pub fn none(subscriptions: bool) -> Self {
+        Self { subscriptions, preload: Some(String::new()), workers: true }
+    }
+
+    /// As much as is safe where what it inherited could not be put to rest.
+    pub fn held(spec: &EndpointSpec) -> Self {
+        let acting = libraries::acting(spec);
+        let mut safe = libraries::preloaded(&spec.settings);
+        safe.retain(|library| !acting.contains(library));
+        Self { subscriptions: false, preload: Some(quoted(&safe)), workers: true }
+    }
+
+    /// What a server that only scion looks at may do: the libraries in its settings are there because its work needs
+    /// them, and their workers are not.
+    pub fn hidden(spec: &EndpointSpec) -> Self {
+        let workers = libraries::preloaded(&spec.settings).is_empty();
+        Self { subscriptions: false, preload: None, workers }
+    }
+}
+
+fn quoted(libraries: &[&str]) -> String {
+    let quoted: Vec<String> = libraries.iter().map(|library| format!("\"{library}\"")).collect();
+    quoted.join(", ")
+}
 
 /// Refuses a spec whose paths or settings Postgres would choke on.
 ///
@@ -81,8 +125,8 @@ pub fn socket_path(spec: &EndpointSpec) -> std::path::PathBuf {
     spec.socket_dir().join(format!(".s.PGSQL.{}", spec.port))
 }
 
-/// Content of `postgresql.conf`; while it is not `open`, nothing acts by itself.
-pub fn postgresql_conf(spec: &EndpointSpec, major: &Major, open: bool) -> String {
+/// Content of `postgresql.conf` of a server of which this may act by itself.
+pub fn postgresql_conf(spec: &EndpointSpec, major: &Major, acts: &Acts) -> String {
     let mut out = String::from(
         "# Written by scion at every start; changes here are lost. ALTER SYSTEM likewise.\n\
                       # A base backup that is to be started elsewhere needs full_page_writes = on and\n\
@@ -94,14 +138,27 @@ pub fn postgresql_conf(spec: &EndpointSpec, major: &Major, open: bool) -> String
     for (name, value) in DEFAULTS.iter().chain(major.defaults) {
         line(name, value);
     }
+    if libraries::preloads(&spec.settings, "pg_cron") {
+        // It would connect over TCP, where no superuser is let in.
+        line("cron.use_background_workers", "on");
+    }
     for (name, value) in &spec.settings {
         line(name, value);
     }
     for (name, value) in FIXED {
         line(name, value);
     }
-    if !open {
-        line("cron.launch_active_jobs", "off");
+    if spec.logical {
+        line("wal_level", "logical");
+    }
+    if let Some(libraries) = &acts.preload {
+        line(libraries::PRELOAD, libraries);
+    }
+    if !acts.subscriptions {
+        line("max_logical_replication_workers", "0");
+    }
+    if !acts.workers {
+        line("max_worker_processes", "0");
     }
     // The files have the names that Postgres looks for.
     line("ssl", if spec.tls.is_some() { "on" } else { "off" });
@@ -125,4 +182,79 @@ pub fn pg_hba_conf(spec: &EndpointSpec, open: bool) -> String {
         out.push_str(&format!("host all all {network} scram-sha-256\n"));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::major::PG15;
+
+    fn spec(settings: &[(&str, &str)]) -> EndpointSpec {
+        let settings =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        EndpointSpec {
+            project: String::new(),
+            branch: String::new(),
+            endpoint: String::new(),
+            dir: "/e".into(),
+            serve_socket: "/s".into(),
+            pg_bin: "/usr/lib/postgresql/15/bin".into(),
+            port: 5432,
+            run_as: None,
+            superuser: "postgres".to_owned(),
+            admission: Admission::Everybody,
+            passwords: Default::default(),
+            tls: None,
+            read_only: false,
+            reaches: Vec::new(),
+            logical: false,
+            settings,
+        }
+    }
+
+    /// The value that Postgres takes: the last.
+    fn value(spec: &EndpointSpec, acts: &Acts, name: &str) -> Option<String> {
+        let text = postgresql_conf(spec, &PG15, acts);
+        let of =
+            |line: &str| Some(line.strip_prefix(name)?.strip_prefix(" = ")?.trim_matches('\'').to_owned());
+        text.lines().filter_map(of).next_back()
+    }
+
+    #[test]
+    fn nothing_is_taken_from_a_server_that_has_nothing_to_fear() {
+        let spec =
+            spec(&[("shared_preload_libraries", "pg_prewarm"), ("max_logical_replication_workers", "2")]);
+        let all = |name| value(&spec, &Acts::all(), name);
+        assert_eq!(all("shared_preload_libraries").as_deref(), Some("pg_prewarm"));
+        assert_eq!(all("max_logical_replication_workers").as_deref(), Some("2"));
+        assert_eq!(all("max_worker_processes"), None);
+    }
+
+    #[test]
+    fn what_may_not_act_wins_over_what_is_set() {
+        let libraries = "nobody_knows,auto_explain,pg_prewarm";
+        let spec = spec(&[("shared_preload_libraries", libraries), ("max_logical_replication_workers", "2")]);
+        let of = |acts: &Acts, name| value(&spec, acts, name).unwrap_or_default();
+        assert_eq!(of(&Acts::none(false), "shared_preload_libraries"), "");
+        assert_eq!(of(&Acts::none(false), "max_logical_replication_workers"), "0");
+        assert_eq!(of(&Acts::none(true), "max_logical_replication_workers"), "2");
+        let held = Acts::held(&spec);
+        assert_eq!(of(&held, "shared_preload_libraries"), "\"auto_explain\", \"pg_prewarm\"");
+        assert_eq!(of(&held, "max_logical_replication_workers"), "0");
+        let hidden = Acts::hidden(&spec);
+        assert_eq!(of(&hidden, "shared_preload_libraries"), libraries);
+        assert_eq!(of(&hidden, "max_worker_processes"), "0");
+    }
+
+    #[test]
+    fn jobs_of_pg_cron_run_in_workers_unless_somebody_says_otherwise() {
+        let name = "cron.use_background_workers";
+        let of = |spec: EndpointSpec| value(&spec, &Acts::all(), name);
+        assert_eq!(of(spec(&[])), None);
+        assert_eq!(of(spec(&[("shared_preload_libraries", "pg_cron")])).as_deref(), Some("on"));
+        assert_eq!(
+            of(spec(&[("shared_preload_libraries", "pg_cron"), (name, "off")])).as_deref(),
+            Some("off")
+        );
+    }
 }

@@ -25,6 +25,13 @@ pub struct Major {
     pub defaults: &'static [(&'static str, &'static str)],
 }
 
+impl Major {
+    /// Its number.
+    pub fn number(&self) -> i32 {
+        self.version.parse().unwrap_or_default()
+    }
+}
+
 /// PostgreSQL 15.
 pub const PG15: Major = Major {
     version: "15",

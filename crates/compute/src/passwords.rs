@@ -2,33 +2,25 @@
 //!
 //! What must hold
 //! - All of them or none, durable on return: what begins on the branch from the position that is returned on has them.
-//! - No verifier is written to a log of Postgres or kept by an extension.
+//! - No verifier is written to a log of Postgres or kept by an extension (`session`).
 //!
 //! Not here: which passwords (`server`), keeping clients out meanwhile (`agent`).
 
-use std::path::Path;
-
-use crate::pg_client::{PgClient, PgError, first, identifier};
+use crate::pg_client::{PgError, first, identifier};
+use crate::session::Own;
 use crate::spec::Passwords;
-
-/// Settings of a superuser's session whose statements nobody may see: nothing is logged, commits are flushed.
-pub const QUIET_OPTIONS: &str = "-c log_statement=none -c log_min_error_statement=panic -c log_duration=off \
-                                 -c log_min_duration_statement=-1 -c log_min_duration_sample=-1 \
-                                 -c log_transaction_sample_rate=0 -c pg_stat_statements.track=none \
-                                 -c auto_explain.log_min_duration=-1 -c synchronous_commit=on";
 
 /// Sets `passwords`; since which position the log has them.
 ///
 /// # Errors
 /// Those of its session; then nothing is set.
-pub fn set(socket: &Path, superuser: &str, passwords: &Passwords) -> Result<String, PgError> {
-    // Everybody has this database.
-    let mut pg = PgClient::connect_with(socket, superuser, "template1", QUIET_OPTIONS)?;
+pub fn set(own: &Own<'_>, passwords: &Passwords) -> Result<String, PgError> {
+    let mut pg = own.connect_any()?;
     let rows = pg.command("SELECT rolname, rolpassword FROM pg_authid ORDER BY oid")?;
     let statements: Vec<String> = rows
         .into_iter()
         .filter_map(|row| <[Option<String>; 2]>::try_from(row).ok())
-        .filter_map(|[name, held]| statement(&name?, held.as_deref(), superuser, passwords))
+        .filter_map(|[name, held]| statement(&name?, held.as_deref(), own.superuser, passwords))
         .collect();
     if !statements.is_empty() {
         // One message is one transaction.

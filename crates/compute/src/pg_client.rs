@@ -1,7 +1,8 @@
-//! A replication connection to the endpoint's own Postgres over its private unix socket.
+//! A connection to the endpoint's own Postgres over its private unix socket, for replication or for SQL.
 //!
-//! Blocking, trust authentication, no database (so that nobody's `DROP DATABASE` is in our way). Only what shipping
-//! WAL needs: simple commands of the replication grammar and the two-way copy that `START_REPLICATION` opens.
+//! Blocking, trust authentication. For replication there is no database (so that nobody's `DROP DATABASE` is in our way,
+//! and no setting of a role or database holds): simple commands of the replication grammar and the two-way copy that
+//! `START_REPLICATION` opens. What SQL is protected from is in `session`.
 //! Messages are in `pg_message`; here is which may come when, and what is inside `CopyData`, as in chapter "Streaming
 //! Replication Protocol" of the manual.
 
@@ -39,6 +40,9 @@ pub enum PgError {
     /// A message that has no place here, such as one that asks for a password.
     #[error("unexpected message {0}")]
     Unexpected(String),
+    /// What is there is not to be touched.
+    #[error("{0}")]
+    Untouched(String),
 }
 
 /// What the server sends during a two-way copy.
@@ -75,26 +79,19 @@ impl PgClient {
         Self::with(socket, user, &parameters)
     }
 
-    /// Connects to a database for ordinary SQL as `user`. Names that are not qualified are those of the catalog only.
+    /// Connects for ordinary SQL with these `options`; an answer is waited for no longer than `within`.
     ///
     /// # Errors
     /// `Server` if there is no such database or user.
-    pub fn connect_sql(socket: &Path, user: &str, database: &str) -> Result<Self, PgError> {
-        Self::with(socket, user, &[("database", database), ("search_path", "pg_catalog")])
-    }
-
-    /// The same as a superuser, with these `options`.
-    ///
-    /// # Errors
-    /// `Server` if there is no such database or user.
-    pub fn connect_with(
+    pub fn connect_sql(
         socket: &Path,
-        superuser: &str,
-        database: &str,
+        (user, database): (&str, &str),
         options: &str,
+        within: Duration,
     ) -> Result<Self, PgError> {
-        let parameters = [("database", database), ("search_path", "pg_catalog"), ("options", options)];
-        Self::with(socket, superuser, &parameters)
+        let client = Self::with(socket, user, &[("database", database), ("options", options)])?;
+        client.stream.set_read_timeout(Some(within))?;
+        Ok(client)
     }
 
     fn with(socket: &Path, user: &str, more: &[(&str, &str)]) -> Result<Self, PgError> {
@@ -260,6 +257,11 @@ pub(crate) fn first(row: Row) -> Option<String> {
 /// A name as SQL quotes it.
 pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as SQL quotes it.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn cut_short() -> Malformed {

@@ -12,15 +12,13 @@
 //!
 //! Not here: a new cluster, which `server` makes so.
 
-use std::path::Path;
-
 use types::{BLOCK_SIZE, BlockNumber, Fork, GLOBAL_TABLESPACE, Lsn, RelFork, RelTag};
 
 use crate::client::{Client, ClientError};
 use crate::major::{self, Major};
-use crate::passwords::QUIET_OPTIONS;
-use crate::pg_client::{PgClient, PgError};
+use crate::pg_client::PgError;
 use crate::protocol::StateAt;
+use crate::session::Own;
 
 /// `pg_read_server_files`, `pg_write_server_files` and `pg_execute_server_program` (`catalog/pg_authid.dat`).
 const ROLES: [u32; 3] = [4569, 4570, 4571];
@@ -112,9 +110,8 @@ fn row(tuple: &[u8]) -> Option<Row> {
 ///
 /// # Errors
 /// Those of its session; doing it again is harmless.
-pub fn guard(socket: &Path, superuser: &str) -> Result<Vec<(String, String)>, PgError> {
-    // Everybody has this database.
-    let mut pg = PgClient::connect_with(socket, superuser, "template1", QUIET_OPTIONS)?;
+pub fn guard(own: &Own<'_>) -> Result<Vec<(String, String)>, PgError> {
+    let mut pg = own.connect_any()?;
     // One message is one transaction.
     let members = "DELETE FROM pg_catalog.pg_auth_members m USING pg_catalog.pg_authid r, pg_catalog.pg_authid member \
                    WHERE m.roleid = r.oid AND m.member = member.oid AND r.oid IN (4569, 4570, 4571) \

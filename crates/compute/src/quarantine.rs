@@ -1,12 +1,14 @@
 //! What a branch inherits that acts on the world outside of it: found before its Postgres starts, put to rest before its
 //! first client is let in.
 //!
-//! | inherited                    | then                                                               |
-//! |------------------------------|--------------------------------------------------------------------|
-//! | subscription                 | disabled, its `slot_name` NONE; the publisher is never contacted   |
-//! | job of `pg_cron`             | `active` false                                                     |
-//! | chain of `pg_timetable`      | `live` false                                                       |
-//! | foreign server               | named, left as it is                                               |
+//! | inherited                         | then                                                                  |
+//! |-----------------------------------|-----------------------------------------------------------------------|
+//! | subscription                      | disabled, its `slot_name` NONE; the publisher is never contacted      |
+//! | subscription of `pglogical`       | disabled, its slot another one                                        |
+//! | job of `pg_cron`, `pgagent`       | `active` (`jobenabled`) false                                         |
+//! | chain of `pg_timetable`           | `live` false                                                          |
+//! | foreign server                    | named, left as it is                                                  |
+//! | other preloaded library that acts | named, left as it is                                                  |
 //!
 //! Replication slots are not inherited at all.
 //!
@@ -14,18 +16,23 @@
 //! - A branch that has none of it pays for a few page reads beside its start, and for no session of Postgres. So what is
 //!   looked at are the catalogs' pages: a catalog with no page holds nothing, and a name that is on no page of
 //!   `pg_namespace` names no schema. Doubt is settled by SQL.
-//! - Tables that a user could have made are changed in a session of their owner: a trigger on one never runs as superuser.
+//! - Until it is over nothing acts: Postgres preloads no library, and runs no subscription.
+//! - What could not be put to rest never keeps the owner out: the branch starts without what would act (`config::Acts`),
+//!   says so, and tries again at its next start.
 //!
-//! Not here: keeping clients out meanwhile (`agent`), remembering that it was done (`server`).
+//! Not here: the SQL (`rest`), keeping clients out meanwhile (`agent`), remembering that it was done (`server`).
 
-use std::path::Path;
+mod rest;
 
 use serde::{Deserialize, Serialize};
 use types::{BLOCK_SIZE, BlockNumber, Fork, GLOBAL_TABLESPACE, Lsn, RelFork, RelTag};
 
 use crate::client::{Client, ClientError};
-use crate::pg_client::{PgClient, PgError, first, identifier};
+use crate::libraries;
 use crate::protocol::StateAt;
+use crate::spec::EndpointSpec;
+
+pub use rest::put_to_rest;
 
 /// OIDs of catalogs, and the numbers of their files until they are rewritten whole (`catalog/pg_*.h`).
 const PG_SUBSCRIPTION: u32 = 6100;
@@ -33,20 +40,33 @@ const PG_NAMESPACE: u32 = 2615;
 const PG_FOREIGN_SERVER: u32 = 1417;
 /// Pages of `pg_namespace` beyond which SQL is asked at once.
 const NAMESPACE_BLOCKS_MAX: u32 = 16;
-/// Schemas of the schedulers.
-const SCHEDULERS: [&str; 2] = ["cron", "timetable"];
+/// Schemas of what is known to act.
+const SCHEMAS: [&str; 4] = ["cron", "timetable", "pglogical", "pgagent"];
+/// Libraries that act on what is in such a schema only.
+const KNOWN: [&str; 2] = ["pg_cron", "pglogical"];
 
 /// What was found and put to rest.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Quarantine {
     /// Subscriptions that were disabled and lost their slot's name.
     pub subscriptions: Vec<Inherited>,
+    /// Subscriptions of `pglogical` that were disabled and have the name of another slot.
+    pub pglogical_subscriptions: Vec<Inherited>,
     /// Jobs of `pg_cron` that were made inactive.
     pub cron_jobs: Vec<Inherited>,
+    /// Jobs of `pgagent` that were disabled.
+    pub pgagent_jobs: Vec<Inherited>,
     /// Chains of `pg_timetable` that were made not live.
     pub timetable_chains: Vec<Inherited>,
     /// Foreign servers; they still reach what they reach from the parent.
     pub foreign_servers: Vec<Inherited>,
+    /// Preloaded libraries that act by themselves, of which nobody here knows how; they do.
+    pub libraries: Vec<String>,
+    /// Databases that nobody may connect to, which were not looked into.
+    pub closed_databases: Vec<String>,
+    /// What could not be put to rest. While there is some, no subscription runs and no library is preloaded that acts.
+    pub undone: Vec<Undone>,
 }
 
 /// One thing in one database.
@@ -58,6 +78,17 @@ pub struct Inherited {
     pub name: String,
 }
 
+/// Something that could not be put to rest.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Undone {
+    /// The database; none if it is of all.
+    pub database: Option<String>,
+    /// What it is.
+    pub what: String,
+    /// Why not.
+    pub reason: String,
+}
+
 impl Quarantine {
     /// True if there was nothing.
     pub fn is_empty(&self) -> bool {
@@ -65,23 +96,51 @@ impl Quarantine {
     }
 }
 
-/// Whether SQL has to look: false only if the state at `lsn` surely holds nothing to put to rest.
+/// What there may be to put to rest: false only where there surely is nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Suspicion {
+    /// Subscriptions.
+    pub subscriptions: bool,
+    /// Anything else.
+    pub others: bool,
+}
+
+impl Suspicion {
+    /// Whether SQL has to look.
+    pub fn is_any(self) -> bool {
+        self.subscriptions || self.others
+    }
+}
+
+/// What the state at `lsn` and the endpoint's libraries give to suspect.
 ///
 /// # Errors
 /// Those of reading pages.
-pub fn is_suspect(client: &Client, state: &StateAt, lsn: Lsn) -> Result<bool, ClientError> {
+pub fn suspicion(
+    client: &Client,
+    state: &StateAt,
+    lsn: Lsn,
+    spec: &EndpointSpec,
+) -> Result<Suspicion, ClientError> {
     let read = |rel: RelFork, blocks: u32| {
         let mut bytes = vec![0; blocks as usize * BLOCK_SIZE];
         client.read_pages(lsn, rel, BlockNumber::new(0), &mut bytes).map(|()| bytes)
     };
-    suspect_in(&state.relations, &state.databases, read)
+    let found = suspicion_in(&state.relations, &state.databases, read)?;
+    Ok(Suspicion { others: found.others || !unknown_libraries(spec).is_empty(), ..found })
 }
 
-fn suspect_in(
+/// The libraries that act in a way that nobody here knows.
+fn unknown_libraries(spec: &EndpointSpec) -> Vec<String> {
+    let acting = libraries::acting(spec).into_iter();
+    acting.filter(|written| !KNOWN.contains(&libraries::base(written))).map(str::to_owned).collect()
+}
+
+fn suspicion_in(
     relations: &[(RelFork, u32)],
     databases: &[(u32, u32)],
     read: impl Fn(RelFork, u32) -> Result<Vec<u8>, ClientError>,
-) -> Result<bool, ClientError> {
+) -> Result<Suspicion, ClientError> {
     let file = |tablespace, database, relation| RelFork {
         rel: RelTag { tablespace, database, relation },
         fork: Fork::Main,
@@ -89,106 +148,24 @@ fn suspect_in(
     // A catalog that was rewritten has another number: then its old file is not there, and who knows.
     let blocks =
         |wanted: RelFork| relations.iter().find(|(rel, _)| *rel == wanted).map(|(_, blocks)| *blocks);
-    if blocks(file(GLOBAL_TABLESPACE, 0, PG_SUBSCRIPTION)) != Some(0) {
-        return Ok(true);
-    }
+    let subscriptions = blocks(file(GLOBAL_TABLESPACE, 0, PG_SUBSCRIPTION)) != Some(0);
     for (tablespace, database) in databases {
         let namespace = file(*tablespace, *database, PG_NAMESPACE);
         let held = match blocks(namespace) {
             Some(held) if held <= NAMESPACE_BLOCKS_MAX => held,
-            _ => return Ok(true),
+            _ => return Ok(Suspicion { subscriptions, others: true }),
         };
         let servers = blocks(file(*tablespace, *database, PG_FOREIGN_SERVER));
-        if servers != Some(0) || names_scheduler(&read(namespace, held)?) {
-            return Ok(true);
+        if servers != Some(0) || names_one(&read(namespace, held)?) {
+            return Ok(Suspicion { subscriptions, others: true });
         }
     }
-    Ok(false)
+    Ok(Suspicion { subscriptions, others: false })
 }
 
-/// Whether pages hold the name of a scheduler's schema, in a row that lives or died.
-fn names_scheduler(pages: &[u8]) -> bool {
-    SCHEDULERS.iter().any(|name| {
-        let name = [name.as_bytes(), &[0]].concat();
-        pages.windows(name.len()).any(|bytes| bytes == name)
-    })
-}
-
-/// Puts to rest what every database of a started server holds.
-///
-/// # Errors
-/// Those of its sessions; what was done before stays done, and doing it again is harmless.
-pub fn put_to_rest(socket: &Path, superuser: &str) -> Result<Quarantine, PgError> {
-    let mut found = Quarantine::default();
-    let list = "SELECT datname FROM pg_database WHERE datallowconn ORDER BY oid";
-    // Everybody has this one: its own absence is an error that says so.
-    let databases = PgClient::connect_sql(socket, superuser, "template1")?.command(list)?;
-    for database in databases.into_iter().filter_map(first) {
-        let mut session = Session { socket, database: &database, found: &mut found };
-        session.rest(superuser)?;
-    }
-    Ok(found)
-}
-
-struct Session<'a> {
-    socket: &'a Path,
-    database: &'a str,
-    found: &'a mut Quarantine,
-}
-
-impl Session<'_> {
-    fn rest(&mut self, superuser: &str) -> Result<(), PgError> {
-        let mut pg = PgClient::connect_sql(self.socket, superuser, self.database)?;
-        let sql = "SELECT s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid \
-                   WHERE d.datname = current_database() AND (s.subenabled OR s.subslotname IS NOT NULL)";
-        for name in pg.command(sql)?.into_iter().filter_map(first) {
-            let quoted = identifier(&name);
-            pg.command(&format!("ALTER SUBSCRIPTION {quoted} DISABLE"))?;
-            pg.command(&format!("ALTER SUBSCRIPTION {quoted} SET (slot_name = NONE)"))?;
-            self.found.subscriptions.push(self.inherited(name));
-        }
-        let jobs = self.switch_off(&mut pg, "cron.job", "jobid", "active")?;
-        self.found.cron_jobs.extend(jobs);
-        let chains = self.switch_off(&mut pg, "timetable.chain", "chain_id", "live")?;
-        self.found.timetable_chains.extend(chains);
-        let servers = pg.command("SELECT srvname FROM pg_foreign_server ORDER BY srvname")?;
-        let servers: Vec<_> = servers.into_iter().filter_map(first).map(|it| self.inherited(it)).collect();
-        self.found.foreign_servers.extend(servers);
-        Ok(())
-    }
-
-    /// Makes `flag` false in every row of `table`, in a session of the table's owner; names the rows by `key`.
-    fn switch_off(
-        &self,
-        pg: &mut PgClient,
-        table: &str,
-        key: &str,
-        flag: &str,
-    ) -> Result<Vec<Inherited>, PgError> {
-        let sql = format!(
-            "SELECT r.rolname, r.rolcanlogin FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner \
-             WHERE c.oid = to_regclass('{table}') AND c.relkind = 'r' AND 2 = (SELECT count(*) FROM pg_attribute a \
-             WHERE a.attrelid = c.oid AND a.attname IN ('{key}', '{flag}') AND NOT a.attisdropped)"
-        );
-        let Some(row) = pg.command(&sql)?.into_iter().next() else { return Ok(Vec::new()) };
-        let [Some(owner), Some(login)] = row.as_slice() else { return Ok(Vec::new()) };
-        if login != "t" {
-            let text = format!("{table} in database {}: its owner {owner} may not log in", self.database);
-            return Err(PgError::Unexpected(text));
-        }
-        let mut own = PgClient::connect_sql(self.socket, owner, self.database)?;
-        let sql = format!("UPDATE {table} SET {flag} = false WHERE {flag} RETURNING {key}");
-        let rows = own.command(&sql).or_else(|error| {
-            // pg_cron's own trigger fails where the library is not loaded. Only a superuser can go on without.
-            own.command("SET session_replication_role = replica").map_err(|_| error)?;
-            own.command(&sql)
-        })?;
-        Ok(rows.into_iter().filter_map(first).map(|it| self.inherited(it)).collect())
-    }
-
-    fn inherited(&self, name: String) -> Inherited {
-        Inherited { database: self.database.to_owned(), name }
-    }
+/// Whether pages hold the name of a schema of what acts, in a row that lives or died.
+fn names_one(pages: &[u8]) -> bool {
+    SCHEMAS.iter().any(|name| libraries::holds(pages, &[name.as_bytes(), &[0]].concat()))
 }
 
 #[cfg(test)]
@@ -200,21 +177,31 @@ mod tests {
     }
 
     /// One database with these sizes of its catalogs in blocks, and this on its page of schemas.
-    fn suspect(subscriptions: Option<u32>, servers: Option<u32>, page: &[u8]) -> bool {
+    fn suspicion(subscriptions: Option<u32>, servers: Option<u32>, page: &[u8]) -> (bool, bool) {
         let mut relations = vec![(file(1663, 5, PG_NAMESPACE), 1)];
         relations.extend(subscriptions.map(|blocks| (file(GLOBAL_TABLESPACE, 0, PG_SUBSCRIPTION), blocks)));
         relations.extend(servers.map(|blocks| (file(1663, 5, PG_FOREIGN_SERVER), blocks)));
-        suspect_in(&relations, &[(1663, 5)], |_, _| Ok(page.to_vec())).unwrap()
+        let found = suspicion_in(&relations, &[(1663, 5)], |_, _| Ok(page.to_vec())).unwrap();
+        assert_eq!(found.is_any(), found.subscriptions || found.others);
+        (found.subscriptions, found.others)
     }
 
     #[test]
     fn only_what_is_surely_empty_is_not_looked_at() {
-        assert!(!suspect(Some(0), Some(0), b"..public\0..cronjobs\0"));
-        assert!(suspect(Some(1), Some(0), b""), "a subscription");
-        assert!(suspect(None, Some(0), b""), "a catalog that was rewritten");
-        assert!(suspect(Some(0), Some(1), b""), "a foreign server");
-        assert!(suspect(Some(0), None, b""));
-        assert!(suspect(Some(0), Some(0), b"..cron\0\0"));
-        assert!(suspect(Some(0), Some(0), b"..timetable\0"));
+        assert_eq!(suspicion(Some(0), Some(0), b"..public\0..cronjobs\0"), (false, false));
+        assert_eq!(suspicion(Some(1), Some(0), b""), (true, false), "a subscription");
+        assert_eq!(suspicion(None, Some(0), b""), (true, false), "a catalog that was rewritten");
+        assert_eq!(suspicion(Some(0), Some(1), b""), (false, true), "a foreign server");
+        assert_eq!(suspicion(Some(0), None, b""), (false, true));
+        for schema in SCHEMAS {
+            assert_eq!(suspicion(Some(0), Some(0), format!("..{schema}\0\0").as_bytes()), (false, true));
+        }
+    }
+
+    #[test]
+    fn what_an_older_version_says_of_a_quarantine_is_understood() {
+        let old = r#"{"subscriptions": [{"database": "d", "name": "s"}], "cron_jobs": []}"#;
+        let found: Quarantine = serde_json::from_str(old).unwrap();
+        assert!(found.subscriptions.len() == 1 && found.undone.is_empty() && !found.is_empty());
     }
 }

@@ -43,6 +43,9 @@ pub struct EndpointSpec {
     /// What else of this machine its Postgres may reach, where the kernel holds it to its own directories.
     #[serde(default)]
     pub reaches: Vec<PathBuf>,
+    /// Whether its log holds what logical decoding needs, whatever its settings say.
+    #[serde(default)]
+    pub logical: bool,
     /// Extra lines of `postgresql.conf`; they win over scion's own.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,

@@ -41,7 +41,7 @@ use crate::metadata::schedule::{self, ScheduleRow};
 use crate::metadata::{password, project};
 use crate::names;
 use crate::postgres::SUPERUSER;
-use crate::sql::explained;
+use crate::sql::Client;
 use crate::state::{Server, branch_id};
 use crate::sweep::Making;
 use crate::timetable::Timetable;
@@ -184,12 +184,12 @@ impl Server {
             return Ok(Prepared { data, source, point, ran: None, _making: Some(making) });
         };
         let hidden = self.temporary(&parent, at)?;
-        let mut look = hidden.connect(SUPERUSER)?;
-        let (_, before) = catalog::look(&mut look).map_err(|error| explained(&error))?;
+        let mut look = hidden.connect_any()?;
+        let (_, before) = catalog::look(&mut look)?;
         // Not as superuser, not even for a moment: SQL of a key for one project may not reach the system.
         let (database, owner) = whose(&mut look, template.database_name.as_deref())?;
         let mut client = hidden.connect_as(&database, &owner)?;
-        client.batch_execute(sql).map_err(|error| explained(&error))?;
+        client.batch_execute(sql)?;
         drop(client);
         failpoint::passed(Step::TemplateRun);
         let ran = Some(ran(&before, &mut look)?);
@@ -301,8 +301,8 @@ fn at(template: &BranchTemplate, planned_us: i64) -> Result<At> {
 }
 
 /// What the catalog is now that was `before`.
-fn ran(before: &Found, client: &mut postgres::Client) -> Result<Ran> {
-    let (lsn, found) = catalog::look(client).map_err(|error| explained(&error))?;
+fn ran(before: &Found, client: &mut Client) -> Result<Ran> {
+    let (lsn, found) = catalog::look(client)?;
     let lsn = lsn.parse().map_err(|_| Error::internal("no flush position"))?;
     let same =
         |it: &&FoundRole| before.roles.iter().any(|old| old.oid == it.oid && old.verifier == it.verifier);
@@ -311,11 +311,11 @@ fn ran(before: &Found, client: &mut postgres::Client) -> Result<Ran> {
 }
 
 /// The database called `name`, or the first one, and its owner.
-fn whose(client: &mut postgres::Client, name: Option<&str>) -> Result<(String, String)> {
+fn whose(client: &mut Client, name: Option<&str>) -> Result<(String, String)> {
     let sql = "SELECT datname::text, pg_get_userbyid(datdba)::text FROM pg_database \
                WHERE NOT datistemplate AND datname <> $1::text AND datname = coalesce($2::text, datname) \
                ORDER BY oid LIMIT 1";
-    let found = client.query_opt(sql, &[&SUPERUSER, &name]).map_err(|error| explained(&error))?;
+    let found = client.query_opt(sql, &[&SUPERUSER, &name])?;
     let none = || match name {
         Some(name) => Error::not_found("database", name),
         None => Error::refused("NO_DATABASE", "there is no database to run the SQL in"),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use postgres::Client;
+use tokio_postgres::Row;
 use types::Lsn;
 
 use crate::branches::At;
@@ -32,7 +32,7 @@ use crate::metadata::role::{
 };
 use crate::names::check_sql_name;
 use crate::postgres::{SUPERUSER, role_sql};
-use crate::sql::{self, explained, identifier};
+use crate::sql::{self, Client, Place, identifier};
 use crate::state::{Server, branch_id};
 
 /// How long a request waits for another one that looks at or changes the same catalog.
@@ -68,7 +68,7 @@ impl Server {
         {
             turn.settled = None;
             let (row, _) = self.running(&row)?;
-            let mut client = self.connect(&row, SUPERUSER)?;
+            let mut client = self.connect_any(&row)?;
             return self.settle(id, &mut client, None);
         }
         let head = self.store(project)?.head(&branch_id(&branch.store_id)?)?;
@@ -76,7 +76,7 @@ impl Server {
             return self.known_catalog(id);
         }
         let temporary = self.temporary(&branch, At::Head)?;
-        let mut client = temporary.connect(SUPERUSER)?;
+        let mut client = temporary.connect_any()?;
         let rows = self.settle(id, &mut client, Some(Moment::At(head)))?;
         turn.settled = Some(head);
         Ok(rows)
@@ -108,7 +108,7 @@ impl Server {
         let runs = |row: &&EndpointRow| !row.read_only && self.runs(&row.id);
         if let Some(row) = endpoints.iter().find(runs)
             && let Err(error) =
-                self.connect(row, SUPERUSER).and_then(|mut client| self.settle(id, &mut client, None))
+                self.connect_any(row).and_then(|mut client| self.settle(id, &mut client, None))
         {
             tracing::warn!(branch = id, %error, "passwords that SQL changed last are not known");
         }
@@ -125,8 +125,17 @@ impl Server {
         }
     }
 
-    fn connect(&self, row: &EndpointRow, database: &str) -> Result<Client> {
-        sql::connect(&self.dir.endpoint(&row.id), row.port, database)
+    /// Does `work` where the Postgres of an endpoint can be reached.
+    ///
+    /// # Errors
+    /// Those of opening the store, and of `work`.
+    pub fn at<T>(&self, row: &EndpointRow, work: impl FnOnce(&Place<'_>) -> Result<T>) -> Result<T> {
+        let (dir, major) = (self.dir.endpoint(&row.id), self.major(&row.project_id)?);
+        work(&Place { dir: &dir, port: row.port, major })
+    }
+
+    fn connect_any(&self, row: &EndpointRow) -> Result<Client> {
+        self.at(row, |place| place.connect_any())
     }
 
     /// The endpoint's row once it runs; a start that this needed.
@@ -138,7 +147,7 @@ impl Server {
 
     /// Takes over what the catalog says; by default it was read where its Postgres is now.
     fn settle(&self, branch: &str, client: &mut Client, moment: Option<Moment>) -> Result<Rows> {
-        let (lsn, found) = look(client).map_err(|error| explained(&error))?;
+        let (lsn, found) = look(client)?;
         let moment = moment.or_else(|| lsn.parse().ok().map(Moment::At));
         let moment = moment.ok_or_else(|| Error::internal("no flush position"))?;
         self.metadata.write(|change| {
@@ -169,8 +178,8 @@ impl Server {
         })?;
         let (endpoint, started) = self.running(&wanted)?;
         let began_us = clock::now_us();
-        let mut client = self.connect(&endpoint, SUPERUSER)?;
-        let before = flushed(&mut client).map_err(|error| explained(&error))?;
+        let mut client = self.connect_any(&endpoint)?;
+        let before = flushed(&mut client)?;
         let (server, branch) = (self, &branch);
         let done = work(&mut Session { server, branch, endpoint: &endpoint, client: &mut client });
         // A change that stopped half-way has changed something too.
@@ -244,10 +253,9 @@ impl Server {
             }
             let quoted = identifier(name);
             for (database, owner) in session.databases()? {
-                let mut client = session.server.connect(session.endpoint, &database)?;
                 let heir = identifier(&owner);
                 let sql = format!("REASSIGN OWNED BY {quoted} TO {heir}; DROP OWNED BY {quoted}");
-                client.batch_execute(&sql).map_err(|error| explained(&error))?;
+                session.server.at(session.endpoint, |place| place.change(&database, &sql))?;
                 failpoint::passed(Step::StatementRun);
             }
             session.end_sessions("usename", name)?;
@@ -331,7 +339,12 @@ impl Server {
         let known = self.read_catalog(project, branch)?.1;
         let Some(row) = known.into_iter().find(|row| row.name == name) else { return Ok(None) };
         let done = self.change_catalog(project, branch, |session| {
-            session.run(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(name)))
+            let quoted = identifier(name);
+            let sql = "SELECT FROM pg_database WHERE datname = $1::text AND datistemplate";
+            if session.client.query_opt(sql, &[&name])?.is_some() {
+                session.run(&format!("ALTER DATABASE {quoted} IS_TEMPLATE false"))?;
+            }
+            session.run(&format!("DROP DATABASE IF EXISTS {quoted} WITH (FORCE)"))
         })?;
         Ok(Some(Changed { value: row, rows: done.rows, operations: done.operations }))
     }
@@ -369,18 +382,15 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn run(&mut self, statements: &str) -> Result<()> {
-        self.client.batch_execute(statements).map_err(|error| explained(&error))?;
+        self.client.batch_execute(statements)?;
         failpoint::passed(Step::StatementRun);
         Ok(())
     }
 
     /// All of them or none.
     fn run_together(&mut self, statements: &[String]) -> Result<()> {
-        let mut change = self.client.transaction().map_err(|error| explained(&error))?;
-        let run = statements.iter().try_for_each(|statement| change.batch_execute(statement));
-        run.and_then(|()| change.commit()).map_err(|error| explained(&error))?;
-        failpoint::passed(Step::StatementRun);
-        Ok(())
+        // One message is one transaction.
+        self.run(&statements.join(";\n"))
     }
 
     fn settled(&mut self) -> Result<Rows> {
@@ -395,10 +405,11 @@ impl Session<'_> {
         named_database(self.settled()?.1, name)
     }
 
-    /// Every database that can be connected to, with its owner.
+    /// Every database that can be connected to, with its owner. One whose DROP was interrupted (-2) cannot.
     fn databases(&mut self) -> Result<Vec<(String, String)>> {
-        let sql = "SELECT datname, pg_get_userbyid(datdba) FROM pg_database WHERE datallowconn ORDER BY oid";
-        let rows = self.client.query(sql, &[]).map_err(|error| explained(&error))?;
+        let sql = "SELECT datname, pg_get_userbyid(datdba) FROM pg_database \
+                   WHERE datallowconn AND datconnlimit <> -2 ORDER BY oid";
+        let rows = self.client.query(sql, &[])?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
@@ -413,7 +424,7 @@ impl Session<'_> {
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
              WHERE {column} = $1::text AND pid <> pg_backend_pid()"
         );
-        self.client.query(&sql, &[&value]).map(|_| ()).map_err(|error| explained(&error))
+        self.client.query(&sql, &[&value]).map(drop)
     }
 
     /// As `run_together`, for what Postgres does only while nobody uses `database`. Clients may come back between the end
@@ -430,7 +441,7 @@ impl Session<'_> {
     }
 }
 
-fn flushed(client: &mut Client) -> std::result::Result<String, postgres::Error> {
+fn flushed(client: &mut Client) -> Result<String> {
     Ok(client.query_one("SELECT pg_current_wal_flush_lsn()::text", &[])?.get(0))
 }
 
@@ -438,22 +449,17 @@ fn flushed(client: &mut Client) -> std::result::Result<String, postgres::Error> 
 ///
 /// # Errors
 /// Those of SQL.
-pub fn look(client: &mut Client) -> std::result::Result<(String, Found), postgres::Error> {
+pub fn look(client: &mut Client) -> Result<(String, Found)> {
     let lsn = flushed(client)?;
     let sql = "SELECT oid, rolname, rolcanlogin, rolpassword FROM pg_authid \
                WHERE rolname !~ '^pg_' AND rolname <> $1::text ORDER BY oid";
     let roles = client.query(sql, &[&SUPERUSER])?;
     let sql = "SELECT oid, datname, pg_get_userbyid(datdba) FROM pg_database \
-               WHERE NOT datistemplate AND datname <> $1::text ORDER BY oid";
+               WHERE datname NOT IN ($1::text, 'template0', 'template1') ORDER BY oid";
     let databases = client.query(sql, &[&SUPERUSER])?;
-    let role = |row: &postgres::Row| FoundRole {
-        oid: row.get(0),
-        name: row.get(1),
-        login: row.get(2),
-        verifier: row.get(3),
-    };
-    let database =
-        |row: &postgres::Row| FoundDatabase { oid: row.get(0), name: row.get(1), owner: row.get(2) };
+    let role =
+        |row: &Row| FoundRole { oid: row.get(0), name: row.get(1), login: row.get(2), verifier: row.get(3) };
+    let database = |row: &Row| FoundDatabase { oid: row.get(0), name: row.get(1), owner: row.get(2) };
     let found = Found {
         roles: roles.iter().map(role).collect(),
         databases: databases.iter().map(database).collect(),

@@ -171,7 +171,11 @@ impl Server {
         Ok((row, operations))
     }
 
-    fn restart(&self, row: &EndpointRow) -> Result<Vec<OperationRow>> {
+    /// The same, by a caller that holds the branch.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn restart(&self, row: &EndpointRow) -> Result<Vec<OperationRow>> {
         self.change_under(std::slice::from_ref(row), true, || Ok(()))
     }
 

@@ -222,6 +222,7 @@ impl Server {
             passwords: self.due_passwords(row)?,
             tls: self.postgres.offers_tls(major).then(|| self.tls.clone()),
             read_only: row.read_only,
+            logical: self.replicates_logically(&row.project_id)?,
             settings: endpoint_options::pg_settings(row.tried.as_deref().unwrap_or(&row.options)),
         };
         let text = serde_json::to_vec_pretty(&spec).map_err(|error| Error::internal(error.to_string()))?;

@@ -149,13 +149,20 @@ impl Postgres {
         command
     }
 
+    /// A program whose sessions are those of scion, as a superuser.
+    fn client(&self, major: i32, program: &str) -> Result<Command> {
+        let mut command = self.command(self.bin(major)?, program);
+        command.env("PGOPTIONS", compute::session_options(major));
+        Ok(command)
+    }
+
     /// Runs a program of a major to its end, for the time limit of dumps at most; what it printed.
     ///
     /// # Errors
     /// 422 if the major is not there; 503 with the program's last words if it failed, did not end in time or is not
     /// there.
     pub fn output(&self, major: i32, program: &str, arguments: &[&str]) -> Result<String> {
-        let mut command = self.command(self.bin(major)?, program);
+        let mut command = self.client(major, program)?;
         let output =
             programs::run(command.args(arguments), "", self.dump_within).map_err(|error| match error {
                 ProgramError::Io(error) => {
@@ -183,7 +190,7 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::output`]; 507 if the disk is full.
     pub fn feed(&self, major: i32, program: &str, arguments: &[&str], input: &str) -> Result<()> {
-        let mut command = self.command(self.bin(major)?, program);
+        let mut command = self.client(major, program)?;
         command.args(arguments);
         run(command, input, self.dump_within)
     }

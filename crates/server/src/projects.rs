@@ -14,7 +14,7 @@ use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
 use crate::metadata::branch::{self, BranchRow};
-use crate::metadata::endpoint::EndpointRow;
+use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project::{self, ProjectRow};
 use crate::metadata::role::{self, Secret};
@@ -105,24 +105,38 @@ impl Server {
         Ok(())
     }
 
-    /// Changes a project.
+    /// Changes a project; what was done for that. Its endpoints that run are restarted if they are to be ready for logical
+    /// replication from now on.
     ///
     /// # Errors
-    /// 404 if it does not exist.
-    pub fn update_project(&self, id: &str, update: &ProjectUpdate) -> Result<(ProjectRow, OperationRow)> {
+    /// 404 if it does not exist, 422 if logical replication is to be switched off.
+    pub fn update_project(
+        &self,
+        id: &str,
+        update: &ProjectUpdate,
+    ) -> Result<(ProjectRow, Vec<OperationRow>)> {
         let begun = OperationRow::begun_in(Action::UpdateProject, id, clock::now_us())?;
         if let Some(name) = &update.name {
             names::check_name("project", name)?;
         }
         check_retention(update.history_retention_seconds)?;
         endpoint_options::check_defaults(update.default_endpoint_settings.as_ref())?;
-        self.metadata.write(|change| {
+        check_settings(update.settings.as_ref())?;
+        let (row, ended, logical_now) = self.metadata.write(|change| {
             let mut row = project::get(change, id)?;
+            let was_logical = is_logical(&row.settings);
             if let Some(name) = &update.name {
                 row.name.clone_from(name);
             }
             row.history_retention_s = update.history_retention_seconds.unwrap_or(row.history_retention_s);
             merge(&mut row.settings, update.settings.as_ref());
+            let logical = is_logical(&row.settings);
+            if was_logical && !logical {
+                let text =
+                    format!("logical replication of project {} cannot be switched off again", row.name);
+                let hint = "hint: leave enable_logical_replication out, or send true";
+                return Err(Error::refused("LOGICAL_REPLICATION_STAYS", format!("{text}\n{hint}")));
+            }
             merge(&mut row.default_endpoint_settings, update.default_endpoint_settings.as_ref());
             if update.default_endpoint_settings.is_some() {
                 let merged = serde_json::from_str(&row.default_endpoint_settings).unwrap_or_default();
@@ -132,8 +146,52 @@ impl Server {
             project::put(change, &row)?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;
-            Ok((row, ended))
-        })
+            Ok((row, ended, logical && !was_logical))
+        })?;
+        let mut operations = vec![ended];
+        if logical_now {
+            operations.extend(self.restart_active(id)?);
+        }
+        Ok((row, operations))
+    }
+
+    /// Restarts every endpoint of a project that runs and writes. One that does not come back is tried again as after any
+    /// other failure.
+    fn restart_active(&self, project: &str) -> Result<Vec<OperationRow>> {
+        let rows = self.metadata.read(|connection| endpoint::of_project(connection, project))?;
+        let mut operations = Vec::new();
+        for row in rows.iter().filter(|row| row.desired == Desired::Active && !row.read_only) {
+            let _held = self.locks.take(&[&row.branch_id])?;
+            match self.restart(row) {
+                Ok(done) => operations.extend(done),
+                Err(error) => {
+                    tracing::warn!(endpoint = row.id, %error, "not restarted for logical replication")
+                }
+            }
+        }
+        Ok(operations)
+    }
+
+    /// Whether the log of a project's endpoints holds what logical decoding needs.
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub fn replicates_logically(&self, project: &str) -> Result<bool> {
+        let row = self.metadata.read(|connection| project::find(connection, project))?;
+        Ok(row.is_some_and(|row| is_logical(&row.settings)))
+    }
+}
+
+/// Whether a project's settings, as they are kept, enable logical replication.
+fn is_logical(settings: &str) -> bool {
+    let settings: serde_json::Value = serde_json::from_str(settings).unwrap_or_default();
+    settings["enable_logical_replication"] == true
+}
+
+fn check_settings(settings: Option<&serde_json::Value>) -> Result<()> {
+    match settings.and_then(|settings| settings.get("enable_logical_replication")) {
+        None | Some(serde_json::Value::Bool(_) | serde_json::Value::Null) => Ok(()),
+        Some(_) => Err(Error::malformed("settings.enable_logical_replication is true or false")),
     }
 }
 
@@ -143,6 +201,7 @@ fn check_request(request: &ProjectCreate) -> Result<First> {
     }
     check_retention(request.history_retention_seconds)?;
     endpoint_options::check_defaults(request.default_endpoint_settings.as_ref())?;
+    check_settings(request.settings.as_ref())?;
     let asked = request.branch.clone().unwrap_or_default();
     let first = First {
         branch: asked.name.unwrap_or_else(|| "main".to_owned()),
@@ -203,6 +262,22 @@ mod tests {
         let first = check_request(&ProjectCreate::default()).unwrap();
         assert_eq!((first.branch.as_str(), first.role.as_str()), ("main", "neondb_owner"));
         assert_eq!(first.database, "neondb");
+    }
+
+    #[test]
+    fn logical_replication_is_on_only_if_it_was_asked_for() {
+        assert!(is_logical(r#"{"enable_logical_replication":true}"#));
+        for other in
+            ["{}", "", r#"{"enable_logical_replication":false}"#, r#"{"enable_logical_replication":null}"#]
+        {
+            assert!(!is_logical(other), "{other}");
+        }
+        assert_eq!(
+            check_settings(Some(&serde_json::json!({"enable_logical_replication": "yes"})))
+                .unwrap_err()
+                .status,
+            400
+        );
     }
 
     #[test]

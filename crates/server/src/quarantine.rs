@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use compute::control::{self, Answer, Command, Status};
-use compute::{Admission, Passwords};
+use compute::{Admission, Passwords, Quarantine};
 use rusqlite::Connection;
 use types::Lsn;
 
@@ -112,13 +112,15 @@ impl Server {
     pub fn settle_quarantine(&self, change: &Connection, row: &EndpointRow) -> Result<()> {
         let Some(found) = self.endpoints.of(&row.id).observed().quarantine else { return Ok(()) };
         let now_us = clock::now_us();
-        if !quarantine::settle(change, &row.branch_id, now_us)? || found.is_empty() {
+        let failure = not_at_rest(&found);
+        // The next start tries again what this one could not do.
+        if failure.is_none() && (!quarantine::settle(change, &row.branch_id, now_us)? || found.is_empty()) {
             return Ok(());
         }
         tracing::info!(branch = row.branch_id, ?found, "quarantine");
         let mut done = OperationRow::begun(Action::ApplyConfig, &row.project_id, &row.branch_id, now_us)?;
         done.detail = Some(serde_json::json!({ "quarantine": found }).to_string());
-        operation::put(change, &done.about_endpoint(&row.id).ended(None))
+        operation::put(change, &done.about_endpoint(&row.id).ended(failure.as_ref()))
     }
 
     /// The same, of an endpoint that was started for a server that ended before it could.
@@ -134,4 +136,18 @@ impl Server {
             tracing::warn!(endpoint = id, %error, "cannot note a quarantine");
         }
     }
+}
+
+/// What a quarantine could not do, and what holds instead.
+fn not_at_rest(found: &Quarantine) -> Option<Error> {
+    let each = found.undone.iter().map(|undone| {
+        let place =
+            undone.database.as_ref().map_or(String::new(), |database| format!(" in database {database}"));
+        format!("{}{place}: {}", undone.what, undone.reason)
+    });
+    let all: Vec<String> = each.collect();
+    let text = format!("not put to rest: {}", all.join("; "));
+    let hint = "hint: until that is mended and the endpoint restarted, no subscription runs on the branch, and libraries \
+                with workers are not preloaded";
+    (!all.is_empty()).then(|| Error::refused("QUARANTINE_NOT_DONE", format!("{text}\n{hint}")))
 }

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint;
 use crate::postgres::SUPERUSER;
-use crate::sql;
+use crate::sql::Place;
 use crate::state::Server;
 use crate::threads;
 use crate::work;
@@ -95,9 +95,10 @@ impl Server {
         side: &Side<'_>,
         database: &str,
     ) -> Result<Seen<SchemaTables>> {
+        let major = self.major(project)?;
         self.looking_at(project, side, |dir, port| {
-            let mut client = sql::connect(dir, port, database)?;
-            let row = client.query_one(TABLES, &[]).map_err(|error| sql::explained(&error))?;
+            let mut client = Place { dir, port, major }.connect(database)?;
+            let row = client.query_one(TABLES, &[])?;
             let text: String = row.get(0);
             serde_json::from_str(&text).map_err(|error| Error::internal(format!("tables: {error}")))
         })
@@ -133,15 +134,15 @@ impl Server {
     }
 
     fn dump(&self, project: &str, dir: &Path, port: u16, database: &str) -> Result<String> {
+        let major = self.major(project)?;
         // Says which database is missing better than pg_dump does.
-        drop(sql::connect(dir, port, database)?);
+        drop(Place { dir, port, major }.connect(database)?);
         let socket = dir.join("sock").to_string_lossy().into_owned();
         let port = port.to_string();
         let waits = self.postgres.lock_wait();
         let arguments =
             ["--schema-only", &waits, "--no-password", "-h", &socket, "-p", &port, "-U", SUPERUSER, "-d"];
         // Not an older one, which refuses a newer server.
-        let major = self.major(project)?;
         let written = self.postgres.as_owner_of(Path::new(&socket)).output(
             major,
             "pg_dump",

@@ -13,7 +13,6 @@
 //! Types and functions of extensions are not a user's.
 
 use crate::error::{Error, Result};
-use crate::sql::explained;
 use crate::temporary::Temporary;
 
 /// Finds one of each kind. The first number of what users make is 16384 (`FirstNormalObjectId`).
@@ -46,12 +45,12 @@ const FIND: &str = "
 ///
 /// # Errors
 /// 422 that names what would; those of SQL.
-pub fn refuse_code(of: &Temporary<'_>, superuser: &str) -> Result<()> {
-    let list = "SELECT datname FROM pg_database WHERE datallowconn ORDER BY oid";
-    let databases = of.connect(superuser)?.query(list, &[]).map_err(|error| explained(&error))?;
+pub fn refuse_code(of: &Temporary<'_>) -> Result<()> {
+    let list = "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY oid";
+    let databases = of.connect_any()?.query(list, &[])?;
     for database in databases {
         let database: String = database.get(0);
-        let found = of.connect(&database)?.query_opt(FIND, &[]).map_err(|error| explained(&error))?;
+        let found = of.connect(&database)?.query_opt(FIND, &[])?;
         if let Some(row) = found {
             let what: String = row.get(0);
             let text = format!(

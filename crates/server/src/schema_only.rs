@@ -15,7 +15,6 @@
 
 use std::path::Path;
 
-use postgres::Client;
 use store::BranchPoint;
 use types::{BranchId, Lsn};
 
@@ -30,7 +29,7 @@ use crate::metadata::password;
 use crate::metadata::role::Found;
 use crate::postgres::SUPERUSER;
 use crate::schema_code;
-use crate::sql::{explained, identifier};
+use crate::sql::{Client, identifier};
 use crate::state::Server;
 use crate::temporary::Temporary;
 
@@ -54,7 +53,7 @@ impl Server {
     /// nothing is left of it.
     pub fn copy_schema(&self, source: &BranchRow, at: At, data: &BranchId) -> Result<Copied> {
         let theirs = self.temporary(source, at)?;
-        schema_code::refuse_code(&theirs, SUPERUSER)?;
+        schema_code::refuse_code(&theirs)?;
         let (script, origin) = (self.schema_of_all(&theirs)?, theirs.origin());
         drop(theirs);
         self.branch_off_first(&source.project_id, data)?;
@@ -87,11 +86,11 @@ impl Server {
         let options = options.first().map_or("{}", |row| row.options.as_str());
         let store = self.store(&origin.0.project_id)?;
         let ours = self.hidden(data, origin, options, None)?;
-        let mut client = ours.connect(SUPERUSER)?;
-        empty(&mut client).map_err(|error| explained(&error))?;
+        let mut client = ours.connect_any()?;
+        empty(&mut client)?;
         self.restore_schema(&ours, script)?;
         failpoint::passed(Step::SchemaCopied);
-        let (lsn, found) = catalog::look(&mut client).map_err(|error| explained(&error))?;
+        let (lsn, found) = catalog::look(&mut client)?;
         let lsn = lsn.parse().map_err(|_| Error::internal("no flush position"))?;
         self.wait_durable(&store, data, lsn)?;
         Ok(Copied { found, lsn, foreign })
@@ -100,15 +99,7 @@ impl Server {
     /// Roles, databases and all they hold but rows, as a script for psql.
     fn schema_of_all(&self, from: &Temporary<'_>) -> Result<String> {
         let waits = self.postgres.lock_wait();
-        let options = [
-            "--schema-only",
-            &waits,
-            "--no-tablespaces",
-            "--no-subscriptions",
-            "--no-password",
-            "-l",
-            SUPERUSER,
-        ];
+        let options = ["--schema-only", &waits, "--no-tablespaces", "--no-subscriptions", "--no-password"];
         let (socket, port) = self.address(from);
         let address = ["-h", &socket, "-p", &port, "-U", SUPERUSER];
         let major = self.major(&from.endpoint().project_id)?;
@@ -156,10 +147,10 @@ impl Server {
 }
 
 /// Drops the first role and database of the project, which the script makes again if they are still there.
-fn empty(client: &mut Client) -> std::result::Result<(), postgres::Error> {
+fn empty(client: &mut Client) -> Result<()> {
     let (_, found) = catalog::look(client)?;
     for database in found.databases {
-        client.batch_execute(&format!("DROP DATABASE {}", identifier(&database.name)))?;
+        client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", identifier(&database.name)))?;
     }
     for role in found.roles {
         client.batch_execute(&format!("DROP ROLE {}", identifier(&role.name)))?;

@@ -7,7 +7,6 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use postgres::Client;
 use store::BranchPoint;
 use types::BranchId;
 
@@ -17,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{Desired, EndpointRow};
 use crate::names;
-use crate::sql;
+use crate::sql::Client;
 use crate::state::{Server, branch_id};
 use crate::sweep::Making;
 
@@ -106,20 +105,28 @@ impl<'a> Temporary<'a> {
         Ok((self.row.branch_id.clone(), self.making.take()))
     }
 
-    /// Connects as superuser.
+    /// Connects as superuser to a database.
     ///
     /// # Errors
-    /// As [`sql::connect`].
+    /// As [`crate::sql::Place::connect`].
     pub fn connect(&self, database: &str) -> Result<Client> {
-        sql::connect(&self.server.dir.endpoint(&self.row.id), self.row.port, database)
+        self.server.at(&self.row, |place| place.connect(database))
+    }
+
+    /// Connects as superuser, for what all databases share.
+    ///
+    /// # Errors
+    /// As [`crate::sql::Place::connect_any`].
+    pub fn connect_any(&self) -> Result<Client> {
+        self.server.at(&self.row, |place| place.connect_any())
     }
 
     /// Connects as `role`.
     ///
     /// # Errors
-    /// As [`sql::connect_as`].
+    /// As [`crate::sql::Place::connect_as`].
     pub fn connect_as(&self, database: &str, role: &str) -> Result<Client> {
-        sql::connect_as(&self.server.dir.endpoint(&self.row.id), self.row.port, database, role)
+        self.server.at(&self.row, |place| place.connect_as(database, role))
     }
 }
 

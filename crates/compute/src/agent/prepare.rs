@@ -12,12 +12,14 @@ use fs::FileSystem;
 
 use crate::checkpoint::Checkpoint;
 use crate::client::{Client, StorePages};
+use crate::config::Acts;
 use crate::error::{Error, While};
 use crate::major::Major;
 use crate::protocol::NewTimeline;
+use crate::quarantine::Suspicion;
 use crate::spec::{Admission, EndpointSpec};
 use crate::wal_segment::{self, FirstWal, WalShape};
-use crate::{config, control_file, datadir, predefined, quarantine};
+use crate::{config, control_file, datadir, libraries, predefined, quarantine};
 
 use super::remove_dir;
 
@@ -27,8 +29,8 @@ pub(super) struct Prepared {
     pub file_system: FileSystem,
     /// The new files, on their way to the disk.
     pub wal: SyncedWal,
-    /// Files, by name, that let clients in once they replace what is there; none if they are let in from the start.
-    pub opening: Vec<(&'static str, String)>,
+    /// How clients are let in.
+    pub opening: Opening,
     /// Whether what the branch inherited has to be looked at before.
     pub suspect: bool,
     /// Whether the roles that reach the server's files and programs have to be guarded before.
@@ -36,6 +38,29 @@ pub(super) struct Prepared {
     /// Whether Postgres will come up as a standby, which cannot write. An endpoint that only reads does, once there is
     /// nothing left to write before clients are let in.
     pub standby: bool,
+}
+
+/// How clients are let in, once what has to come before is done.
+pub(super) enum Opening {
+    /// They are from the start, or never.
+    Nothing,
+    /// By these files, by name, in place of what is there.
+    Files(Vec<(&'static str, String)>),
+    /// By another start, for settings that only a start changes.
+    Start,
+}
+
+/// What a start of this endpoint has to do before it lets clients in, and may not let act.
+#[derive(Clone, Copy)]
+pub(super) struct Closed {
+    /// Who is to be let in.
+    pub admission: Admission,
+    /// Whether passwords are to be set.
+    pub passwords_due: bool,
+    /// Whether an earlier start could not put everything to rest.
+    pub held: bool,
+    /// Whether an earlier start guarded the predefined roles.
+    pub guarded: bool,
 }
 
 /// The files of `pg_wal` that a start made. A commit relies on them being durable, names included, so no Postgres runs
@@ -67,7 +92,7 @@ pub(super) fn data_directory(
     new: &NewTimeline,
     client: &Client,
     pages: &Arc<Client>,
-    (admission, passwords_due, guarded): (Admission, bool, bool),
+    closed: Closed,
 ) -> Result<Prepared, Error> {
     if new.state.cluster.lsn != new.start {
         let text = format!("state of {} for a timeline that begins at {}", new.state.cluster.lsn, new.start);
@@ -100,34 +125,62 @@ pub(super) fn data_directory(
             make_directories(spec)?;
             write_wal(spec, new, &wal)
         });
-        let suspect = scope.spawn(|| match admission {
-            Admission::AfterQuarantine => quarantine::is_suspect(pages, &new.state, new.start),
-            Admission::Everybody | Admission::Nobody => Ok(false),
+        let suspicion = scope.spawn(|| match closed.admission {
+            Admission::AfterQuarantine => quarantine::suspicion(pages, &new.state, new.start, spec),
+            Admission::Everybody | Admission::Nobody => Ok(Suspicion::default()),
         });
         let exposed = scope.spawn(|| {
-            if guarded { Ok(false) } else { predefined::is_exposed(pages, major, &new.state, new.start) }
+            if closed.guarded {
+                Ok(false)
+            } else {
+                predefined::is_exposed(pages, major, &new.state, new.start)
+            }
         });
         let file_system = fill(spec, new, pages, major, &checkpoint);
         let files = wal.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let wal = SyncedWal::begin(files);
-        let suspect = suspect.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let suspicion = suspicion.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let exposed = exposed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let open = !suspect && !exposed && !passwords_due && admission != Admission::Nobody;
         let file_system = file_system?;
-        let files = |open| {
-            let conf = config::postgresql_conf(spec, major, open);
-            vec![("postgresql.conf", conf), ("pg_hba.conf", config::pg_hba_conf(spec, open))]
-        };
-        for (name, text) in files(open) {
+        let (now, opening) = confs(spec, major, closed, (suspicion, exposed));
+        for (name, text) in now {
             datadir::write(&file_system, name, text.as_bytes())?;
         }
-        let opening = if open { Vec::new() } else { files(true) };
-        let standby = spec.read_only && open;
+        let suspect = suspicion.is_any();
+        let standby = spec.read_only && matches!(opening, Opening::Nothing);
         if standby {
             datadir::write(&file_system, "standby.signal", b"")?;
         }
         Ok(Prepared { file_system, wal, opening, suspect, exposed, standby })
     })
+}
+
+/// What Postgres starts with, and what lets clients in.
+fn confs(
+    spec: &EndpointSpec,
+    major: &Major,
+    closed: Closed,
+    (suspicion, exposed): (Suspicion, bool),
+) -> (Vec<(&'static str, String)>, Opening) {
+    let files = |acts: &Acts, open| {
+        let conf = config::postgresql_conf(spec, major, acts);
+        vec![("postgresql.conf", conf), ("pg_hba.conf", config::pg_hba_conf(spec, open))]
+    };
+    if closed.admission == Admission::Nobody {
+        return (files(&Acts::hidden(spec), false), Opening::Nothing);
+    }
+    let all = if closed.held { Acts::held(spec) } else { Acts::all() };
+    // A library may forbid a password.
+    let quiet = suspicion.is_any() || closed.passwords_due;
+    if !quiet && !exposed {
+        return (files(&all, true), Opening::Nothing);
+    }
+    // Where there surely is no subscription, none has to be kept from running.
+    let none = Acts::none(all.subscriptions && !suspicion.subscriptions);
+    let again = suspicion.subscriptions || closed.held || !libraries::preloaded(&spec.settings).is_empty();
+    let opening =
+        if spec.read_only || quiet && again { Opening::Start } else { Opening::Files(files(&all, true)) };
+    (files(if quiet { &none } else { &all }, false), opening)
 }
 
 /// The file system with everything in it.

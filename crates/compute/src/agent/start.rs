@@ -17,6 +17,7 @@ use rustix::process::Signal;
 use crate::client::Client;
 use crate::config;
 use crate::control::{Phases, State};
+use crate::control_file;
 use crate::error::{Error, While};
 use crate::passwords;
 use crate::pg_client::{PgClient, PgError};
@@ -24,12 +25,13 @@ use crate::predefined;
 use crate::process::{self, Server};
 use crate::protocol::{self, Failure, NewTimeline};
 use crate::quarantine::{self, Quarantine};
+use crate::session::Own;
 use crate::shared_memory::release_shared_memory;
 use crate::spec::{Admission, EndpointSpec};
 use crate::tail::{self, Tail};
 use crate::wal_stream::{Alive, WalStream};
 
-use super::prepare::{self, Prepared};
+use super::prepare::{self, Closed, Opening, Prepared};
 use super::{Agent, Event, remove_dir, room};
 
 /// Pause between two looks at a server that starts.
@@ -53,6 +55,8 @@ pub(super) struct Run {
     pub stopping: bool,
     /// Whether Postgres is a standby, which writes no WAL.
     pub standby: bool,
+    /// Whether this run did what comes before the first client, and another one is to let them in.
+    pub settling: bool,
     pub segment_bytes: u64,
     pub phases: Phases,
 }
@@ -91,10 +95,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     phases.state = watch.lap();
 
     let pages = Arc::new(Client::new(spec).listed_in(&agent.waiting));
-    let admission = agent.admission();
-    // A standby cannot write, so what a start before it wrote is all that can be.
-    let guarded = spec.read_only && agent.guarded.load(Ordering::SeqCst);
-    let closed = (admission, agent.passwords().is_some(), guarded);
+    let closed = closed(agent);
     let Prepared { file_system, wal, opening, suspect, exposed, standby } =
         prepare::data_directory(spec, &new, &client, &pages, closed)?;
     let file_system = Arc::new(file_system);
@@ -121,10 +122,11 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         None => forbid_promotion(&mount_dir)?,
     }
     *agent.flush_connection.lock() = Some(pg);
+    let own = own(spec, &new)?;
     if exposed {
-        guard_roles(agent)?;
+        guard_roles(agent, &own)?;
     }
-    let_clients_in(agent, &server, (admission, suspect), opening)?;
+    let settling = let_clients_in(agent, &server, &own, (closed.admission, suspect), opening)?;
     (phases.postgres_start, phases.total) = (watch.lap(), ms_since(begun));
     let room = stream.as_ref().map(|it| room::watch(agent, &file_system, &it.progress, &alive));
     let stream = stream.map(|stream| spawn_stream(stream, Arc::clone(&alive), events));
@@ -140,9 +142,25 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         events: received,
         stopping: false,
         standby,
+        settling,
         segment_bytes: new.segment_bytes,
         phases,
     })
+}
+
+fn closed(agent: &Agent) -> Closed {
+    Closed {
+        admission: agent.admission(),
+        passwords_due: agent.passwords().is_some(),
+        held: agent.held(),
+        // A standby cannot write, so what a start before it wrote is all that can be.
+        guarded: agent.spec.read_only && agent.guarded.load(Ordering::SeqCst),
+    }
+}
+
+fn own<'a>(spec: &'a EndpointSpec, new: &NewTimeline) -> Result<Own<'a>, Error> {
+    let major = control_file::major_of(&new.control_template)?;
+    Ok(Own { socket: config::socket_path(spec), superuser: &spec.superuser, major })
 }
 
 fn note_timeline(agent: &Agent, new: &NewTimeline) {
@@ -154,8 +172,8 @@ fn note_timeline(agent: &Agent, new: &NewTimeline) {
 }
 
 /// Takes the roles that reach the server's files and programs out of everybody's reach, and says who had them.
-fn guard_roles(agent: &Agent) -> Result<(), Error> {
-    let removed = predefined::guard(&config::socket_path(&agent.spec), &agent.spec.superuser);
+fn guard_roles(agent: &Agent, own: &Own<'_>) -> Result<(), Error> {
+    let removed = predefined::guard(own);
     let removed = removed.map_err(|error| Error::Postgres(format!("guard its predefined roles: {error}")))?;
     for (role, member) in removed {
         tracing::warn!("role {member} is no longer a member of {role}: that is for superusers only");
@@ -165,42 +183,53 @@ fn guard_roles(agent: &Agent) -> Result<(), Error> {
 }
 
 /// Puts to rest what the branch inherited, if there may be something, gives its roles the passwords they are to have, and
-/// lets its clients in; those of one that only reads when it has come up as a standby.
+/// lets its clients in; true if only another start can do that.
 fn let_clients_in(
     agent: &Agent,
     server: &Server,
+    own: &Own<'_>,
     (admission, suspect): (Admission, bool),
-    opening: Vec<(&str, String)>,
-) -> Result<(), Error> {
+    opening: Opening,
+) -> Result<bool, Error> {
     let spec = &agent.spec;
     if admission == Admission::Nobody {
-        return Ok(());
+        return Ok(false);
     }
     if admission == Admission::AfterQuarantine {
         let found = if suspect {
-            let found = quarantine::put_to_rest(&config::socket_path(spec), &spec.superuser);
+            let found = quarantine::put_to_rest(own, spec);
             found.map_err(|error| Error::Postgres(format!("quarantine of what it inherited: {error}")))?
         } else {
             Quarantine::default()
         };
+        for undone in &found.undone {
+            tracing::warn!(
+                ?undone,
+                "could not be put to rest; subscriptions and workers of libraries are off"
+            );
+        }
         agent.update(|status| status.quarantine = Some(Box::new(found)));
     }
     if let Some(due) = agent.passwords() {
-        let set = passwords::set(&config::socket_path(spec), &spec.superuser, due);
+        let set = passwords::set(own, due);
         let since = set.map_err(|error| Error::Postgres(format!("passwords of its roles: {error}")))?;
         agent.update(|status| status.passwords_since = Some(since));
     }
-    if opening.is_empty() || spec.read_only {
-        return Ok(());
-    }
+    let files = match opening {
+        Opening::Nothing => return Ok(false),
+        Opening::Start => return Ok(true),
+        // What was not known when they were written.
+        Opening::Files(_) if agent.held() => return Ok(true),
+        Opening::Files(files) => files,
+    };
     // Through the mount, as the kernel remembers what it read.
-    for (name, text) in opening {
+    for (name, text) in files {
         let path = spec.mount_dir().join(name);
         std::fs::write(&path, text).while_(|| format!("write {}", path.display()))?;
     }
     // The postmaster takes the signal before it takes the next connection.
     process::send(&server.handle(), Signal::HUP);
-    Ok(())
+    Ok(false)
 }
 
 /// From here on a stop request reaches this start.

@@ -59,6 +59,7 @@ impl Endpoint {
             passwords: crate::Passwords::default(),
             tls: None,
             read_only: false,
+            logical: false,
             settings: [("fsync".to_owned(), "off".to_owned())].into(),
         };
         serve(&spec.serve_socket, cluster.clone(), Arc::clone(&switches));

@@ -103,8 +103,8 @@ pub async fn get(State(context): State<Context>, Path(id): Path<String>) -> Resp
 pub async fn update(State(context): State<Context>, Path(id): Path<String>, bytes: Bytes) -> Response {
     answer::ok(move || {
         let request: ProjectUpdateRequest = answer::body(&bytes)?;
-        let (row, operation) = context.server.update_project(&id, &request.project)?;
-        let operations = view::operations(&[operation]);
+        let (row, operations) = context.server.update_project(&id, &request.project)?;
+        let operations = view::operations(&operations);
         Ok(ProjectOperations { project: view::project(&row, None), operations })
     })
     .await
