@@ -67,6 +67,12 @@ pub struct Endpoint {
     /// Postgres told the client of an I/O error only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_read_error: Option<String>,
+    /// Ours: all that differ, oldest first; of many, the first ones and how many more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_errors: Vec<String>,
+    /// Ours: how many page reads failed since its process was started.
+    #[serde(default)]
+    pub read_failures: u64,
     /// Ours: what the last start spent its time on, in milliseconds, in order of the phases' names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub start_phases_ms: BTreeMap<String, f64>,

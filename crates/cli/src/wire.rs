@@ -32,7 +32,11 @@ pub fn own_bytes(branch: &Value) -> Option<u64> {
 /// What is to be said of an endpoint beside its state: that it cannot be written on, why it is in that state, and the page
 /// it could not read last.
 pub fn endpoint_note(endpoint: &Value) -> String {
-    let unreadable = some_text(endpoint, "last_read_error").map(|text| format!("last read error: {text}"));
+    let more = list(endpoint, "read_errors").len().saturating_sub(1);
+    let unreadable = some_text(endpoint, "last_read_error").map(|text| match more {
+        0 => format!("last read error: {text}"),
+        _ => format!("last read error: {text}; `scion branch get` lists all"),
+    });
     let reason = some_text(endpoint, "state_reason").map(str::to_owned);
     let reader = (text(endpoint, "type") == "read_only").then(|| "only reads".to_owned());
     let parts: Vec<String> = reader.into_iter().chain(reason).chain(unreadable).collect();

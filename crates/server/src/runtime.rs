@@ -47,6 +47,10 @@ pub struct Observed {
     pub reason: Option<String>,
     /// What was wrong with the page its Postgres could not read last.
     pub last_read_error: Option<String>,
+    /// What was wrong with all pages it could not read.
+    pub read_errors: Vec<String>,
+    /// How many reads failed.
+    pub read_failures: u64,
     /// What its last start spent its time on.
     pub phases_ms: BTreeMap<String, f64>,
     /// What its start put to rest, if that was asked of it.
@@ -69,6 +73,8 @@ impl Default for Observed {
             state: EndpointState::Idle,
             reason: None,
             last_read_error: None,
+            read_errors: Vec::new(),
+            read_failures: 0,
             phases_ms: BTreeMap::new(),
             quarantine: None,
             postgres_pid: None,
@@ -107,6 +113,8 @@ impl Runtime {
         observed.postgres_pid = None;
         observed.compute_pid = None;
         observed.last_read_error = None;
+        observed.read_errors.clear();
+        observed.read_failures = 0;
     }
 
     /// Notes that its process is not there, unless that is known already.
@@ -137,6 +145,8 @@ impl Runtime {
         observed.postgres_pid = status.postgres_pid;
         observed.compute_pid = Some(status.compute_pid);
         observed.last_read_error.clone_from(&status.last_read_error);
+        observed.read_errors.clone_from(&status.failed_reads.texts);
+        observed.read_failures = status.failed_reads.count;
         observed.quarantine.clone_from(&status.quarantine);
         if status.state == State::Running {
             observed.failures = 0;

@@ -3,9 +3,9 @@
 //! The superuser is reached only over the endpoint's unix socket, whose directory belongs to whoever runs scion.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use clap::Args;
 use serde_json::Value;
@@ -34,7 +34,7 @@ pub struct Psql {
 }
 
 impl Psql {
-    /// Runs the verb; returns only if psql cannot be started.
+    /// Runs the verb; the exit code is that of psql.
     pub fn run(&self, global: &Global) -> Result<ExitCode, Failure> {
         let session = session(global)?;
         let branch = session.branch(&self.branch)?;
@@ -48,9 +48,16 @@ impl Psql {
         } else {
             as_role(&mut command, &uri(&session, wire::text(&branch, "id"), &self.who)?);
         }
-        let error = command.args(&self.args).exec();
-        let failure = failure::io(format!("run {}", command.get_program().display()), &error);
-        Err(failure.hint("`scion doctor` says how to install PostgreSQL"))
+        let before = as_it_is_now(&session, &endpoint);
+        let status = run_to_its_end(command.args(&self.args)).map_err(|error| {
+            let failure = failure::io(format!("run {}", command.get_program().display()), &error);
+            failure.hint("`scion doctor` says how to install PostgreSQL")
+        })?;
+        if let (Some(before), Some(after)) = (before, as_it_is_now(&session, &endpoint)) {
+            tell_what_could_not_be_read(wire::text(&branch, "name"), &before, &after);
+        }
+        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+        Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
     }
 
     fn as_superuser(
@@ -73,6 +80,37 @@ impl Psql {
         command.arg("-h").arg(dir).arg("-p").arg(port.to_string()).args(["-U", "postgres"]);
         command.arg("-d").arg(&self.who.database);
         Ok(())
+    }
+}
+
+/// Runs psql in our place: what is typed to interrupt is for it, and it ends when we are made to.
+fn run_to_its_end(command: &mut Command) -> std::io::Result<ExitStatus> {
+    // SAFETY: one system call with constants, which neither allocates nor takes locks.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            Ok(())
+        });
+    }
+    let mut psql = command.spawn()?;
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+    psql.wait()
+}
+
+/// An endpoint, looked at for this; a list of them may be a second old. `None` if there is nobody to ask.
+fn as_it_is_now(session: &Session, endpoint: &Value) -> Option<Value> {
+    let id = wire::percent_encoded(wire::text(endpoint, "id"));
+    let answer = session.client.get(&session.path(&format!("/endpoints/{id}"))).ok()?;
+    answer.get("endpoint").cloned()
+}
+
+/// Postgres only tells of an I/O error; says after its session which page was behind it, if one was, and why.
+fn tell_what_could_not_be_read(branch: &str, before: &Value, after: &Value) {
+    let failures = |endpoint| wire::number(endpoint, "read_failures");
+    if failures(after) > failures(before) {
+        eprintln!("note: behind an I/O error: {}", wire::text(after, "last_read_error"));
+        eprintln!("hint: `scion branch get {branch}` lists what cannot be read of it, and why");
     }
 }
 

@@ -123,7 +123,7 @@ pub(super) fn data_directory(
             let prefix = client.segment_prefix(new.start)?;
             let wal = wal_segment::first_wal(&shape, new.timeline, new.start, prefix, &record)?;
             make_directories(spec)?;
-            write_wal(spec, new, &wal)
+            write_wal(spec, new, &wal).map(SyncedWal::begin)
         });
         let suspicion = scope.spawn(|| match closed.admission {
             Admission::AfterQuarantine => quarantine::suspicion(pages, &new.state, new.start, spec),
@@ -137,8 +137,7 @@ pub(super) fn data_directory(
             }
         });
         let file_system = fill(spec, new, pages, major, &checkpoint);
-        let files = wal.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let wal = SyncedWal::begin(files);
+        let wal = wal.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let suspicion = suspicion.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let exposed = exposed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let file_system = file_system?;

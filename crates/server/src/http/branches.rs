@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::idempotency::Key;
 use crate::metadata::operation::OperationRow;
-use crate::metadata::{project, role};
+use crate::metadata::{endpoint, project, role};
 use crate::state::Server;
 
 /// `GET /projects/{project_id}/branches`.
@@ -129,9 +129,9 @@ pub async fn create(
 /// `GET /projects/{project_id}/branches/{branch_id}`.
 pub async fn get(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
-        let row = context.server.metadata.read(|connection| {
+        let (row, endpoints) = context.server.metadata.read(|connection| {
             project::get(connection, &project)?;
-            branch::get(connection, &project, &id)
+            Ok((branch::get(connection, &project, &id)?, endpoint::of_branch(connection, &id)?))
         })?;
         let infos = view::store_infos(&context.server, &project)?;
         let annotation = view::annotation(&row);
@@ -139,6 +139,7 @@ pub async fn get(State(context): State<Context>, Path((project, id)): Path<(Stri
         if let Some(info) = infos.get(&row.store_id) {
             branch.warnings = view::warnings_in_full(&context.server, &project, info)?;
         }
+        branch.warnings.extend(view::read_errors(&context.server, &endpoints));
         Ok(BranchResponse { branch, annotation })
     })
     .await

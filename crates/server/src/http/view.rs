@@ -175,6 +175,16 @@ pub fn warnings_in_full(server: &Server, project: &str, info: &BranchInfo) -> Re
     Ok(texts)
 }
 
+/// What the endpoints of a branch could not read of it.
+pub fn read_errors(server: &Server, endpoints: &[EndpointRow]) -> Vec<String> {
+    let of = |row: &EndpointRow| {
+        server.look(&row.id);
+        let errors = server.endpoints.of(&row.id).observed().read_errors;
+        errors.into_iter().map(|text| format!("endpoint {}: {text}", row.id)).collect::<Vec<_>>()
+    };
+    endpoints.iter().flat_map(of).collect()
+}
+
 /// The free JSON a branch was made with; empty if it was made without.
 pub fn annotation(row: &BranchRow) -> Annotation {
     let value = row.annotation.as_deref().and_then(|text| serde_json::from_str(text).ok());
@@ -210,6 +220,8 @@ pub fn endpoint(server: &Server, row: &EndpointRow) -> Endpoint {
         pending_state: (observed.state != wanted).then_some(wanted),
         state_reason: observed.reason,
         last_read_error: observed.last_read_error,
+        read_errors: observed.read_errors,
+        read_failures: observed.read_failures,
         start_phases_ms: observed.phases_ms,
         postgres_pid: observed.postgres_pid,
         compute_pid: observed.compute_pid,
