@@ -1,6 +1,8 @@
 //! What the owner of a project cannot do, on every major: run programs, use the server's files, load libraries, become a
 //! superuser. And what even a superuser of its Postgres does not reach.
 //!
+//! And what the holder of a key for one project cannot do with the API.
+//!
 //! The owner's attempts are refused by Postgres itself, in a session of the owner, of a role that the API made and of one
 //! that the owner made; a superuser's by the kernel.
 
@@ -254,6 +256,17 @@ fn a_superuser_of_one_project_reaches_neither_the_machine_nor_another_project() 
     if process::is_root() && doctor_finds(&scion, "users of projects") {
         users_of_their_own(&scion, &other);
     }
+    let at = format!(
+        "host={} port={} user=postgres dbname=postgres",
+        other.dir.join("sock").display(),
+        other.port()
+    );
+    root.psql("neondb", "create extension dblink");
+    let to_other = format!("SELECT dblink_connect('{at}')");
+    assert!(root.connect().batch_execute(&to_other).is_err(), "a role without a password got in");
+    if process::is_root() && doctor_finds(&scion, "users of projects") {
+        assert!(root.superuser_client("neondb").batch_execute(&to_other).is_err());
+    }
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", postgres_pid(&scion, "", root))).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
@@ -407,4 +420,153 @@ fn a_copy_of_a_schema_that_would_run_its_owners_code_as_superuser_is_refused() {
         assert!(refused.message.contains(names), "{refused:?}");
         scion.root().execute(free);
     }
+}
+
+/// What a request for `route` needs to be well formed.
+fn body_of(route: &str) -> Value {
+    match route {
+        "createProjectBranchRole" => json!({"role": {"name": "x"}}),
+        "createProjectBranchDatabase" => json!({"database": {"name": "x", "owner_name": "neondb_owner"}}),
+        "updateProjectBranchDatabase" => json!({"database": {"name": "x"}}),
+        "updateProjectBranch" => json!({"branch": {"name": "taken"}}),
+        "updateProjectEndpoint" => json!({"endpoint": {"settings": {"pg_settings": {"work_mem": "1MB"}}}}),
+        "updateProject" => json!({"project": {"name": "taken"}}),
+        "updateSnapshot" => json!({"snapshot": {"name": "taken"}}),
+        "restoreProjectBranch" => json!({"source_branch_id": "^self", "preserve_under_name": "old"}),
+        "setSnapshotSchedule" => json!({"schedule": [{"frequency": "daily", "hour": 1}]}),
+        _ => json!({}),
+    }
+}
+
+#[test]
+fn a_key_for_one_project_reaches_nothing_of_another_by_any_route_or_reference() {
+    let scion = Scion::start();
+    let all = scion.api().clone();
+    let made = all.post("/projects", json!({"project": {"name": "theirs"}})).unwrap();
+    let id = |value: &Value| value.as_str().unwrap().to_owned();
+    let theirs = (id(&made["project"]["id"]), id(&made["branch"]["id"]), id(&made["endpoints"][0]["id"]));
+    let (project, branch, endpoint) = &theirs;
+    let other = |rest: &str| format!("/projects/{project}{rest}");
+    let snapshot = all.post(&other(&format!("/branches/{branch}/snapshot?name=s")), json!({})).unwrap();
+    let snapshot = id(&snapshot["snapshot"]["id"]);
+    let template = json!({"parent_id": branch});
+    let schedule = json!({"branch_schedule": {"name": "s", "cron": "0 0 1 1 *", "template": template}});
+    let schedule = id(&all.post(&other("/branch_schedules"), schedule).unwrap()["branch_schedule"]["id"]);
+    let operation = id(&all.get(&other("/operations")).unwrap()["operations"][0]["id"]);
+    let key = all.post("/api_keys", json!({"key_name": "k", "project_id": scion.project()})).unwrap();
+    let api = scion_tests::Api::new(all.base().trim_end_matches("/api/v2"), key["key"].as_str().unwrap());
+    api.get(&scion.path("")).unwrap();
+    let seen = || {
+        let list = |what: &str| all.get(&other(what)).unwrap()[&what[1..]].clone();
+        ["/branches", "/endpoints", "/snapshots", "/branch_schedules"].map(list)
+    };
+    let before: Vec<String> = seen().iter().map(names_in).collect();
+
+    let mut asked = 0;
+    for route in api::routes::ROUTES {
+        let method = format!("{:?}", route.method);
+        for of in [project.as_str(), scion.project()] {
+            if !route.path.contains("{project_id}") {
+                continue;
+            }
+            let path = route.path.replace("{project_id}", of).replace("{branch_id}", branch);
+            let path = path.replace("{endpoint_id}", endpoint).replace("{snapshot_id}", &snapshot);
+            let path = path.replace("{schedule_id}", &schedule).replace("{operation_id}", &operation);
+            let path = path.replace("{role_name}", "neondb_owner").replace("{database_name}", "neondb");
+            // Of the own project, only what names something of the other.
+            let names_theirs = of == project
+                || path.contains(branch)
+                || path.contains(endpoint)
+                || path.contains(&snapshot)
+                || path.contains(&schedule)
+                || path.contains(&operation);
+            if !names_theirs {
+                continue;
+            }
+            let (status, said) = ask(&api, &method, &format!("{path}?db_name=neondb"), &body_of(route.id));
+            assert!((400..500).contains(&status), "{method} {path}: {status} {said}");
+            assert!(!said.to_string().contains("npg_"), "{method} {path}: {said}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 80, "{asked}");
+
+    let (main, own) = (scion.root_branch(), &scion.root().id);
+    let template = json!({"parent_id": branch});
+    let references = [
+        ("POST", "/branches".to_owned(), json!({"branch": {"parent_id": branch}})),
+        (
+            "POST",
+            format!("/branches/{main}/restore"),
+            json!({"source_branch_id": branch, "preserve_under_name": "o"}),
+        ),
+        ("POST", "/endpoints".to_owned(), json!({"endpoint": {"branch_id": branch, "type": "read_only"}})),
+        (
+            "GET",
+            format!("/connection_uri?branch_id={branch}&database_name=neondb&role_name=neondb_owner"),
+            Value::Null,
+        ),
+        (
+            "GET",
+            format!(
+                "/connection_uri?branch_id={main}&endpoint_id={endpoint}&database_name=neondb&role_name=neondb_owner"
+            ),
+            Value::Null,
+        ),
+        (
+            "GET",
+            format!("/branches/{main}/compare_schema?base_branch_id={branch}&db_name=neondb"),
+            Value::Null,
+        ),
+        ("POST", format!("/snapshots/{snapshot}/restore"), json!({"target_branch_id": main})),
+        (
+            "POST",
+            "/branch_schedules".to_owned(),
+            json!({"branch_schedule": {"name": "x", "cron": "0 0 1 1 *", "template": template}}),
+        ),
+    ];
+    for (method, path, body) in references {
+        let (status, said) = ask(&api, method, &scion.path(&path), &body);
+        assert!((400..500).contains(&status), "{method} {path}: {status} {said}");
+    }
+    let mine = all.post(&scion.path(&format!("/branches/{main}/snapshot?name=m")), json!({})).unwrap();
+    let mine = scion.path(&format!("/snapshots/{}/restore", id(&mine["snapshot"]["id"])));
+    let (status, said) =
+        ask(&api, "POST", &mine, &json!({"target_branch_id": branch, "finalize_restore": true}));
+    assert!((400..500).contains(&status), "{status} {said}");
+    let _ = ask(
+        &api,
+        "PATCH",
+        &scion.path(&format!("/endpoints/{own}")),
+        &json!({"endpoint": {"branch_id": branch}}),
+    );
+
+    for (method, path) in [
+        ("POST", "/projects"),
+        ("POST", "/shutdown"),
+        ("GET", "/status"),
+        ("GET", "/api_keys"),
+        ("POST", "/api_keys"),
+    ] {
+        let body = json!({"project": {}, "key_name": "more"});
+        let (status, said) = ask(&api, method, path, &body);
+        assert!((400..500).contains(&status), "{method} {path}: {status} {said}");
+    }
+    let listed = api.get("/projects").unwrap()["projects"].to_string();
+    assert!(!listed.contains(project.as_str()), "{listed}");
+    let after: Vec<String> = seen().iter().map(names_in).collect();
+    assert_eq!(after, before);
+}
+
+/// A request that is refused by its key may be answered, and its connection closed, before its body is sent.
+fn ask(api: &scion_tests::Api, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    (0..20)
+        .find_map(|_| api.try_ask(method, path, body))
+        .unwrap_or_else(|| panic!("no answer to {method} {path}"))
+}
+
+/// Ids, names and settings in a list.
+fn names_in(list: &Value) -> String {
+    let of = |it: &Value| format!("{} {} {}", it["id"], it["name"], it["settings"]);
+    list.as_array().unwrap().iter().map(of).collect::<Vec<_>>().join("\n")
 }
