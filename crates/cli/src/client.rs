@@ -1,7 +1,7 @@
 //! Talks to the server's HTTP API and turns its refusals into failures.
 //!
-//! A request that finds the object locked (HTTP 423) or comes too soon (429) is safe to repeat and is repeated for a few
-//! seconds.
+//! A request that finds the object locked (HTTP 423), comes too soon (429) or finds no place (503 with `Retry-After`) was
+//! not begun, so it is safe to repeat, and is repeated for a few seconds.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::failure::{self, Failure, Kind};
 use crate::place::Server;
 use crate::wire;
 
-/// The longest one request may take; creating a project runs `initdb`.
-const REQUEST_LIMIT: Duration = Duration::from_secs(300);
+/// The longest one request may take: more than the longest time within which the server answers a change.
+const REQUEST_LIMIT: Duration = Duration::from_secs(960);
 /// How long a locked object is asked for again.
 const LOCKED_LIMIT: Duration = Duration::from_secs(10);
 /// How long an operation is waited for before its outcome is left open.
@@ -150,7 +150,11 @@ impl Client {
             let (status, retry_after, answer) = self.request_once(method, path, body)?;
             match status {
                 200..=299 => return Ok(answer),
-                429 if started.elapsed() < LOCKED_LIMIT => std::thread::sleep(retry_after.min(LOCKED_LIMIT)),
+                // A 503 that says when to come again was not begun.
+                429 | 503 if retry_after.is_some() && started.elapsed() < LOCKED_LIMIT => {
+                    std::thread::sleep(retry_after.unwrap_or_default().min(LOCKED_LIMIT));
+                }
+                429 if started.elapsed() < LOCKED_LIMIT => std::thread::sleep(Duration::from_secs(1)),
                 423 if started.elapsed() < LOCKED_LIMIT => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_secs(1));
@@ -168,7 +172,7 @@ impl Client {
         method: &str,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<(u16, Duration, Value), Failure> {
+    ) -> Result<(u16, Option<Duration>, Value), Failure> {
         let url = format!("{}/api/v2{path}", self.server.url);
         let bearer = format!("Bearer {}", self.server.key);
         let builder = ureq::http::Request::builder().method(method).uri(&url).header("Authorization", bearer);
@@ -189,7 +193,7 @@ impl Client {
         let status = response.status().as_u16();
         let retry_after =
             response.headers().get("Retry-After").and_then(|value| value.to_str().ok()?.parse().ok());
-        let retry_after = Duration::from_secs(retry_after.unwrap_or(1));
+        let retry_after = retry_after.map(Duration::from_secs);
         let text = response
             .body_mut()
             .with_config()

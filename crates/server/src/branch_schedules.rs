@@ -16,12 +16,14 @@
 //!
 //! Not here: when something is due (`timetable`), snapshots (`backups`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
 use api::schedule::{BranchScheduleCreate, BranchTemplate};
+use parking_lot::Mutex;
 use store::BranchPoint;
 use types::{Lsn, PgTime};
 
@@ -33,6 +35,7 @@ use crate::error::{Error, Result};
 use crate::expiry::{self, Expiry};
 use crate::failpoint::{self, Step};
 use crate::history;
+use crate::limits::{SCHEDULES_AT_ONCE, SCHEDULES_OF_PROJECT};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -44,10 +47,29 @@ use crate::postgres::SUPERUSER;
 use crate::sql::Client;
 use crate::state::{Server, branch_id};
 use crate::sweep::Making;
+use crate::threads;
 use crate::timetable::Timetable;
 
 /// How often is looked for what is due.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// Schedules that run, and their projects.
+#[derive(Default)]
+struct Busy(Mutex<HashMap<String, String>>);
+
+impl Busy {
+    /// Notes that a schedule runs, if it does not and there is room for it.
+    fn begin(&self, row: &ScheduleRow) -> bool {
+        let mut busy = self.0.lock();
+        let of_project = busy.values().filter(|project| **project == row.project_id).count();
+        if busy.contains_key(&row.id) || busy.len() >= SCHEDULES_AT_ONCE || of_project >= SCHEDULES_OF_PROJECT
+        {
+            return false;
+        }
+        busy.insert(row.id.clone(), row.project_id.clone());
+        true
+    }
+}
 
 /// Data of a new branch, which no row names yet.
 struct Prepared<'a> {
@@ -108,28 +130,46 @@ impl Server {
         Ok(row)
     }
 
-    /// Runs what is due at `now_us`, and disposes of what earlier runs made.
+    /// Runs what is due at `now_us`, and disposes of what earlier runs made: each schedule on a thread of its own, so that
+    /// SQL of one template that takes its time holds up no other project.
     ///
     /// # Errors
     /// Those of SQLite; a run that makes nothing is noted in its row.
-    pub fn run_schedules(&self, now_us: i64) -> Result<()> {
+    fn run_schedules(self: &Arc<Self>, busy: &Arc<Busy>, now_us: i64) -> Result<()> {
         for row in self.metadata.read(schedule::all)? {
-            if self.closing.load(Ordering::Acquire) {
-                return Ok(());
-            }
             let due = Timetable::parse(&row.cron, row.time_zone.as_deref())
                 .map(|timetable| timetable.due(row.planned_us, now_us));
-            let ran = match due {
-                Ok(None) => Ok(()),
-                Ok(planned_us) => self.run_schedule(&row, planned_us).map(|_| ()),
-                Err(error) => Err(error),
+            let made = self.metadata.read(|connection| schedule::made(connection, &row.id))?;
+            let planned_us = match due {
+                Ok(planned_us) if planned_us.is_some() || made.len() > 1 => planned_us,
+                Ok(_) => continue,
+                Err(error) => {
+                    tracing::warn!(schedule = row.id, %error, "it cannot be read");
+                    continue;
+                }
             };
-            if let Err(error) = ran {
-                tracing::warn!(schedule = row.id, %error, "a run made nothing, or what it made does not run");
+            if !busy.begin(&row) {
+                continue;
             }
-            self.dispose(&row)?;
+            let (server, own, id) = (Arc::clone(self), Arc::clone(busy), row.id.clone());
+            let started = threads::spawn("branch schedule", move || {
+                let _pass = failpoint::at("schedules");
+                server.run_due(&row, planned_us);
+                own.0.lock().remove(&row.id);
+            });
+            if let Err(error) = started {
+                busy.0.lock().remove(&id);
+                return Err(error);
+            }
         }
         Ok(())
+    }
+
+    fn run_due(&self, row: &ScheduleRow, planned_us: Option<i64>) {
+        let ran = planned_us.map_or(Ok(()), |_| self.run_schedule(row, planned_us).map(|_| ()));
+        if let Err(error) = ran.and_then(|()| self.dispose(row)) {
+            tracing::warn!(schedule = row.id, %error, "a run made nothing, or what it made does not run");
+        }
     }
 
     /// Runs a schedule once: for a planned time, or because somebody asks.
@@ -143,8 +183,10 @@ impl Server {
     ) -> Result<(BranchRow, Vec<OperationRow>)> {
         let began_us = clock::now_us();
         let _held = self.locks.take(&[&row.id])?;
+        let begun = OperationRow::begun_in(Action::CreateBranch, &row.project_id, began_us)?;
+        let _shown = self.under_way.show(&begun);
         let made = self.prepare(row, planned_us.unwrap_or(began_us)).and_then(|prepared| {
-            let recorded = self.record_run(row, planned_us, &prepared, began_us);
+            let recorded = self.record_run(row, planned_us, &prepared, &begun);
             recorded.inspect_err(|_| self.discard(&row.project_id, &prepared.data))
         });
         let (branch, endpoints, ended) = made.inspect_err(|error| {
@@ -152,7 +194,9 @@ impl Server {
             if self.closing.load(Ordering::Acquire) {
                 return;
             }
+            let failed = begun.clone().ended(Some(error));
             let noted = self.metadata.write(|change| {
+                operation::put(change, &failed)?;
                 schedule::set_failed(change, row, planned_us, &error.message, clock::now_us())
             });
             if let Err(error) = noted {
@@ -205,11 +249,12 @@ impl Server {
         schedule: &ScheduleRow,
         planned_us: Option<i64>,
         prepared: &Prepared<'_>,
-        began_us: i64,
+        begun: &OperationRow,
     ) -> Result<(BranchRow, Vec<EndpointRow>, OperationRow)> {
         let project = &schedule.project_id;
         let template = template(schedule)?;
-        let begun = OperationRow::begun(Action::CreateBranch, project, &prepared.data, began_us)?;
+        let began_us = begun.created_us;
+        let begun = OperationRow { branch_id: Some(prepared.data.clone()), ..begun.clone() };
         let name = template.name.clone().unwrap_or_else(|| schedule.name.clone());
         let row = new_row(prepared, name, &template);
         self.metadata.write(|change| {
@@ -337,11 +382,11 @@ fn new_row(prepared: &Prepared<'_>, name: String, template: &BranchTemplate) -> 
 
 /// Looks for what is due, until the process ends.
 pub fn run(server: &Arc<Server>) {
+    let busy = Arc::new(Busy::default());
     server.again_and_again(
         || std::thread::sleep(EVERY),
         || {
-            let _pass = failpoint::at("schedules");
-            if let Err(error) = server.run_schedules(clock::now_us()) {
+            if let Err(error) = server.run_schedules(&busy, clock::now_us()) {
                 tracing::error!(%error, "cannot look for branches that are due");
             }
         },

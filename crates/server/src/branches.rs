@@ -124,11 +124,24 @@ impl Server {
         let began_us = clock::now_us();
         check_request(request)?;
         let at = parse_at(request.branch.parent_lsn.as_deref(), request.branch.parent_timestamp.as_deref())?;
-        let _once = options.key.as_ref().map(|key| self.locks.take(&[&key.key])).transpose()?;
+        let _once = options.key.as_ref().map(|key| self.locks.take_key(project, &key.key)).transpose()?;
         if let Some(made) = self.made_before(project, request, options)? {
             return Ok(made);
         }
         let id = names::branch_id()?;
+        let begun = OperationRow::begun(Action::CreateBranch, project, &id, began_us)?;
+        self.operate(&begun, || self.create_anew(&begun, request, options, at))
+    }
+
+    /// Makes the branch that `begun` is about, which there is not.
+    fn create_anew(
+        &self,
+        begun: &OperationRow,
+        request: &BranchCreateRequest,
+        options: &CreateOptions,
+        at: At,
+    ) -> Result<Created> {
+        let (project, id) = (begun.project_id.as_str(), begun.branch_id.clone().unwrap_or_default());
         let name = request.branch.name.clone().unwrap_or_else(|| id.clone());
         let parent = self.metadata.read(|connection| {
             project::get(connection, project)?;
@@ -154,9 +167,8 @@ impl Server {
             let (parent, point) = self.fork(&parent, at, &data)?;
             (begun_at(row, &parent, at, &point), Origin::Data(Box::new(parent), point))
         };
-        let begun = OperationRow::begun(Action::CreateBranch, project, &row.id, began_us)?;
         let (row, endpoints, operation) =
-            self.record_branch(row, &origin, begun, (request, options.key.as_ref()))?;
+            self.record_branch(row, &origin, begun.clone(), (request, options.key.as_ref()))?;
         let mut operations = vec![operation];
         operations.extend(self.start_first(&row, &endpoints)?);
         tracing::info!(branch = row.id, parent = row.parent_id, lsn = row.parent_lsn, "branch created");
@@ -220,11 +232,16 @@ impl Server {
         let mut source = source.clone();
         loop {
             let point = self.resolve(&source.project_id, &source, at)?;
-            let _tree = self.tree.lock();
-            let now = self.metadata.read(|c| branch::get(c, &source.project_id, &source.id))?;
-            if now.store_id == source.store_id {
-                store.create_branch(data, &point.branch, point.lsn)?;
-                failpoint::passed(Step::BranchMade);
+            let (now, made) = self.in_tree(&source.project_id, || {
+                let now = self.metadata.read(|c| branch::get(c, &source.project_id, &source.id))?;
+                let same = now.store_id == source.store_id;
+                if same {
+                    store.create_branch(data, &point.branch, point.lsn)?;
+                    failpoint::passed(Step::BranchMade);
+                }
+                Ok((now, same))
+            })?;
+            if made {
                 return Ok((now, point));
             }
             // It was restored meanwhile: the same request means another place now.

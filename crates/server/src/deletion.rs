@@ -20,6 +20,7 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::expiry;
 use crate::failpoint;
+use crate::limits::OPERATIONS_PRUNED_EVERY;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -57,7 +58,17 @@ impl Server {
         id: &str,
         how: How,
     ) -> Result<Option<(BranchRow, Vec<OperationRow>)>> {
-        let began_us = clock::now_us();
+        let begun = OperationRow::begun(Action::DeleteTimeline, project, id, clock::now_us())?;
+        self.operate(&begun, || self.delete_as(&begun, id, how))
+    }
+
+    fn delete_as(
+        &self,
+        begun: &OperationRow,
+        id: &str,
+        how: How,
+    ) -> Result<Option<(BranchRow, Vec<OperationRow>)>> {
+        let (project, began_us) = (begun.project_id.as_str(), begun.created_us);
         let going = self.metadata.read(|connection| {
             project::get(connection, project)?;
             going(connection, project, id, how)
@@ -74,7 +85,8 @@ impl Server {
             operations.push(begun.about_endpoint(&endpoint.id));
         }
         for row in &going {
-            operations.push(OperationRow::begun(Action::DeleteTimeline, project, &row.id, began_us)?);
+            let its = OperationRow::begun(Action::DeleteTimeline, project, &row.id, began_us)?;
+            operations.push(if row.id == id { begun.clone() } else { its });
         }
         let mut gone = None;
         self.change_under(&endpoints, !how.hard, || {
@@ -254,9 +266,16 @@ fn check_deletable(row: &BranchRow) -> Result<()> {
 /// Looks for projects and branches whose time has come, until the process ends.
 pub fn run(server: &Arc<Server>) {
     let mut failed: HashMap<String, Instant> = HashMap::new();
+    let mut pruned: Option<Instant> = None;
     server.again_and_again(
         || std::thread::sleep(EVERY),
         || {
+            if pruned.is_none_or(|at| at.elapsed() >= OPERATIONS_PRUNED_EVERY) {
+                pruned = Some(Instant::now());
+                if let Err(error) = server.prune_operations() {
+                    tracing::error!(%error, "cannot forget old operations");
+                }
+            }
             failed.retain(|_, at| at.elapsed() < AGAIN_AFTER);
             let _pass = failpoint::at("deletion");
             if let Err(error) = pass(server, &mut failed) {

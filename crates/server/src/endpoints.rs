@@ -106,6 +106,8 @@ impl Server {
     fn record_start(&self, row: &EndpointRow, start: impl FnOnce() -> Result<()>) -> Result<OperationRow> {
         let now_us = clock::now_us();
         let begun = OperationRow::begun(Action::StartCompute, &row.project_id, &row.branch_id, now_us)?;
+        let begun = begun.about_endpoint(&row.id);
+        let _shown = self.under_way.show(&begun);
         let result = start();
         let ended = begun.about_endpoint(&row.id).ended(result.as_ref().err());
         self.metadata.write(|change| {

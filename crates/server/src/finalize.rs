@@ -46,6 +46,11 @@ impl Server {
             names::check_name("branch", name)?;
         }
         let begun = OperationRow::begun(Action::FinalizeRestore, project, id, clock::now_us())?;
+        self.operate(&begun, || self.finalize_as(&begun, id, old_name))
+    }
+
+    fn finalize_as(&self, begun: &OperationRow, id: &str, old_name: Option<&str>) -> Result<Finalized> {
+        let project = begun.project_id.as_str();
         let target = self.metadata.read(|connection| pair(connection, project, id))?.1.id;
         let _held = self.locks.take(&[id, &target])?;
         let (restored, old) = self.metadata.read(|connection| pair(connection, project, id))?;
@@ -55,7 +60,7 @@ impl Server {
         let both = [its.clone(), mine.clone()].concat();
         let mut done = None;
         let change = || {
-            done = Some(self.record_finalized(&restored, old_name, (&mine, &its), begun)?);
+            done = Some(self.record_finalized(&restored, old_name, (&mine, &its), begun.clone())?);
             Ok(())
         };
         let started = self.while_unseen(&old.id, &its, || {

@@ -131,6 +131,25 @@ pub const PROGRAM_WITHIN: Duration = Duration::from_secs(300);
 pub const DUMP_LOCK_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes that such a program may print: the schema of a database fits many times.
 pub const PRINTED_BYTES: usize = 256 << 20;
+/// How long a store is waited for that is being opened; an opening that takes longer goes on.
+pub const STORE_OPENED_WITHIN: Duration = Duration::from_secs(20);
+/// How long a store that could not be opened is left alone.
+pub const STORE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long a request waits for another that makes or removes a branch of the same project.
+pub const TREE_WITHIN: Duration = Duration::from_secs(45);
+/// Ports that are tried for one endpoint, beside those that rows have: each costs a system call under the lock of the
+/// metadata.
+pub const PORTS_TRIED: usize = 64;
+/// How long operations are kept: 30 days, in microseconds.
+pub const OPERATIONS_KEPT_US: i64 = 30 * 86_400 * 1_000_000;
+/// Operations of one project that are kept; of more, the newest.
+pub const OPERATIONS_OF_PROJECT: usize = 10_000;
+/// How often old operations are looked for.
+pub const OPERATIONS_PRUNED_EVERY: Duration = Duration::from_secs(600);
+/// Branch schedules that run at once.
+pub const SCHEDULES_AT_ONCE: usize = 8;
+/// Of these, for one project.
+pub const SCHEDULES_OF_PROJECT: usize = 2;
 /// Endpoints that a shutdown stops, or the deletion of a project, at once.
 pub const STOPS_AT_ONCE: usize = 64;
 /// How long an endpoint may take to stop cleanly. It waits for the store to take its last WAL.

@@ -2,7 +2,7 @@
 //!
 //! What must hold: all that a request needs is taken at once, so that no two requests wait for each other.
 //!
-//! Not here: `tree` of `Server`, which is held for moments only while store and metadata change together.
+//! Not here: the tree of a project's branches, held for moments only while store and metadata change together (`stores`).
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -17,21 +17,30 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// Which branches are being changed.
 #[derive(Default)]
 pub struct Locks {
-    held: Mutex<HashSet<String>>,
+    held: Mutex<HashSet<Name>>,
     freed: Condvar,
+}
+
+/// What is locked. Ids are made by the server; a key is a client's, so it is a name apart, in its project.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Name {
+    /// A branch, a project or a schedule.
+    Id(String),
+    /// The requests of a project with this `Idempotency-Key`.
+    Key { project: String, key: String },
 }
 
 /// Branches that nobody else changes until this is dropped.
 pub struct Held<'a> {
     locks: &'a Locks,
-    ids: Vec<String>,
+    names: Vec<Name>,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let mut held = self.locks.held.lock();
-        for id in &self.ids {
-            held.remove(id);
+        for name in &self.names {
+            held.remove(name);
         }
         self.locks.freed.notify_all();
     }
@@ -51,19 +60,30 @@ impl Locks {
         self.take_within(ids, Duration::ZERO).ok()
     }
 
+    /// Takes the requests of a project that have the same key.
+    ///
+    /// # Errors
+    /// As [`Locks::take`].
+    pub fn take_key(&self, project: &str, key: &str) -> Result<Held<'_>> {
+        self.take_names(vec![Name::Key { project: project.to_owned(), key: key.to_owned() }], WITHIN)
+    }
+
     fn take_within(&self, ids: &[&str], within: Duration) -> Result<Held<'_>> {
+        self.take_names(ids.iter().map(|id| Name::Id((*id).to_owned())).collect(), within)
+    }
+
+    fn take_names(&self, names: Vec<Name>, within: Duration) -> Result<Held<'_>> {
         let deadline = Instant::now() + within;
         let mut held = self.held.lock();
-        while ids.iter().any(|id| held.contains(*id)) {
+        while names.iter().any(|name| held.contains(name)) {
             if self.freed.wait_until(&mut held, deadline).timed_out() {
                 let text = "project already has running conflicting operations, scheduling of new ones is \
                             prohibited";
                 return Err(Error::busy(text));
             }
         }
-        let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
-        held.extend(ids.iter().cloned());
-        Ok(Held { locks: self, ids })
+        held.extend(names.iter().cloned());
+        Ok(Held { locks: self, names })
     }
 }
 
@@ -84,6 +104,16 @@ mod tests {
         drop(other);
         drop(first);
         assert!(locks.take_within(&["b", "c"], Duration::from_millis(10)).is_ok());
+    }
+
+    #[test]
+    fn a_key_is_its_projects_and_no_branch() {
+        let locks = Locks::default();
+        let _branch = locks.take(&["br-a"]).unwrap();
+        let _key = locks.take_key("p", "br-a").unwrap();
+        let _other = locks.take_key("q", "br-a").unwrap();
+        let key = Name::Key { project: "p".to_owned(), key: "br-a".to_owned() };
+        assert!(locks.take_names(vec![key], Duration::from_millis(10)).is_err());
     }
 
     #[test]

@@ -150,13 +150,15 @@ impl Server {
             self.remove_endpoint(&endpoint.id)?;
         }
         self.end_temporaries(id);
-        let _tree = self.tree.lock();
+        self.in_tree(id, || {
+            // A server that was killed leaves `initdb` at work.
+            clear_leftovers(&self.dir.bootstrap(id));
+            remove_dir(&self.dir.bootstrap(id))?;
+            remove_dir(&self.dir.project(id))?;
+            failpoint::passed(Step::StoreRemoved);
+            Ok(())
+        })?;
         self.drop_store(id);
-        // A server that was killed leaves `initdb` at work.
-        clear_leftovers(&self.dir.bootstrap(id));
-        remove_dir(&self.dir.bootstrap(id))?;
-        remove_dir(&self.dir.project(id))?;
-        failpoint::passed(Step::StoreRemoved);
         self.metadata.write(|change| project::remove(change, id))?;
         self.keys.forget_project(id);
         Ok(())

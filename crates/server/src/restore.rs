@@ -71,6 +71,11 @@ impl Server {
         request: &BranchRestoreRequest,
     ) -> Result<Restored> {
         let begun = OperationRow::begun(Action::RestoreBranch, project, id, clock::now_us())?;
+        self.operate(&begun, || self.restore_as(&begun, id, request))
+    }
+
+    fn restore_as(&self, begun: &OperationRow, id: &str, request: &BranchRestoreRequest) -> Result<Restored> {
+        let project = begun.project_id.as_str();
         let _held = self.locks.take(&[id])?;
         let plan = self.plan_restore(project, id, request)?;
         self.know_roles(&plan.source);
@@ -82,7 +87,7 @@ impl Server {
         let keep = plan.keep_as.is_some();
         let started = self.while_unseen(id, &plan.endpoints, || {
             self.change_under(&plan.endpoints, keep, || {
-                done = Some(self.record_restore(&plan, &point, data.as_str(), begun)?);
+                done = Some(self.record_restore(&plan, &point, data.as_str(), begun.clone())?);
                 Ok(())
             })
         });

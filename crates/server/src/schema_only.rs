@@ -67,12 +67,13 @@ impl Server {
     /// Branches off the cluster as it was when the project was made.
     fn branch_off_first(&self, project: &str, data: &BranchId) -> Result<()> {
         let store = self.store(project)?;
-        let _tree = self.tree.lock();
-        let first = store.branches()?.into_iter().find(|info| info.parent.is_none());
-        let first = first.ok_or_else(|| Error::internal("a project without its first branch"))?;
-        store.create_branch(data, &first.id, first.start)?;
-        failpoint::passed(Step::BranchMade);
-        Ok(())
+        self.in_tree(project, || {
+            let first = store.branches()?.into_iter().find(|info| info.parent.is_none());
+            let first = first.ok_or_else(|| Error::internal("a project without its first branch"))?;
+            store.create_branch(data, &first.id, first.start)?;
+            failpoint::passed(Step::BranchMade);
+            Ok(())
+        })
     }
 
     fn fill(&self, origin: (BranchRow, BranchPoint), data: &BranchId, script: &str) -> Result<Copied> {

@@ -19,7 +19,7 @@ use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
 use api::snapshot::{SnapshotCreate, SnapshotRestoreRequest, SnapshotUpdate};
 use types::Lsn;
 
-use crate::branches::{check_endpoints, insert_endpoints, parse_at};
+use crate::branches::{At, check_endpoints, insert_endpoints, parse_at};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
@@ -78,8 +78,20 @@ impl Server {
             }
             branch::get(connection, project, source)
         })?;
-        self.know_roles(&source);
         let begun = OperationRow::begun(Action::CreateSnapshot, project, &source.id, now_us)?;
+        self.operate(&begun, || self.snapshot_as(&begun, (source, at), (request, expires_us), by, also))
+    }
+
+    fn snapshot_as(
+        &self,
+        begun: &OperationRow,
+        (source, at): (BranchRow, At),
+        (request, expires_us): (&SnapshotCreate, Option<i64>),
+        by: By,
+        also: impl FnOnce(&rusqlite::Connection) -> Result<()>,
+    ) -> Result<(SnapshotRow, OperationRow)> {
+        let (project, now_us) = (begun.project_id.as_str(), begun.created_us);
+        self.know_roles(&source);
         let data = branch_id(&names::branch_id()?)?;
         let _making = self.unborn.make(&data);
         let (source, point) = self.fork(&source, at, &data)?;
@@ -109,7 +121,7 @@ impl Server {
             snapshot::insert(change, &row)?;
             password::begin(change, &history.roles, &row.id, point.lsn, history.protected)?;
             also(change)?;
-            let ended = begun.ended(None);
+            let ended = begun.clone().ended(None);
             operation::put(change, &ended)?;
             Ok(ended)
         });
@@ -188,12 +200,13 @@ impl Server {
         let data = branch_id(&names::branch_id()?)?;
         let _making = self.unborn.make(&data);
         let lsn = snapshot.lsn.parse::<Lsn>().map_err(|error| Error::internal(error.to_string()))?;
-        {
-            let _tree = self.tree.lock();
+        let store = self.store(project)?;
+        self.in_tree(project, || {
             self.metadata.read(|connection| snapshot::get(connection, project, id))?;
-            self.store(project)?.create_branch(&data, &branch_id(&snapshot.store_id)?, lsn)?;
+            store.create_branch(&data, &branch_id(&snapshot.store_id)?, lsn)?;
             failpoint::passed(Step::BranchMade);
-        }
+            Ok(())
+        })?;
         let begun = OperationRow::begun(Action::RestoreSnapshot, project, data.as_str(), begun_us)?;
         let row = restored_row(&snapshot, data.as_str(), target.as_ref(), request.name.as_deref());
         let make = |change: &rusqlite::Connection| record(change, row, (&snapshot, lsn), request, begun);

@@ -17,8 +17,10 @@ use crate::keys::Keys;
 use crate::locks::Locks;
 use crate::metadata::Metadata;
 use crate::metadata::endpoint::EndpointRow;
+use crate::operations::UnderWay;
 use crate::postgres::Postgres;
 use crate::runtime::Endpoints;
+use crate::stores::Stores;
 use crate::sweep::Unborn;
 use crate::watch::Bell;
 
@@ -42,8 +44,6 @@ pub struct Server {
     pub store_options: StoreOptions,
     /// What is known of each endpoint's process.
     pub endpoints: Endpoints,
-    /// Held while a branch is made or removed, so that store and metadata change together.
-    pub tree: Mutex<()>,
     /// Which branches are being changed.
     pub locks: Locks,
     /// Branches of stores that no row names yet.
@@ -60,7 +60,10 @@ pub struct Server {
     pub temporaries: Mutex<HashMap<String, EndpointRow>>,
     /// Who looks at or changes the catalog of a branch, by its id.
     pub catalogs: Mutex<HashMap<String, Arc<Mutex<CatalogTurn>>>>,
-    stores: Mutex<HashMap<String, Arc<store::Project>>>,
+    /// The stores of projects.
+    pub stores: Stores,
+    /// What is done for clients now.
+    pub under_way: UnderWay,
 }
 
 impl Server {
@@ -82,7 +85,6 @@ impl Server {
             postgres_paths: Vec::new(),
             store_options: StoreOptions::default(),
             endpoints: Endpoints::default(),
-            tree: Mutex::new(()),
             locks: Locks::default(),
             unborn: Unborn::default(),
             closing: AtomicBool::new(false),
@@ -91,7 +93,8 @@ impl Server {
             started_us: crate::clock::now_us(),
             temporaries: Mutex::default(),
             catalogs: Mutex::default(),
-            stores: Mutex::new(HashMap::new()),
+            stores: Stores::default(),
+            under_way: UnderWay::default(),
         }
     }
 
@@ -104,35 +107,6 @@ impl Server {
             }
             pause();
         }
-    }
-
-    /// The store of a project, opened if it is not.
-    ///
-    /// # Errors
-    /// Those of the store; a store that cannot be opened is 503.
-    pub fn store(&self, project: &str) -> Result<Arc<store::Project>> {
-        let mut stores = self.stores.lock();
-        if let Some(store) = stores.get(project) {
-            return Ok(Arc::clone(store));
-        }
-        let opened =
-            store::Project::open_with(&self.dir.project(project), self.store_options).map_err(|error| {
-                let text = crate::error::chain(&error);
-                Error::unavailable(format!("the store of project {project} cannot be opened: {text}"))
-            })?;
-        let store = Arc::new(opened);
-        stores.insert(project.to_owned(), Arc::clone(&store));
-        Ok(store)
-    }
-
-    /// Keeps a store that was just made.
-    pub fn put_store(&self, project: &str, store: store::Project) {
-        self.stores.lock().insert(project.to_owned(), Arc::new(store));
-    }
-
-    /// Forgets a store whose project is deleted.
-    pub fn drop_store(&self, project: &str) {
-        self.stores.lock().remove(project);
     }
 }
 

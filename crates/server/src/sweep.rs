@@ -47,8 +47,8 @@ impl Server {
     /// Those of SQLite, and of opening and listing the store.
     pub fn sweep(&self, project: &str) -> Result<()> {
         let store = self.store(project)?;
-        let _tree = self.tree.lock();
-        let mut strangers: Vec<BranchId> = {
+        // Once a branch is nobody's it stays so: what is made gets a new name. So only the decision needs the lock.
+        let mut strangers: Vec<BranchId> = self.in_tree(project, || {
             let named: HashSet<String> = self.metadata.read(|connection| {
                 let branches = branch::all(connection, project)?.into_iter().map(|row| row.store_id);
                 let snapshots = snapshot::all(connection, project)?.into_iter().map(|row| row.store_id);
@@ -57,8 +57,8 @@ impl Server {
             let unborn = self.unborn.0.lock();
             let needed = |id: &str| unborn.contains(id) || named.contains(id);
             let ids = store.branches()?.into_iter().map(|info| info.id);
-            ids.filter(|id| !needed(id.as_str())).collect()
-        };
+            Ok(ids.filter(|id| !needed(id.as_str())).collect())
+        })?;
         // Children before parents, without asking who is whose.
         loop {
             let before = strangers.len();
@@ -68,6 +68,8 @@ impl Server {
                     failpoint::passed(Step::BranchRemoved);
                     false
                 }
+                // Another sweep was faster.
+                Err(StoreError::NotFound { .. }) => false,
                 Err(StoreError::HasChildren { .. }) => true,
                 Err(error) => {
                     tracing::error!(project, branch = %id, error = %Error::from(error), "data not removed");

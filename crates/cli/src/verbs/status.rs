@@ -35,6 +35,14 @@ pub fn run(global: &Global) -> Result<(), Failure> {
     output::data("");
     output::table(&["PROJECT", "BRANCH", "HEAD", "OWN DATA", "ENDPOINT", "LAG", "NOTE"], &rows);
     for project in &projects {
+        let path =
+            format!("/projects/{}/operations?limit=1", wire::percent_encoded(wire::text(project, "id")));
+        // What is under way comes first, whatever the limit.
+        for operation in wire::list(&client.get(&path)?, "operations") {
+            if wire::text(operation, "status") == "running" {
+                output::words(&under_way(wire::text(project, "name"), operation));
+            }
+        }
         let since = output::age(wire::text(project, "created_at"), Timestamp::now());
         output::words(&format!(
             "{}: every moment since {since} can be branched",
@@ -58,6 +66,14 @@ fn server(client: &Client, status: &Value) {
     let rows: Vec<Vec<String>> =
         rows.into_iter().map(|(field, value)| vec![field.to_owned(), value]).collect();
     output::table(&["SERVER", ""], &rows);
+}
+
+fn under_way(project: &str, operation: &Value) -> String {
+    let action =
+        wire::some_text(operation, "scion_action").unwrap_or_else(|| wire::text(operation, "action"));
+    let of = wire::some_text(operation, "branch_id").map(|id| format!(" of {id}")).unwrap_or_default();
+    let since = output::age(wire::text(operation, "created_at"), Timestamp::now());
+    format!("{project}: {action}{of} is under way since {since}")
 }
 
 fn unusable(project: &Value) -> String {
@@ -92,6 +108,14 @@ mod tests {
     fn a_project_that_cannot_be_used_is_named_with_the_reason() {
         let project = json!({"name": "demo", "project_id": "p-1", "reason": "manifest is damaged"});
         assert_eq!(unusable(&project), "warning: project demo (p-1) cannot be used: manifest is damaged");
+    }
+
+    #[test]
+    fn what_is_under_way_is_named() {
+        let operation = json!({"action": "create_branch", "branch_id": "br-1", "status": "running",
+                               "created_at": "2026-01-01T00:00:00Z"});
+        let line = under_way("demo", &operation);
+        assert!(line.starts_with("demo: create_branch of br-1 is under way since "), "{line}");
     }
 
     #[test]

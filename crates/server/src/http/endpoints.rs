@@ -92,16 +92,13 @@ pub async fn create(State(context): State<Context>, Path(project): Path<String>,
             BranchEndpointCreate { kind: request.endpoint.kind, options: request.endpoint.options.clone() };
         check_endpoints(std::slice::from_ref(&wanted))?;
         let _held = server.locks.take(&[&request.endpoint.branch_id])?;
-        let row = {
-            let _tree = server.tree.lock();
-            server.metadata.write(|change| {
-                let branch = branch::get(change, &project, &request.endpoint.branch_id)?;
-                if let Some(other) = endpoint::of_branch(change, &branch.id)?.first() {
-                    return Err(one_is_enough(&branch, other));
-                }
-                insert_endpoint(change, &branch, &wanted)
-            })?
-        };
+        let row = server.metadata.write(|change| {
+            let branch = branch::get(change, &project, &request.endpoint.branch_id)?;
+            if let Some(other) = endpoint::of_branch(change, &branch.id)?.first() {
+                return Err(one_is_enough(&branch, other));
+            }
+            insert_endpoint(change, &branch, &wanted)
+        })?;
         match server.start_all(std::slice::from_ref(&row)) {
             Ok(operations) => show(server, &row, operations),
             Err(error) => {

@@ -154,7 +154,12 @@ pub async fn operations(
             operation::page(connection, &id, &page.cursor, page.limit(1000, 1000))
         })?;
         let pagination = rows.last().map(|row| CursorPagination { cursor: row.id.clone() });
-        Ok(OperationList { operations: view::operations(&rows), pagination })
+        // What is under way is the newest, and on the first page.
+        let first = page.cursor.is_empty();
+        let running = if first { context.server.under_way.of_project(&id) } else { Vec::new() };
+        let ended = rows.into_iter().filter(|row| running.iter().all(|running| running.id != row.id));
+        let shown: Vec<_> = running.iter().cloned().chain(ended).collect();
+        Ok(OperationList { operations: view::operations(&shown), pagination })
     })
     .await
 }
@@ -167,7 +172,8 @@ pub async fn operation(
     answer::ok(move || {
         let row = context.server.metadata.read(|connection| {
             project::get(connection, &project)?;
-            operation::get(connection, &project, &id)
+            let running = context.server.under_way.of_project(&project).into_iter().find(|row| row.id == id);
+            running.map_or_else(|| operation::get(connection, &project, &id), Ok)
         })?;
         Ok(OperationResponse { operation: view::operation(&row) })
     })

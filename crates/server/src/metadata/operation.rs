@@ -6,7 +6,7 @@ use super::{many, one, run};
 use crate::error::{Error, Result};
 use crate::names;
 
-/// Under way; rows are written when an operation has ended, so that it costs one flush to disk.
+/// Under way; rows are written when an operation has ended, so that it costs one flush to disk (`operations`).
 pub const RUNNING: &str = "running";
 /// Done.
 pub const FINISHED: &str = "finished";
@@ -227,6 +227,18 @@ pub fn put(connection: &Connection, row: &OperationRow) -> Result<()> {
         ":detail": row.detail,
     };
     run(connection, &sql, values).map(|_| ())
+}
+
+/// Forgets operations that ended before `before_us`, and the oldest ones of projects with more than `most`; how many.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn prune(connection: &Connection, before_us: i64, most: usize) -> Result<usize> {
+    let old = run(connection, "DELETE FROM operation WHERE updated_us < ?", [before_us])?;
+    let sql = "DELETE FROM operation WHERE sequence IN (SELECT sequence FROM (SELECT sequence, \
+               row_number() OVER (PARTITION BY project_id ORDER BY sequence DESC) AS place FROM operation) \
+               WHERE place > ?)";
+    Ok(old + run(connection, sql, [i64::try_from(most).unwrap_or(i64::MAX)])?)
 }
 
 /// One operation of a project.

@@ -245,6 +245,25 @@ fn operations_say_how_they_ended() {
 }
 
 #[test]
+fn old_operations_and_the_oldest_of_many_are_forgotten() {
+    let metadata = with_project(&temp());
+    let ended = |at_us: i64| {
+        let begun = OperationRow::begun(Action::StartCompute, "p", "br-a-a-a", at_us).unwrap();
+        OperationRow { updated_us: at_us, ..begun.ended(None) }
+    };
+    let rows: Vec<OperationRow> = (1..=6).map(ended).collect();
+    let left = metadata.write(|change| {
+        rows.iter().try_for_each(|row| operation::put(change, row))?;
+        assert_eq!(operation::prune(change, 3, 3)?, 3);
+        operation::page(change, "p", "", 10)
+    });
+    let left: Vec<i64> = left.unwrap().iter().map(|row| row.updated_us).collect();
+    assert_eq!(left, [6, 5, 4]);
+    let unknown = metadata.read(|connection| operation::page(connection, "p", &rows[0].id, 10));
+    assert_eq!(unknown.unwrap_err().status, 400, "the cursor of a page that is forgotten");
+}
+
+#[test]
 fn nothing_begins_on_data_that_no_branch_has_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let metadata = with_project(&dir);

@@ -1,0 +1,190 @@
+//! The stores of projects, each opened when it is first asked for, and the trees of their branches.
+//!
+//! What must hold
+//! - One store that opens slowly, or never, is the trouble of its project only. A thread of its own opens it; whoever asks
+//!   for it waits a while, and for no other.
+//! - A store and the rows of its branches change together under the lock of its tree, which is a project's own.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use store::StoreOptions;
+
+use crate::error::{Error, Result, chain};
+use crate::limits::{STORE_AGAIN_AFTER, STORE_OPENED_WITHIN, TREE_WITHIN};
+use crate::state::Server;
+use crate::threads;
+
+/// The stores of all projects, by id.
+#[derive(Default)]
+pub struct Stores {
+    known: Mutex<HashMap<String, Arc<Slot>>>,
+    trees: Mutex<HashMap<String, Arc<Mutex<()>>>>,
+}
+
+/// The store of one project.
+#[derive(Default)]
+struct Slot {
+    store: Mutex<Opened>,
+    changed: Condvar,
+}
+
+/// How far it is.
+#[derive(Default)]
+enum Opened {
+    #[default]
+    No,
+    Since(Instant),
+    Yes(Arc<store::Project>),
+    Failed(Error, Instant),
+}
+
+impl Stores {
+    fn slot(&self, project: &str) -> Arc<Slot> {
+        Arc::clone(self.known.lock().entry(project.to_owned()).or_default())
+    }
+
+    fn open(
+        &self,
+        project: &str,
+        within: Duration,
+        open: impl FnOnce() -> Result<store::Project> + Send + 'static,
+    ) -> Result<Arc<store::Project>> {
+        let slot = self.slot(project);
+        let mut state = slot.store.lock();
+        let mut open = Some(open);
+        loop {
+            let deadline = match &*state {
+                Opened::Yes(store) => return Ok(Arc::clone(store)),
+                Opened::Failed(error, at) if at.elapsed() < STORE_AGAIN_AFTER => return Err(error.clone()),
+                Opened::Since(at) => *at + within,
+                Opened::No | Opened::Failed(..) => {
+                    let Some(open) = open.take() else {
+                        return Err(Error::unavailable(format!("the store of project {project} is gone")));
+                    };
+                    let now = Instant::now();
+                    let own = Arc::clone(&slot);
+                    threads::spawn("open store", move || own.settle(open()))?;
+                    *state = Opened::Since(now);
+                    now + within
+                }
+            };
+            if slot.changed.wait_until(&mut state, deadline).timed_out()
+                && let Opened::Since(at) = &*state
+            {
+                let text = format!(
+                    "the store of project {project} is being opened for {} s",
+                    at.elapsed().as_secs()
+                );
+                let hint = "hint: try again later; if that stays so, the disk below it does not answer";
+                return Err(Error::unavailable(format!("{text}\n{hint}")).again_after(5));
+            }
+        }
+    }
+
+    fn put(&self, project: &str, store: store::Project) {
+        self.slot(project).settle(Ok(store));
+    }
+
+    fn forget(&self, project: &str) {
+        self.known.lock().remove(project);
+        self.trees.lock().remove(project);
+    }
+
+    fn tree(&self, project: &str) -> Arc<Mutex<()>> {
+        Arc::clone(self.trees.lock().entry(project.to_owned()).or_default())
+    }
+}
+
+impl Slot {
+    fn settle(&self, opened: Result<store::Project>) {
+        *self.store.lock() = match opened {
+            Ok(store) => Opened::Yes(Arc::new(store)),
+            Err(error) => Opened::Failed(error, Instant::now()),
+        };
+        self.changed.notify_all();
+    }
+}
+
+impl Server {
+    /// The store of a project, opened if it is not.
+    ///
+    /// # Errors
+    /// 503 if it cannot be opened, or not soon.
+    pub fn store(&self, project: &str) -> Result<Arc<store::Project>> {
+        let (path, options, id) = (self.dir.project(project), self.store_options, project.to_owned());
+        self.stores.open(project, STORE_OPENED_WITHIN, move || open(path, options, &id))
+    }
+
+    /// Keeps a store that was just made.
+    pub fn put_store(&self, project: &str, store: store::Project) {
+        self.stores.put(project, store);
+    }
+
+    /// Forgets a store whose project is deleted.
+    pub fn drop_store(&self, project: &str) {
+        self.stores.forget(project);
+    }
+
+    /// Does `work` while nobody else makes or removes branches of a project, in its store or in its rows.
+    ///
+    /// # Errors
+    /// 423 if somebody does so for too long; those of `work`.
+    pub fn in_tree<T>(&self, project: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let tree = self.stores.tree(project);
+        let _held = tree.try_lock_for(TREE_WITHIN).ok_or_else(|| {
+            Error::busy(format!("branches of project {project} are being changed; try again")).again_after(5)
+        })?;
+        work()
+    }
+}
+
+fn open(path: PathBuf, options: StoreOptions, project: &str) -> Result<store::Project> {
+    store::Project::open_with(&path, options).map_err(|error| {
+        let text = chain(&error);
+        Error::unavailable(format!("the store of project {project} cannot be opened: {text}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const SOON: Duration = Duration::from_millis(50);
+
+    fn refused() -> Result<store::Project> {
+        Err(Error::unavailable("damaged"))
+    }
+
+    #[test]
+    fn a_store_that_does_not_open_holds_up_no_other() {
+        let stores = Stores::default();
+        let (end, wait) = mpsc::channel::<()>();
+        let hangs = move || {
+            let _ = wait.recv();
+            refused()
+        };
+        let error = stores.open("a", SOON, hangs).err().unwrap();
+        assert!(error.message.contains("is being opened"), "{error}");
+        assert_eq!(stores.open("b", Duration::from_secs(60), refused).err().unwrap().message, "damaged");
+        // Nor is it opened twice.
+        let error = stores.open("a", SOON, || unreachable!()).err().unwrap();
+        assert!(error.message.contains("is being opened"), "{error}");
+        drop(end);
+        let error = stores.open("a", Duration::from_secs(60), || unreachable!()).err().unwrap();
+        assert_eq!(error.message, "damaged", "who comes later is told how it ended");
+    }
+
+    #[test]
+    fn branches_of_one_project_take_turns_and_those_of_two_do_not() {
+        let stores = Stores::default();
+        let (a, again, b) = (stores.tree("a"), stores.tree("a"), stores.tree("b"));
+        let _held = a.lock();
+        assert!(again.try_lock().is_none());
+        assert!(b.try_lock().is_some());
+    }
+}
