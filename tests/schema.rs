@@ -42,6 +42,11 @@ fn a_schema_is_shown_as_it_is_and_as_it_was() {
         scion.api().get(&scion.path(&format!("/branches/{branch}/schema?db_name=absent"))).unwrap_err();
     assert!(absent.status == 404 && absent.message.contains("absent"), "{absent:?}");
     assert_eq!(endpoints_on_disk(&scion), 1, "a refused question left a hidden endpoint");
+    // To libpq this would be a connection string.
+    root.psql("postgres", "create database \"host=127.0.0.1 port=1\"");
+    let named = format!("/branches/{branch}/schema?db_name=host%3D127.0.0.1%20port%3D1");
+    let empty = scion.api().get(&scion.path(&named)).unwrap();
+    assert!(empty["sql"].as_str().unwrap().contains("PostgreSQL database dump"), "{empty}");
 }
 
 #[test]

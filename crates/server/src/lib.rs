@@ -75,3 +75,4 @@ mod work;
 
 pub use limits::OPEN_FILES_WANTED;
 pub use serve::{ServeError, ServeOptions, serve};
+pub use sql::database_argument;

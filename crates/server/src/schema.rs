@@ -142,11 +142,12 @@ impl Server {
         let waits = self.postgres.lock_wait();
         let arguments =
             ["--schema-only", &waits, "--no-password", "-h", &socket, "-p", &port, "-U", SUPERUSER, "-d"];
+        let named = sql::database_argument(database);
         // Not an older one, which refuses a newer server.
         let written = self.postgres.as_owner_of(Path::new(&socket)).output(
             major,
             "pg_dump",
-            &[arguments.as_slice(), &[database]].concat(),
+            &[arguments.as_slice(), &[&named]].concat(),
         )?;
         Ok(without_keys(&written))
     }

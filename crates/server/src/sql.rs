@@ -203,6 +203,12 @@ fn explained(error: &tokio_postgres::Error) -> Error {
     }
 }
 
+/// The argument of a program of Postgres's that means the database called `name` and nothing else: to libpq a name with
+/// an `=`, or one that begins like a URI, is a connection string, which may name another server.
+pub fn database_argument(name: &str) -> String {
+    format!("dbname='{}'", name.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
 /// `text` as an identifier.
 pub fn identifier(text: &str) -> String {
     quoted(text, '"')
@@ -221,6 +227,15 @@ fn quoted(text: &str, quote: char) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_database_is_no_connection_string() {
+        for name in ["neondb", "host=127.0.0.1 port=1", "postgresql://x/y", "a'b\\' user='c", ""] {
+            let parsed: Config = database_argument(name).parse().unwrap();
+            assert_eq!(parsed.get_dbname(), Some(name));
+            assert!(parsed.get_hosts().is_empty() && parsed.get_user().is_none(), "{name}");
+        }
+    }
 
     #[test]
     fn names_cannot_leave_their_quotes() {

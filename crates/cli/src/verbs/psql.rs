@@ -78,7 +78,7 @@ impl Psql {
                 .hint(format!("run this on the machine of {url}, as the user who runs `scion serve`"))
         })?;
         command.arg("-h").arg(dir).arg("-p").arg(port.to_string()).args(["-U", "postgres"]);
-        command.arg("-d").arg(&self.who.database);
+        command.arg("-d").arg(server::database_argument(&self.who.database));
         Ok(())
     }
 }
