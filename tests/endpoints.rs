@@ -189,3 +189,211 @@ fn every_change_is_an_operation_that_can_be_listed() {
     assert!(of_dev.contains("dev") && !of_dev.contains("main"), "{of_dev}");
     assert_eq!(dev.reconnect().query("select 1", &[]).unwrap().len(), 1);
 }
+
+/// What a setting of Postgres is on an endpoint.
+fn setting(endpoint: &Endpoint, name: &str) -> String {
+    let mut session = endpoint.reconnect();
+    session.query_one(&format!("select current_setting('{name}')"), &[]).unwrap().get(0)
+}
+
+#[test]
+fn a_setting_is_refused_with_the_reason_or_it_is_in_force_wherever_it_is_given() {
+    let scion = Scion::start();
+    let root = scion.root().clone();
+    let pg_settings = |settings: Value| json!({"settings": {"pg_settings": settings}});
+    let on_new = |settings: Value| {
+        let endpoint = json!({"type": "read_write", "disabled": true, "settings": {"pg_settings": settings}});
+        let body = json!({"branch": {"name": "new"}, "endpoints": [endpoint]});
+        scion.api().post(&scion.path("/branches"), body).map(drop)
+    };
+    let on_project = |settings: Value| {
+        let body = json!({"project": {"default_endpoint_settings": {"pg_settings": settings}}});
+        scion.api().patch(&scion.path(""), body).map(drop)
+    };
+    let idle = scion.branch("idle", json!({}));
+    act(&scion, &idle, "suspend").unwrap();
+    for (settings, status, words) in [
+        (json!({"port": "5432"}), 400, "port cannot be set"),
+        (json!({"full_page_writes": "on"}), 400, "full_page_writes cannot be set"),
+        (json!({"shared_preload_libraries": "/tmp/x.so"}), 400, "bare name"),
+        (json!({"shared_preload_libraries": "no_such_library"}), 400, "no_such_library"),
+        (json!({"plperl.on_init": "1"}), 400, "plperl.on_init cannot be set"),
+        (json!({"work_mem": "4MB\nport = 1"}), 400, "more than one line"),
+        (json!({"jit": "off", "work_mem": "a lot"}), 422, "\"work_mem\": \"a lot\""),
+        (json!({"shared_buffers": "7TB"}), 422, "memory"),
+    ] {
+        let given = [
+            change(&scion, &root, pg_settings(settings.clone())).map(drop),
+            change(&scion, &idle, pg_settings(settings.clone())).map(drop),
+            on_new(settings.clone()),
+            on_project(settings.clone()),
+        ];
+        for (at, given) in given.into_iter().enumerate() {
+            let error = given.unwrap_err();
+            assert!(error.status == status, "{at}: {settings}: {error:?}");
+            assert!(error.message.contains(words), "{at}: {settings}: {error:?}");
+            assert!(error.message.contains("nothing was changed"), "{at}: {settings}: {error:?}");
+        }
+    }
+    assert_eq!(setting(&root, "work_mem"), "4MB");
+    act(&scion, &idle, "start").unwrap();
+    change(&scion, &root, pg_settings(json!({"TimeZone": "Europe/Berlin", "mine.tenant": "5"}))).unwrap();
+    assert_eq!(
+        (setting(&root, "timezone"), setting(&root, "mine.tenant")),
+        ("Europe/Berlin".into(), "5".into())
+    );
+
+    // A key for one project may not give what nobody knows.
+    let made =
+        scion.api().post("/api_keys", json!({"key_name": "ci", "project_id": scion.project()})).unwrap();
+    let base = scion.api().base().strip_suffix("/api/v2").unwrap();
+    let scoped = scion_tests::Api::new(base, made["key"].as_str().unwrap());
+    let path = scion.path(&format!("/endpoints/{}", root.id));
+    let patch = |settings: Value| scoped.patch(&path, json!({"endpoint": pg_settings(settings)}));
+    assert_eq!(patch(json!({"mine.tenant": "6"})).unwrap_err().status, 422);
+    patch(json!({"auto_explain.log_analyze": "on"})).unwrap();
+}
+
+#[test]
+fn a_branch_begins_with_its_parents_settings_and_what_is_unset_is_as_the_project_says() {
+    let scion = Scion::start();
+    let root = scion.root().clone();
+    let run = |words: &[&str]| {
+        let output = scion.cli(words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+    };
+    run(&["project", "update", "test", "--set", "jit=off", "--set", "geqo=off", "--set", "work_mem=7MB"]);
+    run(&["project", "update", "test", "--unset", "geqo"]);
+    let libraries = "shared_preload_libraries=pg_stat_statements";
+    run(&["endpoint", "update", "main", "--set", libraries, "--set", "track_commit_timestamp=on"]);
+    run(&["endpoint", "update", "main", "--set", "work_mem=5MB", "--set", "pg_stat_statements.max=200"]);
+    root.reconnect().batch_execute("create table t as select 1 as x").unwrap();
+    let has = |endpoint: &Endpoint, name: &str, value: &str| {
+        assert_eq!(setting(endpoint, name), value, "{name} of {}", endpoint.branch);
+    };
+    let inherits = |endpoint: &Endpoint| {
+        for (name, value) in [
+            ("shared_preload_libraries", "pg_stat_statements"),
+            ("pg_stat_statements.max", "200"),
+            ("track_commit_timestamp", "on"),
+            ("work_mem", "5MB"),
+            ("jit", "off"),
+            ("geqo", "on"),
+        ] {
+            has(endpoint, name, value);
+        }
+    };
+    let child = scion.branch("child", json!({}));
+    inherits(&child);
+    let timed = "select count(*) from t where pg_xact_commit_timestamp(xmin) is not null";
+    assert_eq!(child.number(timed), 1);
+    inherits(&scion.branch("schema", json!({"init_source": "schema-only"})));
+    // Through a branch that has no endpoint, and by a snapshot.
+    let bare = scion.try_branch("bare", json!({}), false).unwrap();
+    inherits(&scion.branch("below", json!({"parent_id": bare["branch"]["id"]})));
+    let path = scion.path(&format!("/branches/{}/snapshot?name=snap", root.branch));
+    let snapshot = scion.api().post(&path, json!({})).unwrap()["snapshot"]["id"].clone();
+    let path = scion.path(&format!("/snapshots/{}/restore", snapshot.as_str().unwrap()));
+    let restored = scion.api().post(&path, json!({"name": "restored"})).unwrap()["branch"]["id"].clone();
+    let restored = restored.as_str().unwrap();
+    inherits(&Endpoint { uri: scion.uri_of(restored), branch: restored.to_owned(), ..child.clone() });
+
+    run(&["endpoint", "update", "main", "--unset", "work_mem", "--unset", "pg_stat_statements.max"]);
+    has(&root, "work_mem", "7MB");
+    has(&root, "pg_stat_statements.max", "5000");
+    // The request comes first; other data brings what it needs and nothing else.
+    let own = json!({"shared_preload_libraries": "auto_explain", "track_commit_timestamp": "off", "work_mem": "1MB"});
+    let endpoint = json!({"type": "read_write", "settings": {"pg_settings": own}});
+    let body = json!({"branch": {"name": "own"}, "endpoints": [endpoint]});
+    let own = scion.endpoint_of(&scion.api().post(&scion.path("/branches"), body).unwrap());
+    has(&own, "shared_preload_libraries", "auto_explain");
+    let body = json!({"source_branch_id": child.branch});
+    scion.api().post(&scion.path(&format!("/branches/{}/restore", own.branch)), body).unwrap();
+    has(&own, "shared_preload_libraries", "auto_explain,pg_stat_statements");
+    has(&own, "pg_stat_statements.max", "200");
+    has(&own, "work_mem", "1MB");
+}
+
+#[test]
+fn what_is_made_in_a_branch_and_what_restarts_it_take_turns() {
+    let scion = Scion::start();
+    let (root, api) = (scion.root().clone(), scion.api());
+    let roles = scion.path(&format!("/branches/{}/roles", root.branch));
+    let endpoint = |rest: &str| scion.path(&format!("/endpoints/{}{rest}", root.id));
+    let change = || {
+        let body = json!({"endpoint": {"settings": {"pg_settings": {"work_mem": "5MB"}}}});
+        api.ask("patch", &endpoint(""), &body).0
+    };
+    let restart = || api.ask("post", &endpoint("/restart"), &json!({})).0;
+    let suspend = || api.ask("post", &endpoint("/suspend"), &json!({})).0;
+    type Other<'a> = (&'a str, &'a (dyn Fn() -> u16 + Sync));
+    let others: [Other<'_>; 3] = [("change", &change), ("restart", &restart), ("suspend", &suspend)];
+    for (kind, other) in others {
+        let make = |n: u32| {
+            let name = format!("{kind}{n}");
+            let (status, body) = api.ask("post", &roles, &json!({"role": {"name": name}}));
+            (name, status, body)
+        };
+        let answers = std::thread::scope(|scope| {
+            let making: Vec<_> = (0..6).map(|n| scope.spawn(move || make(n))).collect();
+            let status = other();
+            assert!(status == 200 || status == 423, "{kind}: {status}");
+            making.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>()
+        });
+        let listed = api.get(&roles).unwrap();
+        let listed: Vec<&str> =
+            listed["roles"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+        for (name, status, body) in &answers {
+            assert!(*status == 201 || *status == 423, "{name}: {status} {body}");
+            assert_eq!(listed.contains(&name.as_str()), *status == 201, "{name}: {status}");
+        }
+    }
+}
+
+#[test]
+fn a_start_that_was_answered_is_not_taken_back_by_a_stop_that_was_asked_for_before() {
+    let scion = Scion::start();
+    let (root, api) = (scion.root().clone(), scion.api());
+    let path = |verb: &str| scion.path(&format!("/endpoints/{}/{verb}", root.id));
+    for round in 0..4 {
+        let (stopped, started) = std::thread::scope(|scope| {
+            let stopping = scope.spawn(|| api.ask("post", &path("suspend"), &json!({})).0);
+            let started = api.ask("post", &path("start"), &json!({})).0;
+            (stopping.join().unwrap(), started)
+        });
+        assert!([stopped, started].iter().all(|it| [200, 423].contains(it)), "{round}: {stopped} {started}");
+        let state = scion.endpoint_info(&root);
+        // Whichever came last is how it is, and stays so.
+        match state["current_state"].as_str().unwrap() {
+            "active" => assert_eq!(root.reconnect().query("select 1", &[]).unwrap().len(), 1),
+            other => assert_eq!((other, stopped), ("idle", 200), "{round}: {state}"),
+        }
+        assert!(state["pending_state"].is_null(), "{round}: {state}");
+        act(&scion, &root, "start").unwrap();
+        assert_eq!(root.try_connect().unwrap().query("select 1", &[]).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn an_endpoint_whose_port_is_taken_says_why_it_has_another() {
+    let scion = Scion::start();
+    let root = scion.root().clone();
+    act(&scion, &root, "suspend").unwrap();
+    let port: u16 = root.port().parse().unwrap();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let started = act(&scion, &root, "start").unwrap();
+    drop(taken);
+    let moved = scion.api().get(&scion.path("/operations")).unwrap();
+    let moved = moved["operations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["detail"]["port"]["old"] == port)
+        .cloned();
+    let moved = moved.expect("an operation says so");
+    let other = moved["detail"]["port"]["new"].as_u64().unwrap();
+    assert!(started["endpoint"]["host"].as_str().unwrap().ends_with(&format!(":{other}")), "{started}");
+    assert!(moved["detail"]["port"]["reason"].as_str().unwrap().contains(&port.to_string()), "{moved}");
+    let here = Endpoint { uri: scion.uri_of(&root.branch), ..root.clone() };
+    assert_eq!(here.number("select 1::bigint"), 1);
+}

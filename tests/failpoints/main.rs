@@ -5,6 +5,9 @@
 //! on, until it is done before that; so a step that is added is tried, too. The server writes down which steps it knows
 //! (`crates/server/src/failpoint.rs`), and one that no operation took fails the test.
 //!
+//! Some are also asked to fail there and not to die: what a request began is undone by itself then, and the same request,
+//! with the same key, does it.
+//!
 //! A build for release has no failpoints, and the test says so.
 
 mod by_itself;
@@ -31,7 +34,12 @@ fn an_operation_that_a_crash_ends_is_done_or_undone_whichever_step_that_was_afte
     let taken = std::thread::scope(|scope| {
         let groups = [
             scope.spawn(|| with_world(|world| try_all(world, BRANCHES))),
-            scope.spawn(|| with_world(|world| try_all(world, OTHERS))),
+            scope.spawn(|| {
+                with_world(|world| {
+                    try_all(world, OTHERS);
+                    FAILING.iter().for_each(|name| try_failure(world, name));
+                })
+            }),
             scope.spawn(|| with_world(by_itself::try_all)),
         ];
         groups.into_iter().flat_map(|it| it.join().unwrap()).collect::<Vec<String>>()
@@ -62,6 +70,29 @@ fn try_all(world: &mut World, operations: &[Operation]) {
         let kills = try_operation(world, operation);
         println!("{:>6.1} s  {kills:>2} kills  {}", began.elapsed().as_secs_f64(), operation.name);
     }
+}
+
+/// Operations whose endpoint is also let down.
+const FAILING: [&str; 4] =
+    ["create a branch that runs", "create an endpoint", "reset a branch that runs", "restore a snapshot"];
+
+/// Lets an operation fail where its endpoint has just been started.
+fn try_failure(world: &mut World, name: &str) {
+    let operation = BRANCHES.iter().chain(OTHERS).find(|it| it.name == name).unwrap();
+    let before = world.steps().len();
+    let undisturbed = undisturbed(world, operation);
+    let log = world.steps().split_off(before);
+    let text = "an endpoint accepts connections";
+    let taken = log.iter().rfind(|line| line.starts_with("passed request") && line.ends_with(text));
+    let taken = taken.unwrap_or_else(|| panic!("{name} never comes to where {text}"));
+    let step = taken.split_once(": ").unwrap().0.rsplit(' ').next().unwrap();
+    let mut request = prepared(world, operation);
+    request.headers.push(("Idempotency-Key", format!("failing {name}")));
+    let headers = [("Scion-Failpoint", format!("fail {step}"))];
+    let (status, body) = ask_with(world, &request, &headers).unwrap();
+    assert!(status >= 500, "{name}: {status} {body}");
+    check(world, &request, &undisturbed, &format!("{name}, failed at step {step}"));
+    world.clean();
 }
 
 /// What an operation does when nothing is in its way.
@@ -110,9 +141,12 @@ fn prepared(world: &World, operation: &Operation) -> Request {
 }
 
 fn ask(world: &World, request: &Request, step: Option<usize>) -> Option<(u16, Value)> {
-    let step = step.map(|step| step.to_string());
-    let mut headers = request.headers.clone();
-    headers.extend(step.map(|step| ("Scion-Failpoint", step)));
+    let step = step.map(|step| ("Scion-Failpoint", step.to_string()));
+    ask_with(world, request, step.as_slice())
+}
+
+fn ask_with(world: &World, request: &Request, more: &[(&'static str, String)]) -> Option<(u16, Value)> {
+    let headers = [request.headers.as_slice(), more].concat();
     let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     world.scion.api().ask_with(request.method, &request.path, &headers, &request.body)
 }

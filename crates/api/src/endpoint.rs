@@ -143,7 +143,10 @@ pub struct EndpointOptions {
     /// Kept; not enforced yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend_timeout_seconds: Option<i64>,
-    /// `pg_settings` in it are given to Postgres.
+    /// `pg_settings` in it are given to Postgres. Those that name files, programs, networks, or libraries by path, and those
+    /// that scion sets itself, are refused; so are values that Postgres does not start with, and then nothing is changed.
+    /// A new endpoint begins with those of the endpoint of the branch that its own begins on. One that is set no more is
+    /// as the project says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<serde_json::Value>,
     /// Whether it may not be started.

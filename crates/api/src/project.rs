@@ -111,7 +111,8 @@ pub struct ProjectCreate {
     /// Kept as sent. With `enable_logical_replication` all of its endpoints run with `wal_level=logical`, from then on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<serde_json::Value>,
-    /// What new endpoints are made with, unless they say otherwise; `pg_settings` too.
+    /// What new endpoints are made with, unless they, or the endpoint of the branch they begin on, say otherwise;
+    /// `pg_settings` too, which are checked as an endpoint's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_endpoint_settings: Option<serde_json::Value>,
 }
@@ -152,7 +153,8 @@ pub struct ProjectUpdate {
     /// Kept as sent. With `enable_logical_replication` all of its endpoints run with `wal_level=logical`, from then on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<serde_json::Value>,
-    /// What new endpoints are made with, unless they say otherwise; `pg_settings` too.
+    /// What new endpoints are made with, unless they, or the endpoint of the branch they begin on, say otherwise;
+    /// `pg_settings` too, which are checked as an endpoint's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_endpoint_settings: Option<serde_json::Value>,
 }

@@ -5,6 +5,9 @@
 //! thrown away, so only the agent may start it again). Behind them comes what keeps a server from acting by itself, while
 //! what it inherited was not put to rest.
 
+use std::collections::BTreeMap;
+
+use crate::control_file;
 use crate::error::Error;
 use crate::libraries;
 use crate::major::Major;
@@ -88,6 +91,51 @@ fn quoted(libraries: &[&str]) -> String {
     quoted.join(", ")
 }
 
+/// What else an endpoint has whatever is asked for, as it is different for each.
+const OWN: &[&str] = &["port", "ssl", "unix_socket_directories"];
+
+/// Whether an endpoint has a setting whatever is asked for, so that asking for it would have no effect. The name is in
+/// lower case.
+pub fn is_fixed(name: &str) -> bool {
+    OWN.contains(&name) || FIXED.iter().any(|(fixed, _)| *fixed == name)
+}
+
+/// Content of a `postgresql.conf` with these settings for a server that is started to see whether it starts, and that
+/// nobody reaches. `control` is the `pg_control` of a cluster of its major.
+///
+/// # Errors
+/// `Answer` for a `pg_control` of a major that is not known.
+pub fn trial_conf(settings: &BTreeMap<String, String>, control: &[u8]) -> Result<String, Error> {
+    let major = control_file::major_of(control)?;
+    let mut out = String::new();
+    settings_into(&mut out, settings, major);
+    for name in ["listen_addresses", "unix_socket_directories"] {
+        out.push_str(&line(name, ""));
+    }
+    Ok(out)
+}
+
+fn line(name: &str, value: &str) -> String {
+    format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// The three layers.
+fn settings_into(out: &mut String, settings: &BTreeMap<String, String>, major: &Major) {
+    for (name, value) in DEFAULTS.iter().chain(major.defaults) {
+        out.push_str(&line(name, value));
+    }
+    if libraries::preloads(settings, "pg_cron") {
+        // It would connect over TCP, where no superuser is let in.
+        out.push_str(&line("cron.use_background_workers", "on"));
+    }
+    for (name, value) in settings {
+        out.push_str(&line(name, value));
+    }
+    for (name, value) in FIXED {
+        out.push_str(&line(name, value));
+    }
+}
+
 /// Refuses a spec whose paths or settings Postgres would choke on.
 ///
 /// # Errors
@@ -132,22 +180,8 @@ pub fn postgresql_conf(spec: &EndpointSpec, major: &Major, acts: &Acts) -> Strin
                       # A base backup that is to be started elsewhere needs full_page_writes = on and\n\
                       # restart_after_crash = on: the store, not the disk, holds what a crash could tear here.\n",
     );
-    let mut line = |name: &str, value: &str| {
-        out.push_str(&format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''")));
-    };
-    for (name, value) in DEFAULTS.iter().chain(major.defaults) {
-        line(name, value);
-    }
-    if libraries::preloads(&spec.settings, "pg_cron") {
-        // It would connect over TCP, where no superuser is let in.
-        line("cron.use_background_workers", "on");
-    }
-    for (name, value) in &spec.settings {
-        line(name, value);
-    }
-    for (name, value) in FIXED {
-        line(name, value);
-    }
+    settings_into(&mut out, &spec.settings, major);
+    let mut line = |name: &str, value: &str| out.push_str(&line(name, value));
     if spec.logical {
         line("wal_level", "logical");
     }
@@ -159,6 +193,10 @@ pub fn postgresql_conf(spec: &EndpointSpec, major: &Major, acts: &Acts) -> Strin
     }
     if !acts.workers {
         line("max_worker_processes", "0");
+    }
+    if spec.admission == Admission::Nobody {
+        // Scion itself comes over the socket, and a port is somebody's who needs it.
+        line("listen_addresses", "");
     }
     // The files have the names that Postgres looks for.
     line("ssl", if spec.tls.is_some() { "on" } else { "off" });

@@ -51,6 +51,7 @@ mod wal_stream;
 mod oracle;
 
 pub use agent::run;
+pub use config::{is_fixed, trial_conf};
 pub use confine::landlock_version;
 pub use error::Error;
 pub use fs::{fusermount, unmount};

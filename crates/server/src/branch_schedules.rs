@@ -118,6 +118,11 @@ impl Server {
             created_us: now_us,
             updated_us: now_us,
         };
+        let parent = self.metadata.read(|connection| match &wanted.template.parent_id {
+            Some(parent) => Ok(parent.clone()),
+            None => branch::default(connection, project).map(|row| row.id),
+        })?;
+        self.check_new(project, Some(&parent), &wanted_endpoints(&wanted.template))?;
         let begun = OperationRow::begun_in(Action::CreateSchedule, project, now_us)?;
         self.metadata.write(|change| {
             project::get(change, project)?;
@@ -205,8 +210,12 @@ impl Server {
         })?;
         tracing::info!(schedule = row.id, branch = branch.id, "branch made");
         let mut operations = vec![ended];
-        operations.extend(self.start_all(&endpoints)?);
+        let started = self.start_all(&endpoints).map_err(|error| {
+            let text = format!("branch {} is made, but does not run yet: {}", branch.name, error.message);
+            Error { message: text, ..error }
+        });
         self.dispose(row)?;
+        operations.extend(started?);
         Ok((branch, operations))
     }
 
@@ -235,7 +244,7 @@ impl Server {
         let mut client = hidden.connect_as(&database, &owner)?;
         client.batch_execute(sql)?;
         drop(client);
-        failpoint::passed(Step::TemplateRun);
+        failpoint::tried(Step::TemplateRun)?;
         let ran = Some(ran(&before, &mut look)?);
         drop(look);
         let (source, point) = hidden.origin();
@@ -276,7 +285,8 @@ impl Server {
                 role::settle(change, &row.id, &ran.found, Moment::At(ran.lsn), row.created_us)?;
             }
             schedule::set_made(change, schedule, planned_us, &row.id, clock::now_us())?;
-            let endpoints = insert_endpoints(change, &row, &wanted_endpoints(&template))?;
+            let endpoints =
+                insert_endpoints(change, &row, row.parent_id.as_deref(), &wanted_endpoints(&template))?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;
             Ok((row, endpoints, ended))

@@ -155,10 +155,13 @@ impl Server {
             }
             Ok(parent)
         })?;
+        self.check_new(project, Some(&parent.id), &request.endpoints)?;
         if !is_schema_only(request) {
             self.know_roles(&parent);
         }
         let data = branch_id(&id)?;
+        // Until it runs, or nothing is left of it, nobody changes it and nothing begins on it.
+        let _held = self.locks.take(&[&id])?;
         let _making = self.unborn.make(&data);
         let row = new_row(&id, name, project, request);
         let (row, origin) = if row.schema_only {
@@ -226,8 +229,9 @@ impl Server {
     /// `data` from being swept until a row names it.
     ///
     /// # Errors
-    /// 404 if the source is gone; those of finding the place.
+    /// 404 if the source is gone, 423 while it is being made; those of finding the place.
     pub fn fork(&self, source: &BranchRow, at: At, data: &BranchId) -> Result<(BranchRow, BranchPoint)> {
+        self.unborn.check_made(source)?;
         let store = self.store(&source.project_id)?;
         let mut source = source.clone();
         loop {
@@ -350,7 +354,8 @@ impl Server {
                 }
                 Origin::Schema(copied) => {
                     branch::insert(change, &row)?;
-                    role::settle(change, &row.id, &copied.found, Moment::At(copied.lsn), row.created_us)?;
+                    let (both, moment) = ((row.id.as_str(), copied.source.as_str()), Moment::At(copied.lsn));
+                    role::settle_copied(change, both, &copied.found, moment, row.created_us)?;
                     if copied.foreign {
                         password::renew(change, &row.id)?;
                     }
@@ -359,7 +364,11 @@ impl Server {
             if request.branch.quarantine == Some(false) {
                 quarantine::settle(change, &row.id, clock::now_us())?;
             }
-            let endpoints = insert_endpoints(change, &row, &request.endpoints)?;
+            let from = match origin {
+                Origin::Data(..) => row.parent_id.as_deref(),
+                Origin::Schema(copied) => Some(copied.parent.as_str()),
+            };
+            let endpoints = insert_endpoints(change, &row, from, &request.endpoints)?;
             if let Some(key) = key {
                 idempotency::insert(change, &row.project_id, key, &row.id, row.created_us)?;
             }
@@ -406,20 +415,26 @@ impl Server {
         started
     }
 
-    /// Removes a branch that was just made.
+    /// Removes a branch that was just made, and what remembers the request that made it.
     pub fn undo_branch(&self, row: &BranchRow, endpoints: &[EndpointRow]) {
-        let undone = endpoints
-            .iter()
-            .try_for_each(|endpoint| {
-                self.metadata.write(|change| {
-                    endpoint::set_desired(change, &endpoint.id, Desired::Gone, clock::now_us())
-                })?;
-                self.remove_endpoint(&endpoint.id)
-            })
-            .and_then(|()| self.metadata.write(|change| branch::remove(change, &row.id)))
-            .map(|()| self.discard(&row.project_id, &row.store_id));
-        if let Err(error) = undone {
-            tracing::error!(branch = row.id, %error, "cannot undo a branch; the next start will");
+        let undone = self.metadata.write(|change| {
+            let now_us = clock::now_us();
+            for endpoint in endpoints {
+                endpoint::set_desired(change, &endpoint.id, Desired::Gone, now_us)?;
+            }
+            idempotency::forget(change, &row.id)?;
+            let going = branch::find(change, &row.project_id, &row.id)?;
+            let going = going.map(|row| BranchRow { deleted_us: Some(now_us), purging: true, ..row });
+            going.map_or(Ok(()), |row| branch::update(change, &row))
+        });
+        let removed = endpoints.iter().try_for_each(|endpoint| self.remove_endpoint(&endpoint.id));
+        if let Err(error) = undone.and(removed) {
+            tracing::error!(branch = row.id, %error, "cannot undo a branch at once; it is removed later");
+        }
+        self.purge(&row.project_id);
+        let left = self.metadata.read(|connection| branch::find(connection, &row.project_id, &row.id));
+        if left.is_ok_and(|left| left.is_none()) {
+            self.discard(&row.project_id, &row.store_id);
         }
     }
 
@@ -526,25 +541,29 @@ pub fn names_of(rows: &[BranchRow]) -> String {
     rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Writes the rows of endpoints that are to run on `branch`, unless they are disabled.
+/// Writes the rows of endpoints that are to run on `branch`, unless they are disabled, with the settings of the endpoint of
+/// branch `from`.
 ///
 /// # Errors
 /// 503 without a free port.
 pub fn insert_endpoints(
     change: &rusqlite::Connection,
     branch: &BranchRow,
+    from: Option<&str>,
     wanted: &[BranchEndpointCreate],
 ) -> Result<Vec<EndpointRow>> {
-    wanted.iter().map(|wanted| insert_endpoint(change, branch, wanted)).collect()
+    wanted.iter().map(|wanted| insert_endpoint(change, branch, from, wanted)).collect()
 }
 
-/// Writes the row of an endpoint that is to run on `branch`, unless it is disabled.
+/// Writes the row of an endpoint that is to run on `branch`, unless it is disabled, with the settings of the endpoint of
+/// branch `from`.
 ///
 /// # Errors
 /// 503 without a free port.
 pub fn insert_endpoint(
     change: &rusqlite::Connection,
     branch: &BranchRow,
+    from: Option<&str>,
     wanted: &BranchEndpointCreate,
 ) -> Result<EndpointRow> {
     let now_us = clock::now_us();
@@ -555,7 +574,7 @@ pub fn insert_endpoint(
         port: crate::ports::reserve_port(change)?,
         read_only: wanted.kind == EndpointType::ReadOnly,
         desired: if wanted.options.disabled == Some(true) { Desired::Idle } else { Desired::Active },
-        options: endpoint_options::of_new(change, &branch.project_id, &wanted.options)?,
+        options: endpoint_options::of_new(change, &branch.project_id, from, &wanted.options)?,
         tried: None,
         started_us: None,
         suspended_us: None,

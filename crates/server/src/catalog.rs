@@ -8,6 +8,7 @@
 //! What must hold
 //! - What exists is what the catalog says, whoever made it. Rows only add passwords.
 //! - One look or change at a time on a branch: an older look never overwrites what a newer one found.
+//! - A change holds the lock of its branch: nobody restarts or stops the Postgres in which it is made.
 //! - A password that Postgres has got is never lost: it is on disk before it is sent (`metadata::role`).
 //!
 //! Not here: how a password becomes a verifier, which positions a row holds for (`metadata::role`).
@@ -54,11 +55,22 @@ impl Server {
         Arc::clone(self.catalogs.lock().entry(branch.to_owned()).or_default())
     }
 
-    /// Roles and databases of a branch as they are now.
+    /// Roles and databases of a branch as they are now. If another request ends the Postgres that is asked, they are read
+    /// again once that request is done.
     ///
     /// # Errors
-    /// 404 without such a branch; those of its endpoint.
+    /// 404 without such a branch; 423 if that takes too long; those of its endpoint.
     pub fn read_catalog(&self, project: &str, id: &str) -> Result<Rows> {
+        match self.read_catalog_now(project, id) {
+            Err(error) if error.status == 503 => {
+                let _held = self.locks.take_turn(id)?;
+                self.read_catalog_now(project, id)
+            }
+            read => read,
+        }
+    }
+
+    fn read_catalog_now(&self, project: &str, id: &str) -> Result<Rows> {
         let turn = self.catalog_turn(id);
         let mut turn = turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(id))?;
         let (branch, endpoints) = self.metadata.read(|connection| {
@@ -119,7 +131,7 @@ impl Server {
     /// it. A role that this does not find has none there.
     pub fn know_roles(&self, branch: &BranchRow) {
         if branch.protected
-            && let Err(error) = self.read_catalog(&branch.project_id, &branch.id)
+            && let Err(error) = self.read_catalog_now(&branch.project_id, &branch.id)
         {
             tracing::warn!(branch = branch.id, %error, "roles that SQL made last are not known");
         }
@@ -163,6 +175,7 @@ impl Server {
         id: &str,
         work: impl FnOnce(&mut Session<'_>) -> Result<T>,
     ) -> Result<Changed<T>> {
+        let _held = self.locks.take_turn(id)?;
         let turn = self.catalog_turn(id);
         let mut turn = turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(id))?;
         turn.settled = None;

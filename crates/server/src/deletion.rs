@@ -42,12 +42,14 @@ pub struct How {
     pub recursive: bool,
     /// For good, at once.
     pub hard: bool,
-    /// Because its time has come.
+    /// Because it expired.
     pub expired: bool,
+    /// Only if its time has come at this moment, which is looked at again in the transaction that deletes it.
+    pub due_us: Option<i64>,
 }
 
 impl Server {
-    /// Deletes a branch with its endpoints. `None` if it was deleted before.
+    /// Deletes a branch with its endpoints. `None` if it was deleted before, or its time has not come.
     ///
     /// # Errors
     /// 404 if there never was one; 422 for the default, a protected branch and one with children; 423 while another
@@ -76,9 +78,14 @@ impl Server {
         let ids: Vec<&str> = going.iter().map(|row| row.id.as_str()).collect();
         let _held = self.locks.take(&ids)?;
         let endpoints = self.metadata.read(|connection| {
+            // While this waited, it may have been brought back, or told to live on.
+            if self::going(connection, project, id, how)?.is_empty() {
+                return Ok(None);
+            }
             let of = |row: &BranchRow| endpoint::of_branch(connection, &row.id);
-            Ok(going.iter().map(of).collect::<Result<Vec<_>>>()?.concat())
+            Ok(Some(going.iter().map(of).collect::<Result<Vec<_>>>()?.concat()))
         })?;
+        let Some(endpoints) = endpoints else { return Ok(None) };
         let mut operations = Vec::new();
         for endpoint in &endpoints {
             let begun = OperationRow::begun(Action::SuspendCompute, project, &endpoint.branch_id, began_us)?;
@@ -93,6 +100,9 @@ impl Server {
             gone = self.record_deletion(project, id, how, &ids, &mut operations)?;
             Ok(())
         })?;
+        if gone.is_none() {
+            return Ok(None);
+        }
         for endpoint in &endpoints {
             self.remove_endpoint(&endpoint.id)?;
         }
@@ -115,6 +125,9 @@ impl Server {
         let now_us = clock::now_us();
         self.metadata.write(|change| {
             let rows = going(change, project, id, how)?;
+            if rows.is_empty() {
+                return Ok(None);
+            }
             if rows.iter().any(|row| !held.contains(&row.id.as_str())) {
                 return Err(Error::busy(format!("branch {id} got a child while it was being deleted")));
             }
@@ -135,7 +148,7 @@ impl Server {
                 *operation = operation.clone().ended(None);
                 operation::put(change, operation)?;
             }
-            if rows.is_empty() { Ok(None) } else { branch::find(change, project, id) }
+            branch::find(change, project, id)
         })
     }
 
@@ -219,7 +232,7 @@ fn going(connection: &rusqlite::Connection, project: &str, id: &str, how: How) -
     let row = row.ok_or_else(|| Error::not_found("branch", id))?;
     let all = branch::all(connection, project)?;
     let live = |row: &BranchRow| row.deleted_us.is_none();
-    if !live(&row) && !how.hard {
+    if (!live(&row) && !how.hard) || how.due_us.is_some_and(|now_us| !is_due(&row, how.hard, now_us)) {
         return Ok(Vec::new());
     }
     let children: Vec<BranchRow> = branch::children(connection, id)?;
@@ -249,6 +262,16 @@ fn going(connection: &rusqlite::Connection, project: &str, id: &str, how: How) -
         at += 1;
     }
     Ok(going)
+}
+
+/// Whether the time of a branch has come: to be purged because nobody brought it back, or to be deleted.
+fn is_due(row: &BranchRow, purged: bool, now_us: i64) -> bool {
+    let (since_us, at_us) = match (purged, row.deleted_us) {
+        (true, Some(deleted_us)) => (deleted_us, now_us - RECOVERABLE_US),
+        (false, None) => (row.expires_us.unwrap_or(i64::MAX), now_us),
+        _ => return false,
+    };
+    since_us <= at_us
 }
 
 fn check_deletable(row: &BranchRow) -> Result<()> {
@@ -294,39 +317,139 @@ fn pass(server: &Server, failed: &mut HashMap<String, Instant>) -> Result<()> {
         if failed.contains_key(&row.id) {
             continue;
         }
-        let result = match (row.purging, row.deleted_us) {
-            (true, _) if purged.contains(&row.project_id.as_str()) => continue,
-            (true, _) => {
+        if row.purging {
+            if !purged.contains(&row.project_id.as_str()) {
                 purged.push(&row.project_id);
                 server.purge(&row.project_id);
-                continue;
             }
-            (false, Some(_)) => {
-                let how = How { hard: true, expired: row.expired, ..How::default() };
-                server.delete_branch(&row.project_id, &row.id, how)
-            }
-            (false, None) => {
-                let how = How { expired: true, ..How::default() };
-                server.delete_branch(&row.project_id, &row.id, how)
-            }
-        };
-        if let Err(error) = result {
+            continue;
+        }
+        if let Err(error) = server.delete_branch(&row.project_id, &row.id, when_due(row, now_us)) {
             tracing::warn!(branch = row.id, %error, "its time has come, but it cannot be deleted");
             failed.insert(row.id.clone(), Instant::now());
         }
     }
     for row in server.metadata.read(|connection| snapshot::due(connection, now_us))? {
-        if let Err(error) = server.delete_snapshot(&row.project_id, &row.id) {
+        if let Err(error) = server.delete_snapshot(&row.project_id, &row.id, Some(now_us)) {
             tracing::warn!(snapshot = row.id, %error, "it has expired, but cannot be deleted");
         }
     }
     server.metadata.write(|change| idempotency::forget_before(change, now_us - idempotency::KEPT_US))
 }
 
+/// How a branch goes whose time had come when it was looked at.
+fn when_due(row: &BranchRow, now_us: i64) -> How {
+    let purged = row.deleted_us.is_some();
+    How { hard: purged, expired: !purged || row.expired, due_us: Some(now_us), recursive: false }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::tests::branch_row;
+    use crate::metadata::snapshot::SnapshotRow;
+    use crate::metadata::tests::{branch_row, project_row};
+
+    /// A server whose project has the branches `main`, `dev` and `other`, and nothing that runs.
+    fn server(dir: &tempfile::TempDir) -> Server {
+        let server = crate::state::tests::server(dir);
+        let write = server.metadata.write(|change| {
+            project::put(change, &project_row("p", project::READY))?;
+            branch::insert(change, &BranchRow { is_default: true, ..branch_row("br-a-a-a", "main") })?;
+            branch::insert(change, &branch_row("br-b-b-b", "dev"))?;
+            branch::insert(change, &branch_row("br-c-c-c", "other"))
+        });
+        write.unwrap();
+        server
+    }
+
+    fn change(server: &Server, id: &str, edit: impl FnOnce(&mut BranchRow)) {
+        let write = server.metadata.write(|change| {
+            let mut row = branch::find(change, "p", id)?.unwrap();
+            edit(&mut row);
+            branch::update(change, &row)
+        });
+        write.unwrap();
+    }
+
+    /// What a pass finds due, and is about to delete.
+    fn due(server: &Server, now_us: i64) -> Vec<BranchRow> {
+        server.metadata.read(|connection| branch::due(connection, now_us, now_us - RECOVERABLE_US)).unwrap()
+    }
+
+    #[test]
+    fn a_branch_that_was_brought_back_in_time_is_not_purged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, now_us) = (server(&dir), clock::now_us());
+        for id in ["br-b-b-b", "br-c-c-c"] {
+            change(&server, id, |row| row.deleted_us = Some(now_us - RECOVERABLE_US - 1));
+        }
+        let found = due(&server, now_us);
+        assert_eq!(found.len(), 2);
+        server.recover_branch("p", "br-b-b-b", None).unwrap();
+        for row in &found {
+            let _ = server.delete_branch("p", &row.id, when_due(row, now_us)).unwrap();
+        }
+        let row = |id: &str| server.metadata.read(|connection| branch::find(connection, "p", id)).unwrap();
+        assert!(row("br-b-b-b").is_some_and(|row| row.deleted_us.is_none() && !row.purging));
+        assert_eq!(row("br-c-c-c"), None);
+    }
+
+    #[test]
+    fn a_branch_that_was_told_to_live_on_in_time_is_not_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, now_us) = (server(&dir), clock::now_us());
+        for id in ["br-b-b-b", "br-c-c-c"] {
+            change(&server, id, |row| row.expires_us = Some(now_us - 1));
+        }
+        let found = due(&server, now_us);
+        assert_eq!(found.len(), 2);
+        let update = api::branch::BranchUpdate { expires_at: Some(None), ..Default::default() };
+        server.update_branch("p", "br-b-b-b", &update).unwrap();
+        for row in &found {
+            let _ = server.delete_branch("p", &row.id, when_due(row, now_us)).unwrap();
+        }
+        assert!(due(&server, now_us).is_empty());
+        let row = |id: &str| server.metadata.read(|connection| branch::find(connection, "p", id)).unwrap();
+        assert!(row("br-b-b-b").unwrap().deleted_us.is_none());
+        assert!(row("br-c-c-c").is_some_and(|row| row.deleted_us.is_some() && row.expired));
+    }
+
+    #[test]
+    fn a_snapshot_that_was_told_to_live_on_in_time_is_not_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, now_us) = (server(&dir), clock::now_us());
+        let row = |id: &str| SnapshotRow {
+            id: id.to_owned(),
+            project_id: "p".to_owned(),
+            store_id: format!("br-{id}-s-s"),
+            name: id.to_owned(),
+            slug: None,
+            source_branch_id: "br-a-a-a".to_owned(),
+            history_id: None,
+            lsn: "0/1".to_owned(),
+            time_us: None,
+            manual: true,
+            full_bytes: None,
+            diff_bytes: None,
+            expires_us: Some(now_us - 1),
+            created_us: 1,
+            updated_us: 1,
+        };
+        let write = server.metadata.write(|change| {
+            snapshot::insert(change, &row("kept"))?;
+            snapshot::insert(change, &row("old"))
+        });
+        write.unwrap();
+        let found = server.metadata.read(|connection| snapshot::due(connection, now_us)).unwrap();
+        assert_eq!(found.len(), 2);
+        let update = api::snapshot::SnapshotUpdate { expires_at: Some(None), ..Default::default() };
+        server.update_snapshot("p", "kept", &update).unwrap();
+        for row in &found {
+            let _ = server.delete_snapshot("p", &row.id, Some(now_us)).unwrap();
+        }
+        let left = server.metadata.read(|connection| snapshot::all(connection, "p")).unwrap();
+        assert_eq!(left.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["kept"]);
+    }
 
     #[test]
     fn defaults_and_protected_branches_stay() {

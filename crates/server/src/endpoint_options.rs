@@ -1,5 +1,8 @@
 //! What may be set of an endpoint: checked, kept, and applied by a clean restart where Postgres has to know.
 //!
+//! A new endpoint has what its request gives it; what that leaves out, if it is a setting of Postgres, as the endpoint of
+//! the branch that its own begins on has it; and what both leave out as the project says.
+//!
 //! ```text
 //!   1. the row says what is tried
 //!   2. the endpoint restarts with that      after a crash, the next start looks whether it runs with it
@@ -9,63 +12,28 @@
 //! What must hold: settings that Postgres does not start with are taken back, so that a change never costs an endpoint.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use api::endpoint::EndpointOptions;
+use api::endpoint::{BranchEndpointCreate, EndpointOptions};
 use compute::control::State;
 use rusqlite::Connection;
 use serde_json::{Map, Value};
 
 use crate::clock::now_us;
 use crate::error::{Error, Result};
+use crate::locks::Held;
+use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::project;
+use crate::metadata::{project, snapshot};
 use crate::process::clear_leftovers;
+use crate::settings;
 use crate::state::Server;
 
 /// The longest time without activity, in seconds: a week.
 const SUSPEND_TIMEOUT_MAX_S: i64 = 604_800;
-/// Settings that name files, programs or servers for this machine to use, or would make an endpoint that only reads
-/// write. None of a client's business, whatever the case they are written in. Libraries to load may be named, by path too:
-/// they are there because somebody who runs this machine put them there.
-const REFUSED: &[&str] = &[
-    "archive_cleanup_command",
-    "archive_command",
-    "archive_library",
-    "config_file",
-    "data_directory",
-    "dynamic_library_path",
-    "extension_control_path",
-    "external_pid_file",
-    "hba_file",
-    "ident_file",
-    "include",
-    "include_dir",
-    "include_if_exists",
-    "krb_server_keyfile",
-    "log_directory",
-    "primary_conninfo",
-    "promote_trigger_file",
-    "recovery_end_command",
-    "recovery_target",
-    "recovery_target_action",
-    "recovery_target_inclusive",
-    "recovery_target_lsn",
-    "recovery_target_name",
-    "recovery_target_time",
-    "recovery_target_timeline",
-    "recovery_target_xid",
-    "restore_command",
-    "ssl_ca_file",
-    "ssl_cert_file",
-    "ssl_crl_dir",
-    "ssl_crl_file",
-    "ssl_dh_params_file",
-    "ssl_key_file",
-    "ssl_passphrase_command",
-    "stats_temp_directory",
-];
+/// What the data of a branch may need of the server that it is in, beside the libraries and the settings of extensions.
+const NEEDED: &[&str] = &["max_prepared_transactions", "track_commit_timestamp", "wal_level"];
 
 impl Server {
     /// Changes an endpoint; what is left out stays. One that runs is restarted if its Postgres is to have other settings,
@@ -82,15 +50,21 @@ impl Server {
     ) -> Result<(EndpointRow, Vec<OperationRow>)> {
         check(update)?;
         let began_us = now_us();
-        let row = self.metadata.read(|connection| endpoint::get(connection, project, id))?;
-        let _held = self.locks.take(&[&row.branch_id])?;
-        let row = self.metadata.read(|connection| endpoint::get(connection, project, id))?;
-        let new = overlaid(update.clone(), of(&row));
+        let (_held, row) = self.endpoint_in_turn(project, id)?;
+        let new = self.unset_as_the_project_says(overlaid(update.clone(), of(&row)), &row)?;
         check_sizes(&new)?;
         let text = as_text(&new)?;
         let runs = row.desired == Desired::Active;
         let stops = runs && new.disabled == Some(true);
-        if runs && !stops && pg_settings(&text) != pg_settings(&row.options) {
+        let changes = pg_settings(&text) != pg_settings(&row.options);
+        if changes {
+            // Whether it runs or not: it is to start again.
+            self.check_settings(project, &pg_settings(&text)).map_err(|error| {
+                let text = format!("endpoint {id} keeps its old settings: {}", error.message);
+                Error { message: text, ..error }
+            })?;
+        }
+        if runs && !stops && changes {
             let operations = self.restart_with(&row, &text)?;
             return Ok((row, operations));
         }
@@ -129,12 +103,52 @@ impl Server {
         };
         self.restart(row)?;
         let id = &row.id;
-        let text = format!("endpoint {id} has its old settings again: with these, {}", error.message);
+        let text = format!(
+            "endpoint {id} has its old settings again, nothing was changed: with these, {}",
+            error.message
+        );
         // Out of room, or in the hands of another request: that is not what was asked for.
         if error.status != 503 {
             return Err(Error { message: text, ..error });
         }
         Err(Error::refused("SETTINGS_REFUSED", text))
+    }
+
+    /// What was set before and is not any more is as the project says of new endpoints.
+    fn unset_as_the_project_says(&self, new: EndpointOptions, row: &EndpointRow) -> Result<EndpointOptions> {
+        let mut settings = settings_of(&new);
+        let had = settings_of(&of(row));
+        if had.keys().all(|name| settings.contains_key(name)) {
+            return Ok(new);
+        }
+        let defaults = self.metadata.read(|connection| defaults_in(connection, &row.project_id))?;
+        for (name, value) in settings_of(&defaults) {
+            if had.contains_key(&name) {
+                settings.entry(name).or_insert(value);
+            }
+        }
+        Ok(with_settings(new, settings))
+    }
+
+    /// Checks that the Postgres of new endpoints starts with the settings that a request gives them, on a branch that
+    /// begins with those of the endpoint of `from`.
+    ///
+    /// # Errors
+    /// 400 and 422 as `check_settings`.
+    pub fn check_new(
+        &self,
+        project: &str,
+        from: Option<&str>,
+        wanted: &[BranchEndpointCreate],
+    ) -> Result<()> {
+        for options in wanted.iter().map(|wanted| &wanted.options) {
+            if settings_of(options).is_empty() {
+                continue;
+            }
+            let text = self.metadata.read(|connection| of_new(connection, project, from, options))?;
+            self.check_settings(project, &pg_settings(&text))?;
+        }
+        Ok(())
     }
 
     /// Decides what a crash left tried: an endpoint that runs with it has it, and any other is to start with what it had.
@@ -145,7 +159,7 @@ impl Server {
         for row in self.metadata.read(endpoint::all)? {
             let Some(tried) = &row.tried else { continue };
             let dir = self.dir.endpoint(&row.id);
-            let with_it = started_with(&dir) == Some(pg_settings(tried));
+            let with_it = started_with(&dir) == Some(in_force(tried, &self.postgres_paths));
             let state = self.look(&row.id).1.map(|status| status.state);
             if with_it && state == Some(State::Running) {
                 self.metadata.write(|change| endpoint::set_options(change, &row.id, tried, now_us()))?;
@@ -164,11 +178,47 @@ impl Server {
     /// # Errors
     /// 404, 422 if it is disabled, 423 while another request changes the branch, 503 if it does not stop or start.
     pub fn restart_endpoint(&self, project: &str, id: &str) -> Result<(EndpointRow, Vec<OperationRow>)> {
-        let row = self.metadata.read(|connection| endpoint::get(connection, project, id))?;
-        let _held = self.locks.take(&[&row.branch_id])?;
+        let (_held, _) = self.endpoint_in_turn(project, id)?;
         let row = self.wish(project, id, Desired::Active)?;
         let operations = self.restart(&row)?;
         Ok((row, operations))
+    }
+
+    /// Starts an endpoint and lets it run.
+    ///
+    /// # Errors
+    /// 404, 422 if it is disabled, 423 while another request changes the branch, 503 if it does not start.
+    pub fn wake_endpoint(&self, project: &str, id: &str) -> Result<(EndpointRow, OperationRow)> {
+        let (_held, _) = self.endpoint_in_turn(project, id)?;
+        let row = self.wish(project, id, Desired::Active)?;
+        let operation = self.start_endpoint(&row)?;
+        Ok((row, operation))
+    }
+
+    /// Stops an endpoint until somebody starts it.
+    ///
+    /// # Errors
+    /// 404, 423 while another request changes the branch, those of stopping.
+    pub fn put_to_sleep(&self, project: &str, id: &str) -> Result<(EndpointRow, OperationRow)> {
+        let (_held, _) = self.endpoint_in_turn(project, id)?;
+        let row = self.wish(project, id, Desired::Idle)?;
+        let operation = self.suspend_endpoint(&row)?;
+        Ok((row, operation))
+    }
+
+    /// An endpoint, and the turn of its branch, in which nobody else starts, stops or changes it.
+    fn endpoint_in_turn(&self, project: &str, id: &str) -> Result<(Held<'_>, EndpointRow)> {
+        let read = || self.metadata.read(|connection| endpoint::get(connection, project, id));
+        let mut row = read()?;
+        loop {
+            let held = self.locks.take_turn(&row.branch_id)?;
+            let now = read()?;
+            if now.branch_id == row.branch_id {
+                return Ok((held, now));
+            }
+            // A finalized restore gave it to another branch.
+            row = now;
+        }
     }
 
     /// The same, by a caller that holds the branch.
@@ -183,7 +233,7 @@ impl Server {
     ///
     /// # Errors
     /// 404, 422 if a disabled one is to run.
-    pub fn wish(&self, project: &str, id: &str, desired: Desired) -> Result<EndpointRow> {
+    fn wish(&self, project: &str, id: &str, desired: Desired) -> Result<EndpointRow> {
         self.metadata.write(|change| {
             let row = endpoint::get(change, project, id)?;
             want(change, &row, desired).map(|()| row)
@@ -218,8 +268,20 @@ fn of(row: &EndpointRow) -> EndpointOptions {
 /// The settings of Postgres in what is kept of an endpoint's options, as text.
 pub fn pg_settings(options: &str) -> BTreeMap<String, String> {
     let options: EndpointOptions = serde_json::from_str(options).unwrap_or_default();
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     settings_of(&options).iter().map(|(name, value)| (name.clone(), text(value))).collect()
+}
+
+/// Those of them that Postgres is started with: what an older scion took and may not be given is left out.
+pub fn in_force(options: &str, paths: &[PathBuf]) -> BTreeMap<String, String> {
+    let mut settings = pg_settings(options);
+    settings.retain(|name, value| {
+        let why = settings::never(name).or_else(|| settings::library_by_path(name, value, paths));
+        if let Some(why) = &why {
+            tracing::warn!(name, why, "a setting of an endpoint is left out");
+        }
+        why.is_none()
+    });
+    settings
 }
 
 fn settings_of(options: &EndpointOptions) -> Map<String, Value> {
@@ -229,31 +291,135 @@ fn settings_of(options: &EndpointOptions) -> Map<String, Value> {
     settings.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
 }
 
-/// The options of a new endpoint as they are kept: what is left out is as the project says.
+/// `options` with these settings of Postgres.
+fn with_settings(mut options: EndpointOptions, settings: Map<String, Value>) -> EndpointOptions {
+    let mut all = options.settings.take().unwrap_or_else(|| Value::Object(Map::new()));
+    // Checked to be one, if a client sent it.
+    if let Some(all) = all.as_object_mut() {
+        all.insert("pg_settings".to_owned(), Value::Object(settings));
+    }
+    options.settings = Some(all);
+    options
+}
+
+/// The options of a new endpoint as they are kept: what is left out is as the endpoint of branch `from` has it, if it is a
+/// setting of Postgres, or else as the project says.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn of_new(connection: &Connection, project: &str, wanted: &EndpointOptions) -> Result<String> {
-    let row = project::find(connection, project)?.ok_or_else(|| Error::not_found("project", project))?;
-    let defaults: Value = serde_json::from_str(&row.default_endpoint_settings).unwrap_or_default();
-    let options = with_defaults(wanted, defaults_of(defaults).unwrap_or_default());
+pub fn of_new(
+    connection: &Connection,
+    project: &str,
+    from: Option<&str>,
+    wanted: &EndpointOptions,
+) -> Result<String> {
+    let inherited = inherited(connection, project, from)?;
+    let options = with_defaults(wanted, inherited, defaults_in(connection, project)?);
     check_sizes(&options)?;
     as_text(&options)
 }
 
-fn with_defaults(wanted: &EndpointOptions, defaults: EndpointOptions) -> EndpointOptions {
-    let mut settings = settings_of(&defaults);
-    settings.extend(settings_of(wanted));
-    let mut options = overlaid(wanted.clone(), defaults);
-    if !settings.is_empty() {
-        let mut all = options.settings.take().unwrap_or_default();
-        // Checked to be one, if a client sent it.
-        if let Some(all) = all.as_object_mut() {
-            all.insert("pg_settings".to_owned(), Value::Object(settings));
+/// What a project says of new endpoints.
+fn defaults_in(connection: &Connection, project: &str) -> Result<EndpointOptions> {
+    let row = project::find(connection, project)?.ok_or_else(|| Error::not_found("project", project))?;
+    let defaults: Value = serde_json::from_str(&row.default_endpoint_settings).unwrap_or_default();
+    Ok(defaults_of(defaults).unwrap_or_default())
+}
+
+/// The settings of Postgres that what begins on branch `from` begins with: those of its endpoint, or of the next branch
+/// above it that has one.
+fn inherited(connection: &Connection, project: &str, from: Option<&str>) -> Result<Map<String, Value>> {
+    let mut next = from.map(str::to_owned);
+    while let Some(id) = next {
+        if let Some(row) = endpoint::of_branch(connection, &id)?.first() {
+            let settings = settings_of(&of(row)).into_iter();
+            return Ok(settings.filter(|(name, _)| settings::never(name).is_none()).collect());
         }
-        options.settings = Some(all);
+        let Some(row) = branch::find(connection, project, &id)? else { break };
+        next = begins_on(connection, &row)?;
     }
-    options
+    Ok(Map::new())
+}
+
+/// The branch that a branch begins on, itself or by a snapshot of it.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn begins_on(connection: &Connection, row: &BranchRow) -> Result<Option<String>> {
+    let Some(snapshot) = row.restored_from.as_ref().filter(|_| row.parent_id.is_none()) else {
+        return Ok(row.parent_id.clone());
+    };
+    let found = snapshot::get(connection, &row.project_id, snapshot);
+    // The snapshot may be gone by now.
+    Ok(found.ok().map(|snapshot| snapshot.source_branch_id).filter(|source| *source != row.id))
+}
+
+/// Gives the endpoints of `branch`, whose data is another's from now on, what that data needs and they do not have: the
+/// libraries, the settings of extensions, and some of the server, of the endpoint of `from`.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn adopt(connection: &Connection, project: &str, branch: &str, from: &str) -> Result<()> {
+    if branch == from {
+        return Ok(());
+    }
+    let theirs = inherited(connection, project, Some(from))?;
+    for row in endpoint::of_branch(connection, branch)? {
+        let ours = settings_of(&of(&row));
+        let all = with_needed(ours.clone(), &theirs);
+        if all != ours {
+            let text = as_text(&with_settings(of(&row), all))?;
+            endpoint::set_options(connection, &row.id, &text, now_us())?;
+        }
+    }
+    Ok(())
+}
+
+fn with_needed(mut ours: Map<String, Value>, theirs: &Map<String, Value>) -> Map<String, Value> {
+    for (name, value) in theirs {
+        let mine = ours.get(name).map(text);
+        match mine {
+            Some(mine) if name == "shared_preload_libraries" => {
+                let both = mine.split(',').chain(text(value).split(',').map(str::trim)).fold(
+                    Vec::new(),
+                    |mut all: Vec<String>, name| {
+                        let name = name.trim();
+                        if !name.is_empty() && !all.iter().any(|it| it == name) {
+                            all.push(name.to_owned());
+                        }
+                        all
+                    },
+                );
+                ours.insert(name.clone(), Value::String(both.join(",")));
+            }
+            Some(_) => {}
+            None if name.contains('.')
+                || name.ends_with("_preload_libraries")
+                || NEEDED.contains(&name.as_str()) =>
+            {
+                ours.insert(name.clone(), value.clone());
+            }
+            None => {}
+        }
+    }
+    ours
+}
+
+/// A value as Postgres reads it.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn with_defaults(
+    wanted: &EndpointOptions,
+    inherited: Map<String, Value>,
+    defaults: EndpointOptions,
+) -> EndpointOptions {
+    let mut settings = settings_of(&defaults);
+    settings.extend(inherited);
+    settings.extend(settings_of(wanted));
+    let options = overlaid(wanted.clone(), defaults);
+    if settings.is_empty() { options } else { with_settings(options, settings) }
 }
 
 fn as_text(options: &EndpointOptions) -> Result<String> {
@@ -266,6 +432,14 @@ fn as_text(options: &EndpointOptions) -> Result<String> {
 /// 400 for a value that cannot be.
 pub fn check_defaults(settings: Option<&Value>) -> Result<()> {
     settings.map_or(Ok(()), |settings| check(&defaults_of(settings.clone())?))
+}
+
+/// The settings of Postgres in what a project says of its new endpoints.
+///
+/// # Errors
+/// 400 for what cannot be.
+pub fn default_settings(settings: &Value) -> Result<BTreeMap<String, String>> {
+    Ok(pg_settings(&as_text(&defaults_of(settings.clone())?)?))
 }
 
 /// What of a project's default endpoint settings an endpoint is made with. They are the options of an endpoint, but
@@ -339,8 +513,8 @@ fn check_setting((name, value): (&String, &Value)) -> Result<()> {
     if name.is_empty() || !name.bytes().all(plain) {
         return Err(Error::malformed(format!("{name:?} is not the name of a setting of Postgres")));
     }
-    if REFUSED.contains(&name.to_ascii_lowercase().as_str()) {
-        return Err(Error::malformed(format!("the setting {name} is scion's own, and cannot be set")));
+    if let Some(why) = settings::never(&name.to_ascii_lowercase()) {
+        return Err(Error::malformed(format!("nothing was changed: {name} cannot be set: {why}")));
     }
     if value.is_string() || value.is_number() || value.is_boolean() {
         return Ok(());
@@ -374,7 +548,8 @@ mod tests {
         let says = json!({
             "autoscaling_limit_max_cu": 1, "disabled": true, "pg_settings": {"work_mem": "8MB", "jit": "off"}
         });
-        let new = |wanted: Value| with_defaults(&options(wanted), defaults_of(says.clone()).unwrap());
+        let new =
+            |wanted: Value| with_defaults(&options(wanted), Map::new(), defaults_of(says.clone()).unwrap());
         let made = new(json!({"name": "x", "autoscaling_limit_max_cu": 2}));
         assert_eq!((made.name.as_deref(), made.autoscaling_limit_max_cu), (Some("x"), Some(2.0)));
         assert_eq!(settings_of(&made)["work_mem"], "8MB");
@@ -384,6 +559,28 @@ mod tests {
         let made = new(json!({"settings": {"pg_settings": {"work_mem": "1MB"}, "other": 1}}));
         let kept = made.settings.unwrap();
         assert_eq!(kept, json!({"pg_settings": {"work_mem": "1MB", "jit": "off"}, "other": 1}));
+    }
+
+    #[test]
+    fn the_parents_settings_come_before_the_projects_and_after_the_requests() {
+        let says = json!({"pg_settings": {"work_mem": "1MB", "jit": "off", "geqo": "off"}});
+        let parents =
+            settings_of(&options(json!({"settings": {"pg_settings": {"work_mem": "2MB", "jit": "on"}}})));
+        let wanted = options(json!({"settings": {"pg_settings": {"work_mem": "3MB"}}}));
+        let made = with_defaults(&wanted, parents, defaults_of(says).unwrap());
+        assert_eq!(Value::Object(settings_of(&made)), json!({"work_mem": "3MB", "jit": "on", "geqo": "off"}));
+    }
+
+    #[test]
+    fn other_data_brings_what_it_needs_and_leaves_the_rest() {
+        let object = |value: Value| value.as_object().cloned().unwrap();
+        let ours =
+            object(json!({"shared_preload_libraries": "a, b", "work_mem": "1MB", "wal_level": "replica"}));
+        let theirs = object(json!({"shared_preload_libraries": "b,c", "work_mem": "2MB", "jit": "off",
+            "wal_level": "logical", "track_commit_timestamp": "on", "cron.database_name": "x"}));
+        let needed = json!({"shared_preload_libraries": "a,b,c", "work_mem": "1MB", "wal_level": "replica",
+            "track_commit_timestamp": "on", "cron.database_name": "x"});
+        assert_eq!(Value::Object(with_needed(ours, &theirs)), needed);
     }
 
     #[test]

@@ -169,14 +169,14 @@ impl Server {
         let make = fs::create_dir_all(&dir)
             .and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o711)));
         make.map_err(Error::io(format!("create {}", dir.display())))?;
-        failpoint::passed(Step::DirectoryMade);
+        failpoint::tried(Step::DirectoryMade)?;
         let store_id = self.store_id(row)?;
         forget_other(&dir, &store_id)?;
         let spec = self.write_spec(row, store_id, &dir)?;
         let child = spawn(&self.compute_exe, &spec, &dir).map_err(Error::io("start scion compute"))?;
         tracing::info!(endpoint = row.id, pid = child.id(), "started");
         runtime.note_child(child);
-        failpoint::passed(Step::ComputeStarted);
+        failpoint::tried(Step::ComputeStarted)?;
         self.wait_ready(&row.id, runtime, began)
     }
 
@@ -199,14 +199,7 @@ impl Server {
     }
 
     fn write_spec(&self, row: &EndpointRow, store_id: String, dir: &Path) -> Result<std::path::PathBuf> {
-        let mut port = row.port;
-        if !is_free_within(port, PORT_WITHIN) {
-            port = self.metadata.write(|change| {
-                let other = reserve_port(change)?;
-                endpoint::set_port(change, &row.id, other).map(|()| other)
-            })?;
-            tracing::warn!(endpoint = row.id, old = row.port, new = port, "port is taken, using another");
-        }
+        let port = self.port_of(row)?;
         let major = self.major(&row.project_id)?;
         let pg_bin = self.postgres.bin(major)?;
         let spec = compute::EndpointSpec {
@@ -225,13 +218,35 @@ impl Server {
             tls: self.postgres.offers_tls(major).then(|| self.tls.clone()),
             read_only: row.read_only,
             logical: self.replicates_logically(&row.project_id)?,
-            settings: endpoint_options::pg_settings(row.tried.as_deref().unwrap_or(&row.options)),
+            settings: endpoint_options::in_force(
+                row.tried.as_deref().unwrap_or(&row.options),
+                &self.postgres_paths,
+            ),
         };
         let text = serde_json::to_vec_pretty(&spec).map_err(|error| Error::internal(error.to_string()))?;
         let path = dir.join("spec.json");
         write_whole(&path, &text, 0o600)?;
-        failpoint::passed(Step::SpecWritten);
+        failpoint::tried(Step::SpecWritten)?;
         Ok(path)
+    }
+
+    /// The port that an endpoint listens on from now on: its own, unless something else does. A hidden one listens on none.
+    fn port_of(&self, row: &EndpointRow) -> Result<u16> {
+        if self.temporaries.lock().contains_key(&row.id) || is_free_within(row.port, PORT_WITHIN) {
+            return Ok(row.port);
+        }
+        let now_us = clock::now_us();
+        let moved = OperationRow::begun(Action::ApplyConfig, &row.project_id, &row.branch_id, now_us)?;
+        let port = self.metadata.write(|change| {
+            let other = reserve_port(change)?;
+            endpoint::set_port(change, &row.id, other)?;
+            let reason = format!("another process listens on port {}", row.port);
+            let detail = serde_json::json!({ "port": { "old": row.port, "new": other, "reason": reason } });
+            let moved = OperationRow { detail: Some(detail.to_string()), ..moved };
+            operation::put(change, &moved.about_endpoint(&row.id).ended(None)).map(|()| other)
+        })?;
+        tracing::warn!(endpoint = row.id, old = row.port, new = port, "port is taken, using another");
+        Ok(port)
     }
 
     fn wait_ready(&self, id: &str, runtime: &Runtime, began: Instant) -> Result<()> {
@@ -244,7 +259,7 @@ impl Server {
                     if status.state == State::Running {
                         let ms = began.elapsed().as_secs_f64() * 1000.0;
                         runtime.note_phase("process", ms);
-                        failpoint::passed(Step::ComputeReady);
+                        failpoint::tried(Step::ComputeReady)?;
                         return self.await_passwords(id, status);
                     }
                     let reason = status.reason.unwrap_or_else(|| format!("it is {:?}", status.state));
@@ -316,13 +331,18 @@ impl Server {
         result.map(|()| ended)
     }
 
-    /// Stops an endpoint cleanly. One that died is started once more first.
+    /// Stops an endpoint cleanly, unless it is to run by now. One that died is started once more first.
     ///
     /// # Errors
     /// As `suspend_endpoint`.
     pub fn stop_endpoint(&self, row: &EndpointRow) -> Result<()> {
         let runtime = self.endpoints.of(&row.id);
         let _turn = runtime.turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
+        // While this waited for its turn, another request may have started it.
+        let now = self.metadata.read(|connection| endpoint::find(connection, &row.id))?;
+        if now.is_some_and(|now| now.desired == Desired::Active) {
+            return Err(busy(&row.id));
+        }
         self.stop_in_turn(row, &runtime)
     }
 

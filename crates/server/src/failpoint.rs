@@ -3,10 +3,11 @@
 //! ```text
 //!   SCION_FAILPOINTS=FILE                        each step that an operation takes becomes a line of FILE
 //!   Scion-Failpoint: 3   (header of a request)   the server is killed at the third step of that request
+//!   Scion-Failpoint: fail 3                      that step fails, if it is one that can, after it was taken
 //!   SCION_KILL_AT=deletion=3                     the same, at the third step of what that thread does at a time
 //! ```
 //!
-//! A line is `passed request 3: a transaction changed the metadata`, or begins with `killed`.
+//! A line is `passed request 3: a transaction changed the metadata`, or begins with `killed` or `failed`.
 //!
 //! A test that asks for the first step, the second and so on until the operation survives has tried all of them, those
 //! included that nobody has thought of. FILE begins with the names of all steps there are, so the test knows which one
@@ -18,7 +19,7 @@
 //! an operation starts for several endpoints at once (`stop_all`) and for the two sides of a schema comparison, which are
 //! those of stopping one and of a hidden endpoint.
 
-pub use imp::{Asked, asked, at, begin, passed, start};
+pub use imp::{Asked, asked, at, begin, passed, start, tried};
 
 macro_rules! steps {
     ($($name:ident: $text:literal,)*) => {
@@ -75,6 +76,7 @@ mod imp {
     use parking_lot::Mutex;
 
     use super::Step;
+    use crate::error::{Error, Result};
 
     /// Set once, if at all.
     static TRIED: OnceLock<Tried> = OnceLock::new();
@@ -88,7 +90,7 @@ mod imp {
     struct Operation {
         name: &'static str,
         steps: u32,
-        ends_at: Option<u32>,
+        asked: Asked,
     }
 
     thread_local! {
@@ -99,15 +101,20 @@ mod imp {
         static ASKED: Asked;
     }
 
-    /// At which of its steps a request is to end the server.
+    /// At which of its steps a request is to end the server, or to fail.
     #[derive(Clone, Copy, Debug, Default)]
-    pub struct Asked(Option<u32>);
+    pub struct Asked {
+        step: Option<u32>,
+        fails: bool,
+    }
 
     impl Asked {
         /// What a request asks for by a header.
         pub fn of(headers: &axum::http::HeaderMap) -> Self {
             let value = TRIED.get().and_then(|_| headers.get("scion-failpoint"));
-            Self(value.and_then(|value| value.to_str().ok()?.parse().ok()))
+            let text = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let failing = text.strip_prefix("fail ");
+            Self { step: failing.unwrap_or(text).parse().ok(), fails: failing.is_some() }
         }
 
         /// Answers a request that asks for it.
@@ -148,27 +155,50 @@ mod imp {
 
     /// Begins an operation that a request asked for.
     pub fn begin(asked: Asked) -> UnderWay {
-        under_way("request", asked.0)
+        under_way("request", asked)
     }
 
     /// Begins what the thread `name` does by itself.
     pub fn at(name: &'static str) -> UnderWay {
         let thread = TRIED.get().and_then(|tried| tried.thread.as_ref());
-        under_way(name, thread.filter(|(wanted, _)| wanted == name).map(|(_, at)| *at))
+        let step = thread.filter(|(wanted, _)| wanted == name).map(|(_, at)| *at);
+        under_way(name, Asked { step, fails: false })
     }
 
-    fn under_way(name: &'static str, ends_at: Option<u32>) -> UnderWay {
-        UNDER_WAY.set(TRIED.get().map(|_| Operation { name, steps: 0, ends_at }));
+    fn under_way(name: &'static str, asked: Asked) -> UnderWay {
+        UNDER_WAY.set(TRIED.get().map(|_| Operation { name, steps: 0, asked }));
         UnderWay(PhantomData)
     }
 
     /// A step was taken; perhaps the last one.
     pub fn passed(step: Step) {
+        take(step, false);
+    }
+
+    /// A step was taken whose end may be lost; perhaps it was.
+    ///
+    /// # Errors
+    /// 503 if a test asked for it.
+    pub fn tried(step: Step) -> Result<()> {
+        match take(step, true) {
+            true => Err(Error::unavailable(format!("a test lets this fail: {}", step.text()))),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts a step; whether it is to fail.
+    fn take(step: Step, can_fail: bool) -> bool {
         UNDER_WAY.with_borrow_mut(|operation| {
-            let (Some(operation), Some(tried)) = (operation.as_mut(), TRIED.get()) else { return };
+            let (Some(operation), Some(tried)) = (operation.as_mut(), TRIED.get()) else { return false };
             operation.steps += 1;
-            let ends = operation.ends_at == Some(operation.steps);
-            let how = if ends { "killed" } else { "passed" };
+            let reached = operation.asked.step == Some(operation.steps);
+            let ends = reached && !operation.asked.fails;
+            let fails = reached && operation.asked.fails && can_fail;
+            let how = match (ends, fails) {
+                (true, _) => "killed",
+                (_, true) => "failed",
+                _ => "passed",
+            };
             let (name, steps) = (operation.name, operation.steps);
             let _ = writeln!(tried.log.lock(), "{how} {name} {steps}: {}", step.text());
             if ends {
@@ -176,13 +206,15 @@ mod imp {
                 let _ =
                     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             }
-        });
+            fails
+        })
     }
 }
 
 #[cfg(not(debug_assertions))]
 mod imp {
     use super::Step;
+    use crate::error::Result;
 
     /// Nothing.
     #[derive(Clone, Copy, Debug, Default)]
@@ -216,4 +248,13 @@ mod imp {
 
     /// Nothing.
     pub fn passed(_: Step) {}
+
+    /// Nothing.
+    ///
+    /// # Errors
+    /// None.
+    #[expect(clippy::unnecessary_wraps, reason = "the other one fails if a test asks for it")]
+    pub fn tried(_: Step) -> Result<()> {
+        Ok(())
+    }
 }

@@ -59,6 +59,8 @@ mod schema;
 mod schema_code;
 mod schema_only;
 mod serve;
+mod settings;
+mod settings_trial;
 mod snapshot_size;
 mod snapshots;
 mod sql;

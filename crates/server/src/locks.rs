@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 
 /// How long a request waits for another that changes the same branch.
 const WITHIN: Duration = Duration::from_secs(5);
+/// The same, for one that changes what is in the branch or whether it runs, of which there may be many at a time.
+const TURN_WITHIN: Duration = Duration::from_secs(45);
 
 /// Which branches are being changed.
 #[derive(Default)]
@@ -53,6 +55,14 @@ impl Locks {
     /// 423, in the words that clients of Neon look for, if one of them stays taken for five seconds.
     pub fn take(&self, ids: &[&str]) -> Result<Held<'_>> {
         self.take_within(ids, WITHIN)
+    }
+
+    /// Takes the turn of branch `id` to start, stop, or change what is in its catalog.
+    ///
+    /// # Errors
+    /// 423 if it stays taken for 45 seconds.
+    pub fn take_turn(&self, id: &str) -> Result<Held<'_>> {
+        self.take_within(&[id], TURN_WITHIN)
     }
 
     /// Takes all of `ids`, or nothing if one is taken.

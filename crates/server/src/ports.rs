@@ -14,6 +14,9 @@ use crate::names;
 /// Where ports are taken from: below those that the system gives to clients.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
+/// The port in the name of a hidden endpoint's socket. It listens on no port, so that it takes none from anybody.
+pub const HIDDEN: u16 = 5432;
+
 /// A port for a new endpoint that no row and no process has.
 ///
 /// # Errors

@@ -119,7 +119,7 @@ impl Postgres {
         initdb.args(["-D"]).arg(dir).args(["-U", SUPERUSER, "--auth=trust", "--data-checksums"]);
         initdb.args(["--locale=C.UTF-8", "--encoding=UTF8", "--no-sync", "--no-instructions"]);
         run(initdb, "", PROGRAM_WITHIN)?;
-        failpoint::passed(Step::ClusterMade);
+        failpoint::tried(Step::ClusterMade)?;
         let mut single = self.command(bin, "postgres");
         single.args(["--single", "-j", "-F", "-c", "password_encryption=scram-sha-256", "-D"]).arg(dir);
         single.arg("postgres");
@@ -129,11 +129,12 @@ impl Postgres {
         // In single-user mode with `-j`, a statement ends with an empty line.
         let input: String = statements.iter().map(|statement| format!("{statement};\n\n")).collect();
         run(single, &input, PROGRAM_WITHIN)?;
-        failpoint::passed(Step::OwnerMade);
+        failpoint::tried(Step::OwnerMade)?;
         Ok(())
     }
 
-    fn command(&self, bin: &Path, program: &str) -> Command {
+    /// A program of an installation, as the user that Postgres runs as.
+    pub(crate) fn command(&self, bin: &Path, program: &str) -> Command {
         let mut command = Command::new(bin.join(program));
         if let Some((uid, gid)) = self.run_as {
             command.uid(uid).gid(gid);

@@ -3,6 +3,7 @@
 //! A project is visible once its first endpoint runs. Until then its row says `creating`, and whatever fails, or a
 //! crash, removes all of it.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
@@ -56,6 +57,7 @@ impl Server {
     pub fn create_project(&self, request: &ProjectCreate) -> Result<Created> {
         let first = check_request(request)?;
         let row = new_row(request, self.postgres.choose(request.pg_version)?)?;
+        self.check_given(row.pg_version, &defaults(&row)?)?;
         let _held = self.locks.take(&[&row.id])?;
         self.metadata.write(|change| project::put(change, &row))?;
         let created = self.fill_project(row.clone(), &first);
@@ -78,7 +80,7 @@ impl Server {
             branch::insert(change, &branch)?;
             role::insert_role(change, &branch.id, &first.role, &first.secret, branch.created_us)?;
             role::insert_database(change, &branch.id, &first.database, &first.role, branch.created_us)?;
-            let endpoint = crate::branches::insert_endpoint(change, &branch, &wanted)?;
+            let endpoint = crate::branches::insert_endpoint(change, &branch, None, &wanted)?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;
             Ok((endpoint, ended))
@@ -96,12 +98,18 @@ impl Server {
         let data_dir = self.dir.bootstrap(project);
         let owner = Owner { role: &first.role, verifier: &first.secret.verifier, database: &first.database };
         self.postgres.make_cluster(row.pg_version, &data_dir, &owner)?;
+        let settings = defaults(row)?;
+        if !settings.is_empty() {
+            let control = data_dir.join("global/pg_control");
+            let control = fs::read(&control).map_err(Error::io(format!("read {}", control.display())))?;
+            self.check_settings_of(row.pg_version, &settings, &control)?;
+        }
         let import = ClusterImport { data_dir: data_dir.clone(), root: branch_id(root)? };
         let store = store::Project::create_with(&self.dir.project(project), &import, self.store_options)?;
         self.put_store(project, store);
-        failpoint::passed(Step::StoreMade);
+        failpoint::tried(Step::StoreMade)?;
         fs::remove_dir_all(&data_dir).map_err(Error::io(format!("remove {}", data_dir.display())))?;
-        failpoint::passed(Step::ClusterRemoved);
+        failpoint::tried(Step::ClusterRemoved)?;
         Ok(())
     }
 
@@ -109,7 +117,8 @@ impl Server {
     /// replication from now on.
     ///
     /// # Errors
-    /// 404 if it does not exist, 422 if logical replication is to be switched off.
+    /// 404 if it does not exist, 422 if logical replication is to be switched off; 400 and
+    /// 422 for settings that new endpoints cannot have.
     pub fn update_project(
         &self,
         id: &str,
@@ -122,6 +131,11 @@ impl Server {
         check_retention(update.history_retention_seconds)?;
         endpoint_options::check_defaults(update.default_endpoint_settings.as_ref())?;
         check_settings(update.settings.as_ref())?;
+        if update.default_endpoint_settings.is_some() {
+            let mut row = self.metadata.read(|connection| project::get(connection, id))?;
+            merge(&mut row.default_endpoint_settings, update.default_endpoint_settings.as_ref());
+            self.check_settings(id, &defaults(&row)?)?;
+        }
         let (row, ended, logical_now) = self.metadata.write(|change| {
             let mut row = project::get(change, id)?;
             let was_logical = is_logical(&row.settings);
@@ -243,6 +257,13 @@ fn new_row(request: &ProjectCreate, major: i32) -> Result<ProjectRow> {
 
 fn root_row(project: &ProjectRow, id: &str, name: &str) -> BranchRow {
     BranchRow { is_default: true, ..BranchRow::new(id, &project.id, name, clock::now_us()) }
+}
+
+/// The settings of Postgres that a project's new endpoints are made with.
+fn defaults(row: &ProjectRow) -> Result<BTreeMap<String, String>> {
+    endpoint_options::default_settings(
+        &serde_json::from_str(&row.default_endpoint_settings).unwrap_or_default(),
+    )
 }
 
 /// Lays the fields of `update` over the JSON object in `text`.

@@ -17,6 +17,7 @@ use store::BranchPoint;
 
 use crate::branches::{At, names_of, parse_at};
 use crate::clock;
+use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::expiry::{self, Expiry};
 use crate::history;
@@ -168,6 +169,7 @@ impl Server {
             row.history_id = history.other;
             expiry::check(&row, &[])?;
             branch::update(change, &row)?;
+            endpoint_options::adopt(change, &old.project_id, &old.id, &plan.source.id)?;
             quarantine::begin_again(change, &old.id, backup.as_ref().map(|row| row.id.as_str()))?;
             if !plan.quarantine {
                 quarantine::settle(change, &old.id, now_us)?;

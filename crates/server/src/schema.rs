@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint;
 use crate::postgres::SUPERUSER;
-use crate::sql::Place;
+use crate::sql::{self, Place};
 use crate::state::Server;
 use crate::threads;
 use crate::work;

@@ -40,6 +40,10 @@ pub struct Copied {
     pub found: Found,
     /// How far its log was flushed.
     pub lsn: Lsn,
+    /// The branch or snapshot whose roles they were.
+    pub source: String,
+    /// The branch it was copied from.
+    pub parent: String,
     /// Whether its passwords are those of a protected branch.
     pub foreign: bool,
 }
@@ -78,23 +82,23 @@ impl Server {
 
     fn fill(&self, origin: (BranchRow, BranchPoint), data: &BranchId, script: &str) -> Result<Copied> {
         let (source, point) = &origin;
-        let (options, foreign) = self.metadata.read(|connection| {
+        let (options, holder, foreign) = self.metadata.read(|connection| {
             let history = history::of(connection, source, point)?;
             let foreign = history.protected || password::is_foreign(connection, &history.roles, point.lsn)?;
-            Ok((endpoint::of_branch(connection, &source.id)?, foreign))
+            Ok((endpoint::of_branch(connection, &source.id)?, history.roles, foreign))
         })?;
         // An extension may need its library in `shared_preload_libraries`.
         let options = options.first().map_or("{}", |row| row.options.as_str());
-        let store = self.store(&origin.0.project_id)?;
+        let (store, parent) = (self.store(&source.project_id)?, source.id.clone());
         let ours = self.hidden(data, origin, options, None)?;
         let mut client = ours.connect_any()?;
         empty(&mut client)?;
         self.restore_schema(&ours, script)?;
-        failpoint::passed(Step::SchemaCopied);
+        failpoint::tried(Step::SchemaCopied)?;
         let (lsn, found) = catalog::look(&mut client)?;
         let lsn = lsn.parse().map_err(|_| Error::internal("no flush position"))?;
         self.wait_durable(&store, data, lsn)?;
-        Ok(Copied { found, lsn, foreign })
+        Ok(Copied { found, lsn, source: holder, parent, foreign })
     }
 
     /// Roles, databases and all they hold but rows, as a script for psql.

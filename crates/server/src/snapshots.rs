@@ -21,6 +21,7 @@ use types::Lsn;
 
 use crate::branches::{At, check_endpoints, insert_endpoints, parse_at};
 use crate::clock;
+use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
 use crate::finalize::Finalized;
@@ -156,20 +157,32 @@ impl Server {
         })
     }
 
-    /// Deletes a snapshot, and its data unless a branch begins on it.
+    /// Deletes a snapshot, and its data unless a branch begins on it. `None` if it does not expire by `due_us`, if that is
+    /// given.
     ///
     /// # Errors
     /// 404 if it does not exist.
-    pub fn delete_snapshot(&self, project: &str, id: &str) -> Result<(SnapshotRow, OperationRow)> {
+    pub fn delete_snapshot(
+        &self,
+        project: &str,
+        id: &str,
+        due_us: Option<i64>,
+    ) -> Result<Option<(SnapshotRow, OperationRow)>> {
         let now_us = clock::now_us();
         let done = self.metadata.write(|change| {
             let row = snapshot::get(change, project, id)?;
+            if due_us.is_some_and(|due_us| row.expires_us.is_none_or(|at_us| at_us > due_us)) {
+                return Ok(None);
+            }
             snapshot::remove(change, project, id)?;
             let begun = OperationRow::begun(Action::DeleteSnapshot, project, &row.source_branch_id, now_us)?;
             let ended = begun.ended(None);
             operation::put(change, &ended)?;
-            Ok((row, ended))
+            Ok(Some((row, ended)))
         })?;
+        if done.is_none() {
+            return Ok(None);
+        }
         self.sweep_after(project);
         tracing::info!(snapshot = id, "snapshot deleted");
         Ok(done)
@@ -197,7 +210,10 @@ impl Server {
             let target = target(connection, &snapshot, request)?;
             Ok((snapshot, target))
         })?;
+        self.check_new(project, Some(&snapshot.source_branch_id), &wanted_endpoints(request))?;
         let data = branch_id(&names::branch_id()?)?;
+        // Until it runs, or nothing is left of it, nobody changes it and nothing begins on it.
+        let _held = self.locks.take(&[data.as_str()])?;
         let _making = self.unborn.make(&data);
         let lsn = snapshot.lsn.parse::<Lsn>().map_err(|error| Error::internal(error.to_string()))?;
         let store = self.store(project)?;
@@ -248,7 +264,8 @@ fn record(
     if request.quarantine == Some(false) {
         quarantine::settle(change, &row.id, row.created_us)?;
     }
-    let endpoints = insert_endpoints(change, &row, &wanted_endpoints(request))?;
+    let from = endpoint_options::begins_on(change, &row)?;
+    let endpoints = insert_endpoints(change, &row, from.as_deref(), &wanted_endpoints(request))?;
     let ended = begun.ended(None);
     operation::put(change, &ended)?;
     Ok((row, endpoints, ended))

@@ -20,6 +20,7 @@ use crate::metadata::endpoint::EndpointRow;
 use crate::operations::UnderWay;
 use crate::postgres::Postgres;
 use crate::runtime::Endpoints;
+use crate::settings::Known;
 use crate::stores::Stores;
 use crate::sweep::Unborn;
 use crate::watch::Bell;
@@ -40,6 +41,8 @@ pub struct Server {
     pub compute_exe: PathBuf,
     /// What else of this machine every Postgres may reach.
     pub postgres_paths: Vec<PathBuf>,
+    /// What the installations of Postgres say of their settings.
+    pub settings: Known,
     /// Sizes every project's store is opened with.
     pub store_options: StoreOptions,
     /// What is known of each endpoint's process.
@@ -83,6 +86,7 @@ impl Server {
             tls,
             compute_exe,
             postgres_paths: Vec::new(),
+            settings: Known::default(),
             store_options: StoreOptions::default(),
             endpoints: Endpoints::default(),
             locks: Locks::default(),
@@ -116,4 +120,18 @@ impl Server {
 /// 404 for text that cannot be one.
 pub fn branch_id(text: &str) -> Result<BranchId> {
     text.parse().map_err(|_| Error::not_found("branch", text))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A server in `dir` with empty metadata, which no request reaches.
+    pub fn server(dir: &tempfile::TempDir) -> Server {
+        let data_dir = DataDir::open(dir.path()).unwrap();
+        let metadata = Metadata::open(&data_dir.metadata()).unwrap();
+        let postgres = Postgres::find(&[], None).unwrap();
+        let tls = TlsFiles { certificate: PathBuf::new(), key: PathBuf::new() };
+        Server::new(data_dir, metadata, postgres, tls, PathBuf::from("/nonexistent"))
+    }
 }

@@ -12,6 +12,7 @@ use types::BranchId;
 
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
+use crate::metadata::branch::BranchRow;
 use crate::metadata::{branch, snapshot};
 use crate::state::Server;
 
@@ -30,6 +31,17 @@ impl Unborn {
     pub fn make(&self, id: &BranchId) -> Making<'_> {
         self.0.lock().insert(id.to_string());
         Making { unborn: self, id: id.to_string() }
+    }
+
+    /// Checks that a branch is made whole: one that does not start is undone, and nothing may have begun on it then.
+    ///
+    /// # Errors
+    /// 423 while it is being made.
+    pub fn check_made(&self, row: &BranchRow) -> Result<()> {
+        if !self.0.lock().contains(&row.id) {
+            return Ok(());
+        }
+        Err(Error::busy(format!("branch {} is being made; try again when it is", row.name)))
     }
 }
 
@@ -87,5 +99,20 @@ impl Server {
         if let Err(error) = self.sweep(project) {
             tracing::error!(project, %error, "cannot look for data to remove; the next start will");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::tests::branch_row;
+
+    #[test]
+    fn nothing_begins_on_a_branch_that_is_being_made() {
+        let (unborn, row) = (Unborn::default(), branch_row("br-a-a-a", "dev"));
+        let making = unborn.make(&"br-a-a-a".parse().unwrap());
+        assert_eq!(unborn.check_made(&row).unwrap_err().status, 423);
+        drop(making);
+        assert_eq!(unborn.check_made(&row), Ok(()));
     }
 }

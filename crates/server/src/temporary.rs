@@ -58,7 +58,7 @@ impl Server {
             id: names::endpoint_id()?,
             project_id: origin.0.project_id.clone(),
             branch_id: data.to_string(),
-            port: self.metadata.read(crate::ports::reserve_port)?,
+            port: crate::ports::HIDDEN,
             read_only: false,
             desired: Desired::Active,
             options: options.to_owned(),

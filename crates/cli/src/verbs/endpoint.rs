@@ -39,7 +39,7 @@ pub enum Endpoint {
         /// A setting of Postgres; may be given several times. Those it had are kept.
         #[arg(long, value_name = "NAME=VALUE", group = "what")]
         set: Vec<Setting>,
-        /// A setting of Postgres to leave at its default again; may be given several times.
+        /// A setting of Postgres to leave at the project's default again, or Postgres's; may be given several times.
         #[arg(long, value_name = "NAME", group = "what")]
         unset: Vec<String>,
         /// Seconds without activity after which it stops; -1 is never.

@@ -56,6 +56,9 @@ pub enum Project {
         /// A setting of Postgres that new endpoints are made with; may be given several times. Those it had are kept.
         #[arg(long, value_name = "NAME=VALUE", group = "what")]
         set: Vec<Setting>,
+        /// A setting of Postgres that new endpoints are made without again; may be given several times.
+        #[arg(long, value_name = "NAME", group = "what")]
+        unset: Vec<String>,
     },
     /// Bring a deleted project back; the endpoints that ran are started.
     Recover {
@@ -85,9 +88,9 @@ impl Project {
                 create(&client, global.output, name, &json!({ "pg_version": pg_version, "branch": first }))
             }
             Self::List { deleted } => list(&client, global.output, *deleted),
-            Self::Update { name, rename, history_retention, set } => {
+            Self::Update { name, rename, history_retention, set, unset } => {
                 let wanted = json!({ "name": rename, "history_retention_seconds": history_retention });
-                update(&client, global.output, name, (wanted, set))
+                update(&client, global.output, name, (wanted, set, unset))
             }
             Self::Recover { name } => recover(&client, global.output, name),
             Self::Delete { name, hard, yes } => delete(&client, global.output, (name, *hard), *yes),
@@ -178,13 +181,13 @@ fn update(
     client: &Client,
     format: Format,
     name: &str,
-    (mut wanted, set): (Value, &[Setting]),
+    (mut wanted, set, unset): (Value, &[Setting], &[String]),
 ) -> Result<(), Failure> {
     let project = resolve::project(client, Some(name))?;
-    if !set.is_empty() {
+    if !set.is_empty() || !unset.is_empty() {
         let defaults = project.get("default_endpoint_settings");
         let old = defaults.and_then(|defaults| defaults.get("pg_settings"));
-        wanted["default_endpoint_settings"] = json!({ "pg_settings": changed(old, set, &[]) });
+        wanted["default_endpoint_settings"] = json!({ "pg_settings": changed(old, set, unset) });
     }
     let id = wire::percent_encoded(wire::text(&project, "id"));
     let answer = client.patch(&format!("/projects/{id}"), &json!({ "project": wanted }))?;

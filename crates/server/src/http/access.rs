@@ -8,6 +8,8 @@
 //!
 //! Who asks too often is told to wait (429), and a body that is too large or too slow is not read on (413, 408).
 //!
+//! A key of one project may not give settings of extensions that scion does not know.
+//!
 //! What must hold: a key of one project reaches what is listed here and no more, so a new route is closed to it.
 
 use std::net::SocketAddr;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequest, Request, State};
 use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -25,6 +28,7 @@ use crate::error::Error;
 use crate::failpoint::Asked;
 use crate::keys::Key;
 use crate::limits::{BODY_BYTES, BODY_WITHIN};
+use crate::settings;
 
 /// Lets a request through if its key may make it; handlers find the key as an `Extension`.
 pub async fn check(State(context): State<Context>, mut request: Request, next: Next) -> Response {
@@ -48,7 +52,10 @@ pub async fn read_body(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let reading = Bytes::from_request(Request::from_parts(parts.clone(), body), &());
     match tokio::time::timeout(BODY_WITHIN, reading).await {
-        Ok(Ok(bytes)) => next.run(Request::from_parts(parts, bytes.into())).await,
+        Ok(Ok(bytes)) => match may_give(&parts, &bytes) {
+            Ok(()) => next.run(Request::from_parts(parts, bytes.into())).await,
+            Err(error) => answer::failed(&error),
+        },
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             answer::failed(&Error::too_large(BODY_BYTES))
         }
@@ -61,6 +68,27 @@ pub async fn read_body(request: Request, next: Next) -> Response {
 fn bearer(text: &str) -> Option<&str> {
     let (scheme, key) = text.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// Checks the settings of Postgres in a body, wherever they are: a key for one project gives none of an extension that scion
+/// does not know, as these may run programs or read files.
+fn may_give(parts: &Parts, body: &[u8]) -> Result<(), Error> {
+    let scoped = parts.extensions.get::<Arc<Key>>().is_none_or(|key| key.project.is_some());
+    // Most requests set nothing.
+    if !scoped || !body.windows(b"pg_settings".len()).any(|part| part == b"pg_settings") {
+        return Ok(());
+    }
+    // What is not JSON is refused by the handler.
+    let unknown = serde_json::from_slice(body).map(|body| settings::of_unknown_extensions(&body));
+    match unknown.unwrap_or_default().first() {
+        None => Ok(()),
+        Some(name) => {
+            let hint = "hint: ask with a key that is not for one project";
+            let text =
+                format!("nothing was changed: {name} is a setting of an extension that scion does not know");
+            Err(Error::refused("SETTING_NOT_ALLOWED", format!("{text}\n{hint}")))
+        }
+    }
 }
 
 fn address(request: &Request) -> String {

@@ -214,7 +214,7 @@ pub async fn delete(
     Query(wanted): Query<Deletion>,
 ) -> Response {
     answer::ok_or_gone(move || {
-        let how = How { recursive: wanted.recursive, hard: wanted.hard_delete, expired: false };
+        let how = How { recursive: wanted.recursive, hard: wanted.hard_delete, ..How::default() };
         let Some((row, operations)) = context.server.delete_branch(&project, &id, how)? else {
             return Ok(None);
         };

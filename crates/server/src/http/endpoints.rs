@@ -15,6 +15,7 @@ use super::{Context, answer, view};
 use crate::branches::{check_endpoints, insert_endpoint};
 use crate::catalog::Rows;
 use crate::clock::now_us;
+use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
@@ -92,12 +93,19 @@ pub async fn create(State(context): State<Context>, Path(project): Path<String>,
             BranchEndpointCreate { kind: request.endpoint.kind, options: request.endpoint.options.clone() };
         check_endpoints(std::slice::from_ref(&wanted))?;
         let _held = server.locks.take(&[&request.endpoint.branch_id])?;
+        let (branch, from) = server.metadata.read(|connection| {
+            let branch = branch::get(connection, &project, &request.endpoint.branch_id)?;
+            let from = endpoint_options::begins_on(connection, &branch)?;
+            Ok((branch, from))
+        })?;
+        server.unborn.check_made(&branch)?;
+        server.check_new(&project, from.as_deref(), std::slice::from_ref(&wanted))?;
         let row = server.metadata.write(|change| {
             let branch = branch::get(change, &project, &request.endpoint.branch_id)?;
             if let Some(other) = endpoint::of_branch(change, &branch.id)?.first() {
                 return Err(one_is_enough(&branch, other));
             }
-            insert_endpoint(change, &branch, &wanted)
+            insert_endpoint(change, &branch, from.as_deref(), &wanted)
         })?;
         match server.start_all(std::slice::from_ref(&row)) {
             Ok(operations) => show(server, &row, operations),
@@ -167,8 +175,7 @@ pub async fn restart(
 /// `POST /projects/{project_id}/endpoints/{endpoint_id}/start`.
 pub async fn start(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
-        let row = context.server.wish(&project, &id, Desired::Active)?;
-        let operation = context.server.start_endpoint(&row)?;
+        let (row, operation) = context.server.wake_endpoint(&project, &id)?;
         show(&context.server, &row, vec![operation])
     })
     .await
@@ -180,8 +187,7 @@ pub async fn suspend(
     Path((project, id)): Path<(String, String)>,
 ) -> Response {
     answer::ok(move || {
-        let row = context.server.wish(&project, &id, Desired::Idle)?;
-        let operation = context.server.suspend_endpoint(&row)?;
+        let (row, operation) = context.server.put_to_sleep(&project, &id)?;
         show(&context.server, &row, vec![operation])
     })
     .await

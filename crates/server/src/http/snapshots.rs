@@ -10,6 +10,7 @@ use axum::response::Response;
 
 use super::{Context, answer, view};
 use crate::clock::show;
+use crate::error::Error;
 use crate::metadata::snapshot::{self, SnapshotRow};
 use crate::metadata::{endpoint, project, role};
 use crate::snapshots::By;
@@ -84,7 +85,8 @@ pub async fn update(
 /// `DELETE /projects/{project_id}/snapshots/{snapshot_id}`.
 pub async fn delete(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::accepted(move || {
-        let (row, operation) = context.server.delete_snapshot(&project, &id)?;
+        let deleted = context.server.delete_snapshot(&project, &id, None)?;
+        let (row, operation) = deleted.ok_or_else(|| Error::not_found("snapshot", &id))?;
         Ok(SnapshotOperations { snapshot: shown(&row), operations: view::operations(&[operation]) })
     })
     .await

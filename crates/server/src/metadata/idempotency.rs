@@ -45,6 +45,14 @@ pub fn insert(connection: &Connection, project: &str, key: &Key, branch: &str, n
     run(connection, sql, (project, &key.key, &key.request, branch, now_us)).map(|_| ())
 }
 
+/// Forgets the request that made a branch which is not to be: sent again, it makes another.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn forget(connection: &Connection, branch: &str) -> Result<()> {
+    run(connection, "DELETE FROM idempotency WHERE branch_id = ?", [branch]).map(|_| ())
+}
+
 /// Forgets keys of requests before `us`.
 ///
 /// # Errors

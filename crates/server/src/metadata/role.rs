@@ -159,6 +159,13 @@ fn read_database(row: &Row<'_>) -> rusqlite::Result<DatabaseRow> {
     })
 }
 
+/// Branch or snapshot `?1`, and what its data began on, which are branches and snapshots of one project.
+const LINEAGE: &str = "lineage (id) AS (SELECT ?1 \
+     UNION SELECT parent_id FROM branch JOIN lineage USING (id) WHERE parent_id IS NOT NULL \
+     UNION SELECT history_id FROM branch JOIN lineage USING (id) WHERE history_id IS NOT NULL \
+     UNION SELECT restored_from FROM branch JOIN lineage USING (id) WHERE restored_from IS NOT NULL \
+     UNION SELECT source_branch_id FROM snapshot JOIN lineage USING (id))";
+
 /// A position as SQLite holds it.
 pub(super) fn position(lsn: Option<Lsn>) -> i64 {
     lsn.map_or(0, |lsn| i64::try_from(lsn.raw()).unwrap_or(i64::MAX))
@@ -339,6 +346,20 @@ pub fn settle(
     moment: Moment,
     now_us: i64,
 ) -> Result<()> {
+    settle_copied(connection, (branch, branch), found, moment, now_us)
+}
+
+/// As [`settle`], for `branch` whose catalog may hold passwords that were made for `source`.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn settle_copied(
+    connection: &Connection,
+    (branch, source): (&str, &str),
+    found: &Found,
+    moment: Moment,
+    now_us: i64,
+) -> Result<()> {
     let lsn = moment.first();
     let known = roles(connection, branch)?;
     for row in &known {
@@ -350,7 +371,7 @@ pub fn settle(
     for it in &found.roles {
         let row = known.iter().find(|row| is_role(row, it));
         let it = FoundRole { verifier: password::instead_of(&due, it), ..it.clone() };
-        settle_role(connection, branch, row, &it, (lsn, now_us))?;
+        settle_role(connection, (branch, source), row, &it, (lsn, now_us))?;
     }
     run(connection, "DELETE FROM role_pending WHERE branch_id = ?", [branch])?;
     let known = databases(connection, branch)?;
@@ -381,7 +402,7 @@ pub(super) fn close(connection: &Connection, table: &str, version: i64, lsn: i64
 
 fn settle_role(
     connection: &Connection,
-    branch: &str,
+    (branch, source): (&str, &str),
     row: Option<&RoleRow>,
     it: &FoundRole,
     (lsn, now_us): (i64, i64),
@@ -400,7 +421,7 @@ fn settle_role(
     let new = RoleRow {
         branch_id: branch.to_owned(),
         name: it.name.clone(),
-        password: password_of(connection, branch, it)?,
+        password: password_of(connection, (branch, source), it)?,
         login: it.login,
         created_us: row.map_or(now_us, |row| row.created_us),
         updated_us: now_us,
@@ -414,15 +435,22 @@ fn settle_role(
     put_role(connection, &new, lsn)
 }
 
-/// The password that belongs to a role's verifier, whichever role of whichever branch it was made for: salts are random.
-fn password_of(connection: &Connection, branch: &str, it: &FoundRole) -> Result<Option<String>> {
+/// The password that belongs to a role's verifier, if it was made for a role of `source` or of what that began on. Elsewhere nobody looks: who copies the verifier of another project's role would be told its password.
+fn password_of(
+    connection: &Connection,
+    (branch, source): (&str, &str),
+    it: &FoundRole,
+) -> Result<Option<String>> {
     let Some(verifier) = &it.verifier else { return Ok(None) };
     let pending = "SELECT password FROM role_pending WHERE branch_id = ?1 AND name = ?2 AND verifier = ?3";
     if let Some(password) = one(connection, pending, [branch, &it.name, verifier], |row| row.get(0))? {
         return Ok(Some(password));
     }
-    let known = "SELECT password FROM role WHERE verifier = ? AND password IS NOT NULL LIMIT 1";
-    one(connection, known, [verifier], |row| row.get(0))
+    let known = format!(
+        "WITH RECURSIVE {LINEAGE} SELECT password FROM role \
+         WHERE verifier = ?2 AND password IS NOT NULL AND branch_id IN (SELECT id FROM lineage) LIMIT 1"
+    );
+    one(connection, &known, [source, verifier], |row| row.get(0))
 }
 
 fn settle_database(
@@ -581,6 +609,38 @@ pub(super) mod tests {
                 .unwrap();
             assert_eq!(password.as_deref(), then, "{held}");
         }
+    }
+
+    #[test]
+    fn a_copied_verifier_is_no_password_outside_of_the_lineage_it_was_made_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = metadata(&dir);
+        let told = |branch: &str, source: &str| {
+            metadata
+                .write(|change| {
+                    let thief = FoundRole { oid: 30, name: "x".to_owned(), ..owner("first") };
+                    let found = Found { roles: vec![thief], ..Found::default() };
+                    settle_copied(change, (branch, source), &found, at(100), 2)?;
+                    let password = roles(change, branch)?.remove(0).password;
+                    run(change, "DELETE FROM role WHERE branch_id = ?", [branch])?;
+                    Ok(password)
+                })
+                .unwrap()
+        };
+        metadata
+            .write(|change| {
+                project::put(change, &tests::project_row("q", project::READY))?;
+                let other =
+                    branch::BranchRow { project_id: "q".to_owned(), ..tests::branch_row("br-q-q-q", "main") };
+                branch::insert(change, &other)?;
+                let sql = "UPDATE branch SET parent_id = 'br-a-a-a' WHERE id = 'br-b-b-b'";
+                run(change, sql, []).map(|_| ())
+            })
+            .unwrap();
+        assert_eq!(told("br-q-q-q", "br-q-q-q"), None, "in another project");
+        assert_eq!(told("br-c-c-c", "br-c-c-c"), None, "on a branch that did not begin there");
+        assert_eq!(told("br-b-b-b", "br-b-b-b").as_deref(), Some("first"), "on a child");
+        assert_eq!(told("br-c-c-c", "br-b-b-b").as_deref(), Some("first"), "on a copy of a child");
     }
 
     #[test]
