@@ -20,7 +20,6 @@ fn a_point_outside_the_history_is_refused_by_name() {
     let scion = Scion::start();
     scion.root().execute("create table t(x int)");
     let child = scion.branch("child", json!({}));
-    let start = scion.branch_info(&child.branch)["parent_lsn"].as_str().unwrap().to_owned();
 
     let ahead = refused(&scion, json!({"parent_lsn": "F/FFFFFFFF"}));
     assert_eq!(ahead.status, 422, "{ahead:?}");
@@ -28,7 +27,7 @@ fn a_point_outside_the_history_is_refused_by_name() {
 
     let below = refused(&scion, json!({"parent_id": child.branch, "parent_lsn": "0/1000028"}));
     assert_eq!(below.status, 422, "{below:?}");
-    assert!(below.message.contains(&start) && below.message.contains("child"), "{below:?}");
+    assert!(below.message.contains("of branch main"), "whose history ends there: {below:?}");
 
     let early = refused(&scion, json!({"parent_timestamp": "2001-01-01T00:00:00Z"}));
     assert_eq!(early.status, 422, "{early:?}");

@@ -104,7 +104,9 @@ fn a_commit_that_returned_is_in_a_branch_created_next() {
 
 #[test]
 fn a_tablespace_is_the_branchs_own() {
-    let scion = Scion::start();
+    // Postgres looks at the path and makes a directory there, which only the user may do whom the directory belongs to.
+    let reaching = ["--run-as", "postgres", "--postgres-path", "/tmp"].map(str::to_owned);
+    let scion = Scion::start_with(&reaching, json!({"name": "test"}));
     let root = scion.root();
     let place = tempfile::tempdir().unwrap();
     scion_tests::process::give_to_postgres(place.path());

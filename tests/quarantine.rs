@@ -114,6 +114,8 @@ fn a_branch_of_a_subscriber_never_reaches_the_publisher() {
     };
     publisher.psql("insert into t values (1)");
     rows(scion.root(), 1);
+    // What applies changes does not wait until its commits are on disk; one that does takes them along.
+    scion.root().execute("create table written()");
     let before = connections();
     let child = scion.branch("child", json!({}));
     restart(&scion, &child);

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use postgres::{Client, NoTls};
 use rusqlite::{Connection, OpenFlags};
-use scion_tests::process::wait_for;
 use scion_tests::server::{mounts_below, processes_in};
 use scion_tests::{Endpoint, Scion};
 use serde_json::{Value, json};
@@ -254,9 +253,17 @@ impl World {
 
     /// The state now, once nothing is under way.
     pub fn now(&self) -> Value {
-        wait_for("all to be what it is to be", SETTLED_WITHIN, || {
-            self.view().ok().filter(|_| self.strays().is_empty())
-        })
+        let mut last = String::new();
+        let began = std::time::Instant::now();
+        while began.elapsed() < SETTLED_WITHIN {
+            match (self.view(), self.strays()) {
+                (Ok(view), strays) if strays.is_empty() => return view,
+                (Ok(_), strays) => last = format!("left: {strays:?}"),
+                (Err(error), _) => last = error,
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("all is not what it is to be: {last}");
     }
 
     /// Removes all that tests made.
@@ -343,7 +350,8 @@ fn names_in(dir: &Path) -> Vec<String> {
 fn parents_in_store(project: &Path) -> Option<BTreeMap<String, Option<String>>> {
     let dir = project.join("manifest");
     let newest = fs::read(dir.join(names_in(&dir).into_iter().max()?)).ok()?;
-    let manifest: Value = serde_json::from_slice(&newest).ok()?;
+    // The second line is its checksum.
+    let manifest: Value = serde_json::from_slice(newest.split(|byte| *byte == b'\n').next()?).ok()?;
     let parent = |it: &Value| it["parent"].as_str().map(str::to_owned);
     Some(manifest["branches"].as_object()?.iter().map(|(id, it)| (id.clone(), parent(it))).collect())
 }

@@ -161,9 +161,19 @@ fn installation(pg_bin: &Path) -> Vec<PathBuf> {
     if let Some(store) = STORES.iter().find(|store| bin.starts_with(store)) {
         return vec![PathBuf::from(store)];
     }
-    let system = ["/usr", "/usr/local", "/"].map(Path::new);
-    let root = bin.parent().filter(|root| !system.contains(root));
-    root.map_or_else(|| vec![bin.join("postgres")], |root| vec![root.to_owned()])
+    let own = |at: &&Path| !["/usr", "/usr/local", "/"].map(Path::new).contains(at);
+    let Some(root) = bin.parent().filter(own) else { return vec![bin.join("postgres")] };
+    // Packages of Debian that were unpacked elsewhere: `lib/postgresql/15/bin`, and `share` beside `lib`.
+    let unpacked =
+        root.parent().filter(|at| at.ends_with("lib/postgresql")).and_then(|at| at.ancestors().nth(2));
+    // Packages of Python: the libraries of NAME are in `NAME.libs` beside it.
+    let bundled = root.ancestors().filter(own).map(|at| {
+        let mut libs = at.as_os_str().to_owned();
+        libs.push(".libs");
+        PathBuf::from(libs)
+    });
+    let bundled = bundled.filter(|libs| libs.is_dir());
+    [root].into_iter().chain(unpacked.filter(own)).map(Path::to_owned).chain(bundled).collect()
 }
 
 /// What the kernel executes to load a program (`ld.so`).
@@ -212,4 +222,26 @@ pub fn enter(rules: i32) -> io::Result<()> {
             && libc::syscall(libc::SYS_landlock_restrict_self, rules, 0_u32) == 0
     };
     if entered { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installation_is_all_that_belongs_to_its_programs_and_nothing_of_the_system() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        let made = |path: &str| {
+            let path = root.join(path);
+            std::fs::create_dir_all(&path).unwrap();
+            path
+        };
+        assert_eq!(installation(&made("pg/bin")), [made("pg")]);
+        let unpacked = made("tree/usr/lib/postgresql/15/bin");
+        assert_eq!(installation(&unpacked), [made("tree/usr/lib/postgresql/15"), made("tree/usr")]);
+        let libs = made("wheel/name.libs");
+        assert_eq!(installation(&made("wheel/name/pginstall/bin")), [made("wheel/name/pginstall"), libs]);
+        assert_eq!(installation(Path::new("/usr/bin")), [Path::new("/usr/bin/postgres")]);
+    }
 }

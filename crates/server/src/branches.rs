@@ -253,11 +253,28 @@ impl Server {
         }
     }
 
+    /// An error of finding a place on `parent`, in which an ancestor that was asked has its name too.
+    fn explain(&self, error: StoreError, parent: &BranchRow) -> Error {
+        let ancestor = match &error {
+            StoreError::BeforeStart { branch, .. } | StoreError::BeforeHistory { branch, .. } => {
+                let find = |c: &rusqlite::Connection| branch::of_data(c, &parent.project_id, branch.as_str());
+                // Without its name the answer has its id.
+                self.metadata.read(find).ok().flatten()
+            }
+            _ => None,
+        };
+        let error = name_branch(error, parent);
+        match ancestor {
+            Some(ancestor) => rename(error, &ancestor),
+            None => error,
+        }
+    }
+
     /// The record boundary that `at` means on `parent`, with everything in the store that it needs.
     fn resolve(&self, project: &str, parent: &BranchRow, at: At) -> Result<BranchPoint> {
         let store = self.store(project)?;
         let id = branch_id(&parent.store_id)?;
-        let explain = |error: StoreError| name_branch(error, parent);
+        let explain = |error: StoreError| self.explain(error, parent);
         let catch_up = || -> Result<Option<Lsn>> {
             let flushed = self.flushed_lsn(parent)?;
             if let Some(flushed) = flushed {
