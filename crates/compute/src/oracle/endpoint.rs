@@ -231,10 +231,11 @@ fn writes_wait_when_too_much_wal_waits_for_the_store_and_go_on_when_it_is_back()
         let (sockets, port) = (endpoint.spec.socket_dir(), endpoint.spec.port);
         move || {
             for _ in 0..100 {
+                // What waits is looked at once a second: at full speed all would be written by then.
                 psql(
                     &sockets,
                     port,
-                    "insert into big select repeat('x', 2000) from generate_series(1, 1000)",
+                    "insert into big select repeat('x', 2000) from generate_series(1, 1000); select pg_sleep(0.05)",
                 );
             }
         }
