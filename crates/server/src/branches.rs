@@ -225,8 +225,7 @@ impl Server {
     }
 
     /// Makes branch `data` of the store where `at` means on `source` or, before its start, on an ancestor; gives the
-    /// source as it was then. The caller keeps
-    /// `data` from being swept until a row names it.
+    /// source as it was then. The caller keeps `data` from being swept until a row names it.
     ///
     /// # Errors
     /// 404 if the source is gone, 423 while it is being made; those of finding the place.
