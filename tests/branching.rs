@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use scion_tests::{Scion, sql};
+use scion_tests::{Scion, process, sql};
 use serde_json::json;
 
 #[test]
@@ -104,15 +104,25 @@ fn a_commit_that_returned_is_in_a_branch_created_next() {
 
 #[test]
 fn a_tablespace_is_the_branchs_own() {
-    // Postgres looks at the path and makes a directory there, which only the user may do whom the directory belongs to.
-    let reaching = ["--run-as", "postgres", "--postgres-path", "/tmp"].map(str::to_owned);
-    let scion = Scion::start_with(&reaching, json!({"name": "test"}));
+    let scion = Scion::start();
     let root = scion.root();
+    // Closed to all but one user, who is not the one that Postgres runs as.
     let place = tempfile::tempdir().unwrap();
-    scion_tests::process::give_to_postgres(place.path());
-    root.psql("postgres", &format!("create tablespace fast location '{}'", place.path().display()));
+    let create = |name: &str| format!("create tablespace {name} location '{}'", place.path().display());
+    root.psql("postgres", &create("fast"));
+    root.psql("postgres", &create("same_place"));
+    root.psql("postgres", "create tablespace nowhere location '/nowhere/to/be/found'");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "nothing is kept there");
     root.psql("neondb", "create table t(id int primary key using index tablespace fast) tablespace fast");
     root.psql("neondb", "insert into t select generate_series(1, 1000)");
+    // Recovery makes the tablespace once more.
+    let postgres = || scion.endpoint_info(root)["postgres_pid"].as_i64();
+    let killed = postgres().unwrap();
+    process::signal(i32::try_from(killed).unwrap(), libc::SIGKILL);
+    process::wait_for("another postgres", Duration::from_secs(30), || {
+        postgres().filter(|pid| *pid != killed && *pid > 1)
+    });
+    drop(root.reconnect());
     root.psql("postgres", "create database beside tablespace fast");
 
     let child = scion.branch("child", json!({}));

@@ -41,6 +41,7 @@ mod quarantine;
 mod session;
 mod shared_memory;
 mod spec;
+mod tablespace_paths;
 mod tail;
 mod waiting;
 mod wal_room;

@@ -20,6 +20,7 @@ use crate::agent::prepare::WalIsDurable;
 use crate::confine;
 use crate::error::{Error, While};
 use crate::spec::EndpointSpec;
+use crate::tablespace_paths;
 
 /// How long an earlier server may take to die.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -104,11 +105,14 @@ impl Server {
         let lock_fd = lock.as_raw_fd();
         let rules = confine::rules(spec).while_(|| "confine postgres to its directories".to_owned())?;
         let rules_fd = rules.as_ref().map(AsRawFd::as_raw_fd);
+        let own = vec![spec.mount_dir(), spec.wal_dir(), spec.socket_dir()];
+        let asked = tablespace_paths::answered(own)?;
         // SAFETY: the closure makes system calls only; it neither allocates nor takes locks.
         unsafe {
             command.pre_exec(move || {
                 prepare_child(parent, lock_fd)?;
-                rules_fd.map_or(Ok(()), confine::enter)
+                rules_fd.map_or(Ok(()), confine::enter)?;
+                asked.enter()
             });
         }
         let child = command.spawn().while_(|| format!("run {}", program.display()))?;

@@ -255,11 +255,6 @@ impl FileSystem {
         }
     }
 
-    /// The version directory `CREATE TABLESPACE` made where the link was to lead: empty, and not used here.
-    pub(crate) fn outside_version_dir(&self, target: &Path) -> PathBuf {
-        target.join(&self.version_dir)
-    }
-
     fn is_tablespace(&self, parent: NodeId, name: &OsStr) -> bool {
         !name.is_empty()
             && name.as_bytes().iter().all(u8::is_ascii_digit)

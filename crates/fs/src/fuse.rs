@@ -410,9 +410,6 @@ impl Filesystem for Adapter {
             Ok(Linked::Tablespace(link)) => {
                 // The kernel insists on being answered with a link; it must not believe that name any longer.
                 out.entry_with_ttls(&TTL, &Duration::ZERO, &node_attr(&link), Generation(0));
-                // On a thread of its own: the place may be below this very mount.
-                let unused = self.fs.outside_version_dir(target);
-                std::thread::spawn(move || std::fs::remove_dir(unused));
             }
             Err(errno) => out.error(reply(errno)),
         }
