@@ -108,7 +108,8 @@ pub struct ProjectCreate {
     /// How far back branches may reach, in seconds, 0 to 2592000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history_retention_seconds: Option<i64>,
-    /// Kept as sent. With `enable_logical_replication` all of its endpoints run with `wal_level=logical`, from then on.
+    /// Kept as sent. With `enable_logical_replication` all of its endpoints run with `wal_level=logical`, from then on,
+    /// and the roles that scion makes may replicate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<serde_json::Value>,
     /// What new endpoints are made with, unless they, or the endpoint of the branch they begin on, say otherwise;
@@ -150,7 +151,8 @@ pub struct ProjectUpdate {
     /// How far back branches may reach, in seconds, 0 to 2592000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history_retention_seconds: Option<i64>,
-    /// Kept as sent. With `enable_logical_replication` all of its endpoints run with `wal_level=logical`, from then on.
+    /// Kept as sent. With `enable_logical_replication` all of its endpoints run with `wal_level=logical`, from then on,
+    /// and the roles that scion makes may replicate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<serde_json::Value>,
     /// What new endpoints are made with, unless they, or the endpoint of the branch they begin on, say otherwise;

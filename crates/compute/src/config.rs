@@ -6,15 +6,23 @@
 //! what it inherited was not put to rest.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 
 use crate::control_file;
 use crate::error::Error;
 use crate::libraries;
 use crate::major::Major;
-use crate::spec::{Admission, EndpointSpec};
+use crate::spec::{Admission, EndpointSpec, TlsFiles};
+use crate::wal_room;
 
 /// Longest path of a unix socket on Linux (`sun_path` less its final zero).
 const SOCKET_PATH_MAX: usize = 107;
+
+/// WAL that the slots of others may keep on disk, as a multiple of what may wait for the store: the slot of the store, which
+/// the same setting holds for, is never that far behind.
+const SLOTS_KEEP_TIMES: u64 = 2;
+/// See `SLOTS_KEEP_TIMES`.
+const SLOTS_KEEP_LEAST: u64 = 1 << 30;
 
 /// Overridable. Only WAL needs to survive a crash, so pages are never written into it whole.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -198,8 +206,8 @@ pub fn postgresql_conf(spec: &EndpointSpec, major: &Major, acts: &Acts) -> Strin
         // Scion itself comes over the socket, and a port is somebody's who needs it.
         line("listen_addresses", "");
     }
-    // The files have the names that Postgres looks for.
-    line("ssl", if spec.tls.is_some() { "on" } else { "off" });
+    let slots_keep = wal_room::limit_bytes().saturating_mul(SLOTS_KEEP_TIMES).max(SLOTS_KEEP_LEAST) >> 20;
+    line("max_slot_wal_keep_size", &format!("{slots_keep}MB"));
     line("port", &spec.port.to_string());
     // A list, whose entries are quoted as identifiers are: a path may begin or end with a blank.
     let sockets = spec.socket_dir().to_string_lossy().replace('"', "\"\"");
@@ -207,8 +215,29 @@ pub fn postgresql_conf(spec: &EndpointSpec, major: &Major, acts: &Acts) -> Strin
     out
 }
 
-/// Content of `pg_hba.conf`: the private socket is trusted, the superuser cannot come in over TCP; while it is not
-/// `open`, nobody can.
+/// The copies of a certificate and its key that Postgres reads: beside its socket, where its user alone gets. Whoever may
+/// replicate may take a base backup, so nothing that is not the database's own is in the data directory.
+pub fn tls_files(spec: &EndpointSpec) -> TlsFiles {
+    let directory = spec.socket_dir();
+    TlsFiles { certificate: directory.join("server.crt"), key: directory.join("server.key") }
+}
+
+/// Settings that Postgres is told as it starts and that no file of the data directory has: a base backup would look for
+/// files that are not in it.
+pub fn arguments(spec: &EndpointSpec) -> Vec<OsString> {
+    let Some(_) = &spec.tls else { return Vec::new() };
+    let tls = tls_files(spec);
+    let named = |name: &str, value: &OsStr| [OsString::from("-c"), [name.as_ref(), value].join("=".as_ref())];
+    let [ssl, certificate, key] = [
+        named("ssl", "on".as_ref()),
+        named("ssl_cert_file", tls.certificate.as_os_str()),
+        named("ssl_key_file", tls.key.as_os_str()),
+    ];
+    [ssl, certificate, key].concat()
+}
+
+/// Content of `pg_hba.conf`: the private socket is trusted, the superuser cannot come in over TCP, nor can who replicates
+/// the cluster without `spec.logical`; while it is not `open`, nobody can.
 pub fn pg_hba_conf(spec: &EndpointSpec, open: bool) -> String {
     let superuser = &spec.superuser;
     let mut out = String::from("local all all trust\nlocal replication all trust\n");
@@ -218,6 +247,10 @@ pub fn pg_hba_conf(spec: &EndpointSpec, open: bool) -> String {
     for network in ["127.0.0.1/32", "::1/128"] {
         out.push_str(&format!("host all \"{superuser}\" {network} reject\n"));
         out.push_str(&format!("host all all {network} scram-sha-256\n"));
+        if spec.logical {
+            out.push_str(&format!("host replication \"{superuser}\" {network} reject\n"));
+            out.push_str(&format!("host replication all {network} scram-sha-256\n"));
+        }
     }
     out
 }

@@ -38,6 +38,7 @@ mod predefined;
 mod process;
 pub mod protocol;
 mod quarantine;
+mod replication;
 mod session;
 mod shared_memory;
 mod spec;

@@ -17,6 +17,7 @@ use rustix::fs::FlockOperation;
 use rustix::process::{PidfdFlags, Signal};
 
 use crate::agent::prepare::WalIsDurable;
+use crate::config;
 use crate::confine;
 use crate::error::{Error, While};
 use crate::spec::EndpointSpec;
@@ -93,7 +94,7 @@ impl Server {
         let log_again = log.try_clone().while_(|| format!("open {}", log_path.display()))?;
 
         let mut command = Command::new(&program);
-        command.arg("-D").arg(spec.mount_dir());
+        command.arg("-D").arg(spec.mount_dir()).args(config::arguments(spec));
         // Where a server is connected to without a user, that is the name Postgres runs under on most machines; its own
         // user may have none.
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("PGUSER", &spec.superuser);

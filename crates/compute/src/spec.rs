@@ -43,7 +43,8 @@ pub struct EndpointSpec {
     /// What else of this machine its Postgres may reach, where the kernel holds it to its own directories.
     #[serde(default)]
     pub reaches: Vec<PathBuf>,
-    /// Whether its log holds what logical decoding needs, whatever its settings say.
+    /// Whether others may replicate it: its log holds what logical decoding needs, whatever its settings say, and the roles
+    /// that scion made are allowed to.
     #[serde(default)]
     pub logical: bool,
     /// Extra lines of `postgresql.conf`; they win over scion's own.
@@ -90,8 +91,7 @@ impl fmt::Debug for Passwords {
     }
 }
 
-/// A certificate and its key as PEM files that this process can read. Postgres gets copies in its data directory, which
-/// only it can read and which end with the run.
+/// A certificate and its key as PEM files that this process can read. Postgres gets copies beside its socket.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TlsFiles {
     /// The certificate, and those that vouch for it.

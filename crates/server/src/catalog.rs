@@ -221,7 +221,10 @@ impl Server {
             if let Some(secret) = &secret {
                 session.expect_verifier(name, secret)?;
             }
-            let statements = role_sql(name, secret.as_ref().map(|secret| secret.verifier.as_str()));
+            let mut statements = role_sql(name, secret.as_ref().map(|secret| secret.verifier.as_str()));
+            if login && self.replicates_logically(project)? {
+                statements.push(format!("ALTER ROLE {} REPLICATION", identifier(name)));
+            }
             session.run_together(&statements)
         })?;
         done.role(name)

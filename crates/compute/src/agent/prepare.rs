@@ -205,12 +205,6 @@ fn fill(
     datadir::write(&file_system, "global/pg_control", &control)?;
     datadir::write(&file_system, "postgresql.auto.conf", b"")?;
     datadir::write(&file_system, "pg_ident.conf", b"")?;
-    if let Some(tls) = &spec.tls {
-        for (name, path) in [("server.crt", &tls.certificate), ("server.key", &tls.key)] {
-            let bytes = std::fs::read(path).while_(|| format!("read {}", path.display()))?;
-            datadir::write(&file_system, name, &bytes)?;
-        }
-    }
     file_system.symlink("pg_wal", &spec.wal_dir()).while_(|| "link pg_wal".to_owned())?;
     Ok(file_system)
 }
@@ -224,6 +218,13 @@ fn make_directories(spec: &EndpointSpec) -> Result<(), Error> {
         [spec.socket_dir(), spec.wal_dir(), spec.mount_dir(), spec.wal_dir().join("archive_status")]
     {
         make_dir(&directory, spec)?;
+    }
+    if let Some(tls) = &spec.tls {
+        let copies = config::tls_files(spec);
+        for (from, to) in [(&tls.certificate, &copies.certificate), (&tls.key, &copies.key)] {
+            let bytes = std::fs::read(from).while_(|| format!("read {}", from.display()))?;
+            write_file(to, &bytes, bytes.len() as u64, spec)?;
+        }
     }
     set_mode(&spec.dir, 0o711) // the server's user must get through
 }

@@ -25,6 +25,7 @@ use crate::predefined;
 use crate::process::{self, Server};
 use crate::protocol::{self, Failure, NewTimeline};
 use crate::quarantine::{self, Quarantine};
+use crate::replication;
 use crate::session::Own;
 use crate::shared_memory::release_shared_memory;
 use crate::spec::{Admission, EndpointSpec};
@@ -123,9 +124,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     }
     *agent.flush_connection.lock() = Some(pg);
     let own = own(spec, &new)?;
-    if exposed {
-        guard_roles(agent, &own)?;
-    }
+    ready_roles(agent, &own, exposed, standby)?;
     let settling = let_clients_in(agent, &server, &own, (closed.admission, suspect), opening)?;
     (phases.postgres_start, phases.total) = (watch.lap(), ms_since(begun));
     let room = stream.as_ref().map(|it| room::watch(agent, &file_system, &it.progress, &alive));
@@ -169,6 +168,20 @@ fn note_timeline(agent: &Agent, new: &NewTimeline) {
         status.timeline = Some(new.timeline.get());
         status.start_lsn = Some(new.start.to_string());
     });
+}
+
+/// Sees to what roles may do before the first client.
+fn ready_roles(agent: &Agent, own: &Own<'_>, exposed: bool, standby: bool) -> Result<(), Error> {
+    if exposed {
+        guard_roles(agent, own)?;
+    }
+    if agent.spec.logical && !standby {
+        let allowed = replication::allow(own);
+        let allowed =
+            allowed.map_err(|error| Error::Postgres(format!("allow its roles to replicate: {error}")))?;
+        allowed.iter().for_each(|role| tracing::info!("role {role} may replicate from now on"));
+    }
+    Ok(())
 }
 
 /// Takes the roles that reach the server's files and programs out of everybody's reach, and says who had them.

@@ -1,0 +1,77 @@
+//! Who may replicate an endpoint, and what goes along.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use scion_tests::process::{self, pg_program, wait_for};
+use scion_tests::{Endpoint, Scion};
+use serde_json::json;
+
+fn enable(scion: &Scion) {
+    let settings = json!({"project": {"settings": {"enable_logical_replication": true}}});
+    scion.api().patch(&scion.path(""), settings).unwrap();
+}
+
+/// `pg_basebackup` of what a URI names, into a new directory.
+fn base_backup(uri: &str, into: &Path) -> std::process::Output {
+    let mut command = Command::new(pg_program("pg_basebackup"));
+    process::output(command.args(["-d", uri, "-X", "stream", "-c", "fast", "--no-sync", "-D"]).arg(into))
+}
+
+#[test]
+fn the_owner_of_an_enabled_project_publishes_to_others_and_takes_base_backups() {
+    let scion = Scion::start();
+    let root = scion.root();
+    root.execute("create table t(id int primary key); insert into t values (1)");
+    let temp = tempfile::tempdir().unwrap();
+    let refused = base_backup(&root.uri, &temp.path().join("refused"));
+    assert!(!refused.status.success(), "{refused:?}");
+
+    enable(&scion);
+    drop(root.reconnect());
+    root.execute("create publication p for table t");
+    let another = scion.api().post("/projects", json!({"project": {"name": "another"}})).unwrap();
+    let subscriber = scion.endpoint_of(&another);
+    subscriber.execute("create table t(id int primary key)");
+    subscriber.psql("neondb", &format!("create subscription s connection '{}' publication p", root.uri));
+    root.execute("insert into t values (2)");
+    wait_for("rows of the publisher", Duration::from_secs(60), || {
+        (subscriber.number("select count(*) from t") == 2).then_some(())
+    });
+    subscriber.psql("neondb", "drop subscription s");
+
+    let backup = temp.path().join("backup");
+    let done = base_backup(&root.uri, &backup);
+    assert!(done.status.success(), "{done:?}");
+    process::run(Command::new(pg_program("pg_verifybackup")).arg(&backup));
+    assert!(backup.join("pg_hba.conf").exists() && !backup.join("server.key").exists());
+    let keep =
+        root.psql("postgres", "select setting::int from pg_settings where name = 'max_slot_wal_keep_size'");
+    assert_eq!(keep, "32768");
+}
+
+#[test]
+fn every_role_that_scion_makes_may_replicate_and_none_that_sql_makes() {
+    let scion = Scion::start();
+    let may = |endpoint: &Endpoint| {
+        let sql = "select string_agg(rolname, ' ' order by rolname) from pg_roles \
+                   where rolreplication and rolname <> 'postgres'";
+        endpoint.psql("postgres", sql)
+    };
+    scion.root().execute("create role made_by_sql login");
+    let child = scion.branch("child", json!({}));
+    assert_eq!((may(scion.root()), may(&child)), (String::new(), String::new()));
+    enable(&scion);
+    let roles = scion.path(&format!("/branches/{}/roles", scion.root_branch()));
+    scion.api().post(&roles, json!({"role": {"name": "later"}})).unwrap();
+    assert_eq!(may(scion.root()), "later neondb_owner");
+    assert_eq!(may(&child), "neondb_owner");
+    assert_eq!(may(&scion.branch("next", json!({}))), "later neondb_owner");
+    // Nobody is let in as the superuser, for this neither.
+    let uri = scion.root().uri.replace("neondb_owner", "postgres");
+    let temp = tempfile::tempdir().unwrap();
+    let refused = base_backup(&uri, &temp.path().join("refused"));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("pg_hba.conf rejects"), "{said}");
+}
