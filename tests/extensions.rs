@@ -81,6 +81,47 @@ fn extensions_and_drivers_find_on_branches_what_they_left_on_the_parent() {
 
 /// Since 15.19 only plugins that the server's settings list are loaded for logical decoding.
 #[test]
+fn owners_create_the_extensions_that_an_administrator_lists_and_no_others() {
+    for major in ["15", "18"] {
+        let Some(bin) = process::release_bin(major) else { return };
+        let listed = ["--owner-extensions", "pg_stat_statements,none_such"].map(str::to_owned);
+        let named = ["--pg-bin".to_owned(), format!("{major}={}", bin.display())];
+        let project = json!({"name": "test", "pg_version": major.parse::<i32>().unwrap()});
+        let scion = Scion::start_with(&[&listed[..], &named[..]].concat(), project);
+        let create = |endpoint: &Endpoint, name: &str| {
+            endpoint.connect().batch_execute(&format!("create extension {name}"))
+        };
+        let refused = create(scion.root(), "dblink").unwrap_err();
+        assert_eq!(refused.code().map(postgres::error::SqlState::code), Some("42501"), "{refused}");
+        create(scion.root(), "pg_stat_statements").unwrap();
+        let child = scion.branch("child", json!({}));
+        child.execute("drop extension pg_stat_statements");
+        restart(&scion, &child);
+        create(&child, "pg_stat_statements").unwrap();
+        let owner = "select extowner::regrole::text from pg_extension where extname = 'pg_stat_statements'";
+        assert_eq!(child.psql("neondb", owner), "neondb_owner");
+    }
+    let scion = Scion::start();
+    let refused = scion.root().connect().batch_execute("create extension pg_stat_statements");
+    assert!(refused.is_err(), "the installation is as it was");
+}
+
+#[test]
+fn a_server_that_may_give_postgres_no_files_of_its_own_refuses_to_list_extensions() {
+    let temp = tempfile::tempdir().unwrap();
+    let data_dir = temp.path().join("data");
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-sys_admin", "--"]).arg(process::scion_binary());
+    command
+        .args(["serve", "--http", "127.0.0.1:0", "--owner-extensions", "dblink", "--data-dir"])
+        .arg(&data_dir);
+    let refused = process::output(&mut command);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("leave --owner-extensions out"), "{said}");
+    assert!(!data_dir.exists());
+}
+
+#[test]
 fn an_output_plugin_decodes_where_the_settings_of_the_endpoint_list_it() {
     let Some(bin) = bin_with_extension("wal2json") else { return };
     let settings = json!({"pg_settings": {"wal_level": "logical"}});

@@ -36,6 +36,11 @@ fn an_ordinary_user_branches_outlives_a_crash_and_leaves_nothing() {
         }
     }
 
+    user.sql("fix", "create extension pg_stat_statements");
+    assert!(user.try_sql("fix", "create extension dblink").is_none());
+    let tablespace = "create tablespace t location '/nowhere/to/be/found'";
+    user.scion(&["psql", "fix", "--superuser", "--", "-XAtqc", tablespace]);
+
     let (postgres, compute) = user.pids().unwrap();
     let uid = |path: &Path| std::fs::metadata(path).unwrap().uid();
     assert_eq!(uid(Path::new(&format!("/proc/{postgres}"))), uid(user.home.path()));
@@ -74,7 +79,7 @@ impl User {
         give_to_postgres(home.path());
         let log = File::create(home.path().join("serve.log")).unwrap();
         let server = command(home.path())
-            .args(["serve", "--http", "127.0.0.1:0"])
+            .args(["serve", "--http", "127.0.0.1:0", "--owner-extensions", "pg_stat_statements"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

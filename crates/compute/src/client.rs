@@ -368,6 +368,7 @@ mod tests {
             port: 1,
             run_as: None,
             reaches: Vec::new(),
+            owner_extensions: Vec::new(),
             superuser: "postgres".to_owned(),
             admission: crate::Admission::Everybody,
             passwords: crate::Passwords::default(),

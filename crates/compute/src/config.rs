@@ -278,6 +278,7 @@ mod tests {
             tls: None,
             read_only: false,
             reaches: Vec::new(),
+            owner_extensions: Vec::new(),
             logical: false,
             settings,
         }

@@ -20,6 +20,7 @@ use crate::agent::prepare::WalIsDurable;
 use crate::config;
 use crate::confine;
 use crate::error::{Error, While};
+use crate::owner_extensions::{self, View};
 use crate::spec::EndpointSpec;
 use crate::tablespace_paths;
 
@@ -99,18 +100,19 @@ impl Server {
         // user may have none.
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("PGUSER", &spec.superuser);
         command.stdin(Stdio::null()).stdout(log).stderr(log_again).current_dir("/");
-        if let Some((uid, gid)) = spec.run_as {
-            command.uid(uid).gid(gid); // also clears the supplementary groups
-        }
         let parent = std::process::id();
         let lock_fd = lock.as_raw_fd();
         let rules = confine::rules(spec).while_(|| "confine postgres to its directories".to_owned())?;
         let rules_fd = rules.as_ref().map(AsRawFd::as_raw_fd);
         let own = vec![spec.mount_dir(), spec.wal_dir(), spec.socket_dir()];
         let asked = tablespace_paths::answered(own)?;
+        let view = owner_extensions::view(spec)?;
+        let user = spec.run_as;
         // SAFETY: the closure makes system calls only; it neither allocates nor takes locks.
         unsafe {
             command.pre_exec(move || {
+                view.as_ref().map_or(Ok(()), View::enter)?;
+                user.map_or(Ok(()), become_user)?;
                 prepare_child(parent, lock_fd)?;
                 rules_fd.map_or(Ok(()), confine::enter)?;
                 asked.enter()
@@ -224,6 +226,15 @@ fn children_in(directory: &Path) -> Vec<i32> {
 fn parent_of(pid: i32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Gives up all that root may, between fork and exec.
+fn become_user((uid, gid): (u32, u32)) -> io::Result<()> {
+    // SAFETY: plain system calls on values of our own; async-signal-safe all of them.
+    let become_it = unsafe {
+        libc::setgroups(0, std::ptr::null()) == 0 && libc::setgid(gid) == 0 && libc::setuid(uid) == 0
+    };
+    if become_it { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Runs in the child between fork and exec, after it has become the server's user.

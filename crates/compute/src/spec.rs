@@ -43,6 +43,9 @@ pub struct EndpointSpec {
     /// What else of this machine its Postgres may reach, where the kernel holds it to its own directories.
     #[serde(default)]
     pub reaches: Vec<PathBuf>,
+    /// Extensions that whoever may create in a database may add to it, whatever their packages say.
+    #[serde(default)]
+    pub owner_extensions: Vec<String>,
     /// Whether others may replicate it: its log holds what logical decoding needs, whatever its settings say, and the roles
     /// that scion made are allowed to.
     #[serde(default)]

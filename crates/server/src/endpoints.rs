@@ -212,6 +212,7 @@ impl Server {
             port,
             run_as: self.user_of(&row.project_id)?,
             reaches: self.postgres_paths.clone(),
+            owner_extensions: self.owner_extensions.clone(),
             superuser: SUPERUSER.to_owned(),
             admission: self.admission(row)?,
             passwords: self.due_passwords(row)?,

@@ -45,7 +45,7 @@ pub struct ServeOptions {
     pub allow_remote: bool,
     /// Directories of Postgres's programs; other places are looked at too.
     pub pg_bin: Vec<NamedBin>,
-    /// User that Postgres runs as when this process is root; `postgres` if `None`.
+    /// User that Postgres runs as when this process is root; one for each project if `None`.
     pub run_as: Option<String>,
     /// Certificate and key that endpoints show their clients; made in the data directory if `None`.
     pub tls: Option<TlsFiles>,
@@ -55,6 +55,8 @@ pub struct ServeOptions {
     pub compute_exe: PathBuf,
     /// What else of this machine every Postgres may reach, where the kernel holds it to its own directories.
     pub postgres_paths: Vec<PathBuf>,
+    /// Extensions that owners may create, whatever their packages say.
+    pub owner_extensions: Vec<String>,
     /// How long a program that reads or writes a schema may run; [`crate::limits::DUMP_WITHIN`] if `None`.
     pub dump_within: Option<Duration>,
     /// Bytes of recent changes kept in memory for a branch before they are written as a layer.
@@ -111,6 +113,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     for it in postgres.installed.by_major.values() {
         tracing::info!(version = it.version, bin = %it.bin.display(), "PostgreSQL");
     }
+    check_owner_extensions(&options.owner_extensions, &postgres)?;
     let dir = DataDir::open(&options.data_dir)?;
     failpoint::start();
     let key = dir.api_key()?;
@@ -119,6 +122,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let mut server = Server::new(dir, metadata, postgres, tls, options.compute_exe.clone());
     server.keys = Keys::new(options.rate);
     server.postgres_paths.clone_from(&options.postgres_paths);
+    server.owner_extensions.clone_from(&options.owner_extensions);
     server.store_options.memtable_bytes = options.memtable_bytes;
     server.keys.load(&server.metadata, &key)?;
     let server = Arc::new(server);
@@ -154,6 +158,21 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     runtime.shutdown_timeout(DRAIN_WITHIN);
     wait_for_ends(waited_for.into());
     result
+}
+
+fn check_owner_extensions(extensions: &[String], postgres: &Postgres) -> Result<(), ServeError> {
+    compute::check_owner_extensions(extensions).map_err(|error| ServeError::Setup(error.to_string()))?;
+    let directories: Vec<PathBuf> =
+        postgres.installed.by_major.values().filter_map(|it| compute::control_files(&it.bin)).collect();
+    for extension in extensions {
+        let file = format!("{extension}.control");
+        if !directories.iter().any(|directory| directory.join(&file).is_file()) {
+            tracing::warn!(
+                "extension {extension} of --owner-extensions is not installed for any PostgreSQL here"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Every connection and every layer that is read takes a descriptor: as many as the system lets this process have.
@@ -272,6 +291,7 @@ mod tests {
             tls_names: Vec::new(),
             compute_exe: PathBuf::from("/nonexistent"),
             postgres_paths: Vec::new(),
+            owner_extensions: Vec::new(),
             dump_within: None,
             memtable_bytes: 1 << 20,
         };

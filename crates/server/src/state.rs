@@ -41,6 +41,8 @@ pub struct Server {
     pub compute_exe: PathBuf,
     /// What else of this machine every Postgres may reach.
     pub postgres_paths: Vec<PathBuf>,
+    /// Extensions that owners may create, whatever their packages say.
+    pub owner_extensions: Vec<String>,
     /// What the installations of Postgres say of their settings.
     pub settings: Known,
     /// Sizes every project's store is opened with.
@@ -86,6 +88,7 @@ impl Server {
             tls,
             compute_exe,
             postgres_paths: Vec::new(),
+            owner_extensions: Vec::new(),
             settings: Known::default(),
             store_options: StoreOptions::default(),
             endpoints: Endpoints::default(),

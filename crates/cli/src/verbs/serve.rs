@@ -29,6 +29,10 @@ pub struct Serve {
     /// A file or directory that PostgreSQL may use beside its own, for an extension that needs it; `/` is everything.
     #[arg(long, env = "SCION_POSTGRES_PATH", value_delimiter = ':', value_name = "PATH")]
     postgres_path: Vec<PathBuf>,
+    /// Extensions that owners of databases may create though it takes a superuser otherwise, such as
+    /// `pg_stat_statements,postgis`.
+    #[arg(long, env = "SCION_OWNER_EXTENSIONS", value_delimiter = ',', value_name = "NAME", value_parser = extension_name)]
+    owner_extensions: Vec<String>,
     /// Megabytes of a branch's recent changes kept in memory before they are written to disk in order.
     #[arg(long, env = "SCION_MEMTABLE_MB", default_value_t = 32, value_name = "MB",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -87,11 +91,25 @@ impl Serve {
             tls_names: self.tls_san.clone(),
             compute_exe,
             postgres_paths: self.postgres_path.clone(),
+            owner_extensions: self.owner_extensions.clone(),
             dump_within: self.dump_timeout.map(|seconds| Duration::from_secs(seconds.into())),
             memtable_bytes: usize::from(self.memtable_mb) << 20,
         };
         server::serve(&options).map(|()| ExitCode::SUCCESS).map_err(|error| explained(&error))
     }
+}
+
+/// A name as `CREATE EXTENSION` takes it (`check_valid_extension_name` in PostgreSQL's `extension.c`).
+fn extension_name(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    let ends = [text.as_bytes().first(), text.as_bytes().last()];
+    if text.bytes().all(plain)
+        && !text.contains("--")
+        && !ends.iter().any(|it| matches!(it, None | Some(b'-')))
+    {
+        return Ok(text.to_owned());
+    }
+    Err("the name of an extension has letters, digits, `_` and `-` only".to_owned())
 }
 
 fn explained(error: &ServeError) -> Failure {

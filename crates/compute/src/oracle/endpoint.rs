@@ -54,6 +54,7 @@ impl Endpoint {
             port,
             run_as: Some(postgres_user()),
             reaches: Vec::new(),
+            owner_extensions: Vec::new(),
             superuser: "postgres".to_owned(),
             admission: crate::Admission::Everybody,
             passwords: crate::Passwords::default(),
