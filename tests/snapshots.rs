@@ -206,6 +206,23 @@ fn what_is_made_of_a_snapshot_takes_the_place_of_its_branch_with_its_connection_
     look.amcheck();
 }
 
+/// Then the branch is above its snapshot, and below what was made of it.
+#[test]
+fn a_snapshot_that_took_the_place_of_its_branch_more_than_once_is_looked_at_again() {
+    let scion = Scion::start();
+    let root = scion.root();
+    root.execute("create table t as select 1 as id");
+    let settings = json!({"endpoint": {"settings": {"pg_settings": {"work_mem": "5MB"}}}});
+    scion.api().patch(&scion.path(&format!("/endpoints/{}", root.id)), settings).unwrap();
+    let made = snapshot(&scion, &root.branch, "name=good").unwrap();
+    for _ in 0..2 {
+        restore(&scion, &made, json!({"finalize_restore": true})).unwrap();
+    }
+    let look = scion.endpoint_of(&restore(&scion, &made, json!({"name": "look"})).unwrap());
+    assert_eq!(look.number("select count(*) from t"), 1);
+    assert_eq!(look.psql("neondb", "show work_mem"), "5MB");
+}
+
 /// What expires has no children, and each branch has its own backup schedule.
 #[test]
 fn the_place_of_a_branch_that_expires_is_not_for_one_with_children() {

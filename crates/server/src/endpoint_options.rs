@@ -11,7 +11,7 @@
 //!
 //! What must hold: settings that Postgres does not start with are taken back, so that a change never costs an endpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use api::endpoint::{BranchEndpointCreate, EndpointOptions};
@@ -326,17 +326,22 @@ fn defaults_in(connection: &Connection, project: &str) -> Result<EndpointOptions
     Ok(defaults_of(defaults).unwrap_or_default())
 }
 
-/// The settings of Postgres that what begins on branch `from` begins with: those of its endpoint, or of the next branch
-/// above it that has one.
+/// The settings of Postgres that what begins on branch `from` begins with: those of its endpoint, which another branch may
+/// have that took its place, or those of the next branch above it that has one. A branch is above its snapshot and below
+/// whoever took its place, which may be made of that snapshot: so the way may come back to where it was.
 fn inherited(connection: &Connection, project: &str, from: Option<&str>) -> Result<Map<String, Value>> {
     let mut next = from.map(str::to_owned);
-    while let Some(id) = next {
+    let mut passed = BTreeSet::new();
+    while let Some(id) = next.filter(|id| passed.insert(id.clone())) {
         if let Some(row) = endpoint::of_branch(connection, &id)?.first() {
             let settings = settings_of(&of(row)).into_iter();
             return Ok(settings.filter(|(name, _)| settings::never(name).is_none()).collect());
         }
         let Some(row) = branch::find(connection, project, &id)? else { break };
-        next = begins_on(connection, &row)?;
+        next = match branch::who_took_the_place_of(connection, &id)? {
+            Some(taker) if !passed.contains(&taker) => Some(taker),
+            _ => begins_on(connection, &row)?,
+        };
     }
     Ok(Map::new())
 }

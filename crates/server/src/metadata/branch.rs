@@ -294,6 +294,14 @@ pub fn holder(connection: &Connection, source: &BranchRow) -> Result<String> {
     })
 }
 
+/// The branch that took the place of a branch, made of a snapshot of it.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn who_took_the_place_of(connection: &Connection, id: &str) -> Result<Option<String>> {
+    one(connection, "SELECT id FROM branch WHERE restored_as = ?1 AND finalized", [id], |row| row.get(0))
+}
+
 /// The branch whose data the store calls `data`, whatever its state.
 ///
 /// # Errors
