@@ -1,4 +1,4 @@
-//! `cargo xtask ecosystem`: real extensions and drivers, each by the same protocol on the same server.
+//! `cargo xtask ecosystem`: real extensions, drivers and tools, each by the same protocol on the same server.
 //!
 //! ```text
 //!  parent  --writes--+--writes--+----------> restart, compare
@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use scion_tests::process::{bin_with_extension, output};
+use scion_tests::process::{bin_with_extension, output, pg_bin, release_bin};
 use scion_tests::{Endpoint, Scion};
 use serde_json::json;
-use subjects::{DRIVERS, Driver, SUBJECTS, Subject};
+use subjects::{DRIVERS, Driver, SUBJECTS, Subject, TOOLS, Tool};
 
 /// What each round of writes does to a table.
 const WRITES: [&str; 5] = [
@@ -36,6 +36,8 @@ fn main() -> ExitCode {
     if words == ["packages"] {
         let packages = SUBJECTS.iter().map(|it| it.package).filter(|package| !package.is_empty());
         println!("debian {}", packages.collect::<Vec<_>>().join(" "));
+        let tools = TOOLS.iter().filter_map(|it| it.package).map(|(package, ..)| package);
+        println!("tools {}", tools.collect::<Vec<_>>().join(" "));
         for (list, ending) in [("pypi", ".py"), ("npm", ".mjs")] {
             let of = DRIVERS.iter().filter(|it| it.program.ends_with(ending)).map(|it| it.package);
             println!("{list} {}", of.collect::<Vec<_>>().join(" "));
@@ -48,21 +50,33 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let Some(bin) = bin_with_extension("rum") else { return ExitCode::FAILURE };
-    let scion = Scion::start_major(15, &bin);
-    let tried = prepared(scion.root(), cut);
-    let found = protocol(&scion, &tried, cut);
+    let mut found = on_major(15, &bin, cut);
+    if !cut {
+        match release_bin("16") {
+            Some(bin) => found.extend(on_major(16, &bin, cut)),
+            None => println!("NOT TRIED what comes with PostgreSQL 16: it is not here"),
+        }
+    }
     found.iter().for_each(|fault| println!("FAULT {fault}"));
-    println!("{} extensions, {} faults", tried.len(), found.len());
+    println!("{} faults", found.len());
     if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// The protocol for all that is tried on a major; the faults.
+fn on_major(major: i32, bin: &Path, cut: bool) -> Vec<String> {
+    let scion = Scion::start_major(major, bin);
+    let tried = prepared(scion.root(), major, cut);
+    println!("PostgreSQL {major}: {} extensions", tried.len());
+    protocol(&scion, &tried, major, cut)
+}
+
 /// Makes a table for each extension that can be created here; says of the others why not.
-fn prepared(root: &Endpoint, cut: bool) -> Vec<&'static Subject> {
+fn prepared(root: &Endpoint, major: i32, cut: bool) -> Vec<&'static Subject> {
     root.psql("neondb", "create table mark(n serial)");
     let can_be_made = |subject: &&Subject| {
-        let Subject { name, column, index, .. } = **subject;
+        let Subject { name, extension, column, index, .. } = **subject;
         let sql = format!(
-            "create extension {name} cascade; create table t_{name}(id int, v {column}) with (autovacuum_enabled = off);
+            "create extension if not exists {extension} cascade; create table t_{name}(id int, v {column}) with (autovacuum_enabled = off);
              create index i_{name} on t_{name} using {index}"
         );
         let made = tried(root, &sql);
@@ -71,10 +85,10 @@ fn prepared(root: &Endpoint, cut: bool) -> Vec<&'static Subject> {
         }
         made.is_ok()
     };
-    SUBJECTS.iter().filter(|it| it.cut || !cut).filter(can_be_made).collect()
+    SUBJECTS.iter().filter(|it| it.major == major && (it.cut || !cut)).filter(can_be_made).collect()
 }
 
-fn protocol(scion: &Scion, tried: &[&Subject], cut: bool) -> Vec<String> {
+fn protocol(scion: &Scion, tried: &[&Subject], major: i32, cut: bool) -> Vec<String> {
     let root = scion.root().clone();
     let mut found = Vec::new();
     for round in 0..3 {
@@ -100,7 +114,7 @@ fn protocol(scion: &Scion, tried: &[&Subject], cut: bool) -> Vec<String> {
     let head = scion.branch("head", json!({}));
     for (name, branch, expected) in [("past", past, past_answers), ("head", head, answers.clone())] {
         compare(&branch, tried, Some(&expected), name, &mut found);
-        drive(&branch, cut, &mut found);
+        drive(&branch, major, cut, &mut found);
         write(&branch, tried, 90, &mut found);
         compare(&branch, tried, None, &format!("{name}, written to"), &mut found);
         let (_, before) = moment(&branch, tried, &mut found);
@@ -109,7 +123,7 @@ fn protocol(scion: &Scion, tried: &[&Subject], cut: bool) -> Vec<String> {
         restart(scion, &branch);
         compare(&branch, tried, Some(&before), &format!("{name}, after a restart"), &mut found);
     }
-    drive(&root, cut, &mut found);
+    drive(&root, major, cut, &mut found);
     restart(scion, &root);
     compare(&root, tried, Some(&answers), "the parent, after a restart", &mut found);
     found
@@ -169,19 +183,21 @@ fn compare(
 fn ask(endpoint: &Endpoint, subject: &Subject, by_index: bool) -> Result<String, String> {
     let table = format!("t_{}", subject.name);
     let from = if by_index { table } else { format!("(select * from {table} offset 0)") };
+    let condition = subject.condition.replace("{t}", &format!("{from} i"));
     let query = format!(
         "select md5(string_agg(found, ' ' order by x)) from generate_series(0, 49) x,
-            lateral (select x || ':' || count(*) || '/' || coalesce(sum(id), 0) found from {from} t where {}) s",
-        subject.condition
+            lateral (select x || ':' || count(*) || '/' || coalesce(sum(id), 0) found from {from} t where {condition}) s"
     );
     if !by_index {
         return tried(endpoint, &query);
     }
-    let plan = tried(endpoint, &format!("set enable_seqscan = off; explain {query}"))?;
+    // An index of pgvector finds nearly all unless it is told to look everywhere.
+    let set = "set enable_seqscan = off; set hnsw.ef_search = 1000; set ivfflat.probes = 10";
+    let plan = tried(endpoint, &format!("{set}; explain {query}"))?;
     if !plan.contains(&format!("i_{}", subject.name)) {
         return Err(format!("the index is not used: {plan}"));
     }
-    tried(endpoint, &format!("set enable_seqscan = off; {query}"))
+    tried(endpoint, &format!("{set}; {query}"))
 }
 
 fn tried(endpoint: &Endpoint, sql: &str) -> Result<String, String> {
@@ -196,8 +212,11 @@ fn tried(endpoint: &Endpoint, sql: &str) -> Result<String, String> {
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
-/// Lets every driver that is installed do its work.
-fn drive(endpoint: &Endpoint, cut: bool, found: &mut Vec<String>) {
+/// Lets every driver and tool that is installed do its work, where Postgres has TLS and the minor of the tools.
+fn drive(endpoint: &Endpoint, major: i32, cut: bool, found: &mut Vec<String>) {
+    if major != 15 {
+        return;
+    }
     let named = std::env::var_os("SCION_CLIENTS").map(PathBuf::from);
     let clients = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/clients"));
     let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("ecosystem/drivers");
@@ -218,6 +237,30 @@ fn drive(endpoint: &Endpoint, cut: bool, found: &mut Vec<String>) {
             found.push(format!("{package}: {}", String::from_utf8_lossy(&output.stderr)));
         }
     }
+    for tool in TOOLS.iter().filter(|it| it.cut || !cut) {
+        found.extend(use_tool(endpoint, tool).err().map(|why| format!("{}: {why}", tool.script)));
+    }
+}
+
+/// Lets a tool do its work, if what it needs is here.
+fn use_tool(endpoint: &Endpoint, tool: &Tool) -> Result<(), String> {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("ecosystem/tools");
+    let path = format!("{}:{}", pg_bin().display(), std::env::var("PATH").unwrap_or_default());
+    let mut run = Command::new("bash");
+    run.arg(scripts.join(tool.script)).arg(&endpoint.uri).env("PATH", path).env("PGUSER", "postgres");
+    run.env("PGHOST", endpoint.dir.join("sock")).env("PGPORT", endpoint.port());
+    if let Some((package, program, variable)) = tool.package {
+        let tree = std::env::var_os("SCION_TOOLS").map(PathBuf::from).unwrap_or_default();
+        let Some(found) =
+            [tree.join(program), Path::new("/").join(program)].into_iter().find(|it| it.exists())
+        else {
+            println!("NOT TRIED {}: there is no {package}", tool.script);
+            return Ok(());
+        };
+        run.env(variable, found);
+    }
+    let output = output(&mut run);
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
 fn restart(scion: &Scion, endpoint: &Endpoint) {

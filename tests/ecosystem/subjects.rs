@@ -1,18 +1,22 @@
-//! What is tried: extensions with an index, and drivers. One line each.
+//! What is tried: extensions with an index, drivers, and tools. One line each.
 
 /// An extension: a column of its type or for its operators, an index on it, and a question that the index answers.
 pub struct Subject {
-    /// The extension, and its table.
+    /// Its table.
     pub name: &'static str,
-    /// Debian's package of it for 15, without what all begin with; empty for contrib.
+    /// The extension.
+    pub extension: &'static str,
+    /// Debian's package of it for 15, without what all begin with; empty for contrib, and for what comes with another major.
     pub package: &'static str,
+    /// The major it is tried on.
+    pub major: i32,
     /// The column's type.
     pub column: &'static str,
     /// The value of row `g`.
     pub value: &'static str,
     /// How the column `v` is indexed.
     pub index: &'static str,
-    /// Which rows are asked for, for each `x` from 0 to 49.
+    /// Which rows of table `{t}` are asked for, for each `x` from 0 to 49.
     pub condition: &'static str,
     /// Whether the short run that every change has includes it.
     pub cut: bool,
@@ -25,7 +29,7 @@ const fn contrib(
     index: &'static str,
     condition: &'static str,
 ) -> Subject {
-    Subject { name, package: "", column, value, index, condition, cut: true }
+    Subject { name, extension: name, package: "", major: 15, column, value, index, condition, cut: true }
 }
 
 const fn debian(
@@ -36,11 +40,26 @@ const fn debian(
     index: &'static str,
     condition: &'static str,
 ) -> Subject {
-    Subject { name, package, column, value, index, condition, cut: false }
+    Subject { name, extension: name, package, major: 15, column, value, index, condition, cut: false }
 }
 
 const fn cut(subject: Subject) -> Subject {
     Subject { cut: true, ..subject }
+}
+
+/// pgvector, which Debian 12 does not have for 15. The settings let its indexes find all that there is.
+const fn vector(name: &'static str, index: &'static str) -> Subject {
+    Subject {
+        name,
+        extension: "vector",
+        package: "",
+        major: 16,
+        column: "vector(3)",
+        value: "array[sin(g), cos(g * 3), g / 7.0]::float8[]::vector(3)",
+        index,
+        condition: "id in (select id from {t} order by v <-> array[0, 0, x * 9]::float8[]::vector(3) limit 5)",
+        cut: false,
+    }
 }
 
 /// Every extension that is tried.
@@ -148,6 +167,8 @@ pub const SUBJECTS: &[Subject] = &[
         "btree ((v::text))",
         "v::text = hll_add(hll_empty(), hll_hash_integer(x))::text",
     ),
+    vector("hnsw", "hnsw (v vector_l2_ops)"),
+    vector("ivfflat", "ivfflat (v vector_l2_ops) with (lists = 10)"),
 ];
 
 /// A driver: a program in `drivers` that is given a connection string and ends well if all it did came back.
@@ -167,4 +188,32 @@ pub const DRIVERS: &[Driver] = &[
     Driver { program: "with_asyncpg.py", package: "asyncpg", cut: false },
     Driver { program: "node-postgres.mjs", package: "pg", cut: true },
     Driver { program: "postgres.mjs", package: "postgres", cut: false },
+    Driver { program: "with_sqlalchemy.py", package: "SQLAlchemy", cut: false },
+    Driver { program: "with_django.py", package: "Django", cut: false },
+    Driver { program: "knex.mjs", package: "knex", cut: false },
+    Driver { program: "sequelize.mjs", package: "sequelize", cut: false },
+    Driver { program: "drizzle.mjs", package: "drizzle-orm", cut: false },
+];
+
+/// A tool: a script in `tools` that ends well if all it checks is right. It is the superuser's by its environment, and is
+/// given a connection string of the owner's.
+pub struct Tool {
+    /// Its script.
+    pub script: &'static str,
+    /// A Debian package that it needs, and the program in it, which the script finds by the variable; of Postgres's own none.
+    pub package: Option<(&'static str, &'static str, &'static str)>,
+    /// Whether the short run includes it.
+    pub cut: bool,
+}
+
+/// Every tool that is tried.
+pub const TOOLS: &[Tool] = &[
+    Tool { script: "dump-and-restore.sh", package: None, cut: true },
+    Tool { script: "base-backup.sh", package: None, cut: false },
+    Tool { script: "maintenance.sh", package: None, cut: false },
+    Tool {
+        script: "pgbouncer.sh",
+        package: Some(("pgbouncer", "usr/sbin/pgbouncer", "PGBOUNCER")),
+        cut: false,
+    },
 ];

@@ -3,6 +3,7 @@
 //!
 //! What is tried is listed there, in `subjects.rs`, and nowhere else.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -22,8 +23,10 @@ pub fn ecosystem() -> Result<()> {
     let tree = root().join("target/ecosystem");
     let (postgres, clients) = (tree.join("postgres"), tree.join("clients"));
     let mut majors = Command::new(root().join("scripts/postgres-majors"));
-    majors.args(["--newest", "15"]).env("SCION_PG_CACHE", &postgres);
+    majors.args(["--newest", "15", "16"]).env("SCION_PG_CACHE", &postgres);
     run(majors.env("SCION_PG_EXTENSIONS", of("debian")?.join(" ")))?;
+    let extensions = of("debian")?.into_iter().map(|name| format!("postgresql-15-{name}"));
+    finish_packages(&postgres, &extensions.chain(of("tools")?).collect::<Vec<_>>())?;
     run(Command::new("python3").args(["-m", "venv"]).arg(clients.join("python")))?;
     let mut missing = Vec::new();
     for package in of("pypi")? {
@@ -39,11 +42,35 @@ pub fn ecosystem() -> Result<()> {
             missing.push(package);
         }
     }
+    let tools = tree.join("tools");
+    for package in of("tools")? {
+        let script = "mkdir -p \"$1\" && cd \"$1\" && apt-get -qq download \"$2\" && dpkg-deb -x \"$2\"_*.deb . && rm -f ./*.deb";
+        if run(Command::new("sh").args(["-c", script, "sh"]).arg(&tools).arg(&package)).is_err() {
+            missing.push(package);
+        }
+    }
     let mut protocol = Command::new(program);
     protocol.env("SCION_PG_CACHE", &postgres).env("SCION_PG_BIN", postgres.join("15/bin"));
+    protocol.env("SCION_TOOLS", &tools);
     let outcome = run(protocol.env("SCION_CLIENTS", &clients));
     for package in missing {
         eprintln!("NOT TRIED {package}: its registry did not give it");
     }
     outcome
+}
+
+/// What installing packages does and unpacking them does not: the libraries that they need, where root may, and the names
+/// that alternatives give to control files (`postgis.control` of `postgis-3.control`).
+fn finish_packages(postgres: &Path, packages: &[String]) -> Result<()> {
+    let script = r#"
+        cd "$1" && shift
+        if [ "$(id -u)" = 0 ]; then
+            apt-cache depends "$@" | sed -n 's/^  Depends: \(lib.*\)/\1/p' | sort -u |
+                xargs apt-get -qq install --no-install-recommends >/dev/null || true
+        fi
+        for control in *-3.control; do
+            [ ! -e "$control" ] || ln -sf "$control" "${control%-3.control}.control"
+        done"#;
+    let controls = postgres.join(".15/tree/usr/share/postgresql/15/extension");
+    run(Command::new("sh").args(["-c", script, "sh"]).arg(controls).args(packages))
 }
