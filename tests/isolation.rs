@@ -268,8 +268,13 @@ fn a_superuser_of_one_project_reaches_neither_the_machine_nor_another_project() 
         assert!(root.superuser_client("neondb").batch_execute(&to_other).is_err());
     }
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", postgres_pid(&scion, "", root))).unwrap();
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    let limit = |of: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(of)).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(limit("Max core file size"), 0, "{limits}");
+    let all = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
+    assert!(limit("Max processes") <= all.trim().parse::<u64>().unwrap() / 2, "{limits}");
     // What is confined still is a whole Postgres.
     let extensions = root.psql(
         "neondb",

@@ -37,5 +37,9 @@ pub(crate) const DISK_RESERVE_BYTES: u64 = 512 << 20;
 /// See `DISK_RESERVE_BYTES`.
 pub(crate) const DISK_RESERVE_SHARE: u64 = 20;
 
+/// Share of the machine's processes that the user of one project may have, where each has its own: beyond, Postgres says that
+/// it could not fork, and goes on.
+pub(crate) const PROCESSES_SHARE: libc::rlim_t = 2;
+
 /// Longest wait for the page service to take a connection or any bytes of a request, before it is tried again.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(10);

@@ -20,6 +20,7 @@ use crate::agent::prepare::WalIsDurable;
 use crate::config;
 use crate::confine;
 use crate::error::{Error, While};
+use crate::limits::PROCESSES_SHARE;
 use crate::owner_extensions::{self, View};
 use crate::spec::EndpointSpec;
 use crate::tablespace_paths;
@@ -108,11 +109,13 @@ impl Server {
         let asked = tablespace_paths::answered(own)?;
         let view = owner_extensions::view(spec)?;
         let user = spec.run_as;
+        let processes = user.and_then(|_| processes_of_a_user());
         // SAFETY: the closure makes system calls only; it neither allocates nor takes locks.
         unsafe {
             command.pre_exec(move || {
                 view.as_ref().map_or(Ok(()), View::enter)?;
                 user.map_or(Ok(()), become_user)?;
+                processes.as_ref().map_or(Ok(()), limit_processes)?;
                 prepare_child(parent, lock_fd)?;
                 rules_fd.map_or(Ok(()), confine::enter)?;
                 asked.enter()
@@ -226,6 +229,22 @@ fn children_in(directory: &Path) -> Vec<i32> {
 fn parent_of(pid: i32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// How many processes and threads a project's user may have, all its endpoints together; `None` if the kernel does not say
+/// how many it has.
+fn processes_of_a_user() -> Option<libc::rlimit> {
+    let all: libc::rlim_t = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()?;
+    let now = rustix::process::getrlimit(rustix::process::Resource::Nproc).maximum;
+    let most = now.map_or(all / PROCESSES_SHARE, |now| now.min(all / PROCESSES_SHARE));
+    Some(libc::rlimit { rlim_cur: most, rlim_max: most })
+}
+
+/// Between fork and exec, after it has become its user.
+fn limit_processes(most: &libc::rlimit) -> io::Result<()> {
+    // SAFETY: a plain system call on a value of our own.
+    let limited = unsafe { libc::setrlimit(libc::RLIMIT_NPROC, most) == 0 };
+    if limited { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Gives up all that root may, between fork and exec.
