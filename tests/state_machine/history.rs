@@ -91,7 +91,8 @@ impl Data {
         let mut places = Vec::new();
         for point in self.first..self.points.len() {
             let from = if point == self.first && self.begins_on.is_some() {
-                self.begin.max(self.points[point].by)
+                // Asked for by time it begins right after the commit, before the log was seen to be flushed.
+                self.begin.or(self.points[point].by)
             } else {
                 self.points[point].by
             };
