@@ -61,6 +61,9 @@ fn what_an_extension_logs_for_itself_is_unreadable_from_there_on_and_nothing_els
     assert_eq!(root.psql("neondb", "select string_agg(id::text, ' ') from theirs"), "2 3");
     let child = scion.branch("child", json!({}));
     assert_unreadable(&scion, &child, "theirs", WHOSE);
+    let told = warnings(&scion, &child).join("\n");
+    let names = told.split_once("; ").unwrap().1.split_once(" names it").unwrap().0;
+    assert_eq!(child.psql("neondb", &format!("select {names}")), "theirs");
     assert_eq!(child.number("select count(*) from ours"), 100);
     let past = scion.branch("past", json!({"parent_lsn": before}));
     assert_eq!(past.psql("neondb", "select id from theirs"), "1");

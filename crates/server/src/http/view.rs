@@ -165,7 +165,9 @@ pub fn warnings_in_full(server: &Server, project: &str, info: &BranchInfo) -> Re
     for (rel, rmgr, since) in unreadable.forks {
         let whose = store::of_extension(rmgr);
         texts.push(format!(
-            "since {since} blocks of relation {rel} that {whose} wrote cannot be read until they are written anew"
+            "since {since} blocks of relation {rel} that {whose} wrote cannot be read until they are written anew; \
+             pg_filenode_relation({}, {}) names it in database {}",
+            rel.rel.tablespace, rel.rel.relation, rel.rel.database
         ));
     }
     if unreadable.more > 0 {
