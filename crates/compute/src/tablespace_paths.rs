@@ -182,8 +182,15 @@ fn serve(asks: &OwnedFd, own: &[PathBuf]) {
     // rather than 50, and 1.5 where nobody is asked. Linux before 6.6 cannot do that.
     // SAFETY: the request takes a number.
     unsafe { libc::ioctl(asks.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
+    let mut told = false;
     while let Some(request) = next(asks) {
-        let answer = decide(&request, own);
+        let answer = decide(&request, own).unwrap_or_else(|error| {
+            // As a rule it has died. Where the kernel does not let its memory be read, it is so each time.
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!("read which path process {} of postgres means: {error}", request.pid);
+            }
+            Answer::GoOn
+        });
         let mut response = libc::seccomp_notif_resp { id: request.id, val: 0, error: 0, flags: 0 };
         match answer {
             Answer::Done => {}
@@ -215,19 +222,13 @@ fn next(asks: &OwnedFd) -> Option<libc::seccomp_notif> {
     }
 }
 
-fn decide(request: &libc::seccomp_notif, own: &[PathBuf]) -> Answer {
+fn decide(request: &libc::seccomp_notif, own: &[PathBuf]) -> io::Result<Answer> {
     let number = c_long::from(request.data.nr);
     let Some(entry) = AT.iter().chain(&PLAIN).find(|entry| entry.number == number) else {
-        return Answer::GoOn;
+        return Ok(Answer::GoOn);
     };
     let address = request.data.args.get(entry.path).copied().unwrap_or_default();
-    match path_at(request.pid, address) {
-        Ok(path) => answer(entry.call, &path, own),
-        Err(error) => {
-            tracing::warn!("read which path process {} of postgres means: {error}", request.pid);
-            Answer::GoOn
-        }
-    }
+    Ok(answer(entry.call, &path_at(request.pid, address)?, own))
 }
 
 /// The path at an address of a process that waits for an answer.
