@@ -25,6 +25,22 @@ fn an_ordinary_user_branches_outlives_a_crash_and_leaves_nothing() {
     user.scion(&["branch", "create", "fix"]);
     user.sql("fix", "delete from t where id <= 400");
 
+    // What a role of scion may not do does not depend on who runs the server.
+    for sql in [
+        "copy t from '/etc/passwd'",
+        "copy t to '/tmp/out-of-the-database'",
+        "copy (select 1) to program 'id'",
+        "select pg_read_file('PG_VERSION')",
+        "grant pg_execute_server_program to neondb_owner",
+        "grant pg_read_server_files to neondb_owner",
+        "set session authorization postgres",
+        "load '/lib/x86_64-linux-gnu/libm.so.6'",
+        "create function f() returns int language c as '/lib/x86_64-linux-gnu/libm.so.6', 'sin'",
+        "alter system set archive_command = 'id'",
+    ] {
+        assert!(user.try_sql("main", sql).is_none(), "{sql}");
+    }
+
     // What is the user's is not Postgres's, where the kernel has Landlock.
     if user.try_scion(&["doctor"]).stdout.windows(20).any(|it| it == b"own directories and ") {
         let key = user.home.path().join(".local/share/scion/api-key");
