@@ -28,7 +28,7 @@ use crate::metadata::Metadata;
 use crate::postgres::Postgres;
 use crate::state::Server;
 use crate::threads::spawn;
-use crate::{backups, branch_schedules, deletion, failpoint, page_service, reconcile, recover, tls};
+use crate::{backups, branch_schedules, deletion, failpoint, page_service, reconcile, recover, stores, tls};
 
 /// How to serve.
 #[derive(Clone, Debug)]
@@ -140,6 +140,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     // Not waited for at the end: SQL of a template may take long, and what it leaves is swept.
     loop_of("backups", backups::run)?;
     loop_of("branch schedules", branch_schedules::run)?;
+    loop_of("idle stores", stores::run)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(REQUEST_THREADS)

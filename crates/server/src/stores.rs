@@ -3,6 +3,8 @@
 //! What must hold
 //! - One store that opens slowly, or never, is the trouble of its project only. A thread of its own opens it; whoever asks
 //!   for it waits a while, and for no other.
+//! - A store that nobody holds, asked for or has branches open in for a while is closed, and opened again when it is asked
+//!   for. Who asks while it is being closed waits as for one that is being opened: its directory is locked until then.
 //! - A store and the rows of its branches change together under the lock of its tree, which is a project's own.
 
 use std::collections::HashMap;
@@ -14,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use store::StoreOptions;
 
 use crate::error::{Error, Result, chain};
-use crate::limits::{STORE_AGAIN_AFTER, STORE_OPENED_WITHIN, TREE_WITHIN};
+use crate::limits::{STORE_AGAIN_AFTER, STORE_IDLE, STORE_LOOK, STORE_OPENED_WITHIN, TREE_WITHIN};
 use crate::state::Server;
 use crate::threads;
 
@@ -37,8 +39,10 @@ struct Slot {
 enum Opened {
     #[default]
     No,
+    /// Being opened, or closed.
     Since(Instant),
-    Yes(Arc<store::Project>),
+    /// And when it was last asked for.
+    Yes(Arc<store::Project>, Instant),
     Failed(Error, Instant),
 }
 
@@ -57,8 +61,11 @@ impl Stores {
         let mut state = slot.store.lock();
         let mut open = Some(open);
         loop {
-            let deadline = match &*state {
-                Opened::Yes(store) => return Ok(Arc::clone(store)),
+            let deadline = match &mut *state {
+                Opened::Yes(store, asked) => {
+                    *asked = Instant::now();
+                    return Ok(Arc::clone(store));
+                }
                 Opened::Failed(error, at) if at.elapsed() < STORE_AGAIN_AFTER => return Err(error.clone()),
                 Opened::Since(at) => *at + within,
                 Opened::No | Opened::Failed(..) => {
@@ -89,6 +96,12 @@ impl Stores {
         self.slot(project).settle(Ok(store));
     }
 
+    /// Closes stores that were not asked for since `idle`, and that nobody holds and no branch is open in.
+    fn close_idle(&self, idle: Duration) {
+        let slots: Vec<Arc<Slot>> = self.known.lock().values().cloned().collect();
+        slots.iter().for_each(|slot| slot.close_if_idle(idle));
+    }
+
     fn forget(&self, project: &str) {
         self.known.lock().remove(project);
         self.trees.lock().remove(project);
@@ -102,9 +115,25 @@ impl Stores {
 impl Slot {
     fn settle(&self, opened: Result<store::Project>) {
         *self.store.lock() = match opened {
-            Ok(store) => Opened::Yes(Arc::new(store)),
+            Ok(store) => Opened::Yes(Arc::new(store), Instant::now()),
             Err(error) => Opened::Failed(error, Instant::now()),
         };
+        self.changed.notify_all();
+    }
+
+    fn close_if_idle(&self, idle: Duration) {
+        let mut state = self.store.lock();
+        let Opened::Yes(store, asked) = &mut *state else { return };
+        let is_idle =
+            asked.elapsed() >= idle && Arc::get_mut(store).is_some_and(|store| store.open_branches() == 0);
+        if !is_idle {
+            return;
+        }
+        let closed = std::mem::replace(&mut *state, Opened::Since(Instant::now()));
+        drop(state);
+        // It may have to wait for its disk: nobody who asks for another store notices.
+        drop(closed);
+        *self.store.lock() = Opened::No;
         self.changed.notify_all();
     }
 }
@@ -115,8 +144,13 @@ impl Server {
     /// # Errors
     /// 503 if it cannot be opened, or not soon.
     pub fn store(&self, project: &str) -> Result<Arc<store::Project>> {
-        let (path, options, id) = (self.dir.project(project), self.store_options, project.to_owned());
+        let (path, options, id) = (self.dir.project(project), self.store_options.clone(), project.to_owned());
         self.stores.open(project, STORE_OPENED_WITHIN, move || open(path, options, &id))
+    }
+
+    /// Closes the stores of projects that nobody uses.
+    pub fn close_idle_stores(&self) {
+        self.stores.close_idle(STORE_IDLE);
     }
 
     /// Keeps a store that was just made.
@@ -140,6 +174,11 @@ impl Server {
         })?;
         work()
     }
+}
+
+/// Closes idle stores for as long as the process lives.
+pub fn run(server: &Arc<Server>) {
+    server.again_and_again(|| std::thread::sleep(STORE_LOOK), || server.close_idle_stores());
 }
 
 fn open(path: PathBuf, options: StoreOptions, project: &str) -> Result<store::Project> {
