@@ -12,6 +12,7 @@ use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use compute::TlsFiles;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use store::StoreOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -61,6 +62,8 @@ pub struct ServeOptions {
     pub dump_within: Option<Duration>,
     /// Bytes of recent changes kept in memory for a branch before they are written as a layer.
     pub memtable_bytes: usize,
+    /// Bytes of those of all branches.
+    pub memory_bytes: usize,
 }
 
 /// Why the server did not start, or ended.
@@ -123,7 +126,8 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     server.keys = Keys::new(options.rate);
     server.postgres_paths.clone_from(&options.postgres_paths);
     server.owner_extensions.clone_from(&options.owner_extensions);
-    server.store_options.memtable_bytes = options.memtable_bytes;
+    let memory = Arc::new(store::Memory::new(options.memory_bytes));
+    server.store_options = StoreOptions { memtable_bytes: options.memtable_bytes, memory };
     server.keys.load(&server.metadata, &key)?;
     let server = Arc::new(server);
     recover::run(&server)?;
@@ -295,6 +299,7 @@ mod tests {
             owner_extensions: Vec::new(),
             dump_within: None,
             memtable_bytes: 1 << 20,
+            memory_bytes: 64 << 20,
         };
         assert!(matches!(serve(&options), Err(ServeError::NotLoopback(_))));
     }

@@ -21,33 +21,41 @@ use crate::state::Server;
 use crate::threads;
 
 /// The stores of all projects, by id.
-#[derive(Default)]
-pub struct Stores {
-    known: Mutex<HashMap<String, Arc<Slot>>>,
+pub struct Stores<S = store::Project> {
+    known: Mutex<HashMap<String, Arc<Slot<S>>>>,
     trees: Mutex<HashMap<String, Arc<Mutex<()>>>>,
 }
 
+impl<S> Default for Stores<S> {
+    fn default() -> Self {
+        Self { known: Mutex::default(), trees: Mutex::default() }
+    }
+}
+
 /// The store of one project.
-#[derive(Default)]
-struct Slot {
-    store: Mutex<Opened>,
+struct Slot<S> {
+    store: Mutex<Opened<S>>,
     changed: Condvar,
 }
 
+impl<S> Default for Slot<S> {
+    fn default() -> Self {
+        Self { store: Mutex::new(Opened::No), changed: Condvar::new() }
+    }
+}
+
 /// How far it is.
-#[derive(Default)]
-enum Opened {
-    #[default]
+enum Opened<S> {
     No,
     /// Being opened, or closed.
     Since(Instant),
     /// And when it was last asked for.
-    Yes(Arc<store::Project>, Instant),
+    Yes(Arc<S>, Instant),
     Failed(Error, Instant),
 }
 
-impl Stores {
-    fn slot(&self, project: &str) -> Arc<Slot> {
+impl<S: Send + Sync + 'static> Stores<S> {
+    fn slot(&self, project: &str) -> Arc<Slot<S>> {
         Arc::clone(self.known.lock().entry(project.to_owned()).or_default())
     }
 
@@ -55,8 +63,8 @@ impl Stores {
         &self,
         project: &str,
         within: Duration,
-        open: impl FnOnce() -> Result<store::Project> + Send + 'static,
-    ) -> Result<Arc<store::Project>> {
+        open: impl FnOnce() -> Result<S> + Send + 'static,
+    ) -> Result<Arc<S>> {
         let slot = self.slot(project);
         let mut state = slot.store.lock();
         let mut open = Some(open);
@@ -92,14 +100,14 @@ impl Stores {
         }
     }
 
-    fn put(&self, project: &str, store: store::Project) {
+    fn put(&self, project: &str, store: S) {
         self.slot(project).settle(Ok(store));
     }
 
-    /// Closes stores that were not asked for since `idle`, and that nobody holds and no branch is open in.
-    fn close_idle(&self, idle: Duration) {
-        let slots: Vec<Arc<Slot>> = self.known.lock().values().cloned().collect();
-        slots.iter().for_each(|slot| slot.close_if_idle(idle));
+    /// Closes stores that nobody holds, that were not asked for since `idle`, and that are `unused`.
+    fn close_idle(&self, idle: Duration, unused: impl Fn(&S) -> bool) {
+        let slots: Vec<_> = self.known.lock().values().cloned().collect();
+        slots.iter().for_each(|slot| slot.close_if_idle(idle, &unused));
     }
 
     fn forget(&self, project: &str) {
@@ -112,8 +120,8 @@ impl Stores {
     }
 }
 
-impl Slot {
-    fn settle(&self, opened: Result<store::Project>) {
+impl<S> Slot<S> {
+    fn settle(&self, opened: Result<S>) {
         *self.store.lock() = match opened {
             Ok(store) => Opened::Yes(Arc::new(store), Instant::now()),
             Err(error) => Opened::Failed(error, Instant::now()),
@@ -121,11 +129,10 @@ impl Slot {
         self.changed.notify_all();
     }
 
-    fn close_if_idle(&self, idle: Duration) {
+    fn close_if_idle(&self, idle: Duration, unused: impl Fn(&S) -> bool) {
         let mut state = self.store.lock();
         let Opened::Yes(store, asked) = &mut *state else { return };
-        let is_idle =
-            asked.elapsed() >= idle && Arc::get_mut(store).is_some_and(|store| store.open_branches() == 0);
+        let is_idle = asked.elapsed() >= idle && Arc::get_mut(store).is_some_and(|store| unused(store));
         if !is_idle {
             return;
         }
@@ -150,7 +157,7 @@ impl Server {
 
     /// Closes the stores of projects that nobody uses.
     pub fn close_idle_stores(&self) {
-        self.stores.close_idle(STORE_IDLE);
+        self.stores.close_idle(STORE_IDLE, |store| store.open_branches() == 0);
     }
 
     /// Keeps a store that was just made.
@@ -191,6 +198,7 @@ fn open(path: PathBuf, options: StoreOptions, project: &str) -> Result<store::Pr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
 
     const SOON: Duration = Duration::from_millis(50);
@@ -201,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_store_that_does_not_open_holds_up_no_other() {
-        let stores = Stores::default();
+        let stores = Stores::<store::Project>::default();
         let (end, wait) = mpsc::channel::<()>();
         let hangs = move || {
             let _ = wait.recv();
@@ -218,9 +226,61 @@ mod tests {
         assert_eq!(error.message, "damaged", "who comes later is told how it ended");
     }
 
+    /// A store whose directory is locked until it is gone, which takes until the test lets it.
+    struct Locking {
+        number: usize,
+        locked: Arc<AtomicBool>,
+        going: mpsc::Sender<()>,
+        may_go: Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl Drop for Locking {
+        fn drop(&mut self) {
+            let _ = self.going.send(());
+            let _ = self.may_go.lock().recv();
+            self.locked.store(false, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_being_closed_is_waited_for_and_opened_again() {
+        const LONG: Duration = Duration::from_secs(60);
+        let stores = Arc::new(Stores::<Locking>::default());
+        let locked = Arc::new(AtomicBool::new(false));
+        let (going, is_going) = mpsc::channel();
+        let open = |number: usize| {
+            let (locked, going) = (Arc::clone(&locked), going.clone());
+            let (let_go, may_go) = mpsc::channel();
+            let open = move || {
+                assert!(!locked.swap(true, Ordering::SeqCst), "it is open already");
+                Ok(Locking { number, locked, going, may_go: Mutex::new(may_go) })
+            };
+            (let_go, open)
+        };
+        let (let_go, first) = open(1);
+        let held = stores.open("a", LONG, first).ok().unwrap();
+        stores.close_idle(Duration::ZERO, |_| true);
+        drop(held);
+        stores.close_idle(Duration::ZERO, |_| false);
+        stores.close_idle(LONG, |_| true);
+        assert!(locked.load(Ordering::SeqCst), "somebody held it, used it, asked for it lately");
+
+        let closer = Arc::clone(&stores);
+        let closer = std::thread::spawn(move || closer.close_idle(Duration::ZERO, |_| true));
+        is_going.recv().unwrap();
+        assert_eq!(stores.open("a", SOON, open(2).1).err().unwrap().status, 503);
+        let (let_go_again, again) = open(3);
+        let other = Arc::clone(&stores);
+        let opener = std::thread::spawn(move || other.open("a", LONG, again).ok().unwrap().number);
+        let_go.send(()).unwrap();
+        assert_eq!(opener.join().unwrap(), 3);
+        closer.join().unwrap();
+        drop(let_go_again);
+    }
+
     #[test]
     fn branches_of_one_project_take_turns_and_those_of_two_do_not() {
-        let stores = Stores::default();
+        let stores = Stores::<store::Project>::default();
         let (a, again, b) = (stores.tree("a"), stores.tree("a"), stores.tree("b"));
         let _held = a.lock();
         assert!(again.try_lock().is_none());

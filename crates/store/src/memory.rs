@@ -58,13 +58,17 @@ impl std::fmt::Debug for Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self::new(MEMTABLES_BYTES, CACHE_BYTES)
+        Self::new(MEMTABLES_BYTES)
     }
 }
 
 impl Memory {
-    /// At most so many bytes of memtables, and so many of decompressed layer blocks.
-    pub fn new(memtable_bytes: usize, cache_bytes: u64) -> Self {
+    /// At most so many bytes of memtables.
+    pub fn new(memtable_bytes: usize) -> Self {
+        Self::with_cache(memtable_bytes, CACHE_BYTES)
+    }
+
+    fn with_cache(memtable_bytes: usize, cache_bytes: u64) -> Self {
         Self {
             limit: memtable_bytes,
             cache: BlockCache::new(cache_bytes),

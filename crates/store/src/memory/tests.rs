@@ -38,7 +38,7 @@ fn scratch() -> tempfile::TempDir {
 }
 
 fn options(memtables: usize) -> StoreOptions {
-    let memory = Arc::new(Memory::new(memtables, 4 << 20));
+    let memory = Arc::new(Memory::with_cache(memtables, 4 << 20));
     StoreOptions { memtable_bytes: 32 << 20, memory }
 }
 
