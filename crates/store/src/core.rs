@@ -161,7 +161,7 @@ impl Core {
     /// Closes a branch that nobody holds; first, if there is need, sends to the disk what is in no layer. Gives what a branch that
     /// was closed begins on.
     pub(crate) fn close(&self, id: &BranchId) -> Option<Arc<Branch>> {
-        let branch = self.branch(id).ok()?;
+        let branch = self.branch(id).ok().filter(|branch| !branch.is_closed())?;
         let has_unwritten = {
             let view = branch.view.read();
             !view.active.is_empty() && view.frozen.is_empty()

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -227,9 +227,22 @@ fn a_project_whose_layers_cannot_be_written_holds_up_no_other() {
     assert_eq!(layers, listed, "no layer of what was dropped is left");
 }
 
-/// Idle for long, as the keeper is told.
-fn long_after(seconds: u64) -> Instant {
-    Instant::now() + BRANCH_IDLE * 2 + Duration::from_secs(seconds)
+/// Lets the keeper believe again and again that nobody used anything for long.
+#[derive(Default)]
+struct LongAfter(u32);
+
+impl LongAfter {
+    fn tend(&mut self, memory: &Memory) {
+        self.0 += 1;
+        keeper::tend(memory, Instant::now() + BRANCH_IDLE * 2 * self.0);
+    }
+
+    fn all_are_closed(&mut self, project: &Project) {
+        waited_for("all are closed", || {
+            self.tend(project.core.account.memory());
+            project.open_branches() == 0
+        });
+    }
 }
 
 #[test]
@@ -241,12 +254,8 @@ fn a_branch_that_nobody_uses_is_written_closed_and_opened_again_on_demand() {
     send(&project, &named(0), &log, log.from).unwrap();
     let sent = log.end();
     assert!(options.memory.used() > 1 << 20);
-    let mut passes = 1;
-    waited_for("they are closed", || {
-        keeper::tend(&options.memory, long_after(passes));
-        passes += 1;
-        project.open_branches() == 0
-    });
+    let mut later = LongAfter::default();
+    later.all_are_closed(&project);
     assert_eq!(options.memory.used(), 0);
     assert_eq!(value_of(&project, &named(0), sent, 3), 1);
     assert_eq!(project.open_branches(), 2, "it and its parent");
@@ -257,70 +266,71 @@ fn a_branch_that_nobody_uses_is_written_closed_and_opened_again_on_demand() {
     // What is held is never closed, and what it begins on is held.
     let held = project.core.open_branch(&named(0)).unwrap();
     project.flush().unwrap();
-    for _ in 0..3 {
-        keeper::tend(&options.memory, long_after(passes));
-        passes += 1;
-    }
+    (0..3).for_each(|_| later.tend(&options.memory));
     assert_eq!(project.open_branches(), 2);
     drop(held);
-    waited_for("they are closed", || {
-        keeper::tend(&options.memory, long_after(passes));
-        passes += 1;
-        project.open_branches() == 0
-    });
+    later.all_are_closed(&project);
 }
 
-/// The keeper believes at every look that all were idle for long.
 #[test]
 fn closing_is_not_noticed_by_those_who_read_write_and_branch_just_then() {
+    const WRITES: u64 = 200;
     let (top, options) = (scratch(), options(64 << 20));
-    let project = create(Arc::new(System), top.path(), "p", &options);
-    let ended = AtomicBool::new(false);
-    let closed = AtomicU64::new(0);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut passes = 0;
-            while !ended.load(Ordering::Acquire) {
-                passes += 1_000;
-                let open = project.open_branches();
-                keeper::tend(&options.memory, long_after(passes));
-                closed.fetch_add(open.saturating_sub(project.open_branches()) as u64, Ordering::AcqRel);
+    let project = &create(Arc::new(System), top.path(), "p", &options);
+    let write = |number: usize| {
+        let (id, child) = (named(number), named(100 + number));
+        let mut log = branch(project, &id);
+        // Block 0 says how many writes there were, so that whoever reads meanwhile can judge it.
+        for value in 1..=WRITES {
+            let from = log.end();
+            log.write(0, value, false);
+            log.write(1 + value as u32 % 5, value, true);
+            send(project, &id, &log, from).unwrap();
+            let (lsn, block, expected) = log.writes[log.writes.len() / 2];
+            assert_eq!(value_of(project, &id, lsn, block), expected);
+            assert_eq!(project.state_at(&id, log.end()).unwrap().cluster.lsn, log.end());
+            if value % 10 == 0 {
+                project.create_branch(&child, &id, log.end()).unwrap();
+                assert_eq!(value_of(project, &child, log.end(), 0), value);
+                project.delete_branch(&child).unwrap();
             }
-        });
-        let workers: Vec<_> = (0..4)
-            .map(|number| {
-                let project = &project;
-                scope.spawn(move || {
-                    let (id, child) = (named(number), named(100 + number));
-                    let mut log = branch(project, &id);
-                    for value in 0..150 {
-                        let from = log.end();
-                        log.write(value as u32 % 5, value, false);
-                        log.write(5 + value as u32 % 5, value, true);
-                        send(project, &id, &log, from).unwrap();
-                        let (lsn, block, expected) = log.writes[log.writes.len() / 2];
-                        assert_eq!(value_of(project, &id, lsn, block), expected);
-                        assert_eq!(project.head(&id).unwrap(), log.end());
-                        assert_eq!(project.state_at(&id, log.end()).unwrap().cluster.lsn, log.end());
-                        if value % 10 == 0 {
-                            project.create_branch(&child, &id, log.end()).unwrap();
-                            assert_eq!(value_of(project, &child, log.end(), 5 + value as u32 % 5), value);
-                            project.delete_branch(&child).unwrap();
-                        }
-                        thread::yield_now();
-                    }
-                    log
-                })
-            })
-            .collect();
-        for (number, worker) in workers.into_iter().enumerate() {
-            for (lsn, block, value) in worker.join().unwrap().writes {
-                assert_eq!(value_of(&project, &named(number), lsn, block), value, "{number} at {lsn}");
+        }
+        log
+    };
+    let ended = &AtomicBool::new(false);
+    let read = |number: usize| {
+        let mut newest = 0;
+        while !ended.load(Ordering::Acquire) {
+            let Ok(head) = project.head(&named(number)) else { continue };
+            if head > import_end() {
+                let value = value_of(project, &named(number), head, 0);
+                assert!(value >= newest, "{value} was read after {newest}");
+                newest = value;
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+    };
+    let mut closed = 0;
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..3).map(|number| scope.spawn(move || write(number))).collect();
+        let readers: Vec<_> = (0..3).map(|number| scope.spawn(move || read(number))).collect();
+        let (mut later, mut seen) = (LongAfter::default(), vec![std::ptr::null(); 3]);
+        while !writers.iter().all(|writer| writer.is_finished()) {
+            later.tend(&options.memory);
+            for (number, seen) in seen.iter_mut().enumerate() {
+                let now = project.core.branch(&named(number)).map_or(*seen, |branch| Arc::as_ptr(&branch));
+                closed += usize::from(std::mem::replace(seen, now) != now);
             }
         }
         ended.store(true, Ordering::Release);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        for (number, writer) in writers.into_iter().enumerate() {
+            for (lsn, block, value) in writer.join().unwrap().writes {
+                assert_eq!(value_of(project, &named(number), lsn, block), value, "{number} at {lsn}");
+            }
+        }
     });
-    assert!(closed.into_inner() > 20, "nothing was closed");
+    assert!(closed > 20, "closed only {closed} times");
 }
 
 #[test]
@@ -422,12 +432,7 @@ fn a_branch_ten_thousand_generations_deep_is_read_written_and_dropped() {
         let prefix = project.wal_segment_prefix(&deepest, end).unwrap();
         assert!(log.bytes.ends_with(&prefix[prefix.len() - 8192..]));
         // All go at once, the deepest first.
-        let mut passes = 1;
-        waited_for("all are closed", || {
-            keeper::tend(&options.memory, long_after(passes));
-            passes += 1;
-            project.open_branches() == 0
-        });
+        LongAfter::default().all_are_closed(&project);
         assert_eq!(value_of(&project, &deepest, end, 3), 3);
     };
     small_stack.spawn(life).unwrap().join().unwrap();
