@@ -134,7 +134,10 @@ impl Branch {
 
     /// Notes that it is asked for now.
     pub(crate) fn touch(&self) {
-        self.used.store(self.account.memory().now(), Ordering::Relaxed);
+        let now = self.account.memory().now();
+        if self.used() != now {
+            self.used.store(now, Ordering::Relaxed);
+        }
     }
 
     /// The parent of an open branch, and where this one begins on it.

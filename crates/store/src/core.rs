@@ -158,24 +158,26 @@ impl Core {
         Ok(branch)
     }
 
-    /// Closes a branch that nobody holds; first, if there is need, sends to the disk what is in no layer. Gives what a branch that
-    /// was closed begins on.
-    pub(crate) fn close(&self, id: &BranchId) -> Option<Arc<Branch>> {
-        let branch = self.branch(id).ok().filter(|branch| !branch.is_closed())?;
+    /// Closes a branch that nobody holds; first, if there is need, sends to the disk what is in no layer. True if it is closed
+    /// now, or will be the next time.
+    pub(crate) fn close(&self, id: &BranchId) -> bool {
+        let Ok(branch) = self.branch(id) else { return false };
+        if branch.is_closed() {
+            return false;
+        }
         let has_unwritten = {
             let view = branch.view.read();
             !view.active.is_empty() && view.frozen.is_empty()
         };
         if branch.is_open() && has_unwritten {
-            branch.freeze_if_free(self);
-            return None;
+            return branch.freeze_if_free(self);
         }
         drop(branch);
-        let closed = self.replace(id, |slot| {
+        let was = self.replace(id, |slot| {
             let branch = Arc::get_mut(slot)?;
             branch.is_at_rest().then(|| branch.closed())
-        })?;
-        self.branch(closed.origin.as_ref()?).ok()
+        });
+        was.is_some()
     }
 
     /// Closes a branch that nobody holds but the flusher's queue: what is in no layer is read from the WAL again by whoever

@@ -174,8 +174,10 @@ pub(crate) fn flush_all(core: &Core, branch: &Branch) -> Result<()> {
 /// files of its own. If it cannot be done now, it is tried again, and before anything is written that it
 /// would be in the way of.
 pub(crate) fn make_up(core: &Core) {
-    let abandoned = std::mem::take(&mut core.flushes.state.lock().abandoned);
-    if !abandoned.is_empty() && core.manifests.check_epoch().is_ok() {
+    let has_abandoned = !core.flushes.state.lock().abandoned.is_empty();
+    // A manifest of which it is not known whether it was put may list them.
+    if has_abandoned && core.manifests.settle().is_ok() && core.manifests.check_epoch().is_ok() {
+        let abandoned = std::mem::take(&mut core.flushes.state.lock().abandoned);
         abandoned.into_iter().for_each(|unlisted| unlisted.discard(core));
     }
     if core.disk.has_leftovers() && core.manifests.check_epoch().is_ok() {

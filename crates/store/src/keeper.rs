@@ -121,19 +121,21 @@ fn close_idle(cores: &[Arc<Core>], now: u64) {
     }
     open.sort_by_key(|(used, ..)| *used);
     let mut too_many = open.len().saturating_sub(OPEN_BRANCHES_MAX);
-    for (used, core, branch) in open {
-        if now.saturating_sub(used) < BRANCH_IDLE.as_secs() && too_many == 0 {
-            return;
-        }
-        too_many = too_many.saturating_sub(1);
+    for (_, core, branch) in open {
         // What it begins on may have been held by it alone.
-        let mut next = core.close(&branch);
-        while let Some(parent) =
-            next.take_if(|parent| now.saturating_sub(parent.used()) >= BRANCH_IDLE.as_secs())
+        let mut next = Some(branch);
+        while let Some(id) = next
+            && let Ok(branch) = core.branch(&id)
         {
-            let id = parent.id.clone();
-            drop(parent);
-            next = core.close(&id);
+            if now.saturating_sub(branch.used()) < BRANCH_IDLE.as_secs() && too_many == 0 {
+                break;
+            }
+            next = branch.origin.clone();
+            drop(branch);
+            if !core.close(&id) {
+                break;
+            }
+            too_many = too_many.saturating_sub(1);
         }
     }
 }
