@@ -256,8 +256,12 @@ impl Core {
     /// # Errors
     /// `MemoryFull` if none was given back in time; `FlushFailing`.
     pub(crate) fn wait_for_memory(&self, branch: &Branch, bytes: usize) -> Result<Charge> {
+        self.wait_for_memory_within(branch, bytes, MEMORY_WAIT)
+    }
+
+    fn wait_for_memory_within(&self, branch: &Branch, bytes: usize, within: Duration) -> Result<Charge> {
         let memory = self.account.memory();
-        let deadline = Instant::now() + MEMORY_WAIT;
+        let deadline = Instant::now() + within;
         memory.waiting.fetch_add(1, Ordering::SeqCst);
         let outcome = loop {
             match self.take_room(branch, bytes) {
@@ -270,12 +274,7 @@ impl Core {
             memory.wake.notify_all();
             if memory.freed.wait_while_until(&mut gate, is_full, deadline).timed_out() {
                 let (held, max) = (memory.used(), memory.limit);
-                break Err(StoreError::MemoryFull {
-                    branch: branch.id.clone(),
-                    held,
-                    max,
-                    waited: MEMORY_WAIT,
-                });
+                break Err(StoreError::MemoryFull { branch: branch.id.clone(), held, max, waited: within });
             }
         };
         memory.waiting.fetch_sub(1, Ordering::SeqCst);

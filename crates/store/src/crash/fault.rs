@@ -71,12 +71,15 @@ impl Plan {
     }
 }
 
+/// How the changes end that hang, and the lock that they wait for.
+type Hanging = (&'static str, Arc<Mutex<()>>);
+
 /// Another disk, some of whose changes or reads fail.
 pub(crate) struct Faulty {
     inner: Arc<dyn Disk>,
     changes: Mutex<Plan>,
     reads: Mutex<Plan>,
-    hanging: Mutex<Option<(&'static str, Arc<Mutex<()>>)>>,
+    hanging: Mutex<Option<Hanging>>,
 }
 
 impl Faulty {

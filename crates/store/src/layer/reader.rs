@@ -191,7 +191,7 @@ impl Layer {
             None => return Err(self.corrupt(at, "no version of waypoints")),
         };
         let states = Waypoints { bytes, from };
-        if states.records().len() % WAYPOINT_BYTES != 0 {
+        if !states.records().len().is_multiple_of(WAYPOINT_BYTES) {
             return Err(self.corrupt(at, "waypoints of a wrong length"));
         }
         Ok(states)

@@ -169,6 +169,28 @@ fn writers_wait_for_memory_and_all_of_them_go_on() {
     assert_eq!(options.memory.used(), 0);
 }
 
+#[test]
+fn who_waits_in_vain_is_told_what_for_and_who_does_not_goes_on_at_once() {
+    let (top, options) = (scratch(), options(8 << 20));
+    let project = create(Arc::new(System), top.path(), "p", &options);
+    let core = &project.core;
+    let root = core.open_branch(&root()).unwrap();
+    let mut rooms: Vec<_> = std::iter::from_fn(|| core.take_room(&root, usize::MAX).unwrap()).collect();
+    assert_eq!((rooms.len(), options.memory.used()), (8, 8 << 20));
+    let refused = core.wait_for_memory_within(&root, 1, Duration::from_millis(5)).err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Later);
+    let said = "all projects hold 8 MB of what is not, of at most 8 MB";
+    assert!(refused.to_string().contains(said), "{refused}");
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| core.wait_for_memory_within(&root, 1, Duration::from_secs(60)));
+        waited_for("it waits", || options.memory.waiting.load(Ordering::SeqCst) == 1);
+        rooms.pop();
+        assert!(waits.join().unwrap().is_ok());
+    });
+    rooms.clear();
+    assert_eq!((options.memory.used(), core.account.held()), (0, 0));
+}
+
 /// Its layers cannot be written for long; its WAL is taken for as long as there is memory.
 #[test]
 fn a_project_whose_layers_cannot_be_written_holds_up_no_other() {
