@@ -37,7 +37,7 @@ pub struct Serve {
     #[arg(long, env = "SCION_MEMTABLE_MB", default_value_t = 32, value_name = "MB",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     memtable_mb: u16,
-    /// Megabytes of such changes kept of all branches together. When they are reached, writes wait for the disk.
+    /// Megabytes of such changes kept of all branches together. At that bound, writes wait for the disk.
     #[arg(long, env = "SCION_MEMORY_MB", default_value_t = 256, value_name = "MB",
           value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
     memory_mb: u32,
