@@ -184,6 +184,7 @@ impl From<StoreError> for Error {
             | StoreError::Timeout { .. }
             | StoreError::Behind { .. }
             | StoreError::FlushFailing { .. }
+            | StoreError::MemoryFull { .. }
             | StoreError::Io { .. } => Self::unavailable(text),
             StoreError::Stuck { .. } => {
                 let hint = "hint: `scion admin log show BRANCH` says what is stuck and what can be done";

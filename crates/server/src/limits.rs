@@ -133,6 +133,10 @@ pub const DUMP_LOCK_WITHIN: Duration = Duration::from_secs(10);
 pub const PRINTED_BYTES: usize = 256 << 20;
 /// How long a store is waited for that is being opened; an opening that takes longer goes on.
 pub const STORE_OPENED_WITHIN: Duration = Duration::from_secs(20);
+/// A store that nobody asked for so long is closed, once its branches are.
+pub const STORE_IDLE: Duration = Duration::from_secs(600);
+/// How often such stores are looked for.
+pub const STORE_LOOK: Duration = Duration::from_secs(10);
 /// How long a store that could not be opened is left alone.
 pub const STORE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a request waits for another that makes or removes a branch of the same project.

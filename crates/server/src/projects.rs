@@ -105,7 +105,8 @@ impl Server {
             self.check_settings_of(row.pg_version, &settings, &control)?;
         }
         let import = ClusterImport { data_dir: data_dir.clone(), root: branch_id(root)? };
-        let store = store::Project::create_with(&self.dir.project(project), &import, self.store_options)?;
+        let store =
+            store::Project::create_with(&self.dir.project(project), &import, self.store_options.clone())?;
         self.put_store(project, store);
         failpoint::tried(Step::StoreMade)?;
         fs::remove_dir_all(&data_dir).map_err(Error::io(format!("remove {}", data_dir.display())))?;

@@ -12,6 +12,7 @@ use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use compute::TlsFiles;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use store::StoreOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -28,7 +29,7 @@ use crate::metadata::Metadata;
 use crate::postgres::Postgres;
 use crate::state::Server;
 use crate::threads::spawn;
-use crate::{backups, branch_schedules, deletion, failpoint, page_service, reconcile, recover, tls};
+use crate::{backups, branch_schedules, deletion, failpoint, page_service, reconcile, recover, stores, tls};
 
 /// How to serve.
 #[derive(Clone, Debug)]
@@ -61,6 +62,8 @@ pub struct ServeOptions {
     pub dump_within: Option<Duration>,
     /// Bytes of recent changes kept in memory for a branch before they are written as a layer.
     pub memtable_bytes: usize,
+    /// Bytes of those of all branches.
+    pub memory_bytes: usize,
 }
 
 /// Why the server did not start, or ended.
@@ -123,7 +126,8 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     server.keys = Keys::new(options.rate);
     server.postgres_paths.clone_from(&options.postgres_paths);
     server.owner_extensions.clone_from(&options.owner_extensions);
-    server.store_options.memtable_bytes = options.memtable_bytes;
+    let memory = Arc::new(store::Memory::new(options.memory_bytes));
+    server.store_options = StoreOptions { memtable_bytes: options.memtable_bytes, memory };
     server.keys.load(&server.metadata, &key)?;
     let server = Arc::new(server);
     recover::run(&server)?;
@@ -140,6 +144,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     // Not waited for at the end: SQL of a template may take long, and what it leaves is swept.
     loop_of("backups", backups::run)?;
     loop_of("branch schedules", branch_schedules::run)?;
+    loop_of("idle stores", stores::run)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(REQUEST_THREADS)
@@ -294,6 +299,7 @@ mod tests {
             owner_extensions: Vec::new(),
             dump_within: None,
             memtable_bytes: 1 << 20,
+            memory_bytes: 64 << 20,
         };
         assert!(matches!(serve(&options), Err(ServeError::NotLoopback(_))));
     }

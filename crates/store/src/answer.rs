@@ -1,8 +1,11 @@
 //! What callers hand in and get back. Values only.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use types::{BLOCK_SIZE, BranchId, ClusterState, Lsn, PgTime, RelFork, SlruKind, SlruRun, TimelineId};
+
+use crate::memory::Memory;
 
 /// What a project is created from.
 #[derive(Clone, Debug)]
@@ -14,17 +17,17 @@ pub struct ClusterImport {
 }
 
 /// Sizes that trade memory for speed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// Bytes of decompressed layer blocks kept in memory, for the whole project.
-    pub cache_bytes: u64,
     /// A branch's memtable is frozen and written as a layer at this many bytes.
     pub memtable_bytes: usize,
+    /// What all projects share that are opened with clones of these options.
+    pub memory: Arc<Memory>,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: 32 << 20, memtable_bytes: 32 << 20 }
+        Self { memtable_bytes: 32 << 20, memory: Arc::default() }
     }
 }
 

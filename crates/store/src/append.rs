@@ -93,6 +93,7 @@ impl Branch {
         let held = usize::try_from(tip.durable.bytes_since(at).unwrap_or(0)).unwrap_or(usize::MAX);
         for piece in bytes.get(held..).unwrap_or(&[]).chunks(PIECE_BYTES) {
             core.flushes.wait_for_room(self)?;
+            let room = tip.room(core, self, piece.len())?;
             let begin = tip.durable;
             // Before, or an older process would write into what a newer one reads; and after, or it would acknowledge
             // what the newer one may not have found.
@@ -104,6 +105,7 @@ impl Branch {
                 self.publish(tip.durable);
             }
             tip.take(core, self, begin, piece)?;
+            drop(room);
             if !self.view.read().frozen.is_empty() {
                 core.flushes.submit(self);
             }
@@ -126,7 +128,7 @@ impl Branch {
     }
 
     /// Begins a timeline at the head and fences those before it. Gives its number and the state that it begins with.
-    pub(crate) fn begin_timeline(&self, core: &Core) -> Result<(TimelineId, StateAt)> {
+    pub(crate) fn begin_timeline(self: &Arc<Self>, core: &Core) -> Result<(TimelineId, StateAt)> {
         let mut writer = self.writer.lock();
         let tip = writer.as_mut().ok_or_else(|| StoreError::NotFound { branch: self.id.clone() })?;
         tip.catch_up(core, self, Retry::Passing)?;
@@ -164,7 +166,7 @@ impl Branch {
             return Ok(true);
         }
         let mut bytes = vec![0; len];
-        core.wal.read(&self.id, timeline, end, &mut bytes)?;
+        core.wal.read_or_zeros(&self.id, timeline, end, &mut bytes)?;
         Ok(wal::may_follow(&core.format, timeline, (end, tip.last_record()), &bytes))
     }
 
@@ -184,7 +186,7 @@ impl Branch {
     }
 
     /// What is held and cannot be read, and why; `None` if there is nothing like that.
-    pub(crate) fn unread(&self, core: &Core) -> Result<Option<Unread>> {
+    pub(crate) fn unread(self: &Arc<Self>, core: &Core) -> Result<Option<Unread>> {
         let mut writer = self.writer.lock();
         let tip = writer.as_mut().ok_or_else(|| StoreError::NotFound { branch: self.id.clone() })?;
         let _ = tip.catch_up(core, self, Retry::Passing);
@@ -212,7 +214,7 @@ impl Branch {
     }
 
     /// Tries again to take what is held and could not be read, whatever the reason was.
-    pub(crate) fn retry(&self, core: &Core) -> Result<Lsn> {
+    pub(crate) fn retry(self: &Arc<Self>, core: &Core) -> Result<Lsn> {
         let mut writer = self.writer.lock();
         let tip = writer.as_mut().ok_or_else(|| StoreError::NotFound { branch: self.id.clone() })?;
         tip.catch_up(core, self, Retry::Everything)?;

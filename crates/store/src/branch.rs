@@ -6,14 +6,15 @@
 //!
 //! Invariants
 //! - A branch reads its parent only at or below its start.
-//! - A branch is opened at first use, its ancestors before it; until then it costs a few hundred bytes.
+//! - A branch is opened at first use, its ancestors before it; until then it costs a few hundred bytes. An open branch holds
+//!   its parent, so that a branch nobody holds can be closed (`Core::close`).
 //! - Lock order: writer of a child, writer of its parent, view. Nothing is read from disk under a view lock.
 //!
 //! Not here: what a record changes (`ingest`), how versions become pages (`page_read`).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use types::{BranchId, ClusterState, Key, Lsn, TimelineId};
@@ -23,6 +24,7 @@ use crate::error::{Result, StoreError};
 use crate::flush::Unlisted;
 use crate::layer::Layer;
 use crate::manifest::BranchEntry;
+use crate::memory::Account;
 use crate::memtable::Memtable;
 use crate::tip::{Retry, Stuck, Tip};
 use crate::value::{Kind, Lookup, Newest, Version};
@@ -34,8 +36,8 @@ pub(crate) struct View {
     pub(crate) frozen: VecDeque<Arc<Memtable>>,
     /// Oldest first.
     pub(crate) layers: Arc<Vec<Arc<Layer>>>,
-    /// Sorted by position; the first is at the branch's start.
-    pub(crate) waypoints: Vec<ClusterState>,
+    /// The state at the branch's start, which is its parent's.
+    pub(crate) start: Option<ClusterState>,
     /// End of the last record taken.
     pub(crate) head: Lsn,
     /// Why no record after `head` can be taken.
@@ -47,7 +49,10 @@ pub(crate) struct Branch {
     pub(crate) id: BranchId,
     /// Tells it from others that have had its name.
     pub(crate) incarnation: u64,
-    pub(crate) parent: Option<(Arc<Branch>, Lsn)>,
+    /// The branch it begins on.
+    pub(crate) origin: Option<BranchId>,
+    /// That branch, open, from when this one is opened.
+    parent: OnceLock<Arc<Branch>>,
     pub(crate) start: Lsn,
     pub(crate) view: RwLock<View>,
     pub(crate) writer: Mutex<Option<Tip>>,
@@ -55,24 +60,33 @@ pub(crate) struct Branch {
     durable: Mutex<Lsn>,
     durable_moved: Condvar,
     opened: AtomicBool,
+    /// When it was last asked for, as `Memory::now` says.
+    used: AtomicU64,
+    account: Arc<Account>,
     /// The layer that the flusher has made of the oldest frozen memtable, while it could not be listed.
     pub(crate) unlisted: Mutex<Option<Unlisted>>,
 }
 
 impl Branch {
     /// A branch as the manifest lists it, not yet opened.
-    pub(crate) fn new(id: BranchId, parent: Option<(Arc<Branch>, Lsn)>, entry: &BranchEntry) -> Self {
+    pub(crate) fn new(
+        id: BranchId,
+        origin: Option<BranchId>,
+        entry: &BranchEntry,
+        account: &Arc<Account>,
+    ) -> Self {
         let timelines = entry.timelines.iter().map(|&(id, begin)| (TimelineId::new(id), begin.0)).collect();
         Self {
             id,
             incarnation: entry.incarnation,
-            parent,
+            origin,
+            parent: OnceLock::new(),
             start: entry.start.0,
             view: RwLock::new(View {
-                active: Memtable::default(),
+                active: Memtable::new(account),
                 frozen: VecDeque::new(),
                 layers: Arc::default(),
-                waypoints: Vec::new(),
+                start: None,
                 head: entry.flushed.0,
                 stuck: None,
             }),
@@ -81,8 +95,21 @@ impl Branch {
             durable: Mutex::new(entry.flushed.0),
             durable_moved: Condvar::new(),
             opened: AtomicBool::new(false),
+            used: AtomicU64::new(0),
+            account: account.clone(),
             unlisted: Mutex::new(None),
         }
+    }
+
+    /// The same branch, not opened.
+    pub(crate) fn closed(&mut self) -> Self {
+        let entry = BranchEntry {
+            incarnation: self.incarnation,
+            ..BranchEntry::new(self.origin.as_ref(), self.start)
+        };
+        let mut closed = Self::new(self.id.clone(), self.origin.clone(), &entry, &self.account);
+        closed.timelines = RwLock::new(self.timelines.get_mut().clone());
+        closed
     }
 
     /// True once the branch holds more than its name.
@@ -90,18 +117,71 @@ impl Branch {
         self.opened.load(Ordering::Acquire)
     }
 
+    /// True if the branch holds no more than its name, and no other branch.
+    pub(crate) fn is_closed(&self) -> bool {
+        !self.is_open() && self.parent.get().is_none()
+    }
+
+    /// Whose memory its memtables are.
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// When it was last asked for.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it is asked for now.
+    pub(crate) fn touch(&self) {
+        let now = self.account.memory().now();
+        if self.used() != now {
+            self.used.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// The parent of an open branch, and where this one begins on it.
+    pub(crate) fn parent(&self) -> Option<(&Arc<Branch>, Lsn)> {
+        self.origin.as_ref()?;
+        Some((self.parent.get().expect("whoever opens a branch gave it its parent"), self.start))
+    }
+
+    /// Gives it its parent, which must be open.
+    pub(crate) fn hold(&self, parent: &Arc<Branch>) {
+        self.parent.get_or_init(|| parent.clone());
+    }
+
     /// Opens the branch and its ancestors: rebuilds the memtable from WAL that is in no layer.
     pub(crate) fn ensure_open(self: &Arc<Self>, core: &Core) -> Result<()> {
         if self.is_open() {
             return Ok(());
         }
-        if let Some((parent, _)) = &self.parent {
-            parent.ensure_open(core)?;
+        // Ancestors may be more than a stack takes.
+        let mut closed = vec![self.clone()];
+        let mut open: Option<Arc<Self>> = None;
+        while open.is_none()
+            && let Some(origin) = closed.last().and_then(|branch| branch.origin.as_ref())
+        {
+            let parent = core.branch(origin)?;
+            if parent.is_open() { open = Some(parent) } else { closed.push(parent) }
         }
+        while let Some(branch) = closed.pop() {
+            if let Some(parent) = &open {
+                branch.hold(parent);
+            }
+            branch.open(core)?;
+            open = Some(branch);
+        }
+        Ok(())
+    }
+
+    /// Opens the branch, whose parent is open.
+    fn open(self: &Arc<Self>, core: &Core) -> Result<()> {
         let mut writer = self.writer.lock();
         if self.is_open() {
             return Ok(());
         }
+        self.touch();
         let entry = core.manifests.get().branch(&self.id, self.incarnation)?.clone();
         let state = self.load_tables(core, &entry)?;
         let mut tip = Tip::new(core.format, state);
@@ -112,40 +192,61 @@ impl Branch {
         Ok(())
     }
 
+    /// True if nothing is lost that the next to open it would not find as soon: it holds nothing that is in no layer, and
+    /// nothing of its log is in doubt.
+    pub(crate) fn is_at_rest(&mut self) -> bool {
+        let is_open = self.is_open();
+        let view = self.view.get_mut();
+        let has_unwritten = !view.active.is_empty() || !view.frozen.is_empty();
+        !(is_open && (has_unwritten || view.stuck.is_some())) && self.unlisted.get_mut().is_none()
+    }
+
+    /// Freezes the memtable, so that it is written, unless somebody writes to it now.
+    pub(crate) fn freeze_if_free(self: &Arc<Self>, core: &Core) -> bool {
+        let Some(mut writer) = self.writer.try_lock() else { return false };
+        let Some(tip) = writer.as_mut() else { return false };
+        tip.freeze(self);
+        drop(writer);
+        core.flushes.submit(self);
+        true
+    }
+
     /// Opens the layers; gives the state at their end.
     fn load_tables(&self, core: &Core, entry: &BranchEntry) -> Result<ClusterState> {
-        let mut waypoints = match &self.parent {
-            Some((parent, start)) => vec![parent.cluster_state(core, *start)?],
-            None => Vec::new(),
+        let start = match self.parent() {
+            Some((parent, start)) => Some(parent.cluster_state(core, start)?),
+            None => None,
         };
         let mut layers = Vec::with_capacity(entry.layers.len());
         for &id in &entry.layers {
-            let layer = Layer::open(id, core.objects.clone(), core.cache.clone())?;
-            waypoints.extend(layer.waypoints()?);
-            layers.push(Arc::new(layer));
+            layers.push(Arc::new(Layer::open(id, core.objects.clone(), core.cache.clone())?));
         }
-        let state = waypoints.last().filter(|state| state.lsn == entry.flushed.0).cloned();
-        let state = state.ok_or_else(|| {
+        let last = match layers.last() {
+            Some(layer) => Some(layer.last_waypoint()?.clone()),
+            None => start.clone(),
+        };
+        let state = last.filter(|state| state.lsn == entry.flushed.0).ok_or_else(|| {
             let reason = format!("layers of branch {} do not end at {}", self.id, entry.flushed.0);
             StoreError::corrupt("the manifest", 0, reason)
         })?;
         let mut view = self.view.write();
-        view.active = Memtable::default();
+        view.active = Memtable::new(&self.account);
         view.frozen.clear();
         view.layers = Arc::new(layers);
-        view.waypoints = waypoints;
+        view.start = start;
         view.head = state.lsn;
         view.stuck = None;
         Ok(state)
     }
 
-    fn replay(&self, core: &Core, tip: &mut Tip) -> Result<()> {
+    fn replay(self: &Arc<Self>, core: &Core, tip: &mut Tip) -> Result<()> {
         let from = tip.state().lsn;
         let last = self.timelines().last().copied();
         let mut end = from;
         if let Some((timeline, begin)) = last {
             core.wal.settle(&self.id, timeline, from)?;
             end = core.wal.extent(&self.id, timeline)?.unwrap_or(begin).max(begin).max(from);
+            core.wal.check_whole(&self.id, timeline, begin.max(from), end)?;
         }
         for (timeline, begin, upto) in self.spans(from, end) {
             tip.begin(timeline, begin);
@@ -191,7 +292,7 @@ impl Branch {
         let timelines = self.timelines.read();
         let mut spans = Vec::new();
         for (index, &(timeline, begin)) in timelines.iter().enumerate() {
-            let begin = if index == 0 && self.parent.is_none() { from.min(begin) } else { begin };
+            let begin = if index == 0 && self.origin.is_none() { from.min(begin) } else { begin };
             let end = timelines.get(index + 1).map_or(Lsn::MAX, |next| next.1).min(to);
             let begin = begin.max(from);
             if begin < end {
@@ -220,7 +321,7 @@ impl Branch {
     }
 
     /// Waits for the writer and files what a fault that passed held up; `Ok` says nothing of what is held.
-    pub(crate) fn settle(&self, core: &Core) {
+    pub(crate) fn settle(self: &Arc<Self>, core: &Core) {
         // What is durable may be on its way into the memtable: the writer has it.
         if let Some(tip) = self.writer.lock().as_mut() {
             // Why not is in the view.
@@ -229,14 +330,13 @@ impl Branch {
     }
 
     /// Refuses positions that this branch cannot answer.
-    pub(crate) fn check_position(&self, core: &Core, asked: Lsn) -> Result<()> {
+    pub(crate) fn check_position(self: &Arc<Self>, core: &Core, asked: Lsn) -> Result<()> {
         if asked < self.start {
-            let parent = self.parent.as_ref().map(|(parent, _)| parent.id.clone());
             return Err(StoreError::BeforeStart {
                 branch: self.id.clone(),
                 asked,
                 start: self.start,
-                parent,
+                parent: self.origin.clone(),
             });
         }
         let ahead = |view: &View| asked > view.head;
@@ -270,8 +370,8 @@ impl Branch {
                 }
                 layer.lookup(lookups)?;
             }
-            let Some((parent, start)) = &branch.parent else { return Ok(()) };
-            lookups.iter_mut().for_each(|lookup| lookup.cap = lookup.cap.min(*start));
+            let Some((parent, start)) = branch.parent() else { return Ok(()) };
+            lookups.iter_mut().for_each(|lookup| lookup.cap = lookup.cap.min(start));
             branch = parent;
         }
     }
@@ -286,8 +386,8 @@ impl Branch {
                     return Ok(count);
                 }
             }
-            let Some((parent, start)) = &branch.parent else { return Ok(count) };
-            cap = cap.min(*start);
+            let Some((parent, start)) = branch.parent() else { return Ok(count) };
+            cap = cap.min(start);
             branch = parent;
         }
     }
@@ -313,12 +413,22 @@ impl Branch {
                 view.layers.clone()
             };
             layers.iter().rev().try_for_each(|layer| layer.scan(&from, &to, cap, &mut newest))?;
-            let Some((parent, start)) = &branch.parent else { break };
-            cap = cap.min(*start);
+            let Some((parent, start)) = branch.parent() else { break };
+            cap = cap.min(start);
             branch = parent;
         }
         newest.retain(|_, version| version.kind != Kind::Tombstone);
         Ok(newest)
+    }
+}
+
+impl Drop for Branch {
+    /// Lets go of its ancestors one by one: each may be the last to hold the next.
+    fn drop(&mut self) {
+        let mut parent = self.parent.take();
+        while let Some(mut branch) = parent.and_then(Arc::into_inner) {
+            parent = branch.parent.take();
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Everything but relation pages at one LSN.
 
+use std::sync::Arc;
+
 use types::{BLOCK_SIZE, Fork, Key, Lsn, RelFork, RelTag, SlruKind, SlruRun};
 
 use crate::answer::StateAt;
@@ -16,7 +18,7 @@ const MAX_REL: RelTag = RelTag { tablespace: u32::MAX, database: u32::MAX, relat
 const SLRU_PAGES_AT_ONCE: usize = 128;
 
 /// The state of the cluster at the record boundary `lsn`.
-pub(crate) fn state_at(core: &Core, branch: &Branch, lsn: Lsn) -> Result<StateAt> {
+pub(crate) fn state_at(core: &Core, branch: &Arc<Branch>, lsn: Lsn) -> Result<StateAt> {
     let cluster = branch.exact_state(core, lsn)?;
     let mut state = StateAt {
         cluster,

@@ -1,6 +1,6 @@
 //! What all branches of an open project share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::error::{Result, StoreError};
 use crate::flush::FlushQueue;
 use crate::layer::{self, BlockCache};
 use crate::manifest::{BranchEntry, ManifestStore};
+use crate::memory::Account;
 use crate::object::{Local, ObjectStore};
 use crate::wal_files::WalFiles;
 
@@ -36,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) imported: PgTime,
     pub(crate) options: StoreOptions,
     pub(crate) flushes: FlushQueue,
+    /// What its memtables hold.
+    pub(crate) account: Arc<Account>,
     next_layer: AtomicU64,
     branches: RwLock<BTreeMap<BranchId, Arc<Branch>>>,
     /// Held while branches are created or deleted, so that neither runs into the other.
@@ -71,7 +74,7 @@ impl Core {
             dir: dir.to_owned(),
             disk: disk.clone(),
             objects,
-            cache: Arc::new(BlockCache::new(options.cache_bytes)),
+            cache: Arc::new(options.memory.cache()),
             wal: WalFiles::new(dir, format.segment_bytes, disk.clone()),
             format,
             redo: RedoContext {
@@ -80,6 +83,7 @@ impl Core {
             },
             control_template,
             imported: PgTime::from_pg_us(manifest.imported_us),
+            account: Arc::new(Account::new(options.memory.clone())),
             options,
             flushes: FlushQueue::default(),
             next_layer: AtomicU64::new(manifest.next_layer),
@@ -113,31 +117,29 @@ impl Core {
         Ok(())
     }
 
-    /// Parents come before their children.
     fn load_branches(&self, listed: &BTreeMap<String, BranchEntry>) -> Result<()> {
-        let mut loaded: BTreeMap<BranchId, Arc<Branch>> = BTreeMap::new();
         let bad = |reason: String| StoreError::corrupt("the manifest", 0, reason);
-        while loaded.len() < listed.len() {
-            let before = loaded.len();
-            for (name, entry) in listed {
-                let id: BranchId = name.parse().map_err(|error| bad(format!("{error}")))?;
-                if loaded.contains_key(&id) {
-                    continue;
-                }
-                let parent = match &entry.parent {
-                    None => None,
-                    Some(parent) => {
-                        let parent: BranchId = parent.parse().map_err(|error| bad(format!("{error}")))?;
-                        let Some(parent) = loaded.get(&parent) else { continue };
-                        Some((parent.clone(), entry.start.0))
-                    }
-                };
-                let branch = Branch::new(id.clone(), parent, entry);
-                loaded.insert(id, Arc::new(branch));
+        let named = |name: &str| name.parse::<BranchId>().map_err(|error| bad(format!("{error}")));
+        let mut loaded: BTreeMap<BranchId, Arc<Branch>> = BTreeMap::new();
+        for (name, entry) in listed {
+            let origin = entry.parent.as_deref().map(named).transpose()?;
+            let id = named(name)?;
+            loaded.insert(id.clone(), Arc::new(Branch::new(id, origin, entry, &self.account)));
+        }
+        // Each leads to a root.
+        let mut sound: HashSet<&BranchId> = HashSet::new();
+        for id in loaded.keys() {
+            let mut way = Vec::new();
+            let mut next = Some(id);
+            while let Some(id) = next
+                && !sound.contains(id)
+            {
+                way.push(id);
+                let branch = loaded.get(id).filter(|_| way.len() <= loaded.len());
+                let branch = branch.ok_or_else(|| bad("a branch has no parent".to_owned()))?;
+                next = branch.origin.as_ref();
             }
-            if loaded.len() == before {
-                return Err(bad("a branch has no parent".to_owned()));
-            }
+            sound.extend(way);
         }
         *self.branches.write() = loaded;
         Ok(())
@@ -151,8 +153,59 @@ impl Core {
     /// The branch of that name, ready to be read and written.
     pub(crate) fn open_branch(&self, id: &BranchId) -> Result<Arc<Branch>> {
         let branch = self.branch(id)?;
+        branch.touch();
         branch.ensure_open(self)?;
         Ok(branch)
+    }
+
+    /// Closes a branch that nobody holds; first, if there is need, sends to the disk what is in no layer. True if it is closed
+    /// now, or will be the next time.
+    pub(crate) fn close(&self, id: &BranchId) -> bool {
+        let Ok(branch) = self.branch(id) else { return false };
+        if branch.is_closed() {
+            return false;
+        }
+        let has_unwritten = {
+            let view = branch.view.read();
+            !view.active.is_empty() && view.frozen.is_empty()
+        };
+        if branch.is_open() && has_unwritten {
+            return branch.freeze_if_free(self);
+        }
+        drop(branch);
+        let was = self.replace(id, |slot| {
+            let branch = Arc::get_mut(slot)?;
+            branch.is_at_rest().then(|| branch.closed())
+        });
+        was.is_some()
+    }
+
+    /// Closes a branch that nobody holds but the flusher's queue: what is in no layer is read from the WAL again by whoever
+    /// opens it.
+    pub(crate) fn close_unwritten(&self, id: &BranchId) {
+        let closed = self.replace(id, |slot| {
+            let was_waiting = self.flushes.withdraw(slot);
+            let closed = Arc::get_mut(slot).map(Branch::closed);
+            if closed.is_none() && was_waiting {
+                self.flushes.submit(slot);
+            }
+            closed
+        });
+        if let Some(unlisted) = closed.and_then(|branch| branch.unlisted.lock().take()) {
+            self.flushes.abandon(unlisted);
+        }
+    }
+
+    /// Puts what `by` gives in the place of a branch. Gives what was there, which may take long to drop.
+    fn replace(
+        &self,
+        id: &BranchId,
+        by: impl FnOnce(&mut Arc<Branch>) -> Option<Branch>,
+    ) -> Option<Arc<Branch>> {
+        let mut branches = self.branches.write();
+        let slot = branches.get_mut(id)?;
+        let new = by(slot)?;
+        Some(std::mem::replace(slot, Arc::new(new)))
     }
 
     /// Every branch, by name.
@@ -189,31 +242,39 @@ impl Core {
     /// Reads WAL of `branch` and its ancestors from `from` up to `to`.
     pub(crate) fn read_wal(&self, branch: &Branch, from: Lsn, to: Lsn) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let mut from = from;
-        if let Some((parent, start)) = &branch.parent
-            && from < *start
-        {
-            bytes = self.read_wal(parent, from, (*start).min(to))?;
-            from = *start;
-        }
-        for (timeline, begin, end) in branch.spans(from, to) {
-            let at = bytes.len();
-            let len = usize::try_from(end.bytes_since(begin).unwrap_or(0)).unwrap_or(0);
-            bytes.resize(at + len, 0);
-            self.wal.read(&branch.id, timeline, begin, bytes.get_mut(at..).unwrap_or(&mut []))?;
+        for (branch, from, to) in lineage(branch, from, to) {
+            for (timeline, begin, end) in branch.spans(from, to) {
+                let at = bytes.len();
+                let len = usize::try_from(end.bytes_since(begin).unwrap_or(0)).unwrap_or(0);
+                bytes.resize(at + len, 0);
+                self.wal.read(&branch.id, timeline, begin, bytes.get_mut(at..).unwrap_or(&mut []))?;
+            }
         }
         Ok(bytes)
     }
+}
 
-    /// The timelines that lead to `lsn` on `branch`, oldest first, with where each ends; those that hold no WAL are
-    /// left out.
-    pub(crate) fn history(&self, branch: &Branch, lsn: Lsn) -> Vec<(TimelineId, Lsn)> {
-        let (mut history, from) = match &branch.parent {
-            Some((parent, start)) => (self.history(parent, *start), *start),
-            // The imported timeline owns everything before the root's start.
-            None => (Vec::new(), Lsn::from_raw(1).unwrap_or(Lsn::MAX)),
-        };
-        history.extend(branch.spans(from, lsn).into_iter().map(|(timeline, _, end)| (timeline, end)));
-        history
+/// The timelines that lead to `lsn` on `branch`, oldest first, with where each ends; those that hold no WAL are left out.
+/// The imported timeline owns everything before the root's start.
+pub(crate) fn history(branch: &Branch, lsn: Lsn) -> Vec<(TimelineId, Lsn)> {
+    let first = Lsn::from_raw(1).unwrap_or(Lsn::MAX);
+    let spans = lineage(branch, first, lsn).into_iter().flat_map(|(branch, from, to)| branch.spans(from, to));
+    spans.map(|(timeline, _, end)| (timeline, end)).collect()
+}
+
+/// Which of `branch` and its ancestors has which part of `from..to`, oldest first.
+fn lineage(branch: &Branch, from: Lsn, to: Lsn) -> Vec<(&Branch, Lsn, Lsn)> {
+    let (mut branch, mut to, mut parts) = (branch, to, Vec::new());
+    while let Some((parent, start)) = branch.parent()
+        && from < start
+    {
+        if start < to {
+            parts.push((branch, start, to));
+            to = start;
+        }
+        branch = parent;
     }
+    parts.push((branch, from, to));
+    parts.reverse();
+    parts
 }

@@ -38,7 +38,7 @@ fn root() -> BranchId {
 
 /// Memtables of a few records: the workload fills several.
 fn options() -> StoreOptions {
-    StoreOptions { cache_bytes: 1 << 20, memtable_bytes: 9_000 }
+    StoreOptions { memtable_bytes: 9_000, ..StoreOptions::default() }
 }
 
 /// In memory where that can be had: what the disk does is not in question here.

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use types::{BlockNumber, BranchId, Lsn, PgTime, RelFork, TimelineId};
 
@@ -207,6 +208,21 @@ pub enum StoreError {
         /// Why the last layer could not be written.
         reason: String,
     },
+    /// The memtables of all projects hold as much as they may; nothing was acknowledged.
+    #[error(
+        "branch {branch} takes no WAL until layers are written: all projects hold {} MB of what is not, of at most {} \
+         MB, and the disk took too little of it within {} s", .held >> 20, .max >> 20, .waited.as_secs()
+    )]
+    MemoryFull {
+        /// The branch.
+        branch: BranchId,
+        /// Bytes held.
+        held: usize,
+        /// Bytes that may be.
+        max: usize,
+        /// How long that was waited for.
+        waited: Duration,
+    },
     /// WAL or a control file could not be read.
     #[error("read WAL")]
     Wal(#[from] wal::WalError),
@@ -277,6 +293,7 @@ impl StoreError {
             Self::Full { .. }
             | Self::Io { .. }
             | Self::FlushFailing { .. }
+            | Self::MemoryFull { .. }
             | Self::Behind { .. }
             | Self::Locked { .. }
             | Self::Superseded { .. }

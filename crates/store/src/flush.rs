@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -23,7 +23,7 @@ use crate::memtable::{Memtable, Older};
 use crate::object::Put;
 use crate::page_read;
 
-/// How long to wait before a layer that could not be written is tried again, and between looks at idle memtables.
+/// How long to wait before a layer that could not be written is tried again.
 const PAUSE: Duration = if cfg!(test) { Duration::from_millis(2) } else { Duration::from_millis(500) };
 
 #[derive(Default)]
@@ -33,6 +33,10 @@ struct State {
     attempts: u64,
     /// The last attempt that ended, if it failed, and why.
     failing: Option<(u64, String)>,
+    /// When the attempt under way began.
+    since: Option<Instant>,
+    /// Layers that were made of memtables that are no longer there.
+    abandoned: Vec<Unlisted>,
     /// Somebody waits to be told whether the next attempt fails too.
     hurry: bool,
     stop: bool,
@@ -53,6 +57,31 @@ impl FlushQueue {
             state.waiting.push_back(branch.clone());
         }
         self.changed.notify_all();
+    }
+
+    /// Takes a branch back; true if it was handed in and not yet taken.
+    pub(crate) fn withdraw(&self, branch: &Arc<Branch>) -> bool {
+        let mut state = self.state.lock();
+        let before = state.waiting.len();
+        state.waiting.retain(|waiting| !Arc::ptr_eq(waiting, branch));
+        state.waiting.len() < before
+    }
+
+    /// Hands in a layer that is to be removed: nobody goes on with it.
+    pub(crate) fn abandon(&self, unlisted: Unlisted) {
+        self.state.lock().abandoned.push(unlisted);
+    }
+
+    /// Why the disk takes no layer now, as far as is known: the last attempt failed and there is more to write, or one takes
+    /// too long.
+    pub(crate) fn failing(&self, now: Instant) -> Option<String> {
+        let state = self.state.lock();
+        let took = state.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        if took > FLUSH_WAIT {
+            return Some(format!("the disk has been taking one for {} s", took.as_secs()));
+        }
+        let has_more = state.since.is_some() || !state.waiting.is_empty();
+        state.failing.as_ref().filter(|_| has_more).map(|(_, reason)| reason.clone())
     }
 
     /// Makes the flusher return.
@@ -116,16 +145,15 @@ pub(crate) fn run(core: &Core) {
             }
             let next = state.waiting.pop_front();
             state.attempts += u64::from(next.is_some());
+            state.since = next.is_some().then(Instant::now);
             state.hurry &= next.is_none();
             next.map(|branch| (branch, state.attempts))
         };
         make_up(core);
-        let Some((branch, attempt)) = next else {
-            freeze_an_idle_memtable(core);
-            continue;
-        };
+        let Some((branch, attempt)) = next else { continue };
         let outcome = flush_all(core, &branch);
         let mut state = core.flushes.state.lock();
+        state.since = None;
         state.failing = outcome.as_ref().err().map(|error| (attempt, error_chain(error)));
         if outcome.is_err() {
             state.waiting.push_back(branch);
@@ -146,6 +174,12 @@ pub(crate) fn flush_all(core: &Core, branch: &Branch) -> Result<()> {
 /// files of its own. If it cannot be done now, it is tried again, and before anything is written that it
 /// would be in the way of.
 pub(crate) fn make_up(core: &Core) {
+    let has_abandoned = !core.flushes.state.lock().abandoned.is_empty();
+    // A manifest of which it is not known whether it was put may list them.
+    if has_abandoned && core.manifests.settle().is_ok() && core.manifests.check_epoch().is_ok() {
+        let abandoned = std::mem::take(&mut core.flushes.state.lock().abandoned);
+        abandoned.into_iter().for_each(|unlisted| unlisted.discard(core));
+    }
     if core.disk.has_leftovers() && core.manifests.check_epoch().is_ok() {
         let _ = core.disk.sweep();
     }
@@ -158,7 +192,7 @@ pub(crate) fn make_up(core: &Core) {
 pub(crate) struct Unlisted {
     /// Its number, which nothing else will have.
     pub(crate) id: u64,
-    table: Arc<Memtable>,
+    table: Weak<Memtable>,
     /// The file it was written to, until that is stored under the layer's name.
     file: Option<PathBuf>,
 }
@@ -196,12 +230,12 @@ fn flush_one(core: &Core, branch: &Branch) -> Result<bool> {
     let layer = {
         let mut unlisted = branch.unlisted.lock();
         let made = match unlisted.take() {
-            Some(made) if Arc::ptr_eq(&made.table, &table) => made,
+            Some(made) if std::ptr::eq(made.table.as_ptr(), Arc::as_ptr(&table)) => made,
             other => {
                 if let Some(other) = other {
                     other.discard(core);
                 }
-                write(core, branch, table.clone())?
+                write(core, branch, &table)?
             }
         };
         // From here on an error leaves it to be gone on with.
@@ -215,6 +249,9 @@ fn flush_one(core: &Core, branch: &Branch) -> Result<bool> {
         // Opened before it is listed: once it is, nothing may fail any more.
         Layer::open(made.id, core.objects.clone(), core.cache.clone())?
     };
+    if let Some(last) = table.waypoints.last() {
+        layer.learn_last_waypoint(last);
+    }
     let id = layer.id();
     let end = table.waypoints.last().map(|state| state.lsn);
     let listed = core.manifests.commit(|manifest| {
@@ -248,12 +285,12 @@ fn flush_one(core: &Core, branch: &Branch) -> Result<bool> {
 }
 
 /// Writes a memtable to a file that has no layer's name yet.
-fn write(core: &Core, branch: &Branch, table: Arc<Memtable>) -> Result<Unlisted> {
+fn write(core: &Core, branch: &Branch, table: &Arc<Memtable>) -> Result<Unlisted> {
     let path = unused_name(&core.dir.join("tmp"), "layer");
     let mut writer = LayerWriter::create(core.disk.clone(), &path)?;
     table.write(&mut writer, &OlderThan { core, branch })?;
     let file = writer.finish(&table.waypoints)?;
-    Ok(Unlisted { id: core.take_layer_id(), table, file: Some(file) })
+    Ok(Unlisted { id: core.take_layer_id(), table: Arc::downgrade(table), file: Some(file) })
 }
 
 /// Stores the file under the layer's name, unless that is done.
@@ -262,31 +299,4 @@ fn store(core: &Core, made: &mut Unlisted) -> Result<Put> {
     let outcome = core.objects.put_file_if_absent(&layer::object_name(made.id), file)?;
     made.file = None;
     Ok(outcome)
-}
-
-/// Keeps the memory of all memtables together below a few full ones: freezes the largest that nobody writes now.
-fn freeze_an_idle_memtable(core: &Core) {
-    let mut open: Vec<(usize, Arc<Branch>)> = core
-        .all()
-        .into_iter()
-        .filter(|branch| branch.is_open())
-        .map(|branch| {
-            let bytes = branch.view.read().active.bytes();
-            (bytes, branch)
-        })
-        .collect();
-    let total: usize = open.iter().map(|(bytes, _)| bytes).sum();
-    if total <= core.options.memtable_bytes.saturating_mul(2) {
-        return;
-    }
-    open.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-    for (_, branch) in open {
-        if let Some(mut writer) = branch.writer.try_lock()
-            && let Some(tip) = writer.as_mut()
-        {
-            tip.freeze(&branch);
-            core.flushes.submit(&branch);
-            return;
-        }
-    }
 }

@@ -26,6 +26,9 @@ use crate::page_read::{self, database_value, origin_in};
 use crate::slru;
 use crate::value::{Kind, Lookup};
 
+/// What a remembered length costs, roughly.
+const SIZE_COST: usize = 64;
+
 /// What a record does to one key.
 enum What {
     Record(BlockChange),
@@ -71,6 +74,11 @@ impl Filing {
     /// The state at the end of the last record filed.
     pub(crate) fn state(&self) -> &ClusterState {
         &self.state
+    }
+
+    /// Counts what the open memtable and what is remembered hold by now.
+    pub(crate) fn count(&self, branch: &Branch) {
+        branch.view.write().active.count(self.sizes.len() * SIZE_COST);
     }
 
     /// Files one record whole.
@@ -380,7 +388,6 @@ impl Filing {
         if self.state.lsn.bytes_since(self.waypoint).is_some_and(|bytes| bytes >= WAYPOINT_EVERY) {
             self.waypoint = self.state.lsn;
             view.active.waypoints.push(self.state.clone());
-            view.waypoints.push(self.state.clone());
         }
     }
 
@@ -395,17 +402,18 @@ impl Filing {
 
     /// Freezes the open memtable, so that it is written as a layer.
     pub(crate) fn freeze(&mut self, branch: &Branch) {
+        self.sizes = HashMap::new();
         let mut view = branch.view.write();
+        view.active.count(0);
         if view.active.is_empty() && self.state.lsn == self.frozen {
             return;
         }
         if view.active.waypoints.last().is_none_or(|last| last.lsn < self.state.lsn) {
             view.active.waypoints.push(self.state.clone());
-            view.waypoints.push(self.state.clone());
         }
         self.waypoint = self.state.lsn;
         self.frozen = self.state.lsn;
-        let table: Memtable = std::mem::take(&mut view.active);
+        let table = std::mem::replace(&mut view.active, Memtable::new(branch.account()));
         view.frozen.push_back(Arc::new(table));
     }
 }

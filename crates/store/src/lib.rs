@@ -18,9 +18,11 @@ mod extension;
 mod flush;
 mod import;
 mod ingest;
+mod keeper;
 mod layer;
 mod limits;
 mod manifest;
+mod memory;
 mod memtable;
 #[cfg(test)]
 mod model;
@@ -39,4 +41,5 @@ pub use answer::{
     Unreadable,
 };
 pub use error::{ErrorKind, Result, StoreError, of_extension};
+pub use memory::Memory;
 pub use project::Project;

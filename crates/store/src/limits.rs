@@ -4,6 +4,30 @@
 
 use std::time::Duration;
 
+/// Bytes of memtables that all projects of a server hold together; then writers wait.
+pub(crate) const MEMTABLES_BYTES: usize = 256 << 20;
+
+/// The part of them above which the largest memtables are written: numerator and denominator.
+pub(crate) const FREEZE_ABOVE: (usize, usize) = (3, 4);
+
+/// The part of them, one in so many, that projects may hold whose layers cannot be written.
+pub(crate) const FAILING_SHARE: usize = 2;
+
+/// The part of them, one in so many, that is set aside at most for WAL about to be taken.
+pub(crate) const ROOM_SHARE: usize = 8;
+
+/// How long `append_wal` waits for memory; then it is refused, to be sent again.
+pub(crate) const MEMORY_WAIT: Duration = Duration::from_secs(10);
+
+/// Bytes of decompressed layer blocks that all projects of a server keep together.
+pub(crate) const CACHE_BYTES: u64 = 64 << 20;
+
+/// A branch that nobody used for so long is closed.
+pub(crate) const BRANCH_IDLE: Duration = Duration::from_secs(300);
+
+/// Open branches of a server; of more, those that nobody uses now and were not used for longest are closed.
+pub(crate) const OPEN_BRANCHES_MAX: usize = 1000;
+
 /// Frozen memtables of a branch that may wait for the disk; then `append_wal` waits.
 pub(crate) const FROZEN_MAX: usize = 2;
 
@@ -48,7 +72,8 @@ pub(crate) const CHAIN_MAX: u8 = 128;
 /// Relations whose lengths are looked up at once when a record drops many.
 pub(crate) const LOOKED_UP_AT_ONCE: usize = 4096;
 
-/// Entries kept of what is only remembered to save lookups; then all are forgotten.
+/// Lengths of forks that a branch remembers to save lookups; then all are forgotten, as with each memtable. They count as
+/// its memtable's bytes.
 pub(crate) const REMEMBERED_MAX: usize = 200_000;
 
 /// Blocks a fork may grow by at once (32 GiB); more is a damaged record.

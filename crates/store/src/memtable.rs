@@ -8,12 +8,14 @@
 //! Pages of relations are in a hash table, all other keys in a sorted map, because only those are scanned.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use types::{BLOCK_SIZE, ClusterState, Key, Lsn, Page};
 
 use crate::error::{Result, StoreError};
 use crate::layer::{LayerWriter, Place};
 use crate::limits::CHAIN_MAX;
+use crate::memory::{Account, Charge};
 use crate::value::{Kind, Lookup, Newest, Slice, Version};
 
 /// What of a branch is older than a memtable being written.
@@ -24,7 +26,9 @@ pub(crate) trait Older {
     fn page(&self, key: &Key, lsn: Lsn) -> Option<Page>;
 }
 
-const CHUNK_BYTES: usize = 1 << 20;
+/// Chunks of a memtable grow with it, from the first to the last: what of them is not used stays less than what is.
+const CHUNK_BYTES_MIN: usize = 4 << 10;
+const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// What an entry and its share of the tables cost, roughly.
 const ENTRY_COST: usize = 48;
 const KEY_COST: usize = 96;
@@ -59,7 +63,6 @@ fn upto(entries: &[Entry], cap: Lsn) -> &[Entry] {
 }
 
 /// Versions in memory.
-#[derive(Default)]
 pub(crate) struct Memtable {
     pages: HashMap<Key, Vec<Entry>>,
     others: BTreeMap<Key, Vec<Entry>>,
@@ -69,9 +72,28 @@ pub(crate) struct Memtable {
     pub(crate) waypoints: Vec<ClusterState>,
     /// End and resource manager of the first record here that is of an extension's resource manager new to the branch.
     pub(crate) extension: Option<(Lsn, u8)>,
+    charge: Charge,
 }
 
 impl Memtable {
+    /// An empty one, whose memory counts as that of `account`.
+    pub(crate) fn new(account: &Arc<Account>) -> Self {
+        Self {
+            pages: HashMap::new(),
+            others: BTreeMap::new(),
+            chunks: Vec::new(),
+            bytes: 0,
+            waypoints: Vec::new(),
+            extension: None,
+            charge: Charge::new(account),
+        }
+    }
+
+    /// Counts what it holds by now, and `beside` that its writer remembers.
+    pub(crate) fn count(&mut self, beside: usize) {
+        self.charge.set(self.bytes + beside);
+    }
+
     /// Memory held, roughly.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -87,9 +109,9 @@ impl Memtable {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let fits = self.chunks.last().is_some_and(|chunk| chunk.len() + len <= chunk.capacity());
         if !fits {
-            self.chunks.push(Vec::with_capacity(len.max(CHUNK_BYTES)));
+            let size = self.bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+            self.chunks.push(Vec::with_capacity(len.max(size)));
         }
-        // Not the chunk: what of it was never written takes no memory, and one would fill a small memtable.
         self.bytes += len;
         let number = self.chunks.len() - 1;
         let chunk = self.chunks.last_mut().expect("a chunk was just added if there was none");
@@ -238,16 +260,24 @@ impl Memtable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Memory;
 
     #[test]
     fn a_memtable_counts_what_it_holds_and_not_what_it_could_hold() {
-        let mut table = Memtable::default();
+        let memory = Arc::new(Memory::default());
+        let mut table = Memtable::new(&Arc::new(Account::new(memory.clone())));
         for number in 0..1000 {
             let at = table.store(&[&[0; 100]]);
             table.add(Key::TwoPhase(number), Lsn::MAX, (Kind::Meta, 0), at);
         }
         let held = 1000 * (100 + ENTRY_COST + KEY_COST);
         assert_eq!(table.bytes(), held);
-        assert!(held < CHUNK_BYTES);
+        let chunks: usize = table.chunks.iter().map(Vec::capacity).sum();
+        assert!(chunks < 2 * held, "{chunks} bytes for {held}");
+        assert_eq!(memory.used(), 0);
+        table.count(5);
+        assert_eq!(memory.used(), held + 5);
+        drop(table);
+        assert_eq!(memory.used(), 0);
     }
 }

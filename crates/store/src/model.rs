@@ -11,6 +11,7 @@ use crate::disk::System;
 use crate::error::Result;
 use crate::layer::{BlockCache, Layer, LayerWriter, object_name};
 use crate::manifest::BranchEntry;
+use crate::memory::Account;
 use crate::memtable::{Memtable, Older};
 use crate::object::ObjectStore;
 use crate::object::memory::Memory;
@@ -93,6 +94,7 @@ impl Model {
 struct Real {
     objects: Arc<Memory>,
     cache: Arc<BlockCache>,
+    account: Arc<Account>,
     dir: tempfile::TempDir,
     layers: u64,
     branches: Vec<Arc<Branch>>,
@@ -100,14 +102,19 @@ struct Real {
 
 impl Real {
     fn branch(&mut self, parent: Option<(Arc<Branch>, Lsn)>, start: Lsn) {
-        let entry = BranchEntry::new(None, start);
+        let origin = parent.as_ref().map(|(parent, _)| parent.id.clone());
+        let entry = BranchEntry::new(origin.as_ref(), start);
         let id = format!("b{}", self.branches.len()).parse().unwrap();
-        self.branches.push(Arc::new(Branch::new(id, parent, &entry)));
+        let branch = Branch::new(id, origin, &entry, &self.account);
+        if let Some((parent, _)) = &parent {
+            branch.hold(parent);
+        }
+        self.branches.push(Arc::new(branch));
     }
 
     fn freeze(&self, branch: usize) {
         let mut view = self.branches[branch].view.write();
-        let table: Memtable = std::mem::take(&mut view.active);
+        let table = std::mem::replace(&mut view.active, Memtable::new(&self.account));
         view.frozen.push_back(Arc::new(table));
     }
 
@@ -131,6 +138,7 @@ fn run(ops: &[Op]) -> (Model, Real) {
     let mut real = Real {
         objects: Arc::default(),
         cache: Arc::new(BlockCache::new(1 << 16)),
+        account: Arc::new(Account::new(Arc::default())),
         dir: tempfile::tempdir().unwrap(),
         layers: 0,
         branches: Vec::new(),

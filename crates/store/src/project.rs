@@ -2,6 +2,7 @@
 //!
 //! Not here: anything but wiring. What each call does is in the module it leads to.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -18,12 +19,13 @@ use crate::answer::{
 };
 use crate::branch::Branch;
 use crate::cluster_read;
-use crate::core::Core;
+use crate::core::{Core, history};
 use crate::disk::{Careful, Disk, System, unused_name};
 use crate::error::{Result, StoreError};
 use crate::extension;
 use crate::flush;
 use crate::import::Source;
+use crate::keeper;
 use crate::layer::{LayerWriter, object_name};
 use crate::manifest::{BranchEntry, Manifest, ManifestStore, Position};
 use crate::object::{Local, ObjectStore, Put};
@@ -133,6 +135,7 @@ impl Project {
 
     fn start(core: Core, lock: File) -> Result<Self> {
         let core = Arc::new(core);
+        keeper::enter(&core).map_err(StoreError::io(&core.dir))?;
         let for_thread = core.clone();
         let flusher = std::thread::Builder::new()
             .name("store-flush".to_owned())
@@ -167,7 +170,7 @@ impl Project {
         core.wal.clear_the_way(id)?;
         let entry =
             core.manifests.commit(|manifest| Ok(manifest.add(id, BranchEntry::new(Some(&parent.id), at))))?;
-        core.insert(Arc::new(Branch::new(id.clone(), Some((parent, at)), &entry)));
+        core.insert(Arc::new(Branch::new(id.clone(), Some(parent.id.clone()), &entry, &core.account)));
         Ok(())
     }
 
@@ -180,7 +183,7 @@ impl Project {
         let _tree = core.tree.lock();
         let branch = core.branch(id)?;
         for other in core.all() {
-            if other.parent.as_ref().is_some_and(|(parent, _)| parent.id == *id) {
+            if other.origin.as_ref() == Some(id) {
                 return Err(StoreError::HasChildren { branch: id.clone(), child: other.id.clone() });
             }
         }
@@ -208,16 +211,17 @@ impl Project {
     pub fn branches(&self) -> Result<Vec<BranchInfo>> {
         let manifest = self.core.manifests.get();
         let mut infos = Vec::new();
+        let mut extensions = FirstOfExtensions::default();
         for branch in self.core.all() {
             let Some(entry) = manifest.branches.get(branch.id.as_str()) else { continue };
             let head = self.head_of(&branch, entry)?;
             infos.push(BranchInfo {
                 id: branch.id.clone(),
-                parent: branch.parent.as_ref().map(|(parent, at)| (parent.id.clone(), *at)),
+                parent: branch.origin.clone().map(|parent| (parent, branch.start)),
                 start: branch.start,
                 head,
                 own_bytes: self.own_bytes(&branch, entry)?,
-                extension: first_of_an_extension(&manifest, &branch, head),
+                extension: extensions.of(&self.core, &manifest, &branch).filter(|(at, _)| *at <= head),
                 stuck: branch.view.read().stuck.as_ref().map(|stuck| stuck.reason.clone()),
             });
         }
@@ -305,9 +309,7 @@ impl Project {
         let core = &self.core;
         let _tree = core.tree.lock();
         let branch = core.open_branch(branch)?;
-        let beyond = |other: &Arc<Branch>| {
-            other.parent.as_ref().is_some_and(|(parent, start)| parent.id == branch.id && *start > at)
-        };
+        let beyond = |other: &Arc<Branch>| other.origin.as_ref() == Some(&branch.id) && other.start > at;
         if let Some(child) = core.all().into_iter().find(beyond) {
             return Err(StoreError::HasChildren { branch: branch.id.clone(), child: child.id.clone() });
         }
@@ -321,8 +323,8 @@ impl Project {
     /// `Ahead` beyond what is durable, `BeforeStart` before the project's, `Stuck`, `Behind`.
     pub fn resolve_lsn(&self, branch: &BranchId, asked: Lsn) -> Result<BranchPoint> {
         let mut branch = self.core.open_branch(branch)?;
-        while let Some((parent, start)) = &branch.parent
-            && asked < *start
+        while let Some((parent, start)) = branch.parent()
+            && asked < start
         {
             branch = parent.clone();
         }
@@ -361,16 +363,17 @@ impl Project {
         let branch = self.core.open_branch(branch)?;
         let (timeline, state) = branch.begin_timeline(&self.core)?;
         let start = state.cluster.lsn;
-        let history = self.core.history(&branch, start);
+        let history = history(&branch, start);
         Ok(NewTimeline { timeline, start, state, history })
     }
 
     /// Takes WAL bytes that begin at `at`; they are durable up to the position returned.
     ///
     /// # Errors
-    /// `Fenced`, `Gap`, `Full`, `FlushFailing`. After an error nothing beyond what was returned before, or told to
+    /// `Fenced`, `Gap`, `Full`, `FlushFailing`, `MemoryFull`. After an error nothing beyond what was returned before, or told to
     /// `wait_durable`, is acknowledged, and the same bytes can be sent again.
     pub fn append_wal(&self, branch: &BranchId, timeline: TimelineId, at: Lsn, bytes: &[u8]) -> Result<Lsn> {
+        self.core.check_may_grow(branch, bytes.len())?;
         self.core.open_branch(branch)?.append(&self.core, timeline, at, bytes)
     }
 
@@ -385,6 +388,7 @@ impl Project {
         at: Lsn,
         bytes: &[u8],
     ) -> Result<TailProgress> {
+        self.core.check_may_grow(branch, bytes.len())?;
         self.core.open_branch(branch)?.append_tail(&self.core, timeline, at, bytes)
     }
 
@@ -426,9 +430,9 @@ impl Project {
     pub fn ancestors(&self, branch: &BranchId) -> Result<Vec<(BranchId, Lsn)>> {
         let mut branch = self.core.branch(branch)?;
         let mut all = Vec::new();
-        while let Some((parent, start)) = branch.parent.clone() {
-            all.push((parent.id.clone(), start));
-            branch = parent;
+        while let Some(parent) = branch.origin.clone() {
+            all.push((parent.clone(), branch.start));
+            branch = self.core.branch(&parent)?;
         }
         Ok(all)
     }
@@ -499,6 +503,11 @@ impl Project {
         self.core.read_wal(&branch, from, lsn)
     }
 
+    /// How many branches are open: they hold memory. Those that nobody uses are closed after a while.
+    pub fn open_branches(&self) -> usize {
+        self.core.all().iter().filter(|branch| !branch.is_closed()).count()
+    }
+
     /// Writes everything in memory of every open branch to layers. Nothing depends on it; it makes the next open
     /// faster.
     ///
@@ -566,15 +575,37 @@ fn import_cluster(
     Ok(manifest)
 }
 
-/// The first record at or below `upto` that is an extension's, on the branch or its ancestors.
-fn first_of_an_extension(manifest: &Manifest, branch: &Branch, upto: Lsn) -> Option<(Lsn, u8)> {
-    let parent =
-        branch.parent.as_ref().and_then(|(parent, start)| first_of_an_extension(manifest, parent, *start));
+/// The first record that is an extension's of every branch asked for and its ancestors.
+#[derive(Default)]
+struct FirstOfExtensions {
+    known: HashMap<BranchId, Option<(Lsn, u8)>>,
+}
+
+impl FirstOfExtensions {
+    /// The branch's own, or what it begins on has.
+    fn of(&mut self, core: &Core, manifest: &Manifest, branch: &Arc<Branch>) -> Option<(Lsn, u8)> {
+        let mut way = vec![branch.clone()];
+        while let Some(parent) = way.last().and_then(|branch| core.branch(branch.origin.as_ref()?).ok())
+            && !self.known.contains_key(&parent.id)
+        {
+            way.push(parent);
+        }
+        let mut first = None;
+        for branch in way.into_iter().rev() {
+            let before = branch.origin.as_ref().and_then(|parent| self.known.get(parent).copied().flatten());
+            let before = before.filter(|(at, _)| *at <= branch.start);
+            first = before.or_else(|| first_of_its_own(manifest, &branch));
+            self.known.insert(branch.id.clone(), first);
+        }
+        first
+    }
+}
+
+fn first_of_its_own(manifest: &Manifest, branch: &Branch) -> Option<(Lsn, u8)> {
     let entry = manifest.branches.get(branch.id.as_str()).and_then(|entry| entry.extension);
     let view = branch.view.read();
     let tables = view.frozen.iter().map(|table| table.extension).chain([view.active.extension]);
-    let own = entry.map(|(at, rmgr)| (at.0, rmgr)).into_iter().chain(tables.flatten()).next();
-    parent.or(own.filter(|(at, _)| *at <= upto))
+    entry.map(|(at, rmgr)| (at.0, rmgr)).into_iter().chain(tables.flatten()).next()
 }
 
 /// 512-byte blocks that the files below `dir` take.

@@ -16,6 +16,8 @@
 //!
 //! Not here: what a record does (`ingest`), durability of the WAL (`append`).
 
+use std::sync::Arc;
+
 use types::{ClusterState, Lsn, TimelineId};
 use wal::{RecordReader, WalError, WalFormat};
 
@@ -24,6 +26,7 @@ use crate::core::Core;
 use crate::error::{Result, StoreError};
 use crate::ingest::Filing;
 use crate::limits::{FROZEN_AT_OPEN_MAX, REPLAY_BYTES};
+use crate::memory::Charge;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -232,21 +235,34 @@ impl Tip {
             }
         }
         self.broken = outcome.err();
+        self.files.count(branch);
         self.show(branch);
         Ok(())
     }
 
+    /// Sets memory aside for `bytes` of WAL that are about to be taken. If there is none its own memtable is frozen: nobody
+    /// who waits holds what cannot be written.
+    pub(crate) fn room(&mut self, core: &Core, branch: &Arc<Branch>, bytes: usize) -> Result<Charge> {
+        if let Some(room) = core.take_room(branch, bytes)? {
+            return Ok(room);
+        }
+        self.freeze(branch);
+        core.flushes.submit(branch);
+        core.wait_for_memory(branch, bytes)
+    }
+
     /// Takes what the WAL files hold of the current timeline from `begin` to `end`.
-    pub(crate) fn replay(&mut self, core: &Core, branch: &Branch, begin: Lsn, end: Lsn) -> Result<()> {
+    pub(crate) fn replay(&mut self, core: &Core, branch: &Arc<Branch>, begin: Lsn, end: Lsn) -> Result<()> {
         let mut at = begin;
         while at < end && self.broken.is_none() {
-            if self.behind.is_none()
-                && let Err(error) = make_room(core, branch)
-            {
-                self.behind = Some(Stuck::on(&error));
-            }
+            // What cannot be filed for want of room is still looked through for its end.
+            let room = if self.behind.is_none() { Some(self.make_room(core, branch)) } else { None };
+            let room = room.transpose().map_err(|error| self.behind = Some(Stuck::on(&error)));
             let to = at.advanced(REPLAY_BYTES).min(end);
-            self.take(core, branch, at, &core.read_wal(branch, at, to)?)?;
+            let mut bytes = vec![0; usize::try_from(to.bytes_since(at).unwrap_or(0)).unwrap_or(0)];
+            core.wal.read_or_zeros(&branch.id, self.timeline_written()?, at, &mut bytes)?;
+            self.take(core, branch, at, &bytes)?;
+            drop(room);
             at = to;
         }
         Ok(())
@@ -256,7 +272,7 @@ impl Tip {
     ///
     /// # Errors
     /// `Stuck` or `Behind` if some are still not filed.
-    pub(crate) fn catch_up(&mut self, core: &Core, branch: &Branch, retry: Retry) -> Result<()> {
+    pub(crate) fn catch_up(&mut self, core: &Core, branch: &Arc<Branch>, retry: Retry) -> Result<()> {
         let Some(stuck) = self.behind.clone() else { return Ok(()) };
         let outcome = if stuck.lasting && retry == Retry::Passing {
             Err(stuck)
@@ -268,20 +284,22 @@ impl Tip {
         self.behind.as_ref().map_or(Ok(()), |stuck| Err(stuck.error(branch, self.state().lsn)))
     }
 
-    fn file_held(&mut self, core: &Core, branch: &Branch) -> Result<()> {
+    fn file_held(&mut self, core: &Core, branch: &Arc<Branch>) -> Result<()> {
         let state = self.files.state();
         let (from, mut prev) = (state.lsn, Some(state.last_record));
         for (timeline, begin, end) in branch.spans(from, self.framed.0) {
             let mut reader = RecordReader::new(self.format, timeline, begin, prev.take());
             let mut at = begin;
             while at < end {
-                make_room(core, branch)?;
+                let room = self.make_room(core, branch)?;
                 let to = at.advanced(REPLAY_BYTES).min(end);
                 reader.feed(at, &core.read_wal(branch, at, to)?)?;
                 at = to;
                 while let Some(raw) = reader.next_record()? {
                     self.files.record(core, branch, &raw)?;
                 }
+                self.files.count(branch);
+                drop(room);
             }
             prev = Some(self.files.state().last_record);
         }
@@ -293,6 +311,20 @@ impl Tip {
         Err(StoreError::corrupt(format!("the WAL of branch {}", branch.id), found.raw(), reason))
     }
 
+    /// Waits until few memtables of `branch` wait for the disk, and until there is memory for as much as is read at once. A
+    /// memtable that cannot be written is left for later, as long as there are not many.
+    fn make_room(&mut self, core: &Core, branch: &Arc<Branch>) -> Result<Charge> {
+        if !branch.view.read().frozen.is_empty() {
+            core.flushes.submit(branch);
+            if let Err(error) = core.flushes.wait_for_room(branch)
+                && branch.view.read().frozen.len() >= FROZEN_AT_OPEN_MAX
+            {
+                return Err(error);
+            }
+        }
+        self.room(core, branch, REPLAY_BYTES as usize)
+    }
+
     /// Tells readers how far the branch can be read and why not further.
     pub(crate) fn show(&self, branch: &Branch) {
         branch.view.write().stuck = self.stuck();
@@ -301,19 +333,6 @@ impl Tip {
     /// Freezes the open memtable, so that it is written as a layer.
     pub(crate) fn freeze(&mut self, branch: &Branch) {
         self.files.freeze(branch);
-    }
-}
-
-/// Waits until few memtables of `branch` wait for the disk. One that cannot be written is left for later, as long as
-/// there are not many.
-fn make_room(core: &Core, branch: &Branch) -> Result<()> {
-    if branch.view.read().frozen.is_empty() {
-        return Ok(());
-    }
-    core.flushes.submit(&core.branch(&branch.id)?);
-    match core.flushes.wait_for_room(branch) {
-        Err(_) if branch.view.read().frozen.len() < FROZEN_AT_OPEN_MAX => Ok(()),
-        outcome => outcome,
     }
 }
 
@@ -337,6 +356,7 @@ fn is_lasting(error: &StoreError) -> bool {
         StoreError::Io { .. }
         | StoreError::Full { .. }
         | StoreError::FlushFailing { .. }
+        | StoreError::MemoryFull { .. }
         | StoreError::Behind { .. }
         | StoreError::Timeout { .. }
         | StoreError::Locked { .. }

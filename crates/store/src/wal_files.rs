@@ -3,7 +3,8 @@
 //! Invariants
 //! - A file's length says how much is held: bytes are written at their offset, then synced, and a failed write is
 //!   cut off again. What lies before the first byte of a timeline in its first segment is a hole.
-//! - Bytes between the end of what is held and a later segment read as zeros (padding after a segment switch).
+//! - Bytes between the end of what is held and a later segment read as zeros (padding after a segment switch). A segment
+//!   that is missing reads as zeros only where a log may end (`read_or_zeros`): elsewhere it is damage (`read`).
 //!
 //! Not here: which timeline owns which bytes (`branch`), what they mean (`ingest`).
 
@@ -15,6 +16,14 @@ use types::{BranchId, Lsn, TimelineId};
 
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
+use crate::limits::PIECE_BYTES;
+
+/// What a segment that there is not says of its bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    IsDamage,
+    IsZeros,
+}
 
 /// The WAL directory of a project.
 pub(crate) struct WalFiles {
@@ -106,34 +115,86 @@ impl WalFiles {
         self.disk.reclaim(&dir).map_err(StoreError::io(&dir))
     }
 
-    /// Fills `out` with the bytes at `at`; what is not held is zeros.
+    /// Fills `out` with the bytes at `at`, which are known to be WAL.
+    ///
+    /// # Errors
+    /// `Corrupt` if a segment of it is missing.
     pub(crate) fn read(
+        &self,
+        branch: &BranchId,
+        timeline: TimelineId,
+        at: Lsn,
+        out: &mut [u8],
+    ) -> Result<()> {
+        self.read_pieces(branch, timeline, at, out, Missing::IsDamage)
+    }
+
+    /// Fills `out` with the bytes at `at`; what is not held is zeros, as a power failure may leave behind the end of a log.
+    pub(crate) fn read_or_zeros(
+        &self,
+        branch: &BranchId,
+        timeline: TimelineId,
+        at: Lsn,
+        out: &mut [u8],
+    ) -> Result<()> {
+        self.read_pieces(branch, timeline, at, out, Missing::IsZeros)
+    }
+
+    /// Refuses a timeline that lacks a segment at or after `from` which was whole once: no write that was cut short leaves
+    /// so much behind one.
+    ///
+    /// # Errors
+    /// `Corrupt`, with the name of the segment.
+    pub(crate) fn check_whole(
+        &self,
+        branch: &BranchId,
+        timeline: TimelineId,
+        from: Lsn,
+        end: Lsn,
+    ) -> Result<()> {
+        let first = from.segment(self.segment_bytes);
+        let mut expected = first;
+        for found in self.segments(branch, timeline)?.into_iter().filter(|&found| found >= first) {
+            let behind =
+                end.raw().saturating_sub(expected.saturating_add(1).saturating_mul(self.segment_bytes));
+            if found > expected && behind > PIECE_BYTES as u64 {
+                return Err(self.missing(&self.segment_path(branch, timeline, expected)));
+            }
+            expected = found.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    fn missing(&self, path: &Path) -> StoreError {
+        StoreError::corrupt(path.display().to_string(), 0, "this segment of the WAL is missing")
+    }
+
+    fn read_pieces(
         &self,
         branch: &BranchId,
         timeline: TimelineId,
         mut at: Lsn,
         mut out: &mut [u8],
+        missing: Missing,
     ) -> Result<()> {
         while !out.is_empty() {
             let offset = at.offset_in_segment(self.segment_bytes);
             let room = usize::try_from(self.segment_bytes - offset).unwrap_or(usize::MAX);
             let (piece, rest) = out.split_at_mut(room.min(out.len()));
             let path = self.segment_path(branch, timeline, at.segment(self.segment_bytes));
-            self.read_or_zeros(&path, offset, piece).map_err(StoreError::io(&path))?;
+            let held = match self.disk.open(&path) {
+                Ok(file) => self.disk.read_upto_at(&file, offset, piece).map_err(StoreError::io(&path))?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => match missing {
+                    Missing::IsDamage => return Err(self.missing(&path)),
+                    Missing::IsZeros => 0,
+                },
+                Err(error) => return Err(StoreError::io(&path)(error)),
+            };
+            if let Some(rest) = piece.get_mut(held..) {
+                rest.fill(0);
+            }
             at = at.advanced(piece.len() as u64);
             out = rest;
-        }
-        Ok(())
-    }
-
-    fn read_or_zeros(&self, path: &Path, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let held = match self.disk.open(path) {
-            Ok(file) => self.disk.read_upto_at(&file, offset, out)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(error),
-        };
-        if let Some(rest) = out.get_mut(held..) {
-            rest.fill(0);
         }
         Ok(())
     }
@@ -230,10 +291,33 @@ mod tests {
         files.write(&branch, timeline, begin, &[7; 25]).unwrap();
         assert_eq!(files.extent(&branch, timeline).unwrap(), Some(at(5 * SEGMENT + 15)));
         let mut out = [1; 40];
-        files.read(&branch, timeline, at(5 * SEGMENT - 15), &mut out).unwrap();
+        files.read_or_zeros(&branch, timeline, at(5 * SEGMENT - 15), &mut out).unwrap();
         assert_eq!(out[..5], [0; 5]);
         assert_eq!(out[5..30], [7; 25]);
         assert_eq!(out[30..], [0; 10]);
+    }
+
+    #[test]
+    fn a_segment_that_is_missing_reads_as_zeros_only_where_a_log_may_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = WalFiles::new(dir.path(), SEGMENT, Arc::new(System));
+        let (branch, timeline) = ("b".parse().unwrap(), TimelineId::new(1));
+        let (begin, end) = (at(5 * SEGMENT), at(12 * SEGMENT));
+        files.write(&branch, timeline, begin, &[7; 7 << 20]).unwrap();
+        files.check_whole(&branch, timeline, begin, end).unwrap();
+        let lost = files.segment_path(&branch, timeline, 6);
+        std::fs::remove_file(&lost).unwrap();
+        let mut out = [1; 40];
+        let name = lost.display().to_string();
+        let refused = |outcome: Result<()>| matches!(outcome, Err(StoreError::Corrupt { object, .. }) if object == name);
+        assert!(refused(files.read(&branch, timeline, at(6 * SEGMENT - 5), &mut out)));
+        files.read_or_zeros(&branch, timeline, at(6 * SEGMENT - 5), &mut out).unwrap();
+        assert_eq!((out[..5].to_vec(), out[5..].to_vec()), (vec![7; 5], vec![0; 35]));
+        assert!(refused(files.check_whole(&branch, timeline, begin, end)));
+        files.check_whole(&branch, timeline, at(7 * SEGMENT), end).unwrap();
+        // What one write leaves that a power failure cut short.
+        files.truncate(&branch, timeline, at(10 * SEGMENT)).unwrap();
+        files.check_whole(&branch, timeline, begin, at(10 * SEGMENT)).unwrap();
     }
 
     #[test]

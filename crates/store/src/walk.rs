@@ -1,5 +1,7 @@
 //! States, boundaries and times inside a branch, found by walking raw WAL from the nearest waypoint.
 
+use std::sync::Arc;
+
 use types::{ClusterState, Lsn, PgTime};
 use wal::{Record, RecordReader};
 
@@ -62,21 +64,47 @@ impl Branch {
         Ok(())
     }
 
-    fn waypoint_before(&self, accept: impl Fn(&ClusterState) -> bool) -> Option<ClusterState> {
-        let view = self.view.read();
-        let after = view.waypoints.partition_point(accept);
-        view.waypoints.get(after.checked_sub(1)?).cloned()
+    /// The newest waypoint that `accept` says yes to; those it does come first. Few are in memory: those of memtables, and
+    /// the last of each layer once it was needed.
+    fn waypoint_before(&self, accept: &dyn Fn(&ClusterState) -> bool) -> Result<Option<ClusterState>> {
+        let (layers, start) = {
+            let view = self.view.read();
+            let tables = std::iter::once(&view.active).chain(view.frozen.iter().rev().map(AsRef::as_ref));
+            for waypoints in tables.map(|table| &table.waypoints) {
+                let after = waypoints.partition_point(accept);
+                if let Some(state) = after.checked_sub(1).and_then(|last| waypoints.get(last)) {
+                    return Ok(Some(state.clone()));
+                }
+            }
+            (view.layers.clone(), view.start.clone())
+        };
+        // Layers before `low` are accepted whole, those from `high` on are not.
+        let (mut low, mut high) = (0, layers.len());
+        while low < high {
+            let middle = (low + high) / 2;
+            let Some(layer) = layers.get(middle) else { break };
+            if accept(layer.last_waypoint()?) { low = middle + 1 } else { high = middle }
+        }
+        if let Some(layer) = layers.get(low)
+            && let Some(state) = layer.waypoint_before(accept)?
+        {
+            return Ok(Some(state));
+        }
+        if let Some(layer) = low.checked_sub(1).and_then(|last| layers.get(last)) {
+            return layer.last_waypoint().cloned().map(Some);
+        }
+        Ok(start.filter(accept))
     }
 
     /// The state at the last boundary at or below `lsn`, which this branch must hold.
     pub(crate) fn cluster_state(&self, core: &Core, lsn: Lsn) -> Result<ClusterState> {
         let missing = || StoreError::corrupt(format!("branch {}", self.id), lsn.raw(), "has no waypoint");
-        let state = self.waypoint_before(|state| state.lsn <= lsn).ok_or_else(missing)?;
+        let state = self.waypoint_before(&|state| state.lsn <= lsn)?.ok_or_else(missing)?;
         self.walk(core, state, lsn, &mut |_, _| false)
     }
 
     /// The state at exactly `lsn`.
-    pub(crate) fn exact_state(&self, core: &Core, lsn: Lsn) -> Result<ClusterState> {
+    pub(crate) fn exact_state(self: &Arc<Self>, core: &Core, lsn: Lsn) -> Result<ClusterState> {
         self.check_position(core, lsn)?;
         let state = self.cluster_state(core, lsn)?;
         if state.lsn != lsn {
@@ -86,7 +114,7 @@ impl Branch {
     }
 
     /// The end of the last commit or abort record at or before `time` in the log before the first one later than it.
-    pub(crate) fn resolve_time(&self, core: &Core, time: PgTime) -> Result<BranchPoint> {
+    pub(crate) fn resolve_time(self: &Arc<Self>, core: &Core, time: PgTime) -> Result<BranchPoint> {
         self.settle(core);
         let (head, stuck) = {
             let view = self.view.read();
@@ -102,7 +130,7 @@ impl Branch {
             }
             (_, None) => {
                 let mut root = self;
-                while let Some((parent, _)) = &root.parent {
+                while let Some((parent, _)) = root.parent() {
                     root = parent;
                 }
                 let state = root.cluster_state(core, root.start)?;
@@ -115,17 +143,45 @@ impl Branch {
     /// did in all of the history. True beside it if one ended later.
     fn last_ended(&self, core: &Core, time: PgTime, upto: Lsn) -> Result<(Option<BranchPoint>, bool)> {
         let later = |state: &ClusterState| state.latest_xact_time.is_some_and(|latest| latest > time);
-        if let Some((parent, start)) = &self.parent
-            && later(&parent.cluster_state(core, *start)?)
+        // The first one that is later may be an ancestor's: then nothing after that counts.
+        let (mut branch, mut upto) = (self, upto);
+        while let Some((parent, start)) = branch.parent()
+            && later(&parent.cluster_state(core, start)?)
         {
-            return parent.last_ended(core, time, *start);
+            branch = parent;
+            upto = start;
         }
+        let (mut found, is_later) = branch.last_ended_here(core, time, upto)?;
+        let mut holder = branch;
+        while found.is_none()
+            && let Some((parent, start)) = holder.parent()
+        {
+            found = parent.last_ended_here(core, time, start)?.0;
+            holder = parent;
+        }
+        // Where a branch begins is a position of the branch too.
+        let mut begun = branch;
+        while let Some(point) = &mut found
+            && !std::ptr::eq(begun, holder)
+        {
+            if begun.start == point.lsn {
+                point.branch = begun.id.clone();
+                break;
+            }
+            begun = begun.parent().map_or(holder, |(parent, _)| parent);
+        }
+        Ok((found, is_later))
+    }
+
+    /// As `last_ended`, of what is the branch's own.
+    fn last_ended_here(&self, core: &Core, time: PgTime, upto: Lsn) -> Result<(Option<BranchPoint>, bool)> {
+        let later = |state: &ClusterState| state.latest_xact_time.is_some_and(|latest| latest > time);
         let missing =
             || StoreError::corrupt(format!("branch {}", self.id), self.start.raw(), "has no waypoint");
-        let near = self.waypoint_before(|state| !later(state) && state.lsn <= upto).ok_or_else(missing)?;
+        let near = self.waypoint_before(&|state| !later(state) && state.lsn <= upto)?.ok_or_else(missing)?;
         // Nothing before it is later. The last commit before it is known; aborts after that are found on the way.
         let commit = near.last_commit.map_or(self.start, |(_, lsn)| lsn.max(self.start));
-        let from = self.waypoint_before(|state| state.lsn <= commit).ok_or_else(missing)?;
+        let from = self.waypoint_before(&|state| state.lsn <= commit)?.ok_or_else(missing)?;
         let is_commit = from.lsn > self.start && from.last_commit.is_some_and(|(_, lsn)| lsn == from.lsn);
         let mut found = is_commit.then(|| from.clone());
         let (mut has_ended, mut is_later) = (false, false);
@@ -141,19 +197,10 @@ impl Branch {
         if has_ended && !is_later {
             found = Some(end);
         }
-        match (found, &self.parent) {
-            (Some(state), _) => {
-                let (branch, lsn) = (self.id.clone(), state.lsn);
-                Ok((Some(BranchPoint { branch, lsn, last_commit: state.last_commit }), is_later))
-            }
-            (None, Some((parent, start))) => {
-                let mut point = parent.last_ended(core, time, *start)?.0;
-                if let Some(point) = point.as_mut().filter(|point| point.lsn == *start) {
-                    point.branch = self.id.clone();
-                }
-                Ok((point, is_later))
-            }
-            (None, None) => Ok((None, is_later)),
-        }
+        let point = found.map(|state| {
+            let (branch, lsn) = (self.id.clone(), state.lsn);
+            BranchPoint { branch, lsn, last_commit: state.last_commit }
+        });
+        Ok((point, is_later))
     }
 }

@@ -131,7 +131,7 @@ fn id(name: &str) -> BranchId {
 }
 
 fn small() -> StoreOptions {
-    StoreOptions { cache_bytes: 16 << 20, memtable_bytes: 4 << 20 }
+    StoreOptions { memtable_bytes: 4 << 20, ..StoreOptions::default() }
 }
 
 fn import(cluster: &Cluster, dir: &Path) -> Project {

@@ -37,6 +37,10 @@ pub struct Serve {
     #[arg(long, env = "SCION_MEMTABLE_MB", default_value_t = 32, value_name = "MB",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     memtable_mb: u16,
+    /// Megabytes of such changes kept of all branches together. At that bound, writes wait for the disk.
+    #[arg(long, env = "SCION_MEMORY_MB", default_value_t = 256, value_name = "MB",
+          value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    memory_mb: u32,
     /// Requests that one API key may make in a second, and as many at once after a pause; 0 is any number.
     #[arg(long, default_value_t = 1000, value_name = "REQUESTS")]
     rate_limit: u32,
@@ -94,6 +98,7 @@ impl Serve {
             owner_extensions: self.owner_extensions.clone(),
             dump_within: self.dump_timeout.map(|seconds| Duration::from_secs(seconds.into())),
             memtable_bytes: usize::from(self.memtable_mb) << 20,
+            memory_bytes: (self.memory_mb as usize) << 20,
         };
         server::serve(&options).map(|()| ExitCode::SUCCESS).map_err(|error| explained(&error))
     }

@@ -71,16 +71,27 @@ impl Plan {
     }
 }
 
+/// How the changes end that hang, and the lock that they wait for.
+type Hanging = (&'static str, Arc<Mutex<()>>);
+
 /// Another disk, some of whose changes or reads fail.
 pub(crate) struct Faulty {
     inner: Arc<dyn Disk>,
     changes: Mutex<Plan>,
     reads: Mutex<Plan>,
+    hanging: Mutex<Option<Hanging>>,
 }
 
 impl Faulty {
     pub(crate) fn new(inner: Arc<dyn Disk>) -> Self {
-        Self { inner, changes: Mutex::default(), reads: Mutex::default() }
+        Self { inner, changes: Mutex::default(), reads: Mutex::default(), hanging: Mutex::default() }
+    }
+
+    /// Changes that end with this text are under way for as long as somebody holds the lock that is given.
+    pub(crate) fn hang_changes_of(&self, of: &'static str) -> Arc<Mutex<()>> {
+        let until = Arc::new(Mutex::new(()));
+        *self.hanging.lock() = Some((of, until.clone()));
+        until
     }
 
     /// Counted from now, changes from `first` on fail.
@@ -115,7 +126,13 @@ impl Faulty {
         act: impl FnOnce() -> io::Result<()>,
         half: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
-        let fault = self.changes.lock().next(&|| format!("{} {}", what.0, what.1.display()));
+        let name = format!("{} {}", what.0, what.1.display());
+        let hanging =
+            self.hanging.lock().as_ref().filter(|(of, _)| name.ends_with(of)).map(|(_, until)| until.clone());
+        if let Some(until) = hanging {
+            drop(until.lock());
+        }
+        let fault = self.changes.lock().next(&|| name.clone());
         let Some(fault) = fault else { return act() };
         match fault.when {
             When::Before => {}

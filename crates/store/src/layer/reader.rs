@@ -1,6 +1,7 @@
 //! Answers lookups and scans from one layer file through a bounded cache of decompressed blocks.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use types::{ClusterState, Key, KeyBytes, Lsn};
 
@@ -15,22 +16,52 @@ use crate::waypoint::{self, WAYPOINT_BYTES};
 #[derive(Clone)]
 struct ByLength;
 
-impl quick_cache::Weighter<(u64, u64), Arc<Vec<u8>>> for ByLength {
-    fn weight(&self, _: &(u64, u64), block: &Arc<Vec<u8>>) -> u64 {
+/// Project, layer and file offset.
+type Place = (u64, u64, u64);
+
+impl quick_cache::Weighter<Place, Arc<Vec<u8>>> for ByLength {
+    fn weight(&self, _: &Place, block: &Arc<Vec<u8>>) -> u64 {
         block.len() as u64 + 64
     }
 }
 
-/// Decompressed blocks of all layers of a project, by layer and file offset.
+struct Shared {
+    cache: quick_cache::sync::Cache<Place, Arc<Vec<u8>>, ByLength>,
+    projects: AtomicU64,
+}
+
+/// Decompressed blocks of layers, for those of one project; the memory is shared with others.
 pub(crate) struct BlockCache {
-    cache: quick_cache::sync::Cache<(u64, u64), Arc<Vec<u8>>, ByLength>,
+    shared: Arc<Shared>,
+    project: u64,
 }
 
 impl BlockCache {
     /// A cache of at most `bytes`.
     pub(crate) fn new(bytes: u64) -> Self {
         let blocks = usize::try_from(bytes >> 15).unwrap_or(usize::MAX).max(16);
-        Self { cache: quick_cache::sync::Cache::with_weighter(blocks, bytes, ByLength) }
+        let cache = quick_cache::sync::Cache::with_weighter(blocks, bytes, ByLength);
+        Self { shared: Arc::new(Shared { cache, projects: AtomicU64::new(1) }), project: 0 }
+    }
+
+    /// The same memory, for the layers of another project.
+    pub(crate) fn of_another_project(&self) -> Self {
+        let project = self.shared.projects.fetch_add(1, Ordering::Relaxed);
+        Self { shared: self.shared.clone(), project }
+    }
+
+    /// Bytes kept for all projects.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shared.cache.weight()
+    }
+
+    fn get(&self, layer: u64, at: u64) -> Option<Arc<Vec<u8>>> {
+        self.shared.cache.get(&(self.project, layer, at))
+    }
+
+    fn insert(&self, layer: u64, at: u64, block: Arc<Vec<u8>>) {
+        self.shared.cache.insert((self.project, layer, at), block);
     }
 }
 
@@ -49,6 +80,29 @@ pub(crate) struct Layer {
     cache: Arc<BlockCache>,
     footer: Footer,
     top: Vec<TopRow>,
+    waypoints_len: u32,
+    last_waypoint: OnceLock<ClusterState>,
+}
+
+/// The states stored with a layer, encoded, oldest first.
+struct Waypoints {
+    bytes: Arc<Vec<u8>>,
+    from: usize,
+}
+
+impl Waypoints {
+    fn records(&self) -> &[u8] {
+        self.bytes.get(self.from..).unwrap_or(&[])
+    }
+
+    fn count(&self) -> usize {
+        self.records().len() / WAYPOINT_BYTES
+    }
+
+    fn get(&self, number: usize) -> Option<ClusterState> {
+        let from = number.checked_mul(WAYPOINT_BYTES)?;
+        waypoint::decode(self.records().get(from..from.checked_add(WAYPOINT_BYTES)?)?)
+    }
 }
 
 /// Index entries of one block, decompressed.
@@ -85,7 +139,11 @@ impl Layer {
             .checked_sub(Footer::BYTES as u64)
             .ok_or_else(|| StoreError::corrupt(&*name, 0, "shorter than a footer"))?;
         let footer = Footer::decode(&name, len, &objects.get_range(&name, footer_at, Footer::BYTES)?)?;
-        let mut layer = Self { id, name, objects, cache, footer, top: Vec::new() };
+        let waypoints_len = footer_at.saturating_sub(footer.waypoints_at);
+        let waypoints_len = u32::try_from(waypoints_len)
+            .map_err(|_| StoreError::corrupt(&*name, footer.waypoints_at, "too many waypoints"))?;
+        let (top, last_waypoint) = (Vec::new(), OnceLock::new());
+        let mut layer = Self { id, name, objects, cache, footer, top, waypoints_len, last_waypoint };
         let raw = layer.section(footer.top_at, footer.waypoints_at)?;
         if raw.len() % TOP_BYTES != 0 {
             return Err(layer.corrupt(footer.top_at, "top index of a wrong length"));
@@ -120,33 +178,78 @@ impl Layer {
         unframe(self.footer.version, &self.name, from, &self.objects.get_range(&self.name, from, len)?)
     }
 
-    /// The states stored with the layer, oldest first.
-    pub(crate) fn waypoints(&self) -> Result<Vec<ClusterState>> {
-        let end = self.objects.len(&self.name)?.unwrap_or(0).saturating_sub(Footer::BYTES as u64);
-        let raw = self.section(self.footer.waypoints_at, end)?;
-        let bad = |reason: &str| self.corrupt(self.footer.waypoints_at, reason);
-        let records = match raw.split_first_chunk::<2>() {
-            _ if self.footer.version == VERSION_FIRST => &raw[..],
-            Some(([waypoint::VERSION, len], records)) if usize::from(*len) == WAYPOINT_BYTES => records,
+    fn states(&self) -> Result<Waypoints> {
+        let at = self.footer.waypoints_at;
+        let bytes = self.block(at, self.waypoints_len)?;
+        let from = match bytes.split_first_chunk::<2>() {
+            _ if self.footer.version == VERSION_FIRST => 0,
+            Some(([waypoint::VERSION, len], _)) if usize::from(*len) == WAYPOINT_BYTES => 2,
             Some(([version, _], _)) => {
-                return Err(bad(&format!(
-                    "waypoints of version {version}, this program reads {}",
-                    waypoint::VERSION
-                )));
+                let reads = format!("this program reads {}", waypoint::VERSION);
+                return Err(self.corrupt(at, &format!("waypoints of version {version}, {reads}")));
             }
-            None => return Err(bad("no version of waypoints")),
+            None => return Err(self.corrupt(at, "no version of waypoints")),
         };
-        let states: Option<Vec<_>> = records.chunks(WAYPOINT_BYTES).map(waypoint::decode).collect();
-        states.ok_or_else(|| bad("bad waypoint"))
+        let states = Waypoints { bytes, from };
+        if !states.records().len().is_multiple_of(WAYPOINT_BYTES) {
+            return Err(self.corrupt(at, "waypoints of a wrong length"));
+        }
+        Ok(states)
+    }
+
+    fn bad_waypoint(&self) -> StoreError {
+        self.corrupt(self.footer.waypoints_at, "bad waypoint")
+    }
+
+    /// The last of the states stored with the layer: the one at its end.
+    pub(crate) fn last_waypoint(&self) -> Result<&ClusterState> {
+        if let Some(last) = self.last_waypoint.get() {
+            return Ok(last);
+        }
+        let states = self.states()?;
+        let last = states.count().checked_sub(1).and_then(|last| states.get(last));
+        let last = last.ok_or_else(|| self.bad_waypoint())?;
+        Ok(self.last_waypoint.get_or_init(|| last))
+    }
+
+    /// As `last_waypoint` will say without reading it.
+    pub(crate) fn learn_last_waypoint(&self, last: &ClusterState) {
+        self.last_waypoint.get_or_init(|| last.clone());
+    }
+
+    /// The newest of the states stored with the layer that `accept` says yes to; those it does come first.
+    pub(crate) fn waypoint_before(
+        &self,
+        accept: &dyn Fn(&ClusterState) -> bool,
+    ) -> Result<Option<ClusterState>> {
+        let states = self.states()?;
+        let (mut low, mut high, mut found) = (0, states.count(), None);
+        while low < high {
+            let middle = (low + high) / 2;
+            let state = states.get(middle).ok_or_else(|| self.bad_waypoint())?;
+            if accept(&state) {
+                (low, found) = (middle + 1, Some(state));
+            } else {
+                high = middle;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The states stored with the layer, oldest first.
+    #[cfg(test)]
+    pub(crate) fn waypoints(&self) -> Result<Vec<ClusterState>> {
+        let states = self.states()?;
+        (0..states.count()).map(|number| states.get(number).ok_or_else(|| self.bad_waypoint())).collect()
     }
 
     fn block(&self, at: u64, len: u32) -> Result<Arc<Vec<u8>>> {
-        if let Some(block) = self.cache.cache.get(&(self.id, at)) {
+        if let Some(block) = self.cache.get(self.id, at) {
             return Ok(block);
         }
         let bytes = self.objects.get_range(&self.name, at, len as usize)?;
         let block = Arc::new(unframe(self.footer.version, &self.name, at, &bytes)?);
-        self.cache.cache.insert((self.id, at), block.clone());
+        self.cache.insert(self.id, at, block.clone());
         Ok(block)
     }
 

@@ -47,7 +47,7 @@ fn a_page_is_made_of_a_bounded_number_of_records() {
     const PAGES: u32 = 40;
     let top = tempfile::tempdir().unwrap();
     let options = StoreOptions { memtable_bytes: 64 << 20, ..StoreOptions::default() };
-    let mut project = create(top.path(), options);
+    let mut project = create(top.path(), options.clone());
     let mut log = Log::imported();
     (0..PAGES).for_each(|block| log.write(block, 1, false));
     let mut sent = log.from;
@@ -66,7 +66,7 @@ fn a_page_is_made_of_a_bounded_number_of_records() {
         most = most.max(longest(&project, sent));
         if round % 3 == 2 {
             drop(project);
-            project = Project::open_with(&top.path().join("p"), options).unwrap();
+            project = Project::open_with(&top.path().join("p"), options.clone()).unwrap();
         }
         project.flush().unwrap();
     }

@@ -265,6 +265,37 @@ fn what_may_have_been_wal_is_kept_until_somebody_says_otherwise() {
     assert_eq!(project.begin_timeline(&root()).unwrap().start, end);
 }
 
+/// It once read as zeros: the log ended there, and what followed was cut off when more was sent.
+#[test]
+fn a_segment_that_is_missing_is_named_and_what_follows_it_stays() {
+    let mut world = World::new();
+    let project = world.open();
+    let sent = world.log.end();
+    while world.log.end() < sent.advanced(8 * SEGMENT) {
+        world.next += 1;
+        world.log.write((world.next % 5) as u32, world.next, true);
+    }
+    world.send(&project, sent);
+    let (lost, last) = (world.wal_file(sent.advanced(2 * SEGMENT)), world.wal_file(world.log.end()));
+    // Known to be there while the branch is open, and needed by who asks for a position in it.
+    let kept = fs::read(&lost).unwrap();
+    fs::remove_file(&lost).unwrap();
+    let name = lost.display().to_string();
+    let refused = |error: &StoreError| matches!(error, StoreError::Corrupt { object, .. } if *object == name);
+    let prefix = project.wal_segment_prefix(&root(), sent.advanced(2 * SEGMENT));
+    assert!(refused(prefix.as_ref().unwrap_err()), "{prefix:?}");
+    drop(project);
+
+    let project = world.open();
+    for _ in 0..2 {
+        let outcome = project.append_wal(&root(), world.log.timeline, world.log.end(), b"x");
+        assert!(refused(outcome.as_ref().unwrap_err()), "{outcome:?}");
+    }
+    assert!(last.exists());
+    fs::write(&lost, kept).unwrap();
+    world.assert_all_there(&project);
+}
+
 #[test]
 fn a_record_that_could_not_be_filed_leaves_nothing_behind() {
     let mut world = World::new();
