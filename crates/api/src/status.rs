@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::endpoint::EndpointState;
+use crate::operation::Operation;
 
 /// Answer of `GET /status`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -31,6 +32,9 @@ pub struct Status {
     /// Projects whose store cannot be opened, and why. All others work.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unusable_projects: Vec<UnusableProject>,
+    /// What is under way, newest first, of projects too that are being made or removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operations_under_way: Vec<Operation>,
 }
 
 /// A project in a [`Status`] whose store cannot be opened.

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 
 use crate::quarantine::Quarantine;
@@ -128,15 +129,24 @@ pub struct Phases {
 /// Those of the socket: `NotFound` or `ConnectionRefused` when no endpoint runs there, `WouldBlock` or `TimedOut`
 /// after `timeout` without an answer; `InvalidData` for an answer that is none.
 pub fn ask(socket: &Path, command: Command, timeout: Duration) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(socket)?;
+    let mut stream = connect(socket, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(timeout))?;
     write_line(&mut stream, &command)?;
     let mut line = String::new();
     if BufReader::new(stream).read_line(&mut line)? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     serde_json::from_str(&line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Connects within `timeout`. A process that was stopped takes no connection, and once its queue of them is full, a
+/// connection without a limit waits for ever.
+fn connect(socket: &Path, timeout: Duration) -> io::Result<UnixStream> {
+    let stream = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // To Linux that is the limit of a connect too (`unix_stream_connect` of net/unix/af_unix.c).
+    sockopt::set_socket_timeout(&stream, sockopt::Timeout::Send, Some(timeout))?;
+    net::connect(&stream, &SocketAddrUnix::new(socket)?)?;
+    Ok(UnixStream::from(stream))
 }
 
 /// Writes `value` as one line.
@@ -149,6 +159,20 @@ pub(crate) fn write_line(stream: &mut impl Write, value: &impl Serialize) -> io:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_whose_queue_is_full_of_connections_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        net::listen(&listener, 0).unwrap();
+        let ask = || ask(&path, Command::Status, Duration::from_millis(20)).unwrap_err().kind();
+        for _ in 0..3 {
+            assert!(matches!(ask(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut));
+        }
+        drop(listener);
+        assert_eq!(ask(), io::ErrorKind::ConnectionRefused);
+    }
 
     #[test]
     fn commands_are_written_as_documented() {

@@ -59,6 +59,11 @@ impl Server {
     /// 409 while an endpoint is to run on it; 422 if the log is not stuck there, or a branch begins beyond.
     pub fn end_branch_log(&self, project: &str, id: &str, at: Lsn) -> Result<BranchLog> {
         let begun = OperationRow::begun(Action::EndLog, project, id, clock::now_us())?;
+        self.operate(&begun, || self.end_branch_log_as(&begun, id, at))
+    }
+
+    fn end_branch_log_as(&self, begun: &OperationRow, id: &str, at: Lsn) -> Result<BranchLog> {
+        let project = begun.project_id.as_str();
         let _held = self.locks.take(&[id])?;
         let row = self.metadata.read(|connection| {
             let row = branch::get(connection, project, id)?;
@@ -66,7 +71,7 @@ impl Server {
             Ok(row)
         })?;
         self.store(project)?.end_log(&branch_id(&row.store_id)?, at)?;
-        self.metadata.write(|change| operation::put(change, &begun.ended(None)))?;
+        self.metadata.write(|change| operation::put(change, &begun.clone().ended(None)))?;
         tracing::warn!(branch = id, lsn = %at, "the log was ended there");
         self.branch_log(project, id)
     }

@@ -228,7 +228,7 @@ impl Server {
         })?;
         expiry::check_parent(&parent)?;
         let at = at(&template, planned_us)?;
-        self.know_roles(&parent);
+        self.know_roles(&parent)?;
         let Some(sql) = template.sql.as_ref().filter(|sql| !sql.trim().is_empty()) else {
             let data = branch_id(&names::branch_id()?)?;
             let making = self.unborn.make(&data);
@@ -236,7 +236,7 @@ impl Server {
             let data = data.to_string();
             return Ok(Prepared { data, source, point, ran: None, _making: Some(making) });
         };
-        let hidden = self.temporary(&parent, at)?;
+        let hidden = self.temporary(&parent, at, self.hidden_place(&row.project_id)?)?;
         let mut look = hidden.connect_any()?;
         let (_, before) = catalog::look(&mut look)?;
         // Not as superuser, not even for a moment: SQL of a key for one project may not reach the system.
@@ -266,7 +266,7 @@ impl Server {
         let begun = OperationRow { branch_id: Some(prepared.data.clone()), ..begun.clone() };
         let name = template.name.clone().unwrap_or_else(|| schedule.name.clone());
         let row = new_row(prepared, name, &template);
-        self.metadata.write(|change| {
+        self.metadata.write_with_secrets(|change, secrets| {
             if let Some(before) = branch::named(change, project, &row.name)? {
                 // Only what an earlier run made makes way; for another one, writing the row refuses.
                 if schedule::made(change, &schedule.id)?.contains(&before.id) {
@@ -277,9 +277,10 @@ impl Server {
             }
             let history = history::of(change, &prepared.source, &prepared.point)?;
             let parent_id = Some(branch::holder(change, &prepared.source)?);
-            let row = BranchRow { parent_id, history_id: history.other, ..row };
+            let row = BranchRow { parent_id, history_id: history.other, ..row.clone() };
             branch::insert(change, &row)?;
-            password::begin(change, &history.roles, &row.id, prepared.point.lsn, history.protected)?;
+            let both = (change, secrets);
+            password::begin(both, &history.roles, &row.id, prepared.point.lsn, history.protected)?;
             if let Some(ran) = &prepared.ran {
                 password::allow(change, &row.id, &ran.changed)?;
                 role::settle(change, &row.id, &ran.found, Moment::At(ran.lsn), row.created_us)?;
@@ -287,7 +288,7 @@ impl Server {
             schedule::set_made(change, schedule, planned_us, &row.id, clock::now_us())?;
             let endpoints =
                 insert_endpoints(change, &row, row.parent_id.as_deref(), &wanted_endpoints(&template))?;
-            let ended = begun.ended(None);
+            let ended = begun.clone().ended(None);
             operation::put(change, &ended)?;
             Ok((row, endpoints, ended))
         })

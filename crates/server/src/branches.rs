@@ -157,7 +157,7 @@ impl Server {
         })?;
         self.check_new(project, Some(&parent.id), &request.endpoints)?;
         if !is_schema_only(request) {
-            self.know_roles(&parent);
+            self.know_roles(&parent)?;
         }
         let data = branch_id(&id)?;
         // Until it runs, or nothing is left of it, nobody changes it and nothing begins on it.
@@ -357,7 +357,7 @@ impl Server {
         begun: OperationRow,
         (request, key): (&BranchCreateRequest, Option<&Key>),
     ) -> Result<(BranchRow, Vec<EndpointRow>, OperationRow)> {
-        let written = self.metadata.write(|change| {
+        let written = self.metadata.write_with_secrets(|change, secrets| {
             project::get(change, &row.project_id)?;
             match origin {
                 // The parent may have been deleted or restored, or the name taken, since the request came in.
@@ -366,14 +366,15 @@ impl Server {
                     row.parent_id = Some(branch::holder(change, parent)?);
                     row.history_id = history.other;
                     branch::insert(change, &row)?;
-                    password::begin(change, &history.roles, &row.id, point.lsn, history.protected)?;
+                    let both = (change, secrets);
+                    password::begin(both, &history.roles, &row.id, point.lsn, history.protected)?;
                 }
                 Origin::Schema(copied) => {
                     branch::insert(change, &row)?;
                     let (both, moment) = ((row.id.as_str(), copied.source.as_str()), Moment::At(copied.lsn));
                     role::settle_copied(change, both, &copied.found, moment, row.created_us)?;
                     if copied.foreign {
-                        password::renew(change, &row.id)?;
+                        password::renew((change, secrets), &row.id)?;
                     }
                 }
             }
@@ -388,7 +389,7 @@ impl Server {
             if let Some(key) = key {
                 idempotency::insert(change, &row.project_id, key, &row.id, row.created_us)?;
             }
-            let ended = begun.ended(None);
+            let ended = begun.clone().ended(None);
             operation::put(change, &ended)?;
             Ok((endpoints, ended))
         });

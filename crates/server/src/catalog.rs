@@ -29,8 +29,9 @@ use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::role::{
-    self, DatabaseRow, Found, FoundDatabase, FoundRole, Moment, RoleRow, Secret, named_database, named_role,
+    self, DatabaseRow, Found, FoundDatabase, FoundRole, Moment, RoleRow, named_database, named_role,
 };
+use crate::metadata::secret::Secret;
 use crate::names::check_sql_name;
 use crate::postgres::{SUPERUSER, role_sql};
 use crate::sql::{self, Client, Place, identifier};
@@ -62,7 +63,7 @@ impl Server {
     /// 404 without such a branch; 423 if that takes too long; those of its endpoint.
     pub fn read_catalog(&self, project: &str, id: &str) -> Result<Rows> {
         match self.read_catalog_now(project, id) {
-            Err(error) if error.status == 503 => {
+            Err(error) if error.status == 503 && !error.is_crowded() => {
                 let _held = self.locks.take_turn(id)?;
                 self.read_catalog_now(project, id)
             }
@@ -83,11 +84,13 @@ impl Server {
             let mut client = self.connect_any(&row)?;
             return self.settle(id, &mut client, None);
         }
-        let head = self.store(project)?.head(&branch_id(&branch.store_id)?)?;
-        if turn.settled == Some(head) {
+        let head = || -> Result<Lsn> { Ok(self.store(project)?.head(&branch_id(&branch.store_id)?)?) };
+        if turn.settled == Some(head()?) {
             return self.known_catalog(id);
         }
-        let temporary = self.temporary(&branch, At::Head)?;
+        let place = self.hidden_place(project)?;
+        let head = head()?;
+        let temporary = self.temporary(&branch, At::Head, place)?;
         let mut client = temporary.connect_any()?;
         let rows = self.settle(id, &mut client, Some(Moment::At(head)))?;
         turn.settled = Some(head);
@@ -129,12 +132,21 @@ impl Server {
 
     /// Takes over what the catalog of a protected branch says, whose roles are to get other passwords on what begins on
     /// it. A role that this does not find has none there.
-    pub fn know_roles(&self, branch: &BranchRow) {
-        if branch.protected
-            && let Err(error) = self.read_catalog_now(&branch.project_id, &branch.id)
-        {
-            tracing::warn!(branch = branch.id, %error, "roles that SQL made last are not known");
+    ///
+    /// # Errors
+    /// 503 if there is no place for the Postgres that has to be asked. Another failure is logged.
+    pub fn know_roles(&self, branch: &BranchRow) -> Result<()> {
+        if !branch.protected {
+            return Ok(());
         }
+        match self.read_catalog_now(&branch.project_id, &branch.id) {
+            Err(error) if error.is_crowded() => return Err(error),
+            Err(error) => {
+                tracing::warn!(branch = branch.id, %error, "roles that SQL made last are not known")
+            }
+            Ok(_) => {}
+        }
+        Ok(())
     }
 
     /// Does `work` where the Postgres of an endpoint can be reached.
@@ -175,6 +187,17 @@ impl Server {
         id: &str,
         work: impl FnOnce(&mut Session<'_>) -> Result<T>,
     ) -> Result<Changed<T>> {
+        let begun = OperationRow::begun(Action::ApplyConfig, project, id, clock::now_us())?;
+        self.operate(&begun, || self.change_catalog_as(&begun, id, work))
+    }
+
+    fn change_catalog_as<T>(
+        &self,
+        begun: &OperationRow,
+        id: &str,
+        work: impl FnOnce(&mut Session<'_>) -> Result<T>,
+    ) -> Result<Changed<T>> {
+        let project = begun.project_id.as_str();
         let _held = self.locks.take_turn(id)?;
         let turn = self.catalog_turn(id);
         let mut turn = turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(id))?;
@@ -190,15 +213,13 @@ impl Server {
             Ok((branch, row))
         })?;
         let (endpoint, started) = self.running(&wanted)?;
-        let began_us = clock::now_us();
         let mut client = self.connect_any(&endpoint)?;
         let before = flushed(&mut client)?;
         let (server, branch) = (self, &branch);
         let done = work(&mut Session { server, branch, endpoint: &endpoint, client: &mut client });
         // A change that stopped half-way has changed something too.
         let rows = self.settle(id, &mut client, before.parse().ok().map(Moment::After));
-        let begun = OperationRow::begun(Action::ApplyConfig, project, id, began_us)?;
-        let ended = begun.about_endpoint(&endpoint.id).ended(done.as_ref().err());
+        let ended = begun.clone().about_endpoint(&endpoint.id).ended(done.as_ref().err());
         self.metadata.write(|change| operation::put(change, &ended))?;
         let (value, rows) = (done?, rows?);
         Ok(Changed { value, rows, operations: started.into_iter().chain([ended]).collect() })

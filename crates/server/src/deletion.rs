@@ -168,6 +168,16 @@ impl Server {
             names::check_name("branch", name)?;
         }
         let begun = OperationRow::begun(Action::RecoverBranch, project, id, clock::now_us())?;
+        self.operate(&begun, || self.recover_as(&begun, id, name))
+    }
+
+    fn recover_as(
+        &self,
+        begun: &OperationRow,
+        id: &str,
+        name: Option<&str>,
+    ) -> Result<(BranchRow, OperationRow)> {
+        let project = begun.project_id.as_str();
         let _held = self.locks.take(&[id])?;
         self.metadata.write(|change| {
             project::get(change, project)?;
@@ -196,7 +206,7 @@ impl Server {
             row.updated_us = clock::now_us();
             branch::update(change, &row)?;
             schedule::resume_branch(change, &row.id, row.updated_us)?;
-            let ended = begun.ended(None);
+            let ended = begun.clone().ended(None);
             operation::put(change, &ended)?;
             Ok((row, ended))
         })

@@ -87,9 +87,11 @@ impl Server {
     fn restart_with(&self, row: &EndpointRow, options: &str) -> Result<Vec<OperationRow>> {
         let (project, branch) = (&row.project_id, &row.branch_id);
         let begun = OperationRow::begun(Action::UpdateEndpoint, project, branch, now_us())?;
+        let begun = begun.about_endpoint(&row.id);
+        let _shown = self.under_way.show(&begun);
         self.metadata.write(|change| endpoint::set_tried(change, &row.id, Some(options)))?;
         let restarted = self.restart(row);
-        let ended = begun.about_endpoint(&row.id).ended(restarted.as_ref().err());
+        let ended = begun.ended(restarted.as_ref().err());
         self.metadata.write(|change| {
             operation::put(change, &ended)?;
             match &restarted {

@@ -7,6 +7,7 @@
 //!
 //! What must hold
 //! - One at a time: whoever starts or stops an endpoint holds its `turn`.
+//! - Only so many start at once (`limits::STARTS`): first come, first served, and the reconciler is never all of them.
 //! - A compute outlives this server. After a restart it is found by its control socket and left alone.
 //! - An endpoint that died unclean may hold commits that the store has not seen: before it counts as stopped it is
 //!   started once more, which ships them.
@@ -61,7 +62,9 @@ impl Server {
     pub fn look(&self, id: &str) -> (Seen, Option<Status>) {
         let runtime = self.endpoints.of(id);
         let socket = compute::control_socket(&self.dir.endpoint(id));
-        match control::ask(&socket, control::Command::Status, LOOK_WITHIN) {
+        let answer = control::ask(&socket, control::Command::Status, LOOK_WITHIN);
+        runtime.silent.store(answer.as_ref().is_err_and(timed_out), Ordering::Release);
+        match answer {
             Ok(Answer::Status(status)) => {
                 self.note_status(&runtime, &status);
                 self.settle_adopted(id, &runtime);
@@ -109,7 +112,7 @@ impl Server {
         let begun = begun.about_endpoint(&row.id);
         let _shown = self.under_way.show(&begun);
         let result = start();
-        let ended = begun.about_endpoint(&row.id).ended(result.as_ref().err());
+        let ended = begun.ended(result.as_ref().err());
         self.metadata.write(|change| {
             if result.is_ok() {
                 endpoint::set_started(change, &row.id, ended.updated_us)?;
@@ -159,8 +162,9 @@ impl Server {
     /// Clears what an earlier run left, starts the process and waits until it is ready. The caller holds its turn.
     ///
     /// # Errors
-    /// 503 if it does not start, 507 if it waits for space in the store; then it goes on by itself once there is some.
+    /// 503 if it does not start or too many others do, 507 if it waits for space in the store; then it goes on by itself once there is some.
     pub fn launch(&self, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
+        let _place = self.starts.take(&row.project_id, 1)?;
         let began = Instant::now();
         runtime.note(EndpointState::Init, None);
         let dir = self.dir.endpoint(&row.id);
@@ -321,8 +325,10 @@ impl Server {
     pub fn suspend_endpoint(&self, row: &EndpointRow) -> Result<OperationRow> {
         let now_us = clock::now_us();
         let begun = OperationRow::begun(Action::SuspendCompute, &row.project_id, &row.branch_id, now_us)?;
+        let begun = begun.about_endpoint(&row.id);
+        let _shown = self.under_way.show(&begun);
         let result = self.stop_endpoint(row);
-        let ended = begun.about_endpoint(&row.id).ended(result.as_ref().err());
+        let ended = begun.ended(result.as_ref().err());
         self.metadata.write(|change| {
             if result.is_ok() {
                 endpoint::set_suspended(change, &row.id, ended.updated_us)?;
@@ -393,7 +399,10 @@ impl Server {
         }
         for (row, runtime) in rows.iter().zip(&runtimes) {
             if keep {
-                self.stop_in_turn(row, runtime)?;
+                // Its end is that of the operation which needs it.
+                let (action, now_us) = (Action::SuspendCompute, clock::now_us());
+                let begun = OperationRow::begun(action, &row.project_id, &row.branch_id, now_us)?;
+                self.operate(&begun.about_endpoint(&row.id), || self.stop_in_turn(row, runtime))?;
             } else {
                 runtime.note(EndpointState::Init, None);
                 clear_leftovers(&self.dir.endpoint(&row.id));

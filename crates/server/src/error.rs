@@ -121,6 +121,16 @@ impl Error {
         Self::new(503, "UNAVAILABLE", message)
     }
 
+    /// 503: as many as may be are under way, and this was not begun.
+    pub fn crowded(message: impl Into<String>) -> Self {
+        Self::new(503, "TOO_MANY_AT_ONCE", message)
+    }
+
+    /// Whether that is what it is.
+    pub fn is_crowded(&self) -> bool {
+        self.code == "TOO_MANY_AT_ONCE"
+    }
+
     /// The same, to be tried again after so many seconds.
     #[must_use]
     pub fn again_after(mut self, seconds: u64) -> Self {

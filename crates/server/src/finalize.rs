@@ -18,6 +18,7 @@ use crate::expiry;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
+use crate::metadata::secret::Secrets;
 use crate::metadata::{password, role, schedule};
 use crate::names;
 use crate::state::{Server, branch_id};
@@ -82,17 +83,17 @@ impl Server {
         target: &BranchRow,
         head: Lsn,
         begun_us: i64,
-        make: impl FnOnce(&rusqlite::Connection) -> Result<(BranchRow, OperationRow)>,
+        mut make: impl FnMut(&rusqlite::Connection, &mut Secrets) -> Result<(BranchRow, OperationRow)>,
     ) -> Result<Finalized> {
         let project = &target.project_id;
         let _held = self.locks.take(&[&target.id])?;
         let its = self.metadata.read(|connection| endpoint::of_branch(connection, &target.id))?;
         let mut done = None;
         let change = || {
-            let recorded = self.metadata.write(|change| {
-                let (restored, made) = make(change)?;
+            let recorded = self.metadata.write_with_secrets(|change, secrets| {
+                let (restored, made) = make(change, secrets)?;
                 let begun = OperationRow::begun(Action::FinalizeRestore, project, &restored.id, begun_us)?;
-                let (branch, replaced) = swap(change, &restored, None, (&[], &its), head)?;
+                let (branch, replaced) = swap((change, secrets), &restored, None, (&[], &its), head)?;
                 let ended = begun.ended(None);
                 operation::put(change, &ended)?;
                 Ok((branch, replaced, vec![made, ended]))
@@ -116,9 +117,9 @@ impl Server {
         begun: OperationRow,
     ) -> Result<(BranchRow, BranchRow, OperationRow)> {
         let head = self.store(&restored.project_id)?.head(&branch_id(&restored.store_id)?)?;
-        self.metadata.write(|change| {
-            let (new, old) = swap(change, restored, old_name, endpoints, head)?;
-            let ended = begun.ended(None);
+        self.metadata.write_with_secrets(|change, secrets| {
+            let (new, old) = swap((change, secrets), restored, old_name, endpoints, head)?;
+            let ended = begun.clone().ended(None);
             operation::put(change, &ended)?;
             Ok((new, old, ended))
         })
@@ -142,7 +143,7 @@ fn finalized(
 
 /// Swaps the rows of `restored`, whose data ends at `head`, and of the branch that it was made for.
 fn swap(
-    change: &rusqlite::Connection,
+    (change, secrets): (&rusqlite::Connection, &mut Secrets),
     restored: &BranchRow,
     old_name: Option<&str>,
     (mine, its): (&[EndpointRow], &[EndpointRow]),
@@ -168,7 +169,7 @@ fn swap(
     }
     schedule::move_place(change, &old.id, &new.id)?;
     let passwords = role::roles(change, &old.id)?;
-    password::keep(change, &passwords, &new.id, head)?;
+    password::keep((change, secrets), &passwords, &new.id, head)?;
     Ok((new, old))
 }
 

@@ -43,6 +43,7 @@ mod metadata;
 mod names;
 mod operations;
 mod page_service;
+mod places;
 mod plan;
 mod ports;
 mod postgres;

@@ -93,6 +93,46 @@ pub const SERVER_LANES: LanesLimits = LanesLimits {
     },
 };
 
+/// Bounds of what one kind of places is for.
+#[derive(Clone, Copy, Debug)]
+pub struct PlaceLimits {
+    /// What they are for: "a start of an endpoint".
+    pub what: &'static str,
+    /// All there are.
+    pub at_once: usize,
+    /// Of these, for one project.
+    pub of_project: usize,
+    /// How long one is waited for; then a request is answered with 503.
+    pub wait_within: Duration,
+}
+
+/// Postgres servers that nobody is shown: for the schema or the catalog of a moment, the SQL of a template, a copy of a
+/// schema, a trial of settings, a new cluster. Each takes the memory of a Postgres, and most of them a `scion compute`.
+pub const HIDDEN_SERVERS: PlaceLimits = PlaceLimits {
+    what: "a hidden Postgres server",
+    at_once: 8,
+    of_project: 4,
+    wait_within: Duration::from_secs(30),
+};
+/// Endpoints that are being started, hidden ones too.
+pub const STARTS: PlaceLimits = PlaceLimits {
+    what: "the start of an endpoint",
+    at_once: 24,
+    of_project: 16,
+    wait_within: Duration::from_secs(30),
+};
+/// Endpoints that the reconciler starts, stops or removes at once; more wait in the order they were made. Fewer than
+/// `STARTS`, so that a start that somebody asks for finds a place while the reconciler starts all there are.
+pub const RECONCILED_AT_ONCE: usize = 12;
+/// Of these, for one project, so that one whose starts hang holds up no other.
+pub const RECONCILED_OF_PROJECT: usize = 8;
+const _: () = assert!(RECONCILED_AT_ONCE < STARTS.at_once && RECONCILED_OF_PROJECT < STARTS.of_project);
+/// How often a transaction is tried that needs new passwords, each time with those that it lacked before: roles may be
+/// made meanwhile. Then its request is to come again.
+pub const SECRET_ROUNDS: usize = 8;
+/// How often who waits for a client looks whether it has gone.
+pub const UNWANTED_LOOK: Duration = Duration::from_millis(200);
+
 /// Threads for all of them, and a few for the runtime itself.
 pub const REQUEST_THREADS: usize = SERVER_LANES.read.at_once
     + SERVER_LANES.change.at_once
@@ -160,5 +200,5 @@ pub const STOPS_AT_ONCE: usize = 64;
 pub const STOPPED_WITHIN: Duration = Duration::from_secs(300);
 /// The same at a shutdown, of an endpoint whose store cannot be opened: it waits in vain.
 pub const STOPPED_WITHOUT_STORE_WITHIN: Duration = Duration::from_secs(5);
-/// Endpoints that `GET /status` asks at once.
+/// Endpoints that the reconciler looks at at once, and that `GET /status` asks.
 pub const LOOKS_AT_ONCE: usize = 16;

@@ -38,6 +38,11 @@ impl UnderWay {
         Shown { all: self, id: begun.id.clone() }
     }
 
+    /// All of them, newest first.
+    pub fn all(&self) -> Vec<OperationRow> {
+        self.0.lock().iter().rev().cloned().collect()
+    }
+
     /// Those of a project, newest first.
     pub fn of_project(&self, project: &str) -> Vec<OperationRow> {
         let all = self.0.lock();
@@ -77,7 +82,86 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::operation::Action;
+    use crate::metadata::branch::{self, BranchRow};
+    use crate::metadata::operation::{Action, FAILED};
+    use crate::metadata::project;
+    use crate::metadata::snapshot::{self, tests::snapshot_row};
+    use crate::metadata::tests::{branch_row, project_row};
+    use crate::places::Places;
+
+    /// A server with a project that has a branch, a deleted branch and a snapshot, and no store.
+    fn server(dir: &tempfile::TempDir) -> Server {
+        let server = crate::state::tests::server(dir);
+        let write = server.metadata.write(|change| {
+            project::put(change, &project_row("p", project::READY))?;
+            branch::insert(change, &BranchRow { is_default: true, ..branch_row("br-a-a-a", "main") })?;
+            let deleted = BranchRow { deleted_us: Some(clock::now_us()), ..branch_row("br-b-b-b", "dev") };
+            branch::insert(change, &deleted)?;
+            snapshot::insert(change, &snapshot_row("snap-a", "one"))
+        });
+        write.unwrap();
+        server
+    }
+
+    /// The actions that are kept as failed, oldest first.
+    fn failed(server: &Server) -> Vec<String> {
+        let rows = server.metadata.read(|connection| operation::page(connection, "p", "", 100)).unwrap();
+        let failed = rows.into_iter().rev().filter(|row| row.status == FAILED && row.error.is_some());
+        failed.map(|row| row.action).collect()
+    }
+
+    #[test]
+    fn what_the_server_failed_at_is_kept_whatever_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = server(&dir);
+        let request = api::snapshot::SnapshotRestoreRequest::default();
+        assert_eq!(server.restore_snapshot("p", "snap-a", &request).unwrap_err().status, 503);
+        assert_eq!(failed(&server), ["restore_snapshot"]);
+        // Rows that cannot be changed, as SQLite has lost a table.
+        let broken = "DROP TABLE foreign_password; DROP TABLE backup_schedule";
+        server.metadata.write(|change| Ok(change.execute_batch(broken)?)).unwrap();
+        assert_eq!(server.delete_snapshot("p", "snap-a", None).unwrap_err().status, 500);
+        assert_eq!(server.recover_branch("p", "br-b-b-b", None).unwrap_err().status, 500);
+        // A store that cannot be removed.
+        std::fs::write(server.dir.project("p"), "no directory").unwrap();
+        assert_eq!(server.delete_project("p", true).unwrap_err().status, 500);
+        assert_eq!(
+            failed(&server),
+            ["restore_snapshot", "delete_snapshot", "recover_branch", "delete_project"]
+        );
+        assert!(server.under_way.all().is_empty());
+    }
+
+    #[test]
+    fn what_a_rule_refused_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = server(&dir);
+        assert_eq!(server.recover_branch("p", "br-a-a-a", None).unwrap_err().status, 422);
+        assert_eq!(server.recover_project("p").unwrap_err().status, 422);
+        assert_eq!(failed(&server), [""; 0]);
+    }
+
+    #[test]
+    fn a_project_that_is_being_made_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = server(&dir);
+        let limits = crate::limits::HIDDEN_SERVERS;
+        server.hidden_servers = Places::new(crate::limits::PlaceLimits { at_once: 1, ..limits });
+        // It waits for a place to make its cluster in.
+        let held = server.hidden_place("q").unwrap();
+        std::thread::scope(|scope| {
+            let making = scope.spawn(|| server.create_project(&api::project::ProjectCreate::default()));
+            while server.under_way.all().is_empty() && !making.is_finished() {
+                std::thread::yield_now();
+            }
+            let shown: Vec<String> = server.under_way.all().into_iter().map(|row| row.action).collect();
+            assert_eq!(shown, ["create_timeline"]);
+            drop(held);
+            // There is no program for its endpoint.
+            assert!(making.join().unwrap().is_err());
+        });
+        assert!(server.under_way.all().is_empty());
+    }
 
     #[test]
     fn what_is_under_way_is_shown_until_it_ends() {

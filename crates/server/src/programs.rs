@@ -18,12 +18,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use crate::limits::PRINTED_BYTES;
+use crate::limits::{PRINTED_BYTES, UNWANTED_LOOK};
 use crate::watch::wait_exit;
 use crate::work;
-
-/// How often is looked whether anybody still waits.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Why there is no output.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +110,7 @@ impl Running {
         let (handle, deadline) = (self.handle()?, Instant::now() + within);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            wait_exit(&handle, Some(left.min(LOOK_EVERY)));
+            wait_exit(&handle, Some(left.min(UNWANTED_LOOK)));
             let ended = self.0.try_wait()?;
             match ended {
                 Some(status) if pipes_closed() => return Ok(status),

@@ -24,6 +24,7 @@ use crate::clock::now_us;
 use crate::deletion::RECOVERABLE_US;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
+use crate::limits::STOPS_AT_ONCE;
 use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -31,6 +32,7 @@ use crate::metadata::project::{self, ProjectRow};
 use crate::metadata::schedule;
 use crate::process::clear_leftovers;
 use crate::state::Server;
+use crate::threads;
 
 impl Server {
     /// Deletes a project with everything in it; with `hard`, for good.
@@ -40,6 +42,11 @@ impl Server {
     /// Then it is as it was. Those of removing it, which goes on.
     pub fn delete_project(&self, id: &str, hard: bool) -> Result<ProjectRow> {
         let begun = OperationRow::begun_in(Action::DeleteProject, id, now_us())?;
+        self.operate(&begun, || self.delete_project_as(&begun, hard))
+    }
+
+    fn delete_project_as(&self, begun: &OperationRow, hard: bool) -> Result<ProjectRow> {
+        let id = begun.project_id.as_str();
         let _held = self.locks.take(&[id])?;
         let (row, ran) = self.metadata.write(|change| {
             let there =
@@ -53,7 +60,7 @@ impl Server {
             let deleted_us = row.deleted_us.or(Some(now_us));
             let row = ProjectRow { state, deleted_us, updated_us: now_us, ..row };
             project::put(change, &row)?;
-            operation::put(change, &begun.ended(None)).map(|()| (row, ran))
+            operation::put(change, &begun.clone().ended(None)).map(|()| (row, ran))
         })?;
         if hard {
             self.remove_project(id)?;
@@ -64,15 +71,12 @@ impl Server {
         Ok(row)
     }
 
-    /// Stops those that ran, all at once. One that does not stop is left to the reconciler.
+    /// Stops those that ran, many at once. One that does not stop is left to the reconciler.
     fn stop_all(&self, endpoints: &[EndpointRow]) {
-        std::thread::scope(|scope| {
-            for row in endpoints.iter().filter(|row| row.desired == Desired::Active) {
-                scope.spawn(move || {
-                    if let Err(error) = self.suspend_endpoint(row) {
-                        tracing::warn!(endpoint = row.id, %error, "its project is deleted, and it does not stop");
-                    }
-                });
+        let ran: Vec<&EndpointRow> = endpoints.iter().filter(|row| row.desired == Desired::Active).collect();
+        threads::each(&ran, STOPS_AT_ONCE, |row| {
+            if let Err(error) = self.suspend_endpoint(row) {
+                tracing::warn!(endpoint = row.id, %error, "its project is deleted, and it does not stop");
             }
         });
     }
@@ -84,6 +88,11 @@ impl Server {
     /// 404 if there is none or it is too late, 422 if it is not deleted, 423 while it is being deleted.
     pub fn recover_project(&self, id: &str) -> Result<ProjectRow> {
         let begun = OperationRow::begun_in(Action::RecoverProject, id, now_us())?;
+        self.operate(&begun, || self.recover_project_as(&begun))
+    }
+
+    fn recover_project_as(&self, begun: &OperationRow) -> Result<ProjectRow> {
+        let id = begun.project_id.as_str();
         let _held = self.locks.take(&[id])?;
         let row = self.metadata.write(|change| {
             let row = project::find(change, id)?.ok_or_else(|| Error::not_found("project", id))?;
@@ -99,7 +108,7 @@ impl Server {
             let row = ProjectRow { state, deleted_us: None, updated_us: now_us(), ..row };
             project::put(change, &row)?;
             schedule::resume_project(change, id, row.updated_us)?;
-            operation::put(change, &begun.ended(None)).map(|()| row)
+            operation::put(change, &begun.clone().ended(None)).map(|()| row)
         })?;
         self.bell.ring();
         // A crash may have left data in it, which no start has looked at since.
@@ -121,6 +130,8 @@ impl Server {
             if !self.metadata.read(old)?.contains(id) {
                 continue;
             }
+            let begun = OperationRow::begun_in(Action::DeleteProject, id, now_us())?;
+            let _shown = self.under_way.show(&begun);
             match self.remove_project(id) {
                 Ok(()) => tracing::info!(project = id, "project removed"),
                 Err(error) => {

@@ -18,7 +18,8 @@ use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project::{self, ProjectRow};
-use crate::metadata::role::{self, Secret};
+use crate::metadata::role;
+use crate::metadata::secret::Secret;
 use crate::names;
 use crate::postgres::Owner;
 use crate::state::{Server, branch_id};
@@ -59,8 +60,12 @@ impl Server {
         let row = new_row(request, self.postgres.choose(request.pg_version)?)?;
         self.check_given(row.pg_version, &defaults(&row)?)?;
         let _held = self.locks.take(&[&row.id])?;
+        // To `GET /status` only: the project is not there yet, and if that fails it never was.
+        let root = names::branch_id()?;
+        let begun = OperationRow::begun(Action::CreateTimeline, &row.id, &root, row.created_us)?;
+        let _shown = self.under_way.show(&begun);
         self.metadata.write(|change| project::put(change, &row))?;
-        let created = self.fill_project(row.clone(), &first);
+        let created = self.fill_project(row.clone(), &root, begun, &first);
         created.inspect_err(|error| {
             tracing::warn!(project = row.id, %error, "project not created");
             if let Err(error) = self.remove_project(&row.id) {
@@ -69,11 +74,15 @@ impl Server {
         })
     }
 
-    fn fill_project(&self, mut row: ProjectRow, first: &First) -> Result<Created> {
-        let root = names::branch_id()?;
-        let begun = OperationRow::begun(Action::CreateTimeline, &row.id, &root, row.created_us)?;
-        self.import_cluster(&row, &root, first)?;
-        let branch = root_row(&row, &root, &first.branch);
+    fn fill_project(
+        &self,
+        mut row: ProjectRow,
+        root: &str,
+        begun: OperationRow,
+        first: &First,
+    ) -> Result<Created> {
+        self.import_cluster(&row, root, first)?;
+        let branch = root_row(&row, root, &first.branch);
         let wanted =
             BranchEndpointCreate { kind: EndpointType::ReadWrite, options: EndpointOptions::default() };
         let (endpoint, ended) = self.metadata.write(|change| {
@@ -97,12 +106,14 @@ impl Server {
         let project = &row.id;
         let data_dir = self.dir.bootstrap(project);
         let owner = Owner { role: &first.role, verifier: &first.secret.verifier, database: &first.database };
+        let place = self.hidden_place(project)?;
         self.postgres.make_cluster(row.pg_version, &data_dir, &owner)?;
+        drop(place);
         let settings = defaults(row)?;
         if !settings.is_empty() {
             let control = data_dir.join("global/pg_control");
             let control = fs::read(&control).map_err(Error::io(format!("read {}", control.display())))?;
-            self.check_settings_of(row.pg_version, &settings, &control)?;
+            self.check_settings_of((project, row.pg_version), &settings, &control)?;
         }
         let import = ClusterImport { data_dir: data_dir.clone(), root: branch_id(root)? };
         let store =
@@ -126,6 +137,15 @@ impl Server {
         update: &ProjectUpdate,
     ) -> Result<(ProjectRow, Vec<OperationRow>)> {
         let begun = OperationRow::begun_in(Action::UpdateProject, id, clock::now_us())?;
+        self.operate(&begun, || self.update_project_as(&begun, update))
+    }
+
+    fn update_project_as(
+        &self,
+        begun: &OperationRow,
+        update: &ProjectUpdate,
+    ) -> Result<(ProjectRow, Vec<OperationRow>)> {
+        let id = begun.project_id.as_str();
         if let Some(name) = &update.name {
             names::check_name("project", name)?;
         }
@@ -159,7 +179,7 @@ impl Server {
             }
             row.updated_us = clock::now_us();
             project::put(change, &row)?;
-            let ended = begun.ended(None);
+            let ended = begun.clone().ended(None);
             operation::put(change, &ended)?;
             Ok((row, ended, logical && !was_logical))
         })?;

@@ -79,7 +79,7 @@ impl Server {
         let project = begun.project_id.as_str();
         let _held = self.locks.take(&[id])?;
         let plan = self.plan_restore(project, id, request)?;
-        self.know_roles(&plan.source);
+        self.know_roles(&plan.source)?;
         let data = branch_id(&names::branch_id()?)?;
         let making = self.unborn.make(&data);
         let (source, point) = self.fork(&plan.source, plan.at, &data)?;
@@ -142,7 +142,7 @@ impl Server {
     ) -> Result<(BranchRow, Option<BranchRow>, OperationRow)> {
         let now_us = clock::now_us();
         let backup_id = names::branch_id()?;
-        self.metadata.write(|change| {
+        self.metadata.write_with_secrets(|change, secrets| {
             // Read again: it may have been renamed, and something may have begun on it.
             let old = branch::get(change, &plan.target.project_id, &plan.target.id)?;
             let children = branch::children(change, &old.id)?;
@@ -174,8 +174,9 @@ impl Server {
             if !plan.quarantine {
                 quarantine::settle(change, &old.id, now_us)?;
             }
-            password::replace(change, &history.roles, &old.id, point.lsn, history.protected)?;
-            let ended = begun.ended(None);
+            let both = (change, secrets);
+            password::replace(both, &history.roles, &old.id, point.lsn, history.protected)?;
+            let ended = begun.clone().ended(None);
             operation::put(change, &ended)?;
             Ok((row, backup, ended))
         })

@@ -28,8 +28,10 @@ pub struct Endpoints {
 pub struct Runtime {
     /// Held by whoever starts or stops it.
     pub turn: Mutex<()>,
-    /// True while the reconciler has it in hand.
+    /// True while the reconciler has it in hand, or in its queue.
     pub in_hand: AtomicBool,
+    /// Whether its process did not answer the last look in time.
+    pub silent: AtomicBool,
     observed: Mutex<Observed>,
     child: Mutex<Option<Child>>,
     /// Whether what its start put to rest is in the metadata.

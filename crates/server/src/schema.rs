@@ -15,6 +15,7 @@ use crate::branches::{At, parse_at};
 use crate::error::{Error, Result};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint;
+use crate::places::Taken;
 use crate::postgres::SUPERUSER;
 use crate::sql::{self, Place};
 use crate::state::Server;
@@ -67,6 +68,14 @@ pub struct Side<'a> {
     pub time: Option<&'a str>,
 }
 
+/// What is asked for that.
+enum Asked {
+    /// The endpoint with this id and port, which runs.
+    Endpoint(String, u16),
+    /// A hidden one.
+    Hidden(Box<BranchRow>, At),
+}
+
 /// What was seen of a branch at a moment.
 #[derive(Debug, Default)]
 pub struct Seen<T> {
@@ -82,7 +91,18 @@ impl Server {
     /// # Errors
     /// 400 and 422 for a moment that cannot be; 404 without such a branch or database.
     pub fn schema(&self, project: &str, side: &Side<'_>, database: &str) -> Result<Seen<String>> {
-        self.looking_at(project, side, |dir, port| self.dump(project, dir, port, database))
+        let (asked, place) = self.find(project, side)?;
+        self.schema_of(project, asked, place, database)
+    }
+
+    fn schema_of(
+        &self,
+        project: &str,
+        asked: Asked,
+        place: Option<Taken>,
+        database: &str,
+    ) -> Result<Seen<String>> {
+        self.looking_at((asked, place), |dir, port| self.dump(project, dir, port, database))
     }
 
     /// The tables of a database, with their columns and keys.
@@ -95,8 +115,9 @@ impl Server {
         side: &Side<'_>,
         database: &str,
     ) -> Result<Seen<SchemaTables>> {
+        let asked = self.find(project, side)?;
         let major = self.major(project)?;
-        self.looking_at(project, side, |dir, port| {
+        self.looking_at(asked, |dir, port| {
             let mut client = Place { dir, port, major }.connect(database)?;
             let row = client.query_one(TABLES, &[])?;
             let text: String = row.get(0);
@@ -104,22 +125,35 @@ impl Server {
         })
     }
 
-    /// Does `work` with the directory and the port of a running endpoint on `side`.
-    fn looking_at<T>(
-        &self,
-        project: &str,
-        side: &Side<'_>,
-        work: impl FnOnce(&Path, u16) -> Result<T>,
-    ) -> Result<Seen<T>> {
+    /// What is asked for a side, with a place for it if it is to be started.
+    fn find(&self, project: &str, side: &Side<'_>) -> Result<(Asked, Option<Taken>)> {
+        let asked = self.asked(project, side)?;
+        let place = asked.is_hidden().then(|| self.hidden_place(project)).transpose()?;
+        Ok((asked, place))
+    }
+
+    fn asked(&self, project: &str, side: &Side<'_>) -> Result<Asked> {
         let at = parse_at(side.lsn, side.time)?;
         let row = self.metadata.read(|connection| branch::get(connection, project, side.branch))?;
-        if at == At::Head
-            && let Some((id, port)) = self.running_endpoint(&row)?
-        {
-            let what = work(&self.dir.endpoint(&id), port)?;
-            return Ok(Seen { what, history: None });
-        }
-        let temporary = self.temporary(&row, at)?;
+        let running = if at == At::Head { self.running_endpoint(&row)? } else { None };
+        Ok(running.map_or_else(|| Asked::Hidden(Box::new(row), at), |(id, port)| Asked::Endpoint(id, port)))
+    }
+
+    /// Does `work` with the directory and the port of the endpoint that is asked.
+    fn looking_at<T>(
+        &self,
+        (asked, place): (Asked, Option<Taken>),
+        work: impl FnOnce(&Path, u16) -> Result<T>,
+    ) -> Result<Seen<T>> {
+        let (row, at) = match asked {
+            Asked::Endpoint(id, port) => {
+                let what = work(&self.dir.endpoint(&id), port)?;
+                return Ok(Seen { what, history: None });
+            }
+            Asked::Hidden(row, at) => (row, at),
+        };
+        let place = place.map_or_else(|| self.hidden_place(&row.project_id), Ok)?;
+        let temporary = self.temporary(&row, at, place)?;
         let (source, point) = temporary.origin();
         let history = self.history_of(&source, &point)?;
         let endpoint = temporary.endpoint();
@@ -164,17 +198,20 @@ impl Server {
         base: &Side<'_>,
         database: &str,
     ) -> Result<SchemaDiff> {
-        let branches = [base, side]
-            .map(|it| self.metadata.read(|connection| branch::get(connection, project, it.branch)).map(drop));
-        branches.into_iter().collect::<Result<()>>()?;
+        let (of_base, of_side) = (self.asked(project, base)?, self.asked(project, side)?);
+        // Both places at once: two requests with one each would wait for each other.
+        let hidden = [&of_base, &of_side].iter().filter(|asked| asked.is_hidden()).count();
+        let mut places = if hidden > 0 { Some(self.hidden_servers.take(project, hidden)?) } else { None };
+        let second = places.as_mut().and_then(Taken::split);
+        let (base_place, side_place) = if of_base.is_hidden() { (places, second) } else { (None, places) };
         let (old, new) = std::thread::scope(|scope| {
             let unwanted = work::flag();
             let of_base = || {
                 let _begun = work::begin(unwanted);
-                self.schema(project, base, database)
+                self.schema_of(project, of_base, base_place, database)
             };
             let old = std::thread::Builder::new().spawn_scoped(scope, of_base);
-            let new = self.schema(project, side, database);
+            let new = self.schema_of(project, of_side, side_place, database);
             let panicked = || Error::internal("a bug: a dump panicked");
             let old = old.map_err(|error| threads::none("a dump", &error));
             (old.and_then(|old| old.join().unwrap_or_else(|_| Err(panicked()))), new)
@@ -190,6 +227,12 @@ impl Server {
             history_branch_id: new.history,
             base_history_branch_id: old.history,
         })
+    }
+}
+
+impl Asked {
+    const fn is_hidden(&self) -> bool {
+        matches!(self, Self::Hidden(..))
     }
 }
 

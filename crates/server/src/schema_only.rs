@@ -56,7 +56,7 @@ impl Server {
     /// Those of creating a branch, and of hidden endpoints; 503 with the last words of `pg_dumpall` or `psql`. Then
     /// nothing is left of it.
     pub fn copy_schema(&self, source: &BranchRow, at: At, data: &BranchId) -> Result<Copied> {
-        let theirs = self.temporary(source, at)?;
+        let theirs = self.temporary(source, at, self.hidden_place(&source.project_id)?)?;
         schema_code::refuse_code(&theirs)?;
         let (script, origin) = (self.schema_of_all(&theirs)?, theirs.origin());
         drop(theirs);
@@ -90,7 +90,8 @@ impl Server {
         // An extension may need its library in `shared_preload_libraries`.
         let options = options.first().map_or("{}", |row| row.options.as_str());
         let (store, parent) = (self.store(&source.project_id)?, source.id.clone());
-        let ours = self.hidden(data, origin, options, None)?;
+        let place = self.hidden_place(&source.project_id)?;
+        let ours = self.hidden(data, origin, options, (None, place))?;
         let mut client = ours.connect_any()?;
         empty(&mut client)?;
         self.restore_schema(&ours, script)?;

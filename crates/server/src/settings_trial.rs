@@ -38,16 +38,16 @@ impl Server {
             return Ok(());
         }
         let store = self.store(project)?;
-        self.check_settings_of(self.major(project)?, settings, store.control_template())
+        self.check_settings_of((project, self.major(project)?), settings, store.control_template())
     }
 
-    /// As `check_settings`, for a cluster of this major whose `pg_control` is given.
+    /// As `check_settings`, for a cluster of this project and major whose `pg_control` is given.
     ///
     /// # Errors
-    /// As `check_settings`.
+    /// As `check_settings`; 503 if there is no place for the Postgres that is tried.
     pub fn check_settings_of(
         &self,
-        major: i32,
+        (project, major): (&str, i32),
         settings: &BTreeMap<String, String>,
         control: &[u8],
     ) -> Result<()> {
@@ -55,6 +55,7 @@ impl Server {
         if settings.is_empty() {
             return Ok(());
         }
+        let _place = self.hidden_place(project)?;
         let dir = self.dir.bootstrap(&format!("try-{}", names::uuid()?));
         let said = self.try_start(major, &dir, settings, control);
         clear_leftovers(&dir);
@@ -185,7 +186,8 @@ mod tests {
             let owner = Owner { role: "o", verifier: "SCRAM-SHA-256$4096:AAAA$AAAA:AAAA", database: "d" };
             server.postgres.make_cluster(major, &cluster, &owner).unwrap();
             let control = fs::read(cluster.join("global/pg_control")).unwrap();
-            let check = |list: &[(&str, &str)]| server.check_settings_of(major, &settings(list), &control);
+            let check =
+                |list: &[(&str, &str)]| server.check_settings_of(("p", major), &settings(list), &control);
             for good in [
                 &[("work_mem", "8MB"), ("wal_level", "logical"), ("DateStyle", "ISO, DMY")][..],
                 &[

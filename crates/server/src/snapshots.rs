@@ -29,6 +29,7 @@ use crate::history;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
+use crate::metadata::secret::Secrets;
 use crate::metadata::snapshot::{self, SnapshotRow};
 use crate::metadata::{password, project, quarantine};
 use crate::names;
@@ -65,7 +66,7 @@ impl Server {
         source: &str,
         request: &SnapshotCreate,
         by: By,
-        also: impl FnOnce(&rusqlite::Connection) -> Result<()>,
+        also: impl Fn(&rusqlite::Connection) -> Result<()>,
     ) -> Result<(SnapshotRow, OperationRow)> {
         let now_us = clock::now_us();
         let expires_us = parse_expiry(request.expires_at.as_deref(), now_us)?;
@@ -89,10 +90,10 @@ impl Server {
         (source, at): (BranchRow, At),
         (request, expires_us): (&SnapshotCreate, Option<i64>),
         by: By,
-        also: impl FnOnce(&rusqlite::Connection) -> Result<()>,
+        also: impl Fn(&rusqlite::Connection) -> Result<()>,
     ) -> Result<(SnapshotRow, OperationRow)> {
         let (project, now_us) = (begun.project_id.as_str(), begun.created_us);
-        self.know_roles(&source);
+        self.know_roles(&source)?;
         let data = branch_id(&names::branch_id()?)?;
         let _making = self.unborn.make(&data);
         let (source, point) = self.fork(&source, at, &data)?;
@@ -115,12 +116,13 @@ impl Server {
             created_us: now_us,
             updated_us: now_us,
         };
-        let written = self.metadata.write(|change| {
+        let written = self.metadata.write_with_secrets(|change, secrets| {
             // The source may have been deleted or restored since.
             let history = history::of(change, &source, &point)?;
             row.history_id = history.other;
             snapshot::insert(change, &row)?;
-            password::begin(change, &history.roles, &row.id, point.lsn, history.protected)?;
+            let both = (change, secrets);
+            password::begin(both, &history.roles, &row.id, point.lsn, history.protected)?;
             also(change)?;
             let ended = begun.clone().ended(None);
             operation::put(change, &ended)?;
@@ -168,15 +170,26 @@ impl Server {
         id: &str,
         due_us: Option<i64>,
     ) -> Result<Option<(SnapshotRow, OperationRow)>> {
-        let now_us = clock::now_us();
+        let source =
+            self.metadata.read(|connection| snapshot::get(connection, project, id))?.source_branch_id;
+        let begun = OperationRow::begun(Action::DeleteSnapshot, project, &source, clock::now_us())?;
+        self.operate(&begun, || self.delete_snapshot_as(&begun, id, due_us))
+    }
+
+    fn delete_snapshot_as(
+        &self,
+        begun: &OperationRow,
+        id: &str,
+        due_us: Option<i64>,
+    ) -> Result<Option<(SnapshotRow, OperationRow)>> {
+        let project = begun.project_id.as_str();
         let done = self.metadata.write(|change| {
             let row = snapshot::get(change, project, id)?;
             if due_us.is_some_and(|due_us| row.expires_us.is_none_or(|at_us| at_us > due_us)) {
                 return Ok(None);
             }
             snapshot::remove(change, project, id)?;
-            let begun = OperationRow::begun(Action::DeleteSnapshot, project, &row.source_branch_id, now_us)?;
-            let ended = begun.ended(None);
+            let ended = begun.clone().ended(None);
             operation::put(change, &ended)?;
             Ok(Some((row, ended)))
         })?;
@@ -199,7 +212,6 @@ impl Server {
         id: &str,
         request: &SnapshotRestoreRequest,
     ) -> Result<FromSnapshot> {
-        let begun_us = clock::now_us();
         if let Some(name) = &request.name {
             names::check_name("branch", name)?;
         }
@@ -211,7 +223,20 @@ impl Server {
             Ok((snapshot, target))
         })?;
         self.check_new(project, Some(&snapshot.source_branch_id), &wanted_endpoints(request))?;
-        let data = branch_id(&names::branch_id()?)?;
+        let begun =
+            OperationRow::begun(Action::RestoreSnapshot, project, &names::branch_id()?, clock::now_us())?;
+        self.operate(&begun, || self.restore_snapshot_as(&begun, (&snapshot, target), request))
+    }
+
+    /// Makes the branch that `begun` is about.
+    fn restore_snapshot_as(
+        &self,
+        begun: &OperationRow,
+        (snapshot, target): (&SnapshotRow, Option<BranchRow>),
+        request: &SnapshotRestoreRequest,
+    ) -> Result<FromSnapshot> {
+        let (project, id, begun_us) = (begun.project_id.as_str(), snapshot.id.as_str(), begun.created_us);
+        let data = branch_id(begun.branch_id.as_deref().unwrap_or_default())?;
         // Until it runs, or nothing is left of it, nobody changes it and nothing begins on it.
         let _held = self.locks.take(&[data.as_str()])?;
         let _making = self.unborn.make(&data);
@@ -223,11 +248,14 @@ impl Server {
             failpoint::passed(Step::BranchMade);
             Ok(())
         })?;
-        let begun = OperationRow::begun(Action::RestoreSnapshot, project, data.as_str(), begun_us)?;
-        let row = restored_row(&snapshot, data.as_str(), target.as_ref(), request.name.as_deref());
-        let make = |change: &rusqlite::Connection| record(change, row, (&snapshot, lsn), request, begun);
+        let row = restored_row(snapshot, data.as_str(), target.as_ref(), request.name.as_deref());
+        let make = |change: &rusqlite::Connection, secrets: &mut Secrets| {
+            record((change, secrets), row.clone(), (snapshot, lsn), request, begun.clone())
+        };
         if let Some(target) = target.as_ref().filter(|_| request.finalize_restore) {
-            let make = |change: &rusqlite::Connection| make(change).map(|(row, _, ended)| (row, ended));
+            let make = |change: &rusqlite::Connection, secrets: &mut Secrets| {
+                make(change, secrets).map(|(row, _, ended)| (row, ended))
+            };
             let done = self.make_in_place(target, lsn, begun_us, make).inspect_err(|_| {
                 let named = self.metadata.read(|connection| branch::find(connection, project, data.as_str()));
                 if named.is_ok_and(|named| named.is_none()) {
@@ -237,7 +265,7 @@ impl Server {
             let Finalized { branch, replaced, operations } = done;
             return Ok(FromSnapshot { branch, replaced: Some(replaced), operations });
         }
-        let written = self.metadata.write(|change| make(change));
+        let written = self.metadata.write_with_secrets(make);
         let (row, endpoints, ended) = written.inspect_err(|_| self.discard(project, data.as_str()))?;
         let mut operations = vec![ended];
         operations.extend(self.start_first(&row, &endpoints)?);
@@ -248,7 +276,7 @@ impl Server {
 
 /// Writes the rows of a branch whose data was made of a snapshot's.
 fn record(
-    change: &rusqlite::Connection,
+    (change, secrets): (&rusqlite::Connection, &mut Secrets),
     mut row: BranchRow,
     (snapshot, lsn): (&SnapshotRow, Lsn),
     request: &SnapshotRestoreRequest,
@@ -260,7 +288,7 @@ fn record(
         row.name = branch::free_name(change, &row.project_id, &names::noted(&snapshot.name, " (restored)"))?;
     }
     branch::insert(change, &row)?;
-    password::begin(change, &snapshot.id, &row.id, lsn, false)?;
+    password::begin((change, secrets), &snapshot.id, &row.id, lsn, false)?;
     if request.quarantine == Some(false) {
         quarantine::settle(change, &row.id, row.created_us)?;
     }

@@ -14,11 +14,14 @@ use crate::catalog::CatalogTurn;
 use crate::data_dir::DataDir;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
+use crate::limits::{HIDDEN_SERVERS, STARTS};
 use crate::locks::Locks;
 use crate::metadata::Metadata;
 use crate::metadata::endpoint::EndpointRow;
 use crate::operations::UnderWay;
+use crate::places::Places;
 use crate::postgres::Postgres;
+use crate::reconcile::Queue;
 use crate::runtime::Endpoints;
 use crate::settings::Known;
 use crate::stores::Stores;
@@ -61,6 +64,12 @@ pub struct Server {
     pub bell: Arc<Bell>,
     /// When the server started, microseconds since 1970.
     pub started_us: i64,
+    /// Places for Postgres servers that nobody is shown.
+    pub hidden_servers: Places,
+    /// Places for starts of endpoints. Who has one waits for no other lock.
+    pub starts: Places,
+    /// What the reconciler has to do.
+    pub queue: Queue,
     /// Hidden endpoints that run now, by id. They have no row, and their branch is one of the store only.
     pub temporaries: Mutex<HashMap<String, EndpointRow>>,
     /// Who looks at or changes the catalog of a branch, by its id.
@@ -98,6 +107,9 @@ impl Server {
             ending: AtomicBool::new(false),
             bell: Arc::default(),
             started_us: crate::clock::now_us(),
+            hidden_servers: Places::new(HIDDEN_SERVERS),
+            starts: Places::new(STARTS),
+            queue: Queue::default(),
             temporaries: Mutex::default(),
             catalogs: Mutex::default(),
             stores: Stores::default(),

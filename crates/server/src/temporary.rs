@@ -1,6 +1,8 @@
 //! A hidden branch with an endpoint of its own, for one question: what does a branch look like at its head, at a
 //! position or at a time?
 //!
+//! What must hold: whoever starts one has a place for it (`places`), which is given back when all of it is gone.
+//!
 //! It has no row. So nobody sees it, the reconciler leaves it alone, and after a crash `recover` finds a branch in a store
 //! and a directory of an endpoint that no row knows, and removes both. Otherwise dropping it does.
 
@@ -16,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{Desired, EndpointRow};
 use crate::names;
+use crate::places::Taken;
 use crate::sql::Client;
 use crate::state::{Server, branch_id};
 use crate::sweep::Making;
@@ -27,18 +30,27 @@ pub struct Temporary<'a> {
     /// Keeps its branch from being swept.
     making: Option<Making<'a>>,
     origin: (BranchRow, BranchPoint),
+    _place: Taken,
 }
 
 impl Server {
+    /// A place for a hidden endpoint of a project.
+    ///
+    /// # Errors
+    /// 503 if none is to be had in time.
+    pub fn hidden_place(&self, project: &str) -> Result<Taken> {
+        self.hidden_servers.take(project, 1)
+    }
+
     /// Starts a hidden endpoint on what `parent` is at `at`.
     ///
     /// # Errors
     /// Those of creating a branch, and of starting an endpoint; 503 while the server is being stopped.
-    pub fn temporary(&self, parent: &BranchRow, at: At) -> Result<Temporary<'_>> {
+    pub fn temporary(&self, parent: &BranchRow, at: At, place: Taken) -> Result<Temporary<'_>> {
         let data = branch_id(&names::branch_id()?)?;
         let making = self.unborn.make(&data);
         let origin = self.fork(parent, at, &data)?;
-        self.hidden(&data, origin, "{}", Some(making))
+        self.hidden(&data, origin, "{}", (Some(making), place))
     }
 
     /// Starts a hidden endpoint with these options on branch `data` of the store, which was made of `origin` and ends with
@@ -51,7 +63,7 @@ impl Server {
         data: &BranchId,
         origin: (BranchRow, BranchPoint),
         options: &str,
-        making: Option<Making<'a>>,
+        (making, place): (Option<Making<'a>>, Taken),
     ) -> Result<Temporary<'a>> {
         let now_us = clock::now_us();
         let row = EndpointRow {
@@ -68,7 +80,7 @@ impl Server {
             created_us: now_us,
             updated_us: now_us,
         };
-        let temporary = Temporary { server: self, row, making, origin };
+        let temporary = Temporary { server: self, row, making, origin, _place: place };
         {
             // Whoever stops the server looks for hidden ones after it said so.
             let mut temporaries = self.temporaries.lock();
@@ -146,5 +158,52 @@ impl Drop for Temporary<'_> {
         drop(self.making.take());
         server.sweep_after(&row.project_id);
         tracing::debug!(endpoint = row.id, ms = began.elapsed().as_millis(), "hidden endpoint removed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{HIDDEN_SERVERS, PlaceLimits};
+    use crate::metadata::branch;
+    use crate::metadata::project;
+    use crate::metadata::tests::{branch_row, project_row};
+    use crate::places::Places;
+    use crate::schema::Side;
+
+    #[test]
+    fn whatever_starts_a_postgres_waits_for_a_place_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = crate::state::tests::server(&dir);
+        let wait_within = Duration::from_millis(20);
+        let limits = PlaceLimits { at_once: 2, of_project: 2, wait_within, ..HIDDEN_SERVERS };
+        server.hidden_servers = Places::new(limits);
+        let write = server.metadata.write(|change| {
+            project::put(change, &project_row("p", project::READY))?;
+            branch::insert(change, &branch_row("br-a-a-a", "main"))
+        });
+        write.unwrap();
+        let row = server.metadata.read(|connection| branch::get(connection, "p", "br-a-a-a")).unwrap();
+        let side = Side { branch: "br-a-a-a", lsn: Some("0/9"), time: None };
+        let data = "br-b-b-b".parse().unwrap();
+        let settings = [("work_mem".to_owned(), "8MB".to_owned())].into();
+        let major = *server.postgres.installed.by_major.keys().next().unwrap();
+
+        let first = server.hidden_place("q").unwrap();
+        let crowded = |what: &str, error: Option<Error>| {
+            let error = error.unwrap();
+            assert!(error.is_crowded() && error.status == 503, "{what}: {error}");
+            assert!(error.message.contains("a hidden Postgres server"), "{what}: {error}");
+        };
+        // One is free: that of a comparison is not enough, and it does not keep what it did not get a second for.
+        crowded("comparison", server.compare_schema("p", &side, &side, "db").err());
+        let second = server.hidden_place("q").unwrap();
+        crowded("schema", server.schema("p", &side, "db").err());
+        crowded("tables", server.schema_tables("p", &side, "db").err());
+        crowded("copy", server.copy_schema(&row, At::Head, &data).err());
+        crowded("trial", server.check_settings_of(("p", major), &settings, &[]).err());
+        crowded("cluster", server.create_project(&api::project::ProjectCreate::default()).err());
+        drop((first, second));
+        assert!(server.hidden_servers.take("p", 2).is_ok());
     }
 }

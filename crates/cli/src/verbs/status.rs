@@ -34,15 +34,13 @@ pub fn run(global: &Global) -> Result<(), Failure> {
     }
     output::data("");
     output::table(&["PROJECT", "BRANCH", "HEAD", "OWN DATA", "ENDPOINT", "LAG", "NOTE"], &rows);
+    for operation in wire::list(&status, "operations_under_way") {
+        let id = wire::text(operation, "project_id");
+        // A project that is being made or removed is in no list.
+        let project = projects.iter().find(|project| wire::text(project, "id") == id);
+        output::words(&under_way(project.map_or(id, |project| wire::text(project, "name")), operation));
+    }
     for project in &projects {
-        let path =
-            format!("/projects/{}/operations?limit=1", wire::percent_encoded(wire::text(project, "id")));
-        // What is under way comes first, whatever the limit.
-        for operation in wire::list(&client.get(&path)?, "operations") {
-            if wire::text(operation, "status") == "running" {
-                output::words(&under_way(wire::text(project, "name"), operation));
-            }
-        }
         let since = output::age(wire::text(project, "created_at"), Timestamp::now());
         output::words(&format!(
             "{}: every moment since {since} can be branched",

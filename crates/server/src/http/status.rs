@@ -123,6 +123,7 @@ fn collect(server: &Server) -> Result<Status> {
         endpoints: endpoints.collect(),
         branches,
         unusable_projects: unusable,
+        operations_under_way: view::operations(&server.under_way.all()),
     })
 }
 

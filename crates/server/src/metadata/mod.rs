@@ -20,8 +20,10 @@ pub mod project;
 pub mod quarantine;
 pub mod role;
 pub mod schedule;
+pub mod secret;
 pub mod snapshot;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -388,7 +390,9 @@ impl Metadata {
     /// # Errors
     /// Those of `work`.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        work(&self.connection.lock())
+        let connection = self.connection.lock();
+        let _held = Held::begin();
+        work(&connection)
     }
 
     /// Changes, all or nothing, durable on return.
@@ -397,6 +401,7 @@ impl Metadata {
     /// Those of `work`, and of SQLite.
     pub fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         let mut connection = self.connection.lock();
+        let _held = Held::begin();
         let before = connection.total_changes();
         let change = connection.transaction()?;
         let value = work(&change)?;
@@ -405,6 +410,31 @@ impl Metadata {
             failpoint::passed(Step::MetadataChanged);
         }
         Ok(value)
+    }
+}
+
+thread_local! {
+    static HELD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread has the metadata, for which all others wait.
+pub fn is_held() -> bool {
+    HELD.get()
+}
+
+/// For as long as it has.
+struct Held;
+
+impl Held {
+    fn begin() -> Self {
+        HELD.set(true);
+        Self
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.set(false);
     }
 }
 

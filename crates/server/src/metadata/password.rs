@@ -20,7 +20,8 @@ use compute::Passwords;
 use rusqlite::{Connection, named_params};
 use types::Lsn;
 
-use super::role::{self, FoundRole, Moment, RoleRow, Secret, position};
+use super::role::{self, FoundRole, Moment, RoleRow, position};
+use super::secret::Secrets;
 use super::{many, one, run};
 use crate::error::Result;
 
@@ -42,7 +43,8 @@ pub fn due(connection: &Connection, branch: &str) -> Result<Passwords> {
     let foreign = one(connection, sql, [branch], |_| Ok(()))?.is_some();
     if foreign {
         for row in role::roles(connection, branch)?.into_iter().filter(|row| row.login) {
-            if let Some(verifier) = verifier(&row) {
+            // Whoever wrote these rows, for foreign data, wrote a verifier beside each password.
+            if let Some(verifier) = row.verifier {
                 verifiers.entry(row.name).or_insert(verifier);
             }
         }
@@ -64,11 +66,17 @@ pub fn settle(connection: &Connection, branch: &str, since: Lsn) -> Result<()> {
 /// parent is `protected`.
 ///
 /// # Errors
-/// Those of SQLite; 500 without random numbers.
-pub fn begin(connection: &Connection, parent: &str, child: &str, lsn: Lsn, protected: bool) -> Result<()> {
+/// Those of SQLite.
+pub fn begin(
+    (connection, secrets): (&Connection, &mut Secrets),
+    parent: &str,
+    child: &str,
+    lsn: Lsn,
+    protected: bool,
+) -> Result<()> {
     role::inherit(connection, parent, child, lsn)?;
     if protected || is_foreign(connection, parent, lsn)? {
-        begin_foreign(connection, child, &[], protected)?;
+        begin_foreign((connection, secrets), child, &[], protected)?;
     }
     Ok(())
 }
@@ -77,17 +85,23 @@ pub fn begin(connection: &Connection, parent: &str, child: &str, lsn: Lsn, prote
 /// that `branch` had too keeps the password it had there; others get new ones if the source is `protected`.
 ///
 /// # Errors
-/// Those of SQLite; 500 without random numbers.
-pub fn replace(connection: &Connection, source: &str, branch: &str, lsn: Lsn, protected: bool) -> Result<()> {
+/// Those of SQLite.
+pub fn replace(
+    (connection, secrets): (&Connection, &mut Secrets),
+    source: &str,
+    branch: &str,
+    lsn: Lsn,
+    protected: bool,
+) -> Result<()> {
     let before = role::roles(connection, branch)?;
     let foreign = protected || is_foreign(connection, source, lsn)?;
     role::replace(connection, source, branch, lsn)?;
     run(connection, "DELETE FROM role_kept WHERE branch_id = ?", [branch])?;
     run(connection, "DELETE FROM foreign_password WHERE branch_id = ?", [branch])?;
     if foreign {
-        begin_foreign(connection, branch, &before, protected)
+        begin_foreign((connection, secrets), branch, &before, protected)
     } else {
-        keep(connection, &before, branch, lsn)
+        keep((connection, secrets), &before, branch, lsn)
     }
 }
 
@@ -95,11 +109,16 @@ pub fn replace(connection: &Connection, source: &str, branch: &str, lsn: Lsn, pr
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn keep(connection: &Connection, before: &[RoleRow], branch: &str, lsn: Lsn) -> Result<()> {
+pub fn keep(
+    (connection, secrets): (&Connection, &mut Secrets),
+    before: &[RoleRow],
+    branch: &str,
+    lsn: Lsn,
+) -> Result<()> {
     // What begins exactly there begins with the passwords that the data has.
     let from = Moment::After(lsn).first();
     for row in role::roles(connection, branch)?.iter().filter(|row| row.login) {
-        let Some((old, wanted)) = had(before, &row.name) else { continue };
+        let Some((old, wanted)) = had(before, &row.name, secrets) else { continue };
         if row.verifier.as_ref() == Some(&wanted) {
             continue;
         }
@@ -109,7 +128,7 @@ pub fn keep(connection: &Connection, before: &[RoleRow], branch: &str, lsn: Lsn)
         role::put_role(connection, &kept, from)?;
     }
     if due(connection, branch)?.no_others {
-        keep_unknown(connection, before, branch)?;
+        keep_unknown((connection, secrets), before, branch)?;
     }
     Ok(())
 }
@@ -134,9 +153,9 @@ pub fn allow(connection: &Connection, branch: &str, changed: &[FoundRole]) -> Re
 /// Gives the roles of `branch`, whose data was copied from a protected branch, new passwords.
 ///
 /// # Errors
-/// Those of SQLite; 500 without random numbers.
-pub fn renew(connection: &Connection, branch: &str) -> Result<()> {
-    begin_foreign(connection, branch, &[], true)
+/// Those of SQLite.
+pub fn renew(change: (&Connection, &mut Secrets), branch: &str) -> Result<()> {
+    begin_foreign(change, branch, &[], true)
 }
 
 /// Whether what begins on a branch or snapshot at `lsn` begins with foreign passwords.
@@ -161,13 +180,18 @@ pub fn hand_over(connection: &Connection, from: &str, to: &str) -> Result<()> {
 
 /// Says what the roles of a branch with foreign data are to have from its beginning on: what they had `before`, or new
 /// passwords with `renew`, or what their rows say.
-fn begin_foreign(connection: &Connection, branch: &str, before: &[RoleRow], renew: bool) -> Result<()> {
+fn begin_foreign(
+    (connection, secrets): (&Connection, &mut Secrets),
+    branch: &str,
+    before: &[RoleRow],
+    renew: bool,
+) -> Result<()> {
     for row in role::roles(connection, branch)? {
-        let (password, verifier) = match (had(before, &row.name), verifier(&row)) {
+        let (password, verifier) = match (had(before, &row.name, secrets), verifier(&row, secrets)) {
             _ if !row.login => (None, None),
             (Some((old, verifier)), _) => (old.password.clone(), Some(verifier)),
             (None, Some(_)) if renew => {
-                let secret = Secret::new()?;
+                let secret = secrets.fresh();
                 (Some(secret.password), Some(secret.verifier))
             }
             (None, verifier) => (row.password.clone(), verifier),
@@ -176,16 +200,20 @@ fn begin_foreign(connection: &Connection, branch: &str, before: &[RoleRow], rene
         let values = named_params! { ":password": password, ":verifier": verifier, ":version": row.version };
         run(connection, sql, values)?;
     }
-    keep_unknown(connection, before, branch)?;
+    keep_unknown((connection, secrets), before, branch)?;
     let sql = "INSERT OR REPLACE INTO foreign_password (branch_id, until_lsn) VALUES (?, NULL)";
     run(connection, sql, [branch]).map(|_| ())
 }
 
 /// Roles of `before` may be in the data though no row of `branch` says so.
-fn keep_unknown(connection: &Connection, before: &[RoleRow], branch: &str) -> Result<()> {
+fn keep_unknown(
+    (connection, secrets): (&Connection, &mut Secrets),
+    before: &[RoleRow],
+    branch: &str,
+) -> Result<()> {
     let known = role::roles(connection, branch)?;
     for old in before.iter().filter(|old| old.login && !known.iter().any(|row| row.name == old.name)) {
-        if let Some(verifier) = verifier(old) {
+        if let Some(verifier) = verifier(old, secrets) {
             put(connection, branch, &old.name, &verifier)?;
         }
     }
@@ -198,15 +226,14 @@ fn put(connection: &Connection, branch: &str, name: &str, verifier: &str) -> Res
 }
 
 /// The role of that name that could log in, and the verifier of its password.
-fn had<'a>(before: &'a [RoleRow], name: &str) -> Option<(&'a RoleRow, String)> {
+fn had<'a>(before: &'a [RoleRow], name: &str, secrets: &mut Secrets) -> Option<(&'a RoleRow, String)> {
     let old = before.iter().find(|old| old.name == name && old.login)?;
-    Some((old, verifier(old)?))
+    Some((old, verifier(old, secrets)?))
 }
 
 /// What Postgres keeps of a role's password. A row of an older version of scion does not say.
-fn verifier(row: &RoleRow) -> Option<String> {
-    let made =
-        || row.password.as_ref().map(|text| postgres_protocol::password::scram_sha_256(text.as_bytes()));
+fn verifier(row: &RoleRow, secrets: &mut Secrets) -> Option<String> {
+    let made = || row.password.as_ref().map(|text| secrets.verifier(text));
     row.verifier.clone().or_else(made)
 }
 
@@ -237,7 +264,7 @@ mod tests {
     #[test]
     fn a_restored_branch_keeps_the_passwords_it_had_until_its_data_has_them() {
         let dir = tempfile::tempdir().unwrap();
-        let metadata = metadata(&dir);
+        let (metadata, mut secrets) = (metadata(&dir), Secrets::made(8));
         metadata
             .write(|change| {
                 role::settle(change, PARENT, &found("first"), at(100), 2)?;
@@ -246,7 +273,7 @@ mod tests {
                 role::settle(change, PARENT, &second, at(200), 3)?;
                 // To its own past, with what it held kept.
                 hand_over(change, PARENT, CHILD)?;
-                replace(change, CHILD, PARENT, lsn(150), false)?;
+                replace((change, &mut secrets), CHILD, PARENT, lsn(150), false)?;
                 assert_eq!(password(change, CHILD), "second");
                 assert_eq!(password(change, PARENT), "second");
                 assert_eq!(databases(change, PARENT)?.len(), 1);
@@ -254,12 +281,12 @@ mod tests {
                 assert_eq!(kept.verifiers, [("owner".to_owned(), "SCRAM-second".to_owned())].into());
                 assert!(!kept.no_others);
                 // What begins where it was restored to, or in the past of what was kept, has other ones.
-                begin(change, PARENT, GRANDCHILD, lsn(150), false)?;
+                begin((change, &mut secrets), PARENT, GRANDCHILD, lsn(150), false)?;
                 assert_eq!(password(change, GRANDCHILD), "first");
                 for table in ["role", "database"] {
                     run(change, &format!("DELETE FROM {table} WHERE branch_id = ?"), [GRANDCHILD])?;
                 }
-                begin(change, CHILD, GRANDCHILD, lsn(150), false)?;
+                begin((change, &mut secrets), CHILD, GRANDCHILD, lsn(150), false)?;
                 assert_eq!(password(change, GRANDCHILD), "first");
                 assert_eq!(databases(change, GRANDCHILD)?.len(), 1);
                 // A look before its start sees the password of that time, and a restore of it hands over what is due.
@@ -275,11 +302,11 @@ mod tests {
 
     /// A protected parent with one role, and a child of it at 100 whose endpoint never ran.
     fn family(dir: &tempfile::TempDir) -> (Metadata, String) {
-        let metadata = metadata(dir);
+        let (metadata, mut secrets) = (metadata(dir), Secrets::made(8));
         let fresh = metadata
             .write(|change| {
                 role::settle(change, PARENT, &found("first"), at(50), 2)?;
-                begin(change, PARENT, CHILD, lsn(100), true)?;
+                begin((change, &mut secrets), PARENT, CHILD, lsn(100), true)?;
                 Ok(password(change, CHILD))
             })
             .unwrap();
@@ -314,12 +341,13 @@ mod tests {
         for (settled, at, foreign) in [(false, 100, true), (true, 119, true), (true, 120, false)] {
             let dir = tempfile::tempdir().unwrap();
             let (metadata, fresh) = family(&dir);
+            let mut secrets = Secrets::made(8);
             metadata
                 .write(|change| {
                     if settled {
                         settle(change, CHILD, lsn(120))?;
                     }
-                    begin(change, CHILD, GRANDCHILD, lsn(at), false)?;
+                    begin((change, &mut secrets), CHILD, GRANDCHILD, lsn(at), false)?;
                     assert_eq!(password(change, GRANDCHILD), fresh);
                     let due = due_names(change, GRANDCHILD);
                     assert_eq!(due, (if foreign { vec!["owner".to_owned()] } else { Vec::new() }, foreign));
@@ -333,6 +361,7 @@ mod tests {
     fn a_reset_to_a_protected_branch_keeps_passwords_and_makes_new_ones_for_roles_that_are_new() {
         let dir = tempfile::tempdir().unwrap();
         let (metadata, fresh) = family(&dir);
+        let mut secrets = Secrets::made(8);
         metadata
             .write(|change| {
                 settle(change, CHILD, lsn(120))?;
@@ -344,7 +373,7 @@ mod tests {
                 let mine = FoundRole { verifier: row.verifier, ..owner("") };
                 let seen = Found { roles: vec![mine, own], databases: Vec::new() };
                 role::settle(change, CHILD, &seen, at(150), 3)?;
-                replace(change, PARENT, CHILD, lsn(200), true)?;
+                replace((change, &mut secrets), PARENT, CHILD, lsn(200), true)?;
                 let rows = roles(change, CHILD)?;
                 assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["owner", "new"]);
                 assert_eq!(rows[0].password.as_deref(), Some(fresh.as_str()));
@@ -354,7 +383,7 @@ mod tests {
                 assert_eq!((names, foreign), (["new", "own", "owner"].map(str::to_owned).to_vec(), true));
                 // Restored to a branch that is not protected, nothing is foreign any more.
                 run(change, "DELETE FROM foreign_password WHERE branch_id = ?", [GRANDCHILD])?;
-                replace(change, GRANDCHILD, CHILD, lsn(200), false)?;
+                replace((change, &mut secrets), GRANDCHILD, CHILD, lsn(200), false)?;
                 assert_eq!(due_names(change, CHILD), (Vec::new(), false));
                 Ok(())
             })
@@ -365,13 +394,14 @@ mod tests {
     fn what_sql_made_on_foreign_data_keeps_the_password_it_made() {
         let dir = tempfile::tempdir().unwrap();
         let (metadata, fresh) = family(&dir);
+        let mut secrets = Secrets::made(8);
         metadata
             .write(|change| {
                 let made = FoundRole { oid: 11, name: "made".to_owned(), ..owner("made") };
                 allow(change, CHILD, std::slice::from_ref(&made))?;
                 let seen = Found { roles: vec![owner("first"), made], databases: Vec::new() };
                 role::settle(change, CHILD, &seen, at(110), 3)?;
-                begin(change, CHILD, GRANDCHILD, lsn(110), false)?;
+                begin((change, &mut secrets), CHILD, GRANDCHILD, lsn(110), false)?;
                 for branch in [CHILD, GRANDCHILD] {
                     let due = due(change, branch)?.verifiers;
                     assert_eq!(due.get("made").map(String::as_str), Some("SCRAM-made"), "{branch}");

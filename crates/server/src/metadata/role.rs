@@ -14,6 +14,7 @@
 use rusqlite::{Connection, Row, named_params};
 use types::Lsn;
 
+use super::secret::Secret;
 use super::{many, one, password, run};
 use crate::error::{Error, Result};
 
@@ -54,27 +55,6 @@ pub struct DatabaseRow {
     pub updated_us: i64,
     version: i64,
     oid: Option<u32>,
-}
-
-/// A password and the verifier that Postgres keeps of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret {
-    /// As it is typed.
-    pub password: String,
-    /// `SCRAM-SHA-256$...`.
-    pub verifier: String,
-}
-
-impl Secret {
-    /// A new random password.
-    ///
-    /// # Errors
-    /// 500 without random numbers.
-    pub fn new() -> Result<Self> {
-        let password = crate::names::password()?;
-        let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
-        Ok(Self { password, verifier })
-    }
 }
 
 /// What the catalog of a branch says, read at one time.

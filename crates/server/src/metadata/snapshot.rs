@@ -179,12 +179,12 @@ pub fn remove(connection: &Connection, project: &str, id: &str) -> Result<bool> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Metadata, branch, project, quarantine, role, tests};
+pub mod tests {
+    use super::super::{Metadata, branch, project, quarantine, role, secret, tests};
     use super::*;
 
     /// A snapshot row with nothing special in it.
-    fn snapshot_row(id: &str, name: &str) -> SnapshotRow {
+    pub fn snapshot_row(id: &str, name: &str) -> SnapshotRow {
         SnapshotRow {
             id: id.to_owned(),
             project_id: "p".to_owned(),
@@ -210,7 +210,7 @@ mod tests {
             .write(|change| {
                 project::put(change, &tests::project_row("p", project::READY))?;
                 branch::insert(change, &tests::branch_row("br-a-a-a", "main"))?;
-                let secret = role::Secret { password: "npg_x".to_owned(), verifier: "SCRAM-x".to_owned() };
+                let secret = secret::Secret { password: "npg_x".to_owned(), verifier: "SCRAM-x".to_owned() };
                 role::insert_role(change, "br-a-a-a", "owner", &secret, 1)?;
                 role::insert_database(change, "br-a-a-a", "db", "owner", 1)?;
                 insert(change, &snapshot_row("snap-a", "one"))?;

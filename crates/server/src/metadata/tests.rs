@@ -31,7 +31,8 @@ const fn listed(search: &str) -> project::Listed<'_> {
     project::Listed { state: project::READY, search, only: None }
 }
 
-fn endpoint_row(id: &str, branch: &str, port: u16) -> EndpointRow {
+/// A row of an endpoint that is to run, with nothing special in it.
+pub fn endpoint_row(id: &str, branch: &str, port: u16) -> EndpointRow {
     EndpointRow {
         id: id.to_owned(),
         project_id: "p".to_owned(),
@@ -55,7 +56,7 @@ fn with_project(dir: &tempfile::TempDir) -> Metadata {
             project::put(change, &project_row("p", project::READY))?;
             let root = BranchRow { is_default: true, ..branch_row("br-a-a-a", "main") };
             branch::insert(change, &root)?;
-            let secret = role::Secret { password: "npg_x".to_owned(), verifier: "SCRAM-x".to_owned() };
+            let secret = secret::Secret { password: "npg_x".to_owned(), verifier: "SCRAM-x".to_owned() };
             role::insert_role(change, &root.id, "owner", &secret, 1)?;
             role::insert_database(change, &root.id, "db", "owner", 1)
         })
