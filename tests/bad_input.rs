@@ -42,6 +42,15 @@ fn what_is_not_an_lsn_a_time_or_a_branch_is_refused() {
     assert_eq!(refused(&scion, json!({"parent_lsn": "not-an-lsn"})).status, 400);
     assert_eq!(refused(&scion, json!({"parent_timestamp": "yesterday-ish"})).status, 400);
     assert_eq!(refused(&scion, json!({"parent_id": "br-not-there-1234"})).status, 404);
+    // What a script left empty is no branch, and not the default one either.
+    let empty = refused(&scion, json!({"parent_id": ""}));
+    assert!(empty.status == 400 && empty.message.contains("parent_id is empty"), "{empty:?}");
+    let restore = scion.path(&format!("/branches/{}/restore", scion.root_branch()));
+    let empty = scion.api().post(&restore, json!({"source_branch_id": ""})).unwrap_err();
+    assert!(empty.status == 400 && empty.message.contains("source_branch_id is empty"), "{empty:?}");
+    let endpoint = json!({"endpoint": {"branch_id": "", "type": "read_write"}});
+    assert_eq!(scion.api().post(&scion.path("/endpoints"), endpoint).unwrap_err().status, 400);
+    assert_eq!(scion.api().get(&scion.path("/connection_uri?branch_id=")).unwrap_err().status, 400);
     assert_eq!(scion.api().get("/projects/no-such-project").unwrap_err().status, 404);
     assert_eq!(scion.api().get(&scion.path("/branches/br-not-there-1234")).unwrap_err().status, 404);
 }

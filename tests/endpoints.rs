@@ -1,6 +1,8 @@
 //! An endpoint is changed and restarted without losing what it holds, and settings it cannot start with are taken back.
 
-use scion_tests::{Endpoint, Scion};
+use std::time::Duration;
+
+use scion_tests::{Api, Endpoint, Scion, process};
 use serde_json::{Value, json};
 
 fn change(scion: &Scion, endpoint: &Endpoint, wanted: Value) -> Result<Value, scion_tests::ApiError> {
@@ -396,4 +398,48 @@ fn an_endpoint_whose_port_is_taken_says_why_it_has_another() {
     assert!(moved["detail"]["port"]["reason"].as_str().unwrap().contains(&port.to_string()), "{moved}");
     let here = Endpoint { uri: scion.uri_of(&root.branch), ..root.clone() };
     assert_eq!(here.number("select 1::bigint"), 1);
+}
+
+/// A stop takes as long as its process does; whoever looks sees it meanwhile, and nobody after the server was killed.
+#[test]
+fn what_is_under_way_is_shown_and_does_not_outlive_a_killed_server() {
+    const SIGSTOP: i32 = 19;
+    const SIGCONT: i32 = 18;
+    let mut scion = Scion::start();
+    let root = scion.root().clone();
+    root.execute("create table t(x int); insert into t values (1)");
+    let pid = scion.endpoint_info(&root)["compute_pid"].as_i64().unwrap();
+    let pid = i32::try_from(pid).unwrap();
+    let running = |scion: &Scion| {
+        let listed = scion.api().get(&scion.path("/operations")).unwrap();
+        let mut all = listed["operations"].as_array().unwrap().clone();
+        all.retain(|it| it["status"] == "running");
+        all
+    };
+    process::signal(pid, SIGSTOP);
+    let url = scion.api().base().trim_end_matches("/api/v2");
+    let api = Api::new(url, scion.api().key());
+    let path = scion.path(&format!("/endpoints/{}/suspend", root.id));
+    let stopping = std::thread::spawn(move || api.post(&path, json!({})));
+    let under_way = process::wait_for("the stop to be shown", Duration::from_secs(30), || {
+        assert!(!stopping.is_finished(), "nothing is stopped");
+        running(&scion).into_iter().find(|it| it["action"] == "suspend_compute")
+    });
+    assert_eq!(under_way["endpoint_id"], json!(root.id));
+    let shown = scion.cli(&["status"]);
+    let words = String::from_utf8_lossy(&shown.stderr).into_owned();
+    assert!(words.contains("suspend_compute of ") && words.contains(" is under way since "), "{words}");
+
+    scion.kill_serve();
+    assert!(stopping.join().unwrap().is_err());
+    scion.relaunch();
+    let id = under_way["id"].as_str().unwrap();
+    assert_eq!(scion.api().get(&scion.path(&format!("/operations/{id}"))).unwrap_err().status, 404);
+    process::signal(pid, SIGCONT);
+    process::wait_for("the stop that was asked for", Duration::from_secs(60), || {
+        let stopped = scion.endpoint_info(&root)["current_state"] == "idle";
+        (stopped && running(&scion).is_empty()).then_some(())
+    });
+    scion.api().post(&scion.path(&format!("/endpoints/{}/start", root.id)), json!({})).unwrap();
+    assert_eq!(root.number("select count(*) from t"), 1);
 }

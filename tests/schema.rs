@@ -49,6 +49,44 @@ fn a_schema_is_shown_as_it_is_and_as_it_was() {
     assert!(empty["sql"].as_str().unwrap().contains("PostgreSQL database dump"), "{empty}");
 }
 
+/// Each question of the past is answered by a Postgres of its own; they wait for each other when there are many.
+#[test]
+fn many_questions_at_once_are_all_answered_by_few_servers() {
+    const ASKED: usize = 12;
+    const OF_PROJECT: usize = 4;
+    let scion = Scion::start();
+    let (root, branch) = (scion.root(), scion.root_branch());
+    root.execute("create table kept(id int)");
+    let then = root.psql("postgres", "select pg_current_wal_flush_lsn()");
+    root.execute("drop table kept");
+    let most = std::thread::scope(|scope| {
+        let ask = |n: usize| {
+            let (scion, then) = (&scion, &then);
+            let query = format!("db_name=neondb&lsn={then}");
+            let compared = format!("/branches/{branch}/compare_schema?base_branch_id={branch}&{query}");
+            scope.spawn(move || match n % 2 {
+                0 => assert!(
+                    schema(scion, branch, &format!("&lsn={then}")).unwrap().contains("TABLE public.kept")
+                ),
+                // Of the past and of a moment in it: two of them.
+                _ => {
+                    let diff = scion.api().get(&scion.path(&format!("{compared}&base_lsn={then}"))).unwrap();
+                    assert_eq!(diff["diff"], "");
+                }
+            })
+        };
+        let asking: Vec<_> = (0..ASKED).map(ask).collect();
+        let mut most = 0;
+        while asking.iter().any(|it| !it.is_finished()) {
+            most = most.max(endpoints_on_disk(&scion) - 1);
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        most
+    });
+    assert!((1..=OF_PROJECT).contains(&most), "{most} at once");
+    assert_eq!(endpoints_on_disk(&scion), 1);
+}
+
 #[test]
 fn tables_are_listed_as_they_are_and_as_they_were() {
     let scion = Scion::start();

@@ -122,6 +122,7 @@ pub const ROUTES: &[Route] = &[
         "limit",
         "cursor",
         "include_deleted",
+        "default",
     ]),
     get("/projects/{project_id}/branches/count", "countProjectBranches", "Counts branches.", "BranchCount")
         .with_query(&["search"]),

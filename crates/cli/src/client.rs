@@ -88,8 +88,22 @@ impl Client {
 
     /// All objects of the paged list `path`, whose answers hold them in the field `name`.
     pub fn list(&self, path: &str, name: &str) -> Result<Vec<Value>, Failure> {
-        let path = format!("{path}{}limit={PAGE_LIMIT}", if path.contains('?') { '&' } else { '?' });
         let mut all = Vec::new();
+        self.pages(path, name, |objects| {
+            all.extend_from_slice(objects);
+            None::<()>
+        })?;
+        Ok(all)
+    }
+
+    /// What `find` finds first among the objects of the paged list `path`: it sees one page after the other.
+    pub fn pages<T>(
+        &self,
+        path: &str,
+        name: &str,
+        mut find: impl FnMut(&[Value]) -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
+        let path = format!("{path}{}limit={PAGE_LIMIT}", if path.contains('?') { '&' } else { '?' });
         let mut cursor = String::new();
         loop {
             let page = match cursor.as_str() {
@@ -97,12 +111,14 @@ impl Client {
                 cursor => self.get(&format!("{path}&cursor={}", wire::percent_encoded(cursor)))?,
             };
             let objects = wire::list(&page, name);
-            all.extend_from_slice(objects);
+            if let Some(found) = find(objects) {
+                return Ok(Some(found));
+            }
             let pagination = page.get("pagination").unwrap_or(&Value::Null);
             let next = wire::some_text(pagination, "next").or_else(|| wire::some_text(pagination, "cursor"));
             match next {
                 Some(next) if objects.len() >= PAGE_LIMIT && next != cursor => cursor = next.to_owned(),
-                _ => return Ok(all),
+                _ => return Ok(None),
             }
         }
     }

@@ -12,6 +12,9 @@ use crate::output;
 use crate::place;
 use crate::wire;
 
+/// Names that are shown where there is none like the one that was wanted.
+const SHOWN: usize = 12;
+
 /// A client and the project the command line means.
 pub struct Session {
     /// Connection to the server.
@@ -36,7 +39,7 @@ pub fn project(client: &Client, wanted: Option<&str>) -> Result<Value, Failure> 
             0 => Err(Failure::new(Kind::NotFound, "the server has no project yet")
                 .hint("make one with `scion project create NAME`")),
             count => Err(Failure::new(Kind::Usage, format!("the server has {count} projects"))
-                .hint(format!("say which with --project: {}", names(&projects)))),
+                .hint(format!("say which with --project: {}", names(&projects, count)))),
         };
     };
     pick("project", &projects, wanted).cloned()
@@ -58,12 +61,19 @@ impl Session {
         self.client.list(&self.path("/branches"), "branches")
     }
 
+    /// The name of the branch with this id, or the id itself if that branch is gone.
+    pub fn branch_name(&self, id: &str) -> Result<String, Failure> {
+        match self.client.get(&self.path(&format!("/branches/{}", wire::percent_encoded(id)))) {
+            Ok(answer) => Ok(wire::text(answer.get("branch").unwrap_or(&Value::Null), "name").to_owned()),
+            Err(failure) if failure.kind == Kind::NotFound => Ok(id.to_owned()),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Says whose history the moment of `answer` is in, if `field` names a branch: it was before `asked` began.
     pub fn name_history(&self, answer: &Value, field: &str, asked: &str) -> Result<(), Failure> {
         let Some(id) = wire::some_text(answer, field) else { return Ok(()) };
-        let branches = self.branches()?;
-        let found = branches.iter().find(|branch| wire::text(branch, "id") == id);
-        let history = found.map_or(id, |branch| wire::text(branch, "name"));
+        let history = self.branch_name(id)?;
         output::words(&format!("that was before {asked} began: it is of the history of {history}"));
         Ok(())
     }
@@ -82,34 +92,66 @@ impl Session {
 
     /// The branch called `wanted` by name or id.
     pub fn branch(&self, wanted: &str) -> Result<Value, Failure> {
-        let branches = self.branches()?;
-        pick("branch", &branches, wanted).cloned()
+        // The server knows those whose name or id holds what is wanted; which one is meant is decided here. There may be
+        // many, and no two of one name.
+        let path = self.path(&format!("/branches?search={}", wire::percent_encoded(wanted)));
+        let mut by_id = None;
+        let by_name = self.client.pages(&path, "branches", |page| {
+            let is = |field: &str| page.iter().find(|branch| wire::text(branch, field) == wanted).cloned();
+            by_id = by_id.take().or_else(|| is("id"));
+            is("name")
+        })?;
+        match by_name.or(by_id) {
+            Some(branch) => Ok(branch),
+            None => Err(self.no_branch(wanted)?),
+        }
+    }
+
+    fn no_branch(&self, wanted: &str) -> Result<Failure, Failure> {
+        let first = self.client.get(&self.path(&format!("/branches?limit={SHOWN}")))?;
+        let count = self.client.get(&self.path("/branches/count"))?;
+        let count = wire::number(&count, "count").and_then(|count| usize::try_from(count).ok());
+        let first = wire::list(&first, "branches");
+        Ok(not_found("branch", wanted, first, count.unwrap_or(first.len())))
     }
 
     /// The branch that is the parent of branches that name none.
     pub fn default_branch(&self) -> Result<Value, Failure> {
-        let is_default = |branch: &Value| branch.get("default").and_then(Value::as_bool) == Some(true);
-        self.branches()?
-            .into_iter()
-            .find(is_default)
+        // An older server gives all of them.
+        let is_default = |branch: &&Value| branch.get("default").and_then(Value::as_bool) == Some(true);
+        let path = self.path("/branches?default=true");
+        self.client
+            .pages(&path, "branches", |page| page.iter().find(is_default).cloned())?
             .ok_or_else(|| Failure::new(Kind::NotFound, "the project has no default branch"))
     }
 
     /// The read-write endpoint of the branch with id `branch`, if it has one.
     pub fn endpoint_of(&self, branch: &str) -> Result<Option<Value>, Failure> {
-        let mut endpoints = self.endpoints()?;
-        endpoints.retain(|endpoint| wire::text(endpoint, "branch_id") == branch);
+        let path = self.path(&format!("/branches/{}/endpoints", wire::percent_encoded(branch)));
+        let mut endpoints = wire::list(&self.client.get(&path)?, "endpoints").to_vec();
         endpoints.sort_by_key(|endpoint| wire::text(endpoint, "type") != "read_write");
         Ok(endpoints.into_iter().next())
     }
 
     /// The endpoint meant by the name or id of a branch, or by the id of an endpoint.
     pub fn endpoint(&self, wanted: &str) -> Result<Value, Failure> {
-        if let Some(endpoint) = self.endpoints()?.into_iter().find(|it| wire::text(it, "id") == wanted) {
+        if let Some(endpoint) = self.endpoint_with_id(wanted)? {
             return Ok(endpoint);
         }
         let branch = self.branch(wanted)?;
         self.endpoint_of(wire::text(&branch, "id"))?.ok_or_else(|| no_endpoint(wire::text(&branch, "name")))
+    }
+
+    /// The endpoint with this id, if there is one.
+    pub fn endpoint_with_id(&self, wanted: &str) -> Result<Option<Value>, Failure> {
+        if !wanted.starts_with("ep-") {
+            return Ok(None);
+        }
+        match self.client.get(&self.path(&format!("/endpoints/{}", wire::percent_encoded(wanted)))) {
+            Ok(answer) => Ok(answer.get("endpoint").cloned()),
+            Err(failure) if failure.kind == Kind::NotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Starts `endpoint` unless it runs, and waits until it accepts connections.
@@ -141,7 +183,7 @@ pub fn pick<'a>(noun: &str, objects: &'a [Value], wanted: &str) -> Result<&'a Va
         |field: &str| objects.iter().filter(|object| wire::text(object, field) == wanted).collect::<Vec<_>>();
     match (by("name").as_slice(), by("id").as_slice()) {
         ([one], _) | ([], [one, ..]) => Ok(one),
-        ([], []) => Err(not_found(noun, wanted, objects)),
+        ([], []) => Err(not_found(noun, wanted, objects, objects.len())),
         (several, _) => {
             let ids: Vec<&str> = several.iter().map(|object| wire::text(object, "id")).collect();
             let text = format!("{} {noun}s are called {wanted:?}", several.len());
@@ -150,19 +192,18 @@ pub fn pick<'a>(noun: &str, objects: &'a [Value], wanted: &str) -> Result<&'a Va
     }
 }
 
-fn not_found(noun: &str, wanted: &str, objects: &[Value]) -> Failure {
+/// `objects` are all there are, or the first of `count`.
+fn not_found(noun: &str, wanted: &str, objects: &[Value], count: usize) -> Failure {
     let failure = Failure::new(Kind::NotFound, format!("there is no {noun} {wanted:?}"));
     match objects {
         [] => failure.hint(format!("there is no {noun} at all yet")),
-        objects => failure.hint(format!("there is: {}", names(objects))),
+        objects => failure.hint(format!("there is: {}", names(objects, count))),
     }
 }
 
-fn names(objects: &[Value]) -> String {
-    const SHOWN: usize = 12;
-    let mut names: Vec<&str> = objects.iter().map(|object| wire::text(object, "name")).collect();
-    let more = names.len().saturating_sub(SHOWN);
-    names.truncate(SHOWN);
+fn names(objects: &[Value], count: usize) -> String {
+    let names: Vec<&str> = objects.iter().take(SHOWN).map(|object| wire::text(object, "name")).collect();
+    let more = count.saturating_sub(names.len());
     let list = names.join(", ");
     if more == 0 { list } else { format!("{list} and {more} more") }
 }
@@ -170,7 +211,38 @@ fn names(objects: &[Value]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::tests::server_answering;
     use serde_json::json;
+
+    fn session(client: Client) -> Session {
+        Session { client, project: json!({"id": "p"}) }
+    }
+
+    #[test]
+    fn one_branch_is_asked_for_and_what_only_holds_its_name_is_not_meant() {
+        let page = r#"{"branches":[{"id":"br-1","name":"main-old"},{"id":"br-2","name":"main"}]}"#;
+        let (client, thread) = server_answering(vec![(200, page)]);
+        let branch = session(client).branch("main").unwrap();
+        assert_eq!(wire::text(&branch, "id"), "br-2");
+        assert_eq!(
+            thread.join().unwrap(),
+            ["GET /api/v2/projects/p/branches?search=main&limit=400 HTTP/1.1"]
+        );
+    }
+
+    #[test]
+    fn where_no_branch_is_meant_the_first_are_named_and_the_others_counted() {
+        let (holding, first) = (
+            r#"{"branches":[{"id":"br-1","name":"MAIN"}]}"#,
+            r#"{"branches":[{"name":"MAIN"},{"name":"dev"}]}"#,
+        );
+        let answers = vec![(200, holding), (200, first), (200, r#"{"count":2000}"#)];
+        let (client, thread) = server_answering(answers);
+        let failure = session(client).branch("main").unwrap_err();
+        assert_eq!(failure.kind, Kind::NotFound);
+        assert_eq!(failure.hint.as_deref(), Some("there is: MAIN, dev and 1998 more"));
+        assert_eq!(thread.join().unwrap().len(), 3);
+    }
 
     #[test]
     fn a_name_wins_over_an_id_and_nothing_wins_over_a_typo() {
@@ -193,8 +265,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_answered_with_what_is() {
-        let failure = not_found("branch", "mian", &[json!({"name": "main"})]);
+        let failure = not_found("branch", "mian", &[json!({"name": "main"})], 3);
         assert_eq!(failure.kind, Kind::NotFound);
-        assert_eq!(failure.hint.as_deref(), Some("there is: main"));
+        assert_eq!(failure.hint.as_deref(), Some("there is: main and 2 more"));
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::schedule::{BackupFrequency, BackupSchedule, BackupScheduleItem};
 use api::snapshot::SnapshotCreate;
@@ -14,19 +14,13 @@ use api::snapshot::SnapshotCreate;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::failpoint;
+use crate::limits::{BACKUP_AGAIN_AFTER, BACKUPS_EVERY, RETENTION_MIN_S};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::schedule::{self, BackupRow};
 use crate::metadata::{branch, snapshot};
 use crate::snapshots::By;
 use crate::state::Server;
 use crate::timetable::Timetable;
-
-/// How often is looked for what is due.
-const EVERY: Duration = Duration::from_secs(1);
-/// The shortest time a backup may be kept for.
-const RETENTION_MIN_S: i64 = 3600;
-/// How long one that could not be made is left alone.
-const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// Backups that failed, by branch and line.
 #[derive(Default)]
@@ -71,7 +65,7 @@ impl Server {
     /// # Errors
     /// Those of SQLite; a backup that cannot be made is logged.
     fn make_backups(&self, failed: &mut Failed, now_us: i64) -> Result<()> {
-        failed.0.retain(|_, at| at.elapsed() < AGAIN_AFTER);
+        failed.0.retain(|_, at| at.elapsed() < BACKUP_AGAIN_AFTER);
         for row in self.metadata.read(schedule::all_backups)? {
             let key = (row.branch_id.clone(), row.position);
             if failed.0.contains_key(&key) {
@@ -108,7 +102,7 @@ impl Server {
 pub fn run(server: &Arc<Server>) {
     let mut failed = Failed::default();
     server.again_and_again(
-        || std::thread::sleep(EVERY),
+        || std::thread::sleep(BACKUPS_EVERY),
         || {
             let _pass = failpoint::at("backups");
             if let Err(error) = server.make_backups(&mut failed, clock::now_us()) {

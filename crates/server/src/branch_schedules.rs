@@ -19,7 +19,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
 use api::schedule::{BranchScheduleCreate, BranchTemplate};
@@ -35,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::expiry::{self, Expiry};
 use crate::failpoint::{self, Step};
 use crate::history;
-use crate::limits::{SCHEDULES_AT_ONCE, SCHEDULES_OF_PROJECT};
+use crate::limits::{SCHEDULES_AT_ONCE, SCHEDULES_EVERY, SCHEDULES_OF_PROJECT};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -49,9 +48,6 @@ use crate::state::{Server, branch_id};
 use crate::sweep::Making;
 use crate::threads;
 use crate::timetable::Timetable;
-
-/// How often is looked for what is due.
-const EVERY: Duration = Duration::from_secs(1);
 
 /// Schedules that run, and their projects.
 #[derive(Default)]
@@ -329,6 +325,7 @@ pub fn template(row: &ScheduleRow) -> Result<BranchTemplate> {
 
 fn check_template(template: &BranchTemplate, schedule: &str) -> Result<()> {
     names::check_name("branch", template.name.as_deref().unwrap_or(schedule))?;
+    names::check_id("parent_id", template.parent_id.as_deref())?;
     check_endpoints(&wanted_endpoints(template))?;
     at(template, clock::now_us())?;
     if let Some(ttl_s) = template.ttl_seconds {
@@ -395,7 +392,7 @@ fn new_row(prepared: &Prepared<'_>, name: String, template: &BranchTemplate) -> 
 pub fn run(server: &Arc<Server>) {
     let busy = Arc::new(Busy::default());
     server.again_and_again(
-        || std::thread::sleep(EVERY),
+        || std::thread::sleep(SCHEDULES_EVERY),
         || {
             if let Err(error) = server.run_schedules(&busy, clock::now_us()) {
                 tracing::error!(%error, "cannot look for branches that are due");

@@ -3,7 +3,7 @@
 //! The path of creating one is kept short: ask the parent's Postgres how far it has flushed, wait until the store has
 //! that, one manifest write in the store, one SQLite transaction.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::branch::{BranchCreateRequest, BranchRestoreRequest, BranchUpdate};
 use api::endpoint::{BranchEndpointCreate, EndpointType};
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::expiry;
 use crate::failpoint::{self, Step};
 use crate::history;
+use crate::limits::{ANNOTATION_BYTES, DURABLE_LOOK, DURABLE_WITHIN, FULL_BELOW_BYTES, NAMES_SHOWN};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::idempotency::{self, Key};
@@ -25,13 +26,6 @@ use crate::metadata::{password, project, quarantine};
 use crate::names;
 use crate::schema_only::Copied;
 use crate::state::{Server, branch_id};
-
-/// How long the store may lag behind the parent's Postgres before a branch is refused.
-const DURABLE_WITHIN: Duration = Duration::from_secs(20);
-/// How often the wait for that looks whether the disk is full.
-const DURABLE_LOOK: Duration = Duration::from_secs(2);
-/// A store that lags and has less room than one WAL segment is taken to be full.
-const FULL_BELOW_BYTES: u64 = 16 << 20;
 
 /// What a branch can begin with (`init_source`).
 pub const PARENT_DATA: &str = "parent-data";
@@ -378,6 +372,9 @@ impl Server {
                     }
                 }
             }
+            if let Some(value) = &request.annotation_value {
+                branch::annotate(change, &row.id, &value.to_string())?;
+            }
             if request.branch.quarantine == Some(false) {
                 quarantine::settle(change, &row.id, clock::now_us())?;
             }
@@ -521,7 +518,12 @@ fn check_request(request: &BranchCreateRequest) -> Result<()> {
     if let Some(name) = &request.branch.name {
         names::check_name("branch", name)?;
     }
+    names::check_id("parent_id", request.branch.parent_id.as_deref())?;
     check_endpoints(&request.endpoints)?;
+    if request.annotation_value.as_ref().is_some_and(|value| value.to_string().len() > ANNOTATION_BYTES) {
+        let text = format!("annotation_value has more than {ANNOTATION_BYTES} bytes as JSON");
+        return Err(Error::malformed(format!("{text}\nhint: note where the rest is to be found")));
+    }
     if request
         .branch
         .init_source
@@ -553,9 +555,12 @@ pub fn check_endpoints(endpoints: &[BranchEndpointCreate]) -> Result<()> {
     Ok(())
 }
 
-/// Names of branches, for people.
+/// Names of branches, for people; of many, the first ones and how many more.
 pub fn names_of(rows: &[BranchRow]) -> String {
-    rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>().join(", ")
+    let names: Vec<&str> = rows.iter().take(NAMES_SHOWN).map(|row| row.name.as_str()).collect();
+    let more = rows.len().saturating_sub(NAMES_SHOWN);
+    let names = names.join(", ");
+    if more == 0 { names } else { format!("{names} and {more} more") }
 }
 
 /// Writes the rows of endpoints that are to run on `branch`, unless they are disabled, with the settings of the endpoint of
@@ -615,7 +620,6 @@ fn new_row(id: &str, name: String, project: &str, request: &BranchCreateRequest)
         parent_time_us: Some(now_us),
         schema_only: is_schema_only(request),
         protected: request.branch.protected.unwrap_or(false),
-        annotation: request.annotation_value.as_ref().map(ToString::to_string),
         expires_us: expiry.map(|expiry| expiry.at_us),
         ttl_s: expiry.map(|expiry| expiry.ttl_s),
         ..BranchRow::new(id, project, name, now_us)

@@ -14,7 +14,6 @@
 //! Not here: how a password becomes a verifier, which positions a row holds for (`metadata::role`).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio_postgres::Row;
@@ -25,6 +24,7 @@ use crate::clock;
 use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
+use crate::limits::{CATALOG_TURN_WITHIN, RENAMES};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -36,11 +36,6 @@ use crate::names::check_sql_name;
 use crate::postgres::{SUPERUSER, role_sql};
 use crate::sql::{self, Client, Place, identifier};
 use crate::state::{Server, branch_id};
-
-/// How long a request waits for another one that looks at or changes the same catalog.
-const TURN_WITHIN: Duration = Duration::from_secs(45);
-/// How often a rename is tried while clients of the database come back.
-const RENAMES: u32 = 20;
 
 /// Roles and databases of a branch.
 pub type Rows = (Vec<RoleRow>, Vec<DatabaseRow>);
@@ -73,7 +68,7 @@ impl Server {
 
     fn read_catalog_now(&self, project: &str, id: &str) -> Result<Rows> {
         let turn = self.catalog_turn(id);
-        let mut turn = turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(id))?;
+        let mut turn = turn.try_lock_for(CATALOG_TURN_WITHIN).ok_or_else(|| busy(id))?;
         let (branch, endpoints) = self.metadata.read(|connection| {
             Ok((branch::get(connection, project, id)?, endpoint::of_branch(connection, id)?))
         })?;
@@ -118,7 +113,7 @@ impl Server {
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let turn = self.catalog_turn(id);
-        let mut turn = turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(id))?;
+        let mut turn = turn.try_lock_for(CATALOG_TURN_WITHIN).ok_or_else(|| busy(id))?;
         turn.settled = None;
         let runs = |row: &&EndpointRow| !row.read_only && self.runs(&row.id);
         if let Some(row) = endpoints.iter().find(runs)
@@ -200,7 +195,7 @@ impl Server {
         let project = begun.project_id.as_str();
         let _held = self.locks.take_turn(id)?;
         let turn = self.catalog_turn(id);
-        let mut turn = turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(id))?;
+        let mut turn = turn.try_lock_for(CATALOG_TURN_WITHIN).ok_or_else(|| busy(id))?;
         turn.settled = None;
         let (branch, wanted) = self.metadata.write(|change| {
             let branch = branch::get(change, project, id)?;

@@ -13,27 +13,22 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::branches::names_of;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::expiry;
 use crate::failpoint;
-use crate::limits::OPERATIONS_PRUNED_EVERY;
+use crate::limits::{
+    DELETION_AGAIN_AFTER, DELETIONS_EVERY, KEYS_OF_REQUESTS_KEPT_US, OPERATIONS_PRUNED_EVERY, RECOVERABLE_US,
+};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::{idempotency, project, schedule, snapshot};
 use crate::names;
 use crate::state::Server;
-
-/// How long a deleted branch can be brought back: seven days, in microseconds.
-pub const RECOVERABLE_US: i64 = 7 * 86_400 * 1_000_000;
-/// How often expired and purged branches are looked for.
-const EVERY: Duration = Duration::from_secs(1);
-/// How long one that could not be deleted is left alone.
-const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// How to delete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -214,21 +209,7 @@ impl Server {
 
     /// Removes the rows of branches that are purged, children before parents, and their data.
     pub fn purge(&self, project: &str) {
-        let removed = self.metadata.write(|change| {
-            let mut removed = 0_u32;
-            loop {
-                let rows = branch::all(change, project)?;
-                let begun_on = |id: &str| rows.iter().any(|row| row.parent_id.as_deref() == Some(id));
-                // An endpoint's row goes after its files, and so not with its branch's.
-                let endpoints = endpoint::all(change)?;
-                let runs = |id: &str| endpoints.iter().any(|endpoint| endpoint.branch_id == id);
-                let leaf = rows.iter().find(|row| row.purging && !begun_on(&row.id) && !runs(&row.id));
-                let Some(leaf) = leaf else { return Ok(removed) };
-                branch::remove(change, &leaf.id)?;
-                removed += 1;
-            }
-        });
-        match removed {
+        match self.metadata.write(|change| branch::purge(change, project)) {
             Ok(0) => {}
             Ok(_) => self.sweep_after(project),
             Err(error) => tracing::error!(project, %error, "cannot purge branches"),
@@ -240,7 +221,6 @@ impl Server {
 fn going(connection: &rusqlite::Connection, project: &str, id: &str, how: How) -> Result<Vec<BranchRow>> {
     let row = branch::find(connection, project, id)?.filter(|row| !row.purging);
     let row = row.ok_or_else(|| Error::not_found("branch", id))?;
-    let all = branch::all(connection, project)?;
     let live = |row: &BranchRow| row.deleted_us.is_none();
     if (!live(&row) && !how.hard) || how.due_us.is_some_and(|now_us| !is_due(&row, how.hard, now_us)) {
         return Ok(Vec::new());
@@ -255,23 +235,10 @@ fn going(connection: &rusqlite::Connection, project: &str, id: &str, how: How) -
         let text = format!("branch {} has children: {names}\n{hint}", row.name);
         return Err(Error::refused("BRANCH_HAS_CHILDREN", text));
     }
-    let mut going = vec![row];
-    let mut at = 0;
-    while let Some(parent) = going.get(at).map(|row| row.id.clone()) {
-        let below = all.iter().filter(|row| row.parent_id.as_deref() == Some(parent.as_str()));
-        // Deleted ones could never be brought back.
-        let below: Vec<_> = below.filter(|row| live(row) || (how.hard && !row.purging)).cloned().collect();
-        for row in below.iter().filter(|row| live(row)) {
-            check_deletable(row)?;
-        }
-        for row in below {
-            if !going.iter().any(|known| known.id == row.id) {
-                going.push(row);
-            }
-        }
-        at += 1;
-    }
-    Ok(going)
+    // Deleted ones could never be brought back.
+    let below = branch::below(connection, id, how.hard)?;
+    below.iter().filter(|row| live(row)).try_for_each(check_deletable)?;
+    Ok([vec![row], below].concat())
 }
 
 /// Whether the time of a branch has come: to be purged because nobody brought it back, or to be deleted.
@@ -301,7 +268,7 @@ pub fn run(server: &Arc<Server>) {
     let mut failed: HashMap<String, Instant> = HashMap::new();
     let mut pruned: Option<Instant> = None;
     server.again_and_again(
-        || std::thread::sleep(EVERY),
+        || std::thread::sleep(DELETIONS_EVERY),
         || {
             if pruned.is_none_or(|at| at.elapsed() >= OPERATIONS_PRUNED_EVERY) {
                 pruned = Some(Instant::now());
@@ -309,7 +276,7 @@ pub fn run(server: &Arc<Server>) {
                     tracing::error!(%error, "cannot forget old operations");
                 }
             }
-            failed.retain(|_, at| at.elapsed() < AGAIN_AFTER);
+            failed.retain(|_, at| at.elapsed() < DELETION_AGAIN_AFTER);
             let _pass = failpoint::at("deletion");
             if let Err(error) = pass(server, &mut failed) {
                 tracing::error!(%error, "cannot look for expired branches");
@@ -344,7 +311,7 @@ fn pass(server: &Server, failed: &mut HashMap<String, Instant>) -> Result<()> {
             tracing::warn!(snapshot = row.id, %error, "it has expired, but cannot be deleted");
         }
     }
-    server.metadata.write(|change| idempotency::forget_before(change, now_us - idempotency::KEPT_US))
+    server.metadata.write(|change| idempotency::forget_before(change, now_us - KEYS_OF_REQUESTS_KEPT_US))
 }
 
 /// How a branch goes whose time had come when it was looked at.

@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::now_us;
 use crate::error::{Error, Result};
+use crate::limits::SUSPEND_TIMEOUT_MAX_S;
 use crate::locks::Held;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
@@ -30,8 +31,6 @@ use crate::process::clear_leftovers;
 use crate::settings;
 use crate::state::Server;
 
-/// The longest time without activity, in seconds: a week.
-const SUSPEND_TIMEOUT_MAX_S: i64 = 604_800;
 /// What the data of a branch may need of the server that it is in, beside the libraries and the settings of extensions.
 const NEEDED: &[&str] = &["max_prepared_transactions", "track_commit_timestamp", "wal_level"];
 

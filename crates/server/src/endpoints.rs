@@ -34,7 +34,10 @@ use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
 use crate::last_run::{self, ended_clean, forget_other};
-use crate::limits::{STOPPED_WITHIN, STOPPED_WITHOUT_STORE_WITHIN};
+use crate::limits::{
+    ENDED_WITHIN, ENDPOINT_TURN_WITHIN, LOOK_WITHIN, PORT_WITHIN, READY_WITHIN, REAPED_WITHIN, SPACE_LOOK,
+    STOPPED_WITHIN, STOPPED_WITHOUT_STORE_WITHIN,
+};
 use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -45,17 +48,6 @@ use crate::process::clear_leftovers;
 use crate::runtime::Runtime;
 use crate::state::Server;
 use crate::watch;
-
-/// How long a request waits for another one that starts or stops the same endpoint.
-const TURN_WITHIN: Duration = Duration::from_secs(45);
-/// How long an endpoint may take to accept connections; after an unclean stop it ships WAL first.
-const READY_WITHIN: Duration = Duration::from_secs(300);
-/// How long either is waited for until it is asked whether the store has no space for it.
-const SPACE_LOOK: Duration = Duration::from_secs(3);
-/// How long a look may take.
-pub const LOOK_WITHIN: Duration = Duration::from_secs(3);
-/// How long a port is waited for before the endpoint, and with it everybody's connection strings, gets another.
-const PORT_WITHIN: Duration = Duration::from_secs(1);
 
 impl Server {
     /// Looks at an endpoint's process and notes what it says.
@@ -125,7 +117,7 @@ impl Server {
 
     fn start_unrecorded(&self, row: &EndpointRow) -> Result<()> {
         let runtime = self.endpoints.of(&row.id);
-        let _turn = runtime.turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
+        let _turn = runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
         self.start_in_turn(row, &runtime)
     }
 
@@ -142,7 +134,7 @@ impl Server {
         let started = match self.look(&row.id).0 {
             Seen::Alive => self.wait_ready(&row.id, runtime, Instant::now()),
             Seen::Ending => {
-                self.wait_gone(&row.id, runtime, Duration::from_secs(30));
+                self.wait_gone(&row.id, runtime, ENDED_WITHIN);
                 self.launch(row, runtime)
             }
             Seen::Silent => Err(busy(&row.id)),
@@ -156,7 +148,7 @@ impl Server {
         while Instant::now() < deadline && !matches!(self.look(id).0, Seen::Dead | Seen::Unknown) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        runtime.reap(Duration::from_secs(5));
+        runtime.reap(REAPED_WITHIN);
     }
 
     /// Clears what an earlier run left, starts the process and waits until it is ready. The caller holds its turn.
@@ -268,7 +260,7 @@ impl Server {
                         return self.await_passwords(id, status);
                     }
                     let reason = status.reason.unwrap_or_else(|| format!("it is {:?}", status.state));
-                    runtime.reap(Duration::from_secs(10));
+                    runtime.reap(REAPED_WITHIN);
                     return Err(self.not_started(id, &reason));
                 }
                 Ok(answer) => return Err(self.not_started(id, &format!("{answer:?}"))),
@@ -344,7 +336,7 @@ impl Server {
     /// As `suspend_endpoint`.
     pub fn stop_endpoint(&self, row: &EndpointRow) -> Result<()> {
         let runtime = self.endpoints.of(&row.id);
-        let _turn = runtime.turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
+        let _turn = runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
         // While this waited for its turn, another request may have started it.
         let now = self.metadata.read(|connection| endpoint::find(connection, &row.id))?;
         if now.is_some_and(|now| now.desired == Desired::Active) {
@@ -395,7 +387,7 @@ impl Server {
         let runtimes: Vec<Arc<Runtime>> = rows.iter().map(|row| self.endpoints.of(&row.id)).collect();
         let mut turns = Vec::new();
         for (row, runtime) in rows.iter().zip(&runtimes) {
-            turns.push(runtime.turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(&row.id))?);
+            turns.push(runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN).ok_or_else(|| busy(&row.id))?);
         }
         for (row, runtime) in rows.iter().zip(&runtimes) {
             if keep {
@@ -406,7 +398,7 @@ impl Server {
             } else {
                 runtime.note(EndpointState::Init, None);
                 clear_leftovers(&self.dir.endpoint(&row.id));
-                runtime.reap(Duration::from_secs(5));
+                runtime.reap(REAPED_WITHIN);
                 failpoint::passed(Step::ComputeKilled);
             }
         }
@@ -428,7 +420,7 @@ impl Server {
     /// request is ended: its next start ships what it wrote.
     pub fn stop_at_shutdown(&self, row: &EndpointRow) {
         let runtime = self.endpoints.of(&row.id);
-        let Some(_turn) = runtime.turn.try_lock_for(TURN_WITHIN) else {
+        let Some(_turn) = runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN) else {
             tracing::warn!(endpoint = row.id, "still in the hand of a request, is ended");
             clear_leftovers(&self.dir.endpoint(&row.id));
             return;
@@ -465,9 +457,9 @@ impl Server {
         if !clean {
             tracing::warn!(endpoint = row.id, ?answer, "did not stop cleanly");
         }
-        self.wait_gone(&row.id, runtime, within.min(Duration::from_secs(30)));
+        self.wait_gone(&row.id, runtime, within.min(ENDED_WITHIN));
         clear_leftovers(&self.dir.endpoint(&row.id));
-        runtime.reap(Duration::from_secs(5));
+        runtime.reap(REAPED_WITHIN);
         failpoint::passed(Step::ComputeStopped);
         Ok(clean)
     }
@@ -478,9 +470,9 @@ impl Server {
     /// Those of the file system.
     pub fn remove_endpoint(&self, id: &str) -> Result<()> {
         let runtime = self.endpoints.of(id);
-        let _turn = runtime.turn.try_lock_for(TURN_WITHIN).ok_or_else(|| busy(id))?;
+        let _turn = runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN).ok_or_else(|| busy(id))?;
         self.remove_endpoint_files(id)?;
-        runtime.reap(Duration::from_secs(5));
+        runtime.reap(REAPED_WITHIN);
         self.metadata.write(|change| endpoint::remove(change, id))?;
         self.endpoints.forget(id);
         Ok(())

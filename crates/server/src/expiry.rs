@@ -3,10 +3,8 @@
 use crate::branches::names_of;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::limits::TTL_MAX_S;
 use crate::metadata::branch::BranchRow;
-
-/// The longest time to live: 30 days, in seconds.
-const TTL_MAX_S: i64 = 30 * 86_400;
 
 /// When a branch expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

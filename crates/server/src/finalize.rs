@@ -162,6 +162,7 @@ fn swap(
     expiry::check(&new, &branch::children(change, &new.id)?)?;
     branch::update(change, &old)?;
     branch::update(change, &new)?;
+    branch::copy_annotation(change, &old.id, &new.id)?;
     for (endpoints, to) in [(mine, &old.id), (its, &new.id)] {
         for endpoint in endpoints {
             endpoint::set_branch(change, &endpoint.id, to, now_us)?;
@@ -199,7 +200,6 @@ fn swapped(restored: &BranchRow, old: &BranchRow, left: String, now_us: i64) -> 
         name: old.name.clone(),
         is_default: old.is_default,
         protected: old.protected,
-        annotation: old.annotation.clone(),
         expires_us: old.expires_us,
         ttl_s: old.ttl_s,
         finalized: true,
@@ -228,14 +228,13 @@ mod tests {
         let old = BranchRow {
             is_default: true,
             protected: true,
-            annotation: Some("{}".to_owned()),
             parent_id: Some("br-p".to_owned()),
             ..branch_row("br-a", "main")
         };
         let restored = BranchRow { restored_as: Some("br-a".to_owned()), ..branch_row("br-b", "look") };
         let (new, old) = swapped(&restored, &old, "main (old)".to_owned(), 9);
         assert_eq!((new.id.as_str(), new.store_id.as_str(), new.name.as_str()), ("br-b", "br-b", "main"));
-        assert!(new.is_default && new.protected && new.finalized && new.annotation.is_some());
+        assert!(new.is_default && new.protected && new.finalized);
         assert_eq!(
             (old.id.as_str(), old.store_id.as_str(), old.name.as_str()),
             ("br-a", "br-a", "main (old)")

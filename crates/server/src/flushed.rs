@@ -10,13 +10,11 @@ use types::Lsn;
 
 use crate::error::{Error, Result};
 use crate::last_run::ended_clean;
+use crate::limits::FLUSH_WITHIN;
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::plan::Seen;
 use crate::state::Server;
-
-/// How long the flush position of an endpoint that is restarting is waited for.
-const FLUSH_WITHIN: Duration = Duration::from_secs(20);
 
 impl Server {
     /// Up to where the Postgres of a branch has flushed its WAL: every commit that a client saw return is below.

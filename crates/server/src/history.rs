@@ -48,7 +48,7 @@ pub fn of(connection: &Connection, source: &BranchRow, point: &BranchPoint) -> R
         let protected = source.protected || row.protected;
         return Ok(History { other: Some(row.id.clone()), roles: row.id, protected });
     }
-    if let Some(row) = snapshot::all(connection, project)?.into_iter().find(|row| row.store_id == data) {
+    if let Some(row) = snapshot::of_data(connection, project, data)? {
         return Ok(History { other: None, roles: row.id, protected: source.protected });
     }
     // A branch that is gone: whether its passwords may be used here is not known any more.
@@ -70,11 +70,12 @@ impl Server {
     /// 422 for such a time; those of the store and SQLite.
     pub fn check_schema_only(&self, parent: &BranchRow, time: PgTime) -> Result<()> {
         let ancestors = self.store(&parent.project_id)?.ancestors(&branch_id(&parent.store_id)?)?;
-        let rows = self.metadata.read(|connection| branch::all(connection, &parent.project_id))?;
+        let rows =
+            self.metadata.read(|connection| branch::with_schema_only(connection, &parent.project_id))?;
         let in_history = |row: &&BranchRow| {
             row.store_id == parent.store_id || ancestors.iter().any(|(id, _)| id.as_str() == row.store_id)
         };
-        for row in rows.iter().filter(|row| row.schema_only).filter(in_history) {
+        for row in rows.iter().filter(in_history) {
             if let Some(began_us) = row.parent_time_us.filter(|began_us| time.unix_us() < *began_us) {
                 return Err(before_history(&row.name, time, began_us));
             }

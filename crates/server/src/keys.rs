@@ -24,14 +24,10 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::now_us;
 use crate::error::{Error, Result};
+use crate::limits::{KEY_NAME_CHARACTERS, KEY_USES_EVERY};
 use crate::metadata::api_key::{self, ApiKeyRow};
 use crate::metadata::{Metadata, project};
 use crate::names;
-
-/// How often the times of last use are written down.
-const WRITE_EVERY: Duration = Duration::from_secs(60);
-/// The longest name of a key, as at Neon.
-const NAME_CHARACTERS: usize = 64;
 
 type Hash = [u8; 32];
 
@@ -194,7 +190,7 @@ impl Keys {
     pub fn write_uses_if_due(&self, metadata: &Metadata) {
         let mut written = self.written.lock();
         let now = Instant::now();
-        if written.is_none_or(|at| now.duration_since(at) >= WRITE_EVERY) {
+        if written.is_none_or(|at| now.duration_since(at) >= KEY_USES_EVERY) {
             *written = Some(now);
             self.write_uses(metadata);
         }
@@ -242,9 +238,10 @@ impl Key {
 
 fn check_name(name: &str) -> Result<()> {
     let length = name.chars().count();
-    if name.trim().is_empty() || length > NAME_CHARACTERS || name.chars().any(char::is_control) {
-        let text =
-            format!("the name of an API key has 1 to {NAME_CHARACTERS} characters, this one has {length}");
+    if name.trim().is_empty() || length > KEY_NAME_CHARACTERS || name.chars().any(char::is_control) {
+        let text = format!(
+            "the name of an API key has 1 to {KEY_NAME_CHARACTERS} characters, this one has {length}"
+        );
         return Err(Error::malformed(text));
     }
     Ok(())

@@ -10,11 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
-
-/// How long a request waits for another that changes the same branch.
-const WITHIN: Duration = Duration::from_secs(5);
-/// The same, for one that changes what is in the branch or whether it runs, of which there may be many at a time.
-const TURN_WITHIN: Duration = Duration::from_secs(45);
+use crate::limits::{BRANCH_TURN_WITHIN, BRANCH_WITHIN};
 
 /// Which branches are being changed.
 #[derive(Default)]
@@ -54,7 +50,7 @@ impl Locks {
     /// # Errors
     /// 423, in the words that clients of Neon look for, if one of them stays taken for five seconds.
     pub fn take(&self, ids: &[&str]) -> Result<Held<'_>> {
-        self.take_within(ids, WITHIN)
+        self.take_within(ids, BRANCH_WITHIN)
     }
 
     /// Takes the turn of branch `id` to start, stop, or change what is in its catalog.
@@ -62,7 +58,7 @@ impl Locks {
     /// # Errors
     /// 423 if it stays taken for 45 seconds.
     pub fn take_turn(&self, id: &str) -> Result<Held<'_>> {
-        self.take_within(&[id], TURN_WITHIN)
+        self.take_within(&[id], BRANCH_TURN_WITHIN)
     }
 
     /// Takes all of `ids`, or nothing if one is taken.
@@ -75,7 +71,7 @@ impl Locks {
     /// # Errors
     /// As [`Locks::take`].
     pub fn take_key(&self, project: &str, key: &str) -> Result<Held<'_>> {
-        self.take_names(vec![Name::Key { project: project.to_owned(), key: key.to_owned() }], WITHIN)
+        self.take_names(vec![Name::Key { project: project.to_owned(), key: key.to_owned() }], BRANCH_WITHIN)
     }
 
     fn take_within(&self, ids: &[&str], within: Duration) -> Result<Held<'_>> {

@@ -4,11 +4,8 @@
 //! `^br-[a-z0-9]+-[a-z0-9]+-[a-z0-9]+$`, so no branch may be *named* like that.
 
 use crate::error::{Error, Result};
+use crate::limits::{NAME_MAX, NUMBER_ROOM};
 
-/// The most characters of a name.
-const NAME_MAX: usize = 256;
-/// How many of them are left for a number behind a name.
-const NUMBER_ROOM: usize = 8;
 const ADJECTIVES: &[&str] = &[
     "amber",
     "blue",
@@ -240,6 +237,18 @@ pub fn looks_like_branch_id(text: &str) -> bool {
 pub fn noted(name: &str, note: &str) -> String {
     let room = NAME_MAX.saturating_sub(note.chars().count() + NUMBER_ROOM);
     name.chars().take(room).chain(note.chars()).collect()
+}
+
+/// Checks that `field` of a request, which names something by its id, is not empty: what a script left empty by mistake
+/// must not mean that nothing was named.
+///
+/// # Errors
+/// 400 if it is.
+pub fn check_id(field: &str, id: Option<&str>) -> Result<()> {
+    if id == Some("") {
+        return Err(Error::malformed(format!("{field} is empty\nhint: give an id, or leave {field} out")));
+    }
+    Ok(())
 }
 
 /// Checks the name of a project or branch.

@@ -7,7 +7,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use compute::protocol::{
     BranchService, Failure, FailureKind, Hello, NewTimeline, PageService, StateAt, TailProgress,
@@ -17,12 +16,10 @@ use store::{ErrorKind, StoreError};
 use types::{BlockNumber, BranchId, Lsn, RelFork, SlruKind, TimelineId};
 
 use crate::error::{Error, Result, chain};
+use crate::limits::PAGE_SERVICE_PAUSE;
 use crate::metadata::{branch, endpoint};
 use crate::state::Server;
 use crate::threads;
-
-/// How long nothing is accepted when the system has no descriptor or no thread left.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens on the page service's socket; the old one of a server that was killed is replaced.
 ///
@@ -47,12 +44,12 @@ pub fn run(listener: &UnixListener, server: &Arc<Server>) {
                 // The compute asks again.
                 if let Err(error) = threads::spawn("pages", move || serve(stream, server)) {
                     tracing::error!(%error, "page service cannot serve a connection");
-                    std::thread::sleep(PAUSE);
+                    std::thread::sleep(PAGE_SERVICE_PAUSE);
                 }
             }
             Err(error) => {
                 tracing::error!(%error, "page service cannot accept");
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(PAGE_SERVICE_PAUSE);
             }
         }
     }

@@ -22,7 +22,7 @@ pub const HIDDEN: u16 = 5432;
 /// # Errors
 /// 503 if none is found among as many as are tried.
 pub fn reserve_port(connection: &Connection) -> Result<u16> {
-    let taken: HashSet<u16> = endpoint::all(connection)?.into_iter().map(|row| row.port).collect();
+    let taken: HashSet<u16> = endpoint::ports(connection)?.into_iter().collect();
     free_port(&taken, is_free)
 }
 

@@ -9,19 +9,17 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use crate::limits::KILLED_WITHIN;
 use crate::watch::wait_exit;
-
-/// How long a killed process may take to go.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Kills what runs in the directory `dir` of an endpoint or a cluster, takes down its mount and releases its shared
 /// memory.
 pub fn clear_leftovers(dir: &Path) {
-    let deadline = Instant::now() + GONE_WITHIN;
+    let deadline = Instant::now() + KILLED_WITHIN;
     loop {
         // Handles, as a process that is ending can soon not be told from a stranger's: its memory, and with the mount
         // its working directory, go before the port it listens on is free.

@@ -21,10 +21,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::clock::now_us;
-use crate::deletion::RECOVERABLE_US;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
-use crate::limits::STOPS_AT_ONCE;
+use crate::limits::{RECOVERABLE_US, STOPS_AT_ONCE};
 use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -150,8 +149,7 @@ impl Server {
     pub fn remove_project(&self, id: &str) -> Result<()> {
         let endpoints = self.metadata.write(|change| {
             project::set_state(change, id, project::DELETING)?;
-            let all = endpoint::all(change)?;
-            let its: Vec<_> = all.into_iter().filter(|endpoint| endpoint.project_id == id).collect();
+            let its = endpoint::all_of_project(change, id)?;
             for endpoint in &its {
                 endpoint::set_desired(change, &endpoint.id, Desired::Gone, now_us())?;
             }
@@ -196,7 +194,7 @@ fn remove_dir(path: &Path) -> Result<()> {
 }
 
 fn check_unprotected(connection: &rusqlite::Connection, id: &str) -> Result<()> {
-    match branch::live(connection, id)?.into_iter().find(|branch| branch.protected) {
+    match branch::any_protected(connection, id)? {
         None => Ok(()),
         Some(branch) => {
             let text =

@@ -14,6 +14,7 @@ use crate::clock;
 use crate::endpoint_options;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
+use crate::limits::{HISTORY_RETENTION_MAX_S, HISTORY_RETENTION_S};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -23,11 +24,6 @@ use crate::metadata::secret::Secret;
 use crate::names;
 use crate::postgres::Owner;
 use crate::state::{Server, branch_id};
-
-/// The longest history that can be asked for, in seconds: 30 days.
-const HISTORY_RETENTION_MAX_S: i64 = 2_592_000;
-/// The history kept if none is asked for: one day.
-const HISTORY_RETENTION_S: i64 = 86_400;
 
 /// A project that was made.
 #[derive(Debug)]

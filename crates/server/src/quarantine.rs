@@ -16,16 +16,13 @@ use rusqlite::Connection;
 use types::Lsn;
 
 use crate::clock;
-use crate::endpoints::LOOK_WITHIN;
 use crate::error::{Error, Result};
+use crate::limits::{LOOK_WITHIN, SHIPPED_WITHIN};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::{password, quarantine};
 use crate::runtime::Runtime;
 use crate::state::Server;
-
-/// How long the log of a start may take to reach the store.
-const SHIPPED_WITHIN: Duration = Duration::from_secs(20);
 
 impl Server {
     /// Who is let in: nobody to a hidden endpoint, everybody to a branch that was put in quarantine once.

@@ -15,21 +15,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::endpoint::EndpointState;
 use compute::control::State;
 use parking_lot::Mutex;
 
 use crate::failpoint;
-use crate::limits::{LOOKS_AT_ONCE, RECONCILED_AT_ONCE, RECONCILED_OF_PROJECT};
+use crate::limits::{LOOKS_AT_ONCE, RECONCILED_AT_ONCE, RECONCILED_EVERY, RECONCILED_OF_PROJECT};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::plan::{self, Action, Seen};
 use crate::runtime::Runtime;
 use crate::state::Server;
 use crate::threads;
-
-const EVERY: Duration = Duration::from_secs(1);
 
 /// What is to be done, each endpoint once at most: it is `in_hand` from then on until that is done.
 #[derive(Default)]
@@ -87,7 +85,7 @@ impl Queue {
 /// Runs until the process ends.
 pub fn run(server: &Arc<Server>) {
     server.again_and_again(
-        || server.bell.sleep(EVERY),
+        || server.bell.sleep(RECONCILED_EVERY),
         || {
             pass(server);
             server.keys.write_uses_if_due(&server.metadata);

@@ -71,6 +71,7 @@ impl Server {
         id: &str,
         request: &BranchRestoreRequest,
     ) -> Result<Restored> {
+        names::check_id("source_branch_id", Some(&request.source_branch_id))?;
         let begun = OperationRow::begun(Action::RestoreBranch, project, id, clock::now_us())?;
         self.operate(&begun, || self.restore_as(&begun, id, request))
     }
@@ -244,7 +245,6 @@ fn backup_row(old: &BranchRow, id: &str, name: &str, now_us: i64) -> BranchRow {
         is_default: false,
         expires_us: None,
         ttl_s: None,
-        annotation: None,
         restored_from: None,
         restored_as: None,
         finalized: false,

@@ -16,6 +16,7 @@ use compute::control::{State, Status};
 use parking_lot::Mutex;
 
 use crate::error::Error;
+use crate::limits::START_AGAIN_MAX_S;
 
 /// What is known of every endpoint's process.
 #[derive(Default)]
@@ -130,7 +131,8 @@ impl Runtime {
     pub fn note_failure(&self, error: &Error) {
         self.note(EndpointState::Idle, Some(error.message.clone()));
         let mut observed = self.observed.lock();
-        let wait_s = 1_u64 << observed.failures.min(5);
+        let wait_s =
+            1_u64.checked_shl(observed.failures).map_or(START_AGAIN_MAX_S, |s| s.min(START_AGAIN_MAX_S));
         observed.failures = observed.failures.saturating_add(1);
         observed.retry_at = Some(Instant::now() + Duration::from_secs(wait_s));
     }

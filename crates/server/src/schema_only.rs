@@ -72,9 +72,10 @@ impl Server {
     fn branch_off_first(&self, project: &str, data: &BranchId) -> Result<()> {
         let store = self.store(project)?;
         self.in_tree(project, || {
-            let first = store.branches()?.into_iter().find(|info| info.parent.is_none());
-            let first = first.ok_or_else(|| Error::internal("a project without its first branch"))?;
-            store.create_branch(data, &first.id, first.start)?;
+            let first = store.first_branch();
+            let (first, start) =
+                first.ok_or_else(|| Error::internal("a project without its first branch"))?;
+            store.create_branch(data, &first, start)?;
             failpoint::passed(Step::BranchMade);
             Ok(())
         })

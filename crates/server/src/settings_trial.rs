@@ -19,12 +19,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::limits::TRIED_WITHIN;
 use crate::names;
 use crate::process::clear_leftovers;
 use crate::state::Server;
 
-/// How long a start may take that is tried; a library may take its time.
-const TRIED_WITHIN: Duration = Duration::from_secs(30);
 /// How such a start ends if nothing is wrong with the settings.
 const ENDS: [&str; 2] = ["could not open directory \"pg_", "no socket created for listening"];
 

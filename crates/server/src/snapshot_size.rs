@@ -35,9 +35,10 @@ impl Server {
         // Of the source, which is open: nobody reads the snapshot's own branch.
         let full_bytes = bytes(store.logical_bytes(&point.branch, point.lsn)?);
         let history = store.ancestors(data)?;
-        let others = self.metadata.read(|connection| snapshot::all(connection, &source.project_id))?;
+        let of_source = |c: &rusqlite::Connection| snapshot::of_source(c, &source.project_id, &source.id);
+        let others = self.metadata.read(of_source)?;
         let mut before = None;
-        for other in others.iter().filter(|other| other.source_branch_id == source.id) {
+        for other in &others {
             let began = match store.ancestors(&branch_id(&other.store_id)?) {
                 Ok(ancestors) => ancestors.into_iter().next(),
                 // Deleted since its row was read.

@@ -215,6 +215,7 @@ impl Server {
         if let Some(name) = &request.name {
             names::check_name("branch", name)?;
         }
+        names::check_id("target_branch_id", request.target_branch_id.as_deref())?;
         check_endpoints(&wanted_endpoints(request))?;
         let (snapshot, target) = self.metadata.read(|connection| {
             project::get(connection, project)?;
@@ -319,20 +320,19 @@ fn target(
     if let Some(id) = &request.target_branch_id {
         return branch::get(connection, project, id).map(Some);
     }
-    let all = branch::all(connection, project)?;
-    let mut id = snapshot.source_branch_id.as_str();
+    let mut id = snapshot.source_branch_id.clone();
     // Nobody takes the place of a branch that took its own, so this ends.
-    while let Some(next) = all.iter().find(|row| row.finalized && row.restored_as.as_deref() == Some(id)) {
-        id = &next.id;
+    while let Some(next) = branch::that_replaced(connection, &id)? {
+        id = next;
     }
-    let found = all.iter().find(|row| row.id == id && row.deleted_us.is_none());
+    let found = branch::find(connection, project, &id)?.filter(|row| row.deleted_us.is_none());
     if found.is_none() && request.finalize_restore {
         let text = format!("the branch that snapshot {} was made of is gone", snapshot.name);
         let hint =
             "hint: give target_branch_id, or restore it as a branch of its own, without finalize_restore";
         return Err(Error::refused("SOURCE_DELETED", format!("{text}\n{hint}")));
     }
-    Ok(found.cloned())
+    Ok(found)
 }
 
 /// The row of a branch that begins on a snapshot. It has no parent: its source may go, or become the old one.

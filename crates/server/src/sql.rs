@@ -19,16 +19,9 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, NoTls, Row};
 
 use crate::error::{Error, Result};
+use crate::limits::{CALL_WITHIN, CANCEL_WITHIN, CONNECT_WITHIN, THEIRS_WITHIN};
 use crate::postgres::SUPERUSER;
 
-/// How long a connection may take; one that is refused during a start of Postgres is refused at once.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// How long a call may take. Postgres ends a statement before (`compute::session_options`).
-const CALL_WITHIN: Duration = Duration::from_secs(75);
-/// How long SQL of a user may take that scion runs for them.
-const THEIRS_WITHIN: Duration = Duration::from_secs(600);
-/// How long a statement that was given up may take to end.
-const CANCEL_WITHIN: Duration = Duration::from_secs(5);
 /// Databases that every cluster begins with and that users have no reason to take away, the likeliest first.
 const EVERYBODYS: [&str; 2] = [SUPERUSER, "template1"];
 

@@ -12,8 +12,7 @@ use types::BranchId;
 
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
-use crate::metadata::branch::BranchRow;
-use crate::metadata::{branch, snapshot};
+use crate::metadata::branch::{self, BranchRow};
 use crate::state::Server;
 
 /// Branches of stores that requests are making and no row names yet.
@@ -61,15 +60,10 @@ impl Server {
         let store = self.store(project)?;
         // Once a branch is nobody's it stays so: what is made gets a new name. So only the decision needs the lock.
         let mut strangers: Vec<BranchId> = self.in_tree(project, || {
-            let named: HashSet<String> = self.metadata.read(|connection| {
-                let branches = branch::all(connection, project)?.into_iter().map(|row| row.store_id);
-                let snapshots = snapshot::all(connection, project)?.into_iter().map(|row| row.store_id);
-                Ok(branches.chain(snapshots).collect())
-            })?;
+            let named = self.metadata.read(|connection| branch::data_of_all(connection, project))?;
             let unborn = self.unborn.0.lock();
             let needed = |id: &str| unborn.contains(id) || named.contains(id);
-            let ids = store.branches()?.into_iter().map(|info| info.id);
-            Ok(ids.filter(|id| !needed(id.as_str())).collect())
+            Ok(store.branch_ids().into_iter().filter(|id| !needed(id.as_str())).collect())
         })?;
         // Children before parents, without asking who is whose.
         loop {

@@ -7,7 +7,7 @@
 //! and a directory of an endpoint that no row knows, and removes both. Otherwise dropping it does.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use store::BranchPoint;
 use types::BranchId;
@@ -15,6 +15,7 @@ use types::BranchId;
 use crate::branches::At;
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::limits::REAPED_WITHIN;
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{Desired, EndpointRow};
 use crate::names;
@@ -148,7 +149,7 @@ impl Drop for Temporary<'_> {
         let (server, row) = (self.server, &self.row);
         // Nothing on it is worth keeping, so it is killed.
         let files = server.remove_endpoint_files(&row.id);
-        server.endpoints.of(&row.id).reap(Duration::from_secs(5));
+        server.endpoints.of(&row.id).reap(REAPED_WITHIN);
         server.endpoints.forget(&row.id);
         server.temporaries.lock().remove(&row.id);
         if let Err(error) = files {
@@ -163,6 +164,8 @@ impl Drop for Temporary<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::limits::{HIDDEN_SERVERS, PlaceLimits};
     use crate::metadata::branch;

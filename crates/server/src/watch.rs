@@ -10,6 +10,8 @@
 //!
 //! Not here: what to do about it (`reconcile`).
 
+use crate::limits::LIVED_AT_LEAST;
+
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -17,10 +19,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rustix::process::{Pid, PidfdFlags};
-
-/// A process that ends sooner after it was first seen is left to the reconciler's own pace, so that one that dies
-/// whenever it has started is not started over without a pause.
-const LIVED_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// What the reconciler sleeps on.
 #[derive(Default)]

@@ -213,6 +213,11 @@ impl Core {
         self.branches.read().values().cloned().collect()
     }
 
+    /// The branch of that name.
+    pub(crate) fn find(&self, id: &BranchId) -> Option<Arc<Branch>> {
+        self.branches.read().get(id).cloned()
+    }
+
     /// Makes a new branch known.
     pub(crate) fn insert(&self, branch: Arc<Branch>) {
         self.branches.write().insert(branch.id.clone(), branch);

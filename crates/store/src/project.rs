@@ -210,22 +210,53 @@ impl Project {
     /// As `head`, and of reading directories.
     pub fn branches(&self) -> Result<Vec<BranchInfo>> {
         let manifest = self.core.manifests.get();
-        let mut infos = Vec::new();
+        let all = self.core.all();
         let mut extensions = FirstOfExtensions::default();
-        for branch in self.core.all() {
-            let Some(entry) = manifest.branches.get(branch.id.as_str()) else { continue };
-            let head = self.head_of(&branch, entry)?;
-            infos.push(BranchInfo {
-                id: branch.id.clone(),
-                parent: branch.origin.clone().map(|parent| (parent, branch.start)),
-                start: branch.start,
-                head,
-                own_bytes: self.own_bytes(&branch, entry)?,
-                extension: extensions.of(&self.core, &manifest, &branch).filter(|(at, _)| *at <= head),
-                stuck: branch.view.read().stuck.as_ref().map(|stuck| stuck.reason.clone()),
-            });
-        }
-        Ok(infos)
+        let infos = all.iter().map(|branch| self.info_of(&manifest, &mut extensions, branch));
+        infos.filter_map(Result::transpose).collect()
+    }
+
+    /// One branch; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// As `branches`.
+    pub fn branch(&self, id: &BranchId) -> Result<Option<BranchInfo>> {
+        let manifest = self.core.manifests.get();
+        let branch = self.core.find(id);
+        let mut extensions = FirstOfExtensions::default();
+        branch.map_or(Ok(None), |branch| self.info_of(&manifest, &mut extensions, &branch))
+    }
+
+    /// The name of every branch. No directory is read for it.
+    pub fn branch_ids(&self) -> Vec<BranchId> {
+        let manifest = self.core.manifests.get();
+        let all = self.core.all().into_iter().map(|branch| branch.id.clone());
+        all.filter(|id| manifest.branches.contains_key(id.as_str())).collect()
+    }
+
+    /// The branch that began on none, and where its log begins.
+    pub fn first_branch(&self) -> Option<(BranchId, Lsn)> {
+        let first = self.core.all().into_iter().find(|branch| branch.origin.is_none());
+        first.map(|branch| (branch.id.clone(), branch.start))
+    }
+
+    fn info_of(
+        &self,
+        manifest: &Manifest,
+        extensions: &mut FirstOfExtensions,
+        branch: &Arc<Branch>,
+    ) -> Result<Option<BranchInfo>> {
+        let Some(entry) = manifest.branches.get(branch.id.as_str()) else { return Ok(None) };
+        let head = self.head_of(branch, entry)?;
+        Ok(Some(BranchInfo {
+            id: branch.id.clone(),
+            parent: branch.origin.clone().map(|parent| (parent, branch.start)),
+            start: branch.start,
+            head,
+            own_bytes: self.own_bytes(branch, entry)?,
+            extension: extensions.of(&self.core, manifest, branch).filter(|(at, _)| *at <= head),
+            stuck: branch.view.read().stuck.as_ref().map(|stuck| stuck.reason.clone()),
+        }))
     }
 
     /// A branch with no WAL beyond its layers need not be opened for its head.

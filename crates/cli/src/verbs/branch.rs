@@ -232,12 +232,8 @@ impl Create {
         }
         let parent = match &self.parent {
             Some(parent) => parent.clone(),
-            None if self.schema_only => {
-                let branches = session.branches()?;
-                let default = branches.iter().find(|it| it["default"] == true);
-                default.map_or_else(String::new, |it| wire::text(it, "name").to_owned())
-            }
-            None => name_of(&session.branches()?, wire::text(branch, "parent_id")),
+            None if self.schema_only => wire::text(&session.default_branch()?, "name").to_owned(),
+            None => session.branch_name(wire::text(branch, "parent_id"))?,
         };
         if self.schema_only {
             output::words(&format!("{name_and_id}   the schema of {parent}, and no data   {time}"));
@@ -301,11 +297,6 @@ fn precise(text: &str, now: &Zoned) -> String {
     }
 }
 
-fn name_of(branches: &[Value], id: &str) -> String {
-    let found = branches.iter().find(|branch| wire::text(branch, "id") == id);
-    found.map_or(id, |branch| wire::text(branch, "name")).to_owned()
-}
-
 const HEADER: [&str; 6] = ["NAME", "PARENT", "FROM", "STATE", "OWN DATA", "CREATED"];
 
 fn list(session: &Session, format: Format) -> Result<(), Failure> {
@@ -356,7 +347,6 @@ fn state(branch: &Value, endpoints: &[Value]) -> String {
 }
 
 fn get(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
-    let branches = session.branches()?;
     let listed = session.branch(name)?;
     let path = session.path(&format!("/branches/{}", wire::percent_encoded(wire::text(&listed, "id"))));
     let branch = session.client.get(&path)?.get("branch").cloned().unwrap_or(listed);
@@ -366,9 +356,11 @@ fn get(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
     }
     let now = Zoned::now();
     let endpoint = session.endpoint_of(wire::text(&branch, "id"))?;
-    let parent = wire::some_text(&branch, "parent_id").map_or("-".to_owned(), |id| name_of(&branches, id));
-    let history = wire::some_text(&branch, "history_branch_id");
-    let history = history.map(|id| ("history of", name_of(&branches, id)));
+    let parent = wire::some_text(&branch, "parent_id").map(|id| session.branch_name(id)).transpose()?;
+    let parent = parent.unwrap_or_else(|| "-".to_owned());
+    let history =
+        wire::some_text(&branch, "history_branch_id").map(|id| session.branch_name(id)).transpose()?;
+    let history = history.map(|name| ("history of", name));
     let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
     let rows = [
         ("name", wire::text(&branch, "name").to_owned()),

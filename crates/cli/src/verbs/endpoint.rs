@@ -100,7 +100,7 @@ fn start(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
 
 /// The endpoint meant by `name`, or else the branch that has none.
 fn existing(session: &Session, name: &str) -> Result<Result<Value, Value>, Failure> {
-    if let Some(endpoint) = session.endpoints()?.into_iter().find(|it| wire::text(it, "id") == name) {
+    if let Some(endpoint) = session.endpoint_with_id(name)? {
         return Ok(Ok(endpoint));
     }
     let branch = session.branch(name)?;

@@ -222,10 +222,8 @@ fn finalize(
     yes: bool,
 ) -> Result<(), Failure> {
     let restored = session.branch(branch)?;
-    let target = wire::text(&restored, "restored_as");
-    let branches = session.branches()?;
-    let target = branches.iter().find(|it| wire::text(it, "id") == target);
-    let whose = target.map_or("the branch it was made for", |it| wire::text(it, "name"));
+    let target = wire::some_text(&restored, "restored_as").map(|id| session.branch_name(id)).transpose()?;
+    let whose = target.as_deref().unwrap_or("the branch it was made for");
     confirm::destructive(&format!("let branch {branch} take the place of {whose}"), yes)?;
     let id = wire::percent_encoded(wire::text(&restored, "id"));
     let path = session.path(&format!("/branches/{id}/finalize_restore"));

@@ -29,17 +29,22 @@ pub async fn list(
     Query(wanted): Query<Wanted>,
 ) -> Response {
     answer::ok(move || {
-        let rows = context.server.metadata.read(|connection| {
+        let (page, noted) = context.server.metadata.read(|connection| {
             project::get(connection, &project)?;
-            branch::all(connection, &project)
+            let page = wanted.page(connection, &project)?;
+            let noted = page.rows.iter().map(|row| branch::annotation(connection, &row.id));
+            let noted = noted.collect::<Result<Vec<_>>>()?;
+            Ok((page, noted))
         })?;
-        let page = wanted.page(rows)?;
-        let infos = view::store_infos(&context.server, &project)?;
-        let annotations = page.rows.iter().filter(|row| row.annotation.is_some());
-        let annotations = annotations.map(|row| (row.id.clone(), view::annotation(row))).collect();
+        let noted = page.rows.iter().zip(&noted).filter_map(|(row, noted)| Some((row, noted.as_deref()?)));
+        let annotations = noted.map(|(row, noted)| (row.id.clone(), view::annotation(&row.id, Some(noted))));
         Ok(BranchList {
-            branches: page.rows.iter().map(|row| view::branch(row, infos.get(&row.store_id))).collect(),
-            annotations,
+            branches: page
+                .rows
+                .iter()
+                .map(|row| view::branch_now(&context.server, row))
+                .collect::<Result<_>>()?,
+            annotations: annotations.collect(),
             pagination: page.pagination,
         })
     })
@@ -53,11 +58,11 @@ pub async fn count(
     Query(wanted): Query<Wanted>,
 ) -> Response {
     answer::ok(move || {
-        let rows = context.server.metadata.read(|connection| {
+        let count = context.server.metadata.read(|connection| {
             project::get(connection, &project)?;
-            branch::all(connection, &project)
+            branch::count(connection, &project, wanted.listed())
         })?;
-        Ok(BranchCount { count: i64::try_from(wanted.matching(rows).len()).unwrap_or(i64::MAX) })
+        Ok(BranchCount { count })
     })
     .await
 }
@@ -129,14 +134,15 @@ pub async fn create(
 /// `GET /projects/{project_id}/branches/{branch_id}`.
 pub async fn get(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
-        let (row, endpoints) = context.server.metadata.read(|connection| {
+        let (row, endpoints, noted) = context.server.metadata.read(|connection| {
             project::get(connection, &project)?;
-            Ok((branch::get(connection, &project, &id)?, endpoint::of_branch(connection, &id)?))
+            let row = branch::get(connection, &project, &id)?;
+            Ok((row, endpoint::of_branch(connection, &id)?, branch::annotation(connection, &id)?))
         })?;
-        let infos = view::store_infos(&context.server, &project)?;
-        let annotation = view::annotation(&row);
-        let mut branch = view::branch(&row, infos.get(&row.store_id));
-        if let Some(info) = infos.get(&row.store_id) {
+        let info = view::store_info(&context.server, &row)?;
+        let annotation = view::annotation(&row.id, noted.as_deref());
+        let mut branch = view::branch(&row, info.as_ref());
+        if let Some(info) = &info {
             branch.warnings = view::warnings_in_full(&context.server, &project, info)?;
         }
         branch.warnings.extend(view::read_errors(&context.server, &endpoints));
@@ -160,9 +166,8 @@ pub async fn update(
 }
 
 fn show(server: &Server, row: &BranchRow, operation: OperationRow) -> Result<BranchOperations> {
-    let infos = view::store_infos(server, &row.project_id)?;
     Ok(BranchOperations {
-        branch: view::branch(row, infos.get(&row.store_id)),
+        branch: view::branch_now(server, row)?,
         operations: view::operations(&[operation]),
     })
 }
@@ -188,11 +193,10 @@ pub async fn restore(
     answer::ok(move || {
         let request: BranchRestoreRequest = answer::body(&bytes)?;
         let done = context.server.restore_branch(&project, &id, &request)?;
-        let infos = view::store_infos(&context.server, &project)?;
-        let shown = |row: &BranchRow| view::branch(row, infos.get(&row.store_id));
+        let shown = |row| view::branch_now(&context.server, row);
         Ok(BranchRestored {
-            branch: shown(&done.branch),
-            backup_branch: done.backup.as_ref().map(shown),
+            branch: shown(&done.branch)?,
+            backup_branch: done.backup.as_ref().map(shown).transpose()?,
             operations: view::operations(&done.operations),
         })
     })

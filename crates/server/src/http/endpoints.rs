@@ -22,6 +22,7 @@ use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::place::Place;
 use crate::metadata::{branch, project};
+use crate::names;
 use crate::state::Server;
 
 /// The row as it is now: a start may have changed its port.
@@ -91,6 +92,7 @@ pub async fn create(State(context): State<Context>, Path(project): Path<String>,
         let request: EndpointCreateRequest = answer::body(&bytes)?;
         let wanted =
             BranchEndpointCreate { kind: request.endpoint.kind, options: request.endpoint.options.clone() };
+        names::check_id("branch_id", Some(&request.endpoint.branch_id))?;
         check_endpoints(std::slice::from_ref(&wanted))?;
         let _held = server.locks.take(&[&request.endpoint.branch_id])?;
         let (branch, from) = server.metadata.read(|connection| {
@@ -261,6 +263,8 @@ fn find_uri(server: &Server, project: &str, wanted: &Wanted) -> Result<String> {
 
 fn endpoint_wanted(connection: &rusqlite::Connection, project: &str, wanted: &Wanted) -> Result<EndpointRow> {
     project::get(connection, project)?;
+    names::check_id("endpoint_id", wanted.endpoint_id.as_deref())?;
+    names::check_id("branch_id", wanted.branch_id.as_deref())?;
     if let Some(id) = &wanted.endpoint_id {
         return endpoint::get(connection, project, id);
     }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::{Context, answer, view};
 use crate::keys::Key;
+use crate::limits::{OPERATIONS_OF_PAGE, PROJECTS_OF_PAGE};
 use crate::metadata::place::Place;
 use crate::metadata::project::Listed;
 use crate::metadata::{branch, operation, project, role};
@@ -31,7 +32,7 @@ pub struct Page {
 }
 
 impl Page {
-    fn limit(&self, usual: usize, max: usize) -> usize {
+    fn limit(&self, (usual, max): (usize, usize)) -> usize {
         self.limit.unwrap_or(usual).clamp(1, max)
     }
 }
@@ -43,7 +44,7 @@ pub async fn list(
     Query(page): Query<Page>,
 ) -> Response {
     answer::ok(move || {
-        let limit = page.limit(10, 400);
+        let limit = page.limit(PROJECTS_OF_PAGE);
         let state = if page.recoverable { project::DELETED } else { project::READY };
         let listed = Listed { state, search: &page.search, only: key.project.as_deref() };
         let after = Place::parse(&page.cursor)?;
@@ -71,10 +72,9 @@ pub async fn create(State(context): State<Context>, bytes: Bytes) -> Response {
         })?;
         // The port may have changed since the row was written.
         let endpoint = super::endpoints::fresh(server, &made.endpoint)?;
-        let infos = view::store_infos(server, &made.project.id)?;
         Ok(ProjectCreated {
             project: view::project(&made.project, None),
-            branch: view::branch(&made.branch, infos.get(&made.branch.id)),
+            branch: view::branch_now(server, &made.branch)?,
             connection_uris: view::connections(std::slice::from_ref(&endpoint), &roles, &databases),
             endpoints: vec![view::endpoint(server, &endpoint)],
             roles: roles.iter().map(|row| view::role(row, true)).collect(),
@@ -151,7 +151,12 @@ pub async fn operations(
     answer::ok(move || {
         let rows = context.server.metadata.read(|connection| {
             project::get(connection, &id)?;
-            operation::page(connection, &id, &page.cursor, page.limit(1000, 1000))
+            operation::page(
+                connection,
+                &id,
+                &page.cursor,
+                page.limit((OPERATIONS_OF_PAGE, OPERATIONS_OF_PAGE)),
+            )
         })?;
         let pagination = rows.last().map(|row| CursorPagination { cursor: row.id.clone() });
         // What is under way is the newest, and on the first page.

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 
 use super::{Context, answer};
 use crate::error::Error;
+use crate::limits::REQUEST_TEXT_BYTES;
 use crate::names;
 
 tokio::task_local! {
@@ -20,8 +21,6 @@ tokio::task_local! {
 
 /// The header that names a request.
 const REQUEST_ID: &str = "x-request-id";
-/// Of an error that is not of ours: what is kept of its text.
-const TEXT_BYTES: usize = 4096;
 
 /// The id of the request that is being answered.
 pub fn id() -> String {
@@ -64,7 +63,7 @@ async fn as_json(response: Response) -> Response {
         return response;
     }
     let (mut parts, body) = response.into_parts();
-    let text = to_bytes(body, TEXT_BYTES).await.unwrap_or_default();
+    let text = to_bytes(body, REQUEST_TEXT_BYTES).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&text).trim().to_owned();
     let reason = || status.canonical_reason().unwrap_or("the request was not done").to_owned();
     let ours = answer::failed(&Error::foreign(status, if text.is_empty() { reason() } else { text }));

@@ -108,9 +108,8 @@ pub async fn run(State(context): State<Context>, Path((project, id)): Path<(Stri
         let server = &context.server;
         let row = server.metadata.read(|connection| schedule::get(connection, &project, &id))?;
         let (branch, operations) = server.run_schedule(&row, None)?;
-        let infos = view::store_infos(server, &project)?;
         Ok(BranchScheduleRun {
-            branch: view::branch(&branch, infos.get(&branch.store_id)),
+            branch: view::branch_now(server, &branch)?,
             operations: view::operations(&operations),
         })
     })

@@ -107,10 +107,10 @@ pub async fn restore(
             let endpoints = endpoint::of_branch(connection, branch)?;
             Ok((endpoints, role::roles(connection, branch)?, role::databases(connection, branch)?))
         })?;
-        let infos = view::store_infos(server, &project)?;
+        let shown = |row| view::branch_now(server, row);
         Ok(SnapshotRestored {
-            branch: view::branch(&done.branch, infos.get(&done.branch.store_id)),
-            replaced_branch: done.replaced.map(|row| view::branch(&row, infos.get(&row.store_id))),
+            branch: shown(&done.branch)?,
+            replaced_branch: done.replaced.as_ref().map(shown).transpose()?,
             connection_uris: view::connections(&endpoints, &roles, &databases),
             endpoints: endpoints.iter().map(|row| view::endpoint(server, row)).collect(),
             operations: view::operations(&done.operations),
@@ -129,10 +129,10 @@ pub async fn finalize(
         let request: FinalizeRestoreRequest = answer::body(&bytes)?;
         let name = request.name.as_deref().filter(|name| !name.is_empty());
         let done = context.server.finalize_restore(&project, &id, name)?;
-        let infos = view::store_infos(&context.server, &project)?;
+        let shown = |row| view::branch_now(&context.server, row);
         Ok(RestoreFinalized {
-            branch: view::branch(&done.branch, infos.get(&done.branch.store_id)),
-            replaced_branch: view::branch(&done.replaced, infos.get(&done.replaced.store_id)),
+            branch: shown(&done.branch)?,
+            replaced_branch: shown(&done.replaced)?,
             operations: view::operations(&done.operations),
         })
     })

@@ -132,8 +132,7 @@ fn lag_bytes(server: &Server, id: &str) -> Option<u64> {
     let (_, status) = server.look(id);
     let shipped: Lsn = status?.shipped_lsn?.parse().ok()?;
     let socket = compute::control_socket(&server.dir.endpoint(id));
-    let limit = std::time::Duration::from_secs(1);
-    match compute::control::ask(&socket, compute::control::Command::FlushLsn, limit).ok()? {
+    match compute::control::ask(&socket, compute::control::Command::FlushLsn, limits::LAG_WITHIN).ok()? {
         compute::control::Answer::FlushLsn(text) => {
             Some(text.parse::<Lsn>().ok()?.bytes_since(shipped).unwrap_or(0))
         }

@@ -13,18 +13,16 @@ use store::BranchInfo;
 
 use crate::branches::{PARENT_DATA, SCHEMA_ONLY};
 use crate::clock::{now_us, show};
-use crate::deletion::RECOVERABLE_US;
 use crate::error::Result;
+use crate::limits::{RECOVERABLE_US, RELATIONS_NAMED};
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{Desired, EndpointRow};
 use crate::metadata::operation::{self, OperationRow};
 use crate::metadata::project::{self, ProjectRow};
 use crate::metadata::role::{DatabaseRow, RoleRow};
-use crate::state::Server;
+use crate::state::{Server, branch_id};
 
 const HOST: &str = "127.0.0.1";
-/// Relations that warnings of one branch name.
-const RELATIONS_NAMED: usize = 8;
 /// What is said of who made things.
 const SOURCE: &str = "console";
 
@@ -84,6 +82,22 @@ fn clamp(bytes: u64) -> i64 {
 pub fn store_infos(server: &Server, project: &str) -> Result<HashMap<String, BranchInfo>> {
     let infos = server.store(project)?.branches()?;
     Ok(infos.into_iter().map(|info| (info.id.to_string(), info)).collect())
+}
+
+/// What the store says of one branch; `None` if it does not know it.
+///
+/// # Errors
+/// Those of the store.
+pub fn store_info(server: &Server, row: &BranchRow) -> Result<Option<BranchInfo>> {
+    Ok(server.store(&row.project_id)?.branch(&branch_id(&row.store_id)?)?)
+}
+
+/// A branch with what the store says of it now.
+///
+/// # Errors
+/// Those of the store.
+pub fn branch_now(server: &Server, row: &BranchRow) -> Result<Branch> {
+    Ok(branch(row, store_info(server, row)?.as_ref()))
 }
 
 /// A branch; `info` is what the store says of it.
@@ -187,10 +201,10 @@ pub fn read_errors(server: &Server, endpoints: &[EndpointRow]) -> Vec<String> {
     endpoints.iter().flat_map(of).collect()
 }
 
-/// The free JSON a branch was made with; empty if it was made without.
-pub fn annotation(row: &BranchRow) -> Annotation {
-    let value = row.annotation.as_deref().and_then(|text| serde_json::from_str(text).ok());
-    let object = AnnotationObject { kind: "console/branch".to_owned(), id: row.id.clone() };
+/// The free JSON that branch `id` was made with; empty if it was made without.
+pub fn annotation(id: &str, noted: Option<&str>) -> Annotation {
+    let value = noted.and_then(|text| serde_json::from_str(text).ok());
+    let object = AnnotationObject { kind: "console/branch".to_owned(), id: id.to_owned() };
     Annotation { object, value: value.unwrap_or_else(|| serde_json::json!({})) }
 }
 

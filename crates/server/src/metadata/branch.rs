@@ -3,8 +3,11 @@
 //! A branch is *live* until it is deleted, then *deleted* and can be brought back, then *purged*: hidden for good, and
 //! its row goes when no row of a child is left.
 
+use std::collections::{HashMap, HashSet};
+
 use rusqlite::{Connection, Row, named_params};
 
+use super::place::Place;
 use super::{many, one, project, run};
 use crate::error::{Error, Result};
 
@@ -37,8 +40,6 @@ pub struct BranchRow {
     pub protected: bool,
     /// It was deleted for good; its data goes as soon as nothing hangs on it.
     pub purging: bool,
-    /// JSON it was made with.
-    pub annotation: Option<String>,
     /// When it is deleted by itself.
     pub expires_us: Option<i64>,
     /// How long after its creation or restore that is.
@@ -78,7 +79,6 @@ impl BranchRow {
             is_default: false,
             protected: false,
             purging: false,
-            annotation: None,
             expires_us: None,
             ttl_s: None,
             last_reset_us: None,
@@ -94,7 +94,7 @@ impl BranchRow {
 }
 
 const COLUMNS: &str = "id, project_id, store_id, name, parent_id, parent_lsn, parent_time_us, requested_lsn, \
-                       is_default, protected, purging, annotation, expires_us, ttl_s, last_reset_us, deleted_us, \
+                       is_default, protected, purging, expires_us, ttl_s, last_reset_us, deleted_us, \
                        expired, created_us, updated_us, restored_from, restored_as, finalized, \
                        schema_only, history_id";
 
@@ -111,19 +111,18 @@ fn read(row: &Row<'_>) -> rusqlite::Result<BranchRow> {
         is_default: row.get(8)?,
         protected: row.get(9)?,
         purging: row.get(10)?,
-        annotation: row.get(11)?,
-        expires_us: row.get(12)?,
-        ttl_s: row.get(13)?,
-        last_reset_us: row.get(14)?,
-        deleted_us: row.get(15)?,
-        expired: row.get(16)?,
-        created_us: row.get(17)?,
-        updated_us: row.get(18)?,
-        restored_from: row.get(19)?,
-        restored_as: row.get(20)?,
-        finalized: row.get(21)?,
-        schema_only: row.get(22)?,
-        history_id: row.get(23)?,
+        expires_us: row.get(11)?,
+        ttl_s: row.get(12)?,
+        last_reset_us: row.get(13)?,
+        deleted_us: row.get(14)?,
+        expired: row.get(15)?,
+        created_us: row.get(16)?,
+        updated_us: row.get(17)?,
+        restored_from: row.get(18)?,
+        restored_as: row.get(19)?,
+        finalized: row.get(20)?,
+        schema_only: row.get(21)?,
+        history_id: row.get(22)?,
     })
 }
 
@@ -135,7 +134,7 @@ pub fn insert(connection: &Connection, row: &BranchRow) -> Result<()> {
     check_free(connection, &row.project_id, &row.name)?;
     let sql = format!(
         "INSERT INTO branch ({COLUMNS}) VALUES (:id, :project_id, :store_id, :name, :parent_id, :parent_lsn, \
-         :parent_time_us, :requested_lsn, :is_default, :protected, :purging, :annotation, :expires_us, :ttl_s, \
+         :parent_time_us, :requested_lsn, :is_default, :protected, :purging, :expires_us, :ttl_s, \
          :last_reset_us, :deleted_us, :expired, :created_us, :updated_us, :restored_from, :restored_as, :finalized, \
          :schema_only, :history_id)"
     );
@@ -150,7 +149,7 @@ pub fn update(connection: &Connection, row: &BranchRow) -> Result<()> {
     // The rest is named so that every parameter is used.
     let sql = "UPDATE branch SET store_id = :store_id, name = :name, parent_id = :parent_id, \
                parent_lsn = :parent_lsn, parent_time_us = :parent_time_us, requested_lsn = :requested_lsn, \
-               is_default = :is_default, protected = :protected, purging = :purging, annotation = :annotation, \
+               is_default = :is_default, protected = :protected, purging = :purging, \
                expires_us = :expires_us, ttl_s = :ttl_s, last_reset_us = :last_reset_us, \
                deleted_us = :deleted_us, expired = :expired, updated_us = :updated_us, \
                restored_from = :restored_from, restored_as = :restored_as, finalized = :finalized, \
@@ -172,7 +171,6 @@ fn write(connection: &Connection, sql: &str, row: &BranchRow) -> Result<()> {
         ":is_default": row.is_default,
         ":protected": row.protected,
         ":purging": row.purging,
-        ":annotation": row.annotation,
         ":expires_us": row.expires_us,
         ":ttl_s": row.ttl_s,
         ":last_reset_us": row.last_reset_us,
@@ -253,6 +251,164 @@ pub fn default(connection: &Connection, project: &str) -> Result<BranchRow> {
     one(connection, &sql, [project], read)?.ok_or_else(|| Error::not_found("branch", "default"))
 }
 
+/// What a list of branches is sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SortedBy {
+    /// Their names, whatever the case.
+    Name,
+    /// When they were made.
+    Created,
+    /// When they were last changed.
+    Updated,
+}
+
+impl SortedBy {
+    /// As SQLite computes the key of a [`Place`].
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Name => "lowered(name)",
+            Self::Created => "printf('%020d', created_us)",
+            Self::Updated => "printf('%020d', updated_us)",
+        }
+    }
+
+    /// The place of a row in such a list.
+    pub fn place(self, row: &BranchRow) -> Place {
+        match self {
+            Self::Name => Place { key: row.name.to_lowercase(), id: row.id.clone() },
+            Self::Created => Place::at(row.created_us, &row.id),
+            Self::Updated => Place::at(row.updated_us, &row.id),
+        }
+    }
+}
+
+/// Which branches a list is of.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'a> {
+    /// What their name or id holds, whatever the case.
+    pub search: &'a str,
+    /// Deleted ones too that can be brought back.
+    pub deleted: bool,
+    /// The default branch only.
+    pub default: bool,
+}
+
+const LISTED: &str = "project_id = :project AND (deleted_us IS NULL OR (:deleted AND NOT purging)) \
+                      AND (:search = '' OR instr(lowered(name), :search) > 0 OR instr(id, :search) > 0)";
+
+impl Listed<'_> {
+    fn rule(&self) -> String {
+        // A literal, so that its index is used.
+        format!("{LISTED}{}", if self.default { " AND is_default" } else { "" })
+    }
+}
+
+/// At most `limit` branches of a project after a place.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn page(
+    connection: &Connection,
+    project: &str,
+    listed: Listed<'_>,
+    (by, descending): (SortedBy, bool),
+    (after, limit): (Option<&Place>, usize),
+) -> Result<Vec<BranchRow>> {
+    let (key, order, next) = if descending { (by.key(), "DESC", "<") } else { (by.key(), "ASC", ">") };
+    let rule = listed.rule();
+    let sql = format!(
+        "SELECT {COLUMNS} FROM branch WHERE {rule} AND (:id IS NULL OR ({key}, id) {next} (:key, :id)) \
+         ORDER BY {key} {order}, id {order} LIMIT :limit"
+    );
+    let values = named_params! {
+        ":project": project,
+        ":deleted": listed.deleted,
+        ":search": listed.search.to_lowercase(),
+        ":key": after.map(|place| &place.key),
+        ":id": after.map(|place| &place.id),
+        ":limit": i64::try_from(limit).unwrap_or(i64::MAX),
+    };
+    many(connection, &sql, values, read)
+}
+
+/// How many such branches there are.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn count(connection: &Connection, project: &str, listed: Listed<'_>) -> Result<i64> {
+    let sql = format!("SELECT count(*) FROM branch WHERE {}", listed.rule());
+    let search = listed.search.to_lowercase();
+    let values = named_params! { ":project": project, ":deleted": listed.deleted, ":search": search };
+    Ok(one(connection, &sql, values, |row| row.get(0))?.unwrap_or_default())
+}
+
+/// The JSON that a client noted on a branch.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn annotation(connection: &Connection, id: &str) -> Result<Option<String>> {
+    one(connection, "SELECT value FROM annotation WHERE branch_id = ?", [id], |row| row.get(0))
+}
+
+/// Notes JSON on a branch that has none.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn annotate(connection: &Connection, id: &str, value: &str) -> Result<()> {
+    run(connection, "INSERT INTO annotation (branch_id, value) VALUES (?, ?)", [id, value]).map(|_| ())
+}
+
+/// Notes on `to`, which has nothing, what is noted on `from`.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn copy_annotation(connection: &Connection, from: &str, to: &str) -> Result<()> {
+    let sql =
+        "INSERT INTO annotation (branch_id, value) SELECT ?2, value FROM annotation WHERE branch_id = ?1";
+    run(connection, sql, [from, to]).map(|_| ())
+}
+
+/// What the store calls the data of branches, whatever their state, and of snapshots.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn data_of_all(connection: &Connection, project: &str) -> Result<HashSet<String>> {
+    let sql = "SELECT store_id FROM branch WHERE project_id = ?1 \
+               UNION ALL SELECT store_id FROM snapshot WHERE project_id = ?1";
+    Ok(many(connection, sql, [project], |row| row.get(0))?.into_iter().collect())
+}
+
+/// A live branch of a project that is protected, if there is one.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn any_protected(connection: &Connection, project: &str) -> Result<Option<BranchRow>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM branch WHERE project_id = ? AND protected AND deleted_us IS NULL \
+         ORDER BY rowid LIMIT 1"
+    );
+    one(connection, &sql, [project], read)
+}
+
+/// The branches of a project that were made with a schema alone, whatever their state.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn with_schema_only(connection: &Connection, project: &str) -> Result<Vec<BranchRow>> {
+    let sql = format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? AND schema_only ORDER BY rowid");
+    many(connection, &sql, [project], read)
+}
+
+/// Id of the branch that took the place of branch `id`, if one did.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn that_replaced(connection: &Connection, id: &str) -> Result<Option<String>> {
+    let sql = "SELECT id FROM branch WHERE restored_as = ? AND finalized ORDER BY rowid LIMIT 1";
+    one(connection, sql, [id], |row| row.get(0))
+}
+
+#[cfg(test)]
 /// Every branch of a project, whatever its state, oldest first.
 ///
 /// # Errors
@@ -280,6 +436,21 @@ pub fn children(connection: &Connection, id: &str) -> Result<Vec<BranchRow>> {
     let sql =
         format!("SELECT {COLUMNS} FROM branch WHERE parent_id = ? AND deleted_us IS NULL ORDER BY rowid");
     many(connection, &sql, [id], read)
+}
+
+/// What is below a branch, oldest first: its live children, theirs, and so on; with `deleted`, the deleted ones too that
+/// are not purged.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn below(connection: &Connection, id: &str, deleted: bool) -> Result<Vec<BranchRow>> {
+    let there = "(deleted_us IS NULL OR (?2 AND NOT purging))";
+    let sql = format!(
+        "WITH RECURSIVE below (child) AS (SELECT id FROM branch WHERE parent_id = ?1 AND {there} \
+         UNION SELECT id FROM branch JOIN below ON parent_id = child WHERE {there}) \
+         SELECT {COLUMNS} FROM branch WHERE id IN (SELECT child FROM below) AND id <> ?1 ORDER BY rowid"
+    );
+    many(connection, &sql, (id, deleted), read)
 }
 
 /// Id of the branch that holds the data of `source` now: `source` itself, or the one that got its data since it was read.
@@ -329,9 +500,13 @@ pub fn move_children(connection: &Connection, from: &str, to: &str) -> Result<()
 /// # Errors
 /// Those of SQLite.
 pub fn due(connection: &Connection, now_us: i64, deleted_us: i64) -> Result<Vec<BranchRow>> {
+    // Each has an index of its own, and none is in two; the rows are had by what was found, whatever SQLite thinks best.
+    let ids = "SELECT id FROM branch WHERE purging \
+               UNION ALL SELECT id FROM branch WHERE deleted_us <= ?2 AND NOT purging \
+               UNION ALL SELECT id FROM branch WHERE expires_us <= ?1 AND deleted_us IS NULL AND NOT purging";
     let sql = format!(
-        "SELECT {COLUMNS} FROM branch WHERE (purging OR deleted_us <= ?2 OR (deleted_us IS NULL AND expires_us <= ?1)) \
-         AND project_id IN (SELECT id FROM project WHERE state = 'ready')"
+        "SELECT {COLUMNS} FROM ({ids}) AS due CROSS JOIN branch USING (id) \
+         WHERE +project_id IN (SELECT id FROM project WHERE state = 'ready') ORDER BY branch.rowid"
     );
     many(connection, &sql, [now_us, deleted_us], read)
 }
@@ -343,6 +518,36 @@ pub fn due(connection: &Connection, now_us: i64, deleted_us: i64) -> Result<Vec<
 pub fn set_default(connection: &Connection, project: &str, id: &str) -> Result<()> {
     run(connection, "UPDATE branch SET is_default = (id = ?2) WHERE project_id = ?1", [project, id])
         .map(|_| ())
+}
+
+/// Removes the rows of a project's branches that are purged, children before parents; how many. Those that a branch
+/// begins on stay, and those that have an endpoint: its row goes after its files.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn purge(connection: &Connection, project: &str) -> Result<usize> {
+    let sql = "SELECT id, parent_id, (SELECT count(*) FROM branch AS child WHERE child.parent_id = branch.id) \
+               FROM branch WHERE project_id = ? AND purging \
+               AND NOT EXISTS (SELECT 1 FROM endpoint WHERE branch_id = branch.id)";
+    let read = |row: &Row<'_>| Ok((row.get(0)?, (row.get(1)?, row.get(2)?)));
+    let mut going: HashMap<String, (Option<String>, i64)> =
+        many(connection, sql, [project], read)?.into_iter().collect();
+    let leaves = going.iter().filter(|(_, (_, children))| *children == 0);
+    let mut leaves: Vec<String> = leaves.map(|(id, _)| id.clone()).collect();
+    let mut removed = 0;
+    while let Some(id) = leaves.pop() {
+        remove(connection, &id)?;
+        removed += 1;
+        let parent = going.remove(&id).and_then(|(parent, _)| parent);
+        let Some(parent) = parent else { continue };
+        if let Some((_, children)) = going.get_mut(&parent) {
+            *children -= 1;
+            if *children == 0 {
+                leaves.push(parent);
+            }
+        }
+    }
+    Ok(removed)
 }
 
 /// Removes the row and all that belongs to it.

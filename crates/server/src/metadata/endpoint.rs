@@ -160,6 +160,22 @@ pub fn of_project(connection: &Connection, project: &str) -> Result<Vec<Endpoint
     many(connection, &sql, [project], read)
 }
 
+/// Endpoints of a project, whatever their state.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn all_of_project(connection: &Connection, project: &str) -> Result<Vec<EndpointRow>> {
+    many(connection, &format!("SELECT {READ} FROM endpoint WHERE project_id = ?"), [project], read)
+}
+
+/// The ports that endpoints have.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn ports(connection: &Connection) -> Result<Vec<u16>> {
+    many(connection, "SELECT port FROM endpoint", [], |row| row.get(0))
+}
+
 /// Endpoints of a branch that exist for clients, oldest first.
 ///
 /// # Errors

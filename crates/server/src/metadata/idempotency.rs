@@ -5,9 +5,6 @@ use rusqlite::Connection;
 use super::{one, run};
 use crate::error::{Error, Result};
 
-/// How long a key is remembered: one day, in microseconds.
-pub const KEPT_US: i64 = 86_400 * 1_000_000;
-
 /// The key of a request, and what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {

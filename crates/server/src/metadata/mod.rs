@@ -25,13 +25,14 @@ pub mod snapshot;
 
 use std::cell::Cell;
 use std::path::Path;
-use std::time::Duration;
 
 use parking_lot::Mutex;
+use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::{Connection, Transaction};
 
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
+use crate::limits::METADATA_WITHIN;
 
 /// Every change of the schema, oldest first; `user_version` counts those applied.
 const MIGRATIONS: &[&str] = &[
@@ -348,6 +349,27 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE branch ADD COLUMN history_id TEXT;
     ALTER TABLE snapshot ADD COLUMN history_id TEXT;
 ",
+    // What a client notes on a branch may be large, and nearly nothing that reads branches needs it.
+    "
+    CREATE TABLE annotation (
+        branch_id TEXT PRIMARY KEY REFERENCES branch (id) ON DELETE CASCADE,
+        value TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO annotation (branch_id, value)
+        SELECT id, annotation FROM branch WHERE annotation IS NOT NULL;
+    ALTER TABLE branch DROP COLUMN annotation;
+    CREATE INDEX branch_project ON branch (project_id);
+    CREATE INDEX branch_purging ON branch (project_id) WHERE purging;
+    CREATE INDEX branch_deleted ON branch (deleted_us) WHERE deleted_us IS NOT NULL;
+    CREATE INDEX branch_expires ON branch (expires_us) WHERE expires_us IS NOT NULL;
+    CREATE INDEX branch_protected ON branch (project_id) WHERE protected;
+    CREATE INDEX branch_schema_only ON branch (project_id) WHERE schema_only;
+    CREATE INDEX branch_default ON branch (project_id) WHERE is_default;
+    CREATE INDEX branch_restored_as ON branch (restored_as) WHERE restored_as IS NOT NULL;
+    CREATE INDEX endpoint_project ON endpoint (project_id);
+    CREATE INDEX snapshot_source ON snapshot (source_branch_id);
+    CREATE INDEX snapshot_expires ON snapshot (expires_us) WHERE expires_us IS NOT NULL;
+",
 ];
 
 /// The open metadata file.
@@ -365,7 +387,7 @@ impl Metadata {
         let file = std::fs::File::options().create(true).append(true).mode(0o600).open(path);
         drop(file.map_err(Error::io(format!("open {}", path.display())))?);
         let mut connection = Connection::open(path)?;
-        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.busy_timeout(METADATA_WITHIN)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         // Off while the schema changes, or dropping a table would empty those that refer to it.
@@ -382,6 +404,10 @@ impl Metadata {
             change.commit()?;
         }
         connection.pragma_update(None, "foreign_keys", true)?;
+        // SQLite's own `lower` knows ASCII only.
+        let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+        let lowered = |context: &Context<'_>| Ok(context.get::<String>(0)?.to_lowercase());
+        connection.create_scalar_function("lowered", 1, flags, lowered)?;
         Ok(Self { connection: Mutex::new(connection) })
     }
 
@@ -446,7 +472,11 @@ fn one<T>(
     read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
 ) -> Result<Option<T>> {
     use rusqlite::OptionalExtension;
-    Ok(connection.prepare_cached(sql)?.query_row(parameters, read).optional()?)
+    let mut statement = connection.prepare_cached(sql)?;
+    let row = statement.query_row(parameters, read).optional()?;
+    #[cfg(test)]
+    work::note(&statement);
+    Ok(row)
 }
 
 /// All rows.
@@ -457,13 +487,43 @@ fn many<T>(
     read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
 ) -> Result<Vec<T>> {
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(parameters, read)?;
-    Ok(rows.collect::<rusqlite::Result<Vec<T>>>()?)
+    let rows = statement.query_map(parameters, read)?.collect::<rusqlite::Result<Vec<T>>>()?;
+    #[cfg(test)]
+    work::note(&statement);
+    Ok(rows)
 }
 
 /// Runs a statement; how many rows it changed.
 fn run(connection: &Connection, sql: &str, parameters: impl rusqlite::Params) -> Result<usize> {
-    Ok(connection.prepare_cached(sql)?.execute(parameters)?)
+    let mut statement = connection.prepare_cached(sql)?;
+    let changed = statement.execute(parameters)?;
+    #[cfg(test)]
+    work::note(&statement);
+    Ok(changed)
+}
+
+/// How much SQLite did for this thread: steps of its virtual machine, which grow with the rows that it looks at.
+#[cfg(test)]
+pub mod work {
+    use std::cell::Cell;
+
+    use rusqlite::{Statement, StatementStatus};
+
+    thread_local! {
+        static STEPS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub fn note(statement: &Statement<'_>) {
+        let steps = statement.reset_status(StatementStatus::VmStep);
+        STEPS.set(STEPS.get() + u64::try_from(steps).unwrap_or_default());
+    }
+
+    /// Of what `work` asked for.
+    pub fn steps<T>(work: impl FnOnce() -> T) -> (u64, T) {
+        let before = STEPS.get();
+        let done = work();
+        (STEPS.get() - before, done)
+    }
 }
 
 #[cfg(test)]

@@ -158,6 +158,26 @@ pub fn all(connection: &Connection, project: &str) -> Result<Vec<SnapshotRow>> {
     many(connection, &sql, [project], read)
 }
 
+/// The snapshots of a branch, oldest first.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn of_source(connection: &Connection, project: &str, source: &str) -> Result<Vec<SnapshotRow>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM snapshot WHERE project_id = ? AND source_branch_id = ? ORDER BY rowid"
+    );
+    many(connection, &sql, [project, source], read)
+}
+
+/// The snapshot whose data the store calls `data`.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn of_data(connection: &Connection, project: &str, data: &str) -> Result<Option<SnapshotRow>> {
+    let sql = format!("SELECT {COLUMNS} FROM snapshot WHERE project_id = ? AND store_id = ?");
+    one(connection, &sql, [project, data], read)
+}
+
 /// Snapshots of usable projects that expired before `now_us`.
 ///
 /// # Errors
@@ -165,7 +185,7 @@ pub fn all(connection: &Connection, project: &str) -> Result<Vec<SnapshotRow>> {
 pub fn due(connection: &Connection, now_us: i64) -> Result<Vec<SnapshotRow>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM snapshot WHERE expires_us <= ? \
-         AND project_id IN (SELECT id FROM project WHERE state = 'ready')"
+         AND +project_id IN (SELECT id FROM project WHERE state = 'ready')"
     );
     many(connection, &sql, [now_us], read)
 }

@@ -112,6 +112,8 @@ fn a_file_of_the_first_version_keeps_all_its_rows() {
     assert_eq!((dev.store_id.as_str(), dev.protected, dev.deleted_us), ("br-b-b-b", true, None));
     assert!(rows.get(2).unwrap().purging && rows.get(2).unwrap().deleted_us.is_some());
     assert_eq!(metadata.read(|connection| role::roles(connection, "br-b-b-b")).unwrap().len(), 1);
+    let noted = |id: &str| metadata.read(|connection| branch::annotation(connection, id)).unwrap();
+    assert_eq!((noted("br-b-b-b").as_deref(), noted("br-a-a-a")), (Some("{}"), None));
     // References hold again, and lead to the new table.
     assert!(metadata.write(|change| branch::remove(change, "br-a-a-a")).is_err());
     metadata.write(|change| branch::remove(change, "br-b-b-b")).unwrap();
@@ -280,4 +282,114 @@ fn nothing_begins_on_data_that_no_branch_has_any_more() {
             Ok(())
         })
         .unwrap();
+}
+
+/// A project whose branches are a chain of `deep` that is purged and `live` ones, some below the last of the chain.
+fn with_branches(dir: &tempfile::TempDir, deep: usize, live: usize) -> Metadata {
+    let metadata = Metadata::open(&dir.path().join("m.sqlite")).unwrap();
+    let write = metadata.write(|change| {
+        project::put(change, &project_row("p", project::READY))?;
+        branch::insert(change, &BranchRow { is_default: true, ..branch_row("br-a-a-a", "main") })?;
+        let mut parent = "br-a-a-a".to_owned();
+        for number in 0..deep {
+            let id = format!("br-chain-{number}");
+            let parent_id = Some(std::mem::replace(&mut parent, id.clone()));
+            let row = BranchRow { parent_id, purging: true, deleted_us: Some(1), ..branch_row(&id, &id) };
+            branch::insert(change, &row)?;
+        }
+        for number in 0..live {
+            let id = format!("br-live-{number}");
+            branch::insert(change, &branch_row(&id, &id))?;
+        }
+        Ok(())
+    });
+    write.unwrap();
+    metadata
+}
+
+#[test]
+fn what_is_purged_goes_children_first_and_stays_below_what_is_needed() {
+    let dir = temp();
+    let metadata = with_branches(&dir, 5, 1);
+    let left = |connection: &Connection| -> Result<Vec<String>> {
+        Ok(branch::all(connection, "p")?.into_iter().map(|row| row.id).collect())
+    };
+    metadata
+        .write(|change| {
+            // The third has an endpoint whose files are there, and what it begins on is needed by it.
+            endpoint::insert(change, &endpoint_row("ep-1", "br-chain-2", 20_000))?;
+            assert_eq!(branch::purge(change, "p")?, 2);
+            assert_eq!(left(change)?, ["br-a-a-a", "br-chain-0", "br-chain-1", "br-chain-2", "br-live-0"]);
+            endpoint::remove(change, "ep-1")?;
+            let child = BranchRow { parent_id: Some("br-chain-0".to_owned()), ..branch_row("br-kid", "kid") };
+            branch::insert(change, &child)?;
+            assert_eq!(branch::purge(change, "p")?, 2);
+            assert_eq!(left(change)?, ["br-a-a-a", "br-chain-0", "br-live-0", "br-kid"]);
+            assert_eq!(branch::purge(change, "p")?, 0);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn what_is_below_a_branch_is_all_that_would_go_with_it() {
+    let dir = temp();
+    let metadata = with_branches(&dir, 0, 0);
+    let child =
+        |id: &str, parent: &str| BranchRow { parent_id: Some(parent.to_owned()), ..branch_row(id, id) };
+    let gone = |row: BranchRow, purging: bool| BranchRow { deleted_us: Some(1), purging, ..row };
+    metadata
+        .write(|change| {
+            branch::insert(change, &child("top", "br-a-a-a"))?;
+            branch::insert(change, &child("kid", "top"))?;
+            branch::insert(change, &gone(child("gone", "top"), false))?;
+            branch::insert(change, &gone(child("gone-kid", "gone"), false))?;
+            branch::insert(change, &gone(child("purged", "kid"), true))?;
+            branch::insert(change, &child("grandkid", "kid"))?;
+            let below = |id: &str, deleted: bool| -> Result<Vec<String>> {
+                Ok(branch::below(change, id, deleted)?.into_iter().map(|row| row.id).collect())
+            };
+            assert_eq!(below("top", false)?, ["kid", "grandkid"]);
+            assert_eq!(below("top", true)?, ["kid", "gone", "gone-kid", "grandkid"]);
+            assert_eq!(below("grandkid", true)?, [""; 0]);
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Steps of SQLite, which are the same each time.
+#[test]
+fn what_is_looked_for_costs_no_more_for_branches_that_it_is_not_about() {
+    type Work = (&'static str, fn(&Connection) -> Result<()>);
+    let each: [Work; 7] = [
+        ("what is due", |connection| branch::due(connection, 0, 0).map(drop)),
+        ("what is purged", |connection| branch::purge(connection, "p").map(drop)),
+        ("what is below one", |connection| branch::below(connection, "br-live-0", true).map(drop)),
+        ("what is protected", |connection| branch::any_protected(connection, "p").map(drop)),
+        ("what replaced one", |connection| branch::that_replaced(connection, "br-live-0").map(drop)),
+        ("the default", |connection| branch::default(connection, "p").map(drop)),
+        ("another project", |connection| branch::data_of_all(connection, "q").map(drop)),
+    ];
+    let costs = |live: usize| {
+        let dir = temp();
+        let metadata = with_branches(&dir, 0, live);
+        each.map(|(_, cost)| work::steps(|| metadata.write(|change| cost(change)).unwrap()).0)
+    };
+    let (few, many) = (costs(20), costs(2000));
+    for (((what, _), few), many) in each.iter().zip(few).zip(many) {
+        assert!(many <= few + 20, "{what}: {few} steps beside 20 branches, {many} beside 2000");
+    }
+}
+
+#[test]
+fn a_purge_costs_as_much_for_each_branch_however_many_there_are() {
+    let cost = |deep: usize| {
+        let dir = temp();
+        let metadata = with_branches(&dir, deep, 0);
+        let (steps, removed) = work::steps(|| metadata.write(|change| branch::purge(change, "p")).unwrap());
+        assert_eq!(removed, deep);
+        steps
+    };
+    let (few, many) = (cost(200), cost(2000));
+    assert!(many < few * 12, "{few} steps for 200 branches, {many} for 2000");
 }

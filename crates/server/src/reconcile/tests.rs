@@ -9,12 +9,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use store::ClusterImport;
 
 use super::*;
+use crate::limits::{PlaceLimits, STARTS};
 use crate::metadata::tests::{branch_row, endpoint_row, project_row};
 use crate::metadata::{branch, project};
+use crate::places::Places;
 use crate::postgres::Owner;
 
 /// Longer than anything here takes that does not hang.
@@ -186,4 +189,20 @@ fn a_project_whose_starts_hang_leaves_room_for_others() {
     assert_eq!(queue.next().unwrap().row.project_id, "q", "the project before is still full");
     queue.done("p");
     assert_eq!(queue.next().unwrap().row.id, format!("p{RECONCILED_OF_PROJECT}"));
+}
+
+#[test]
+fn a_start_waits_for_a_place_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = server(&dir, &["ep-1"]);
+    let wait_within = Duration::from_millis(20);
+    server.starts = Places::new(PlaceLimits { at_once: 1, of_project: 1, wait_within, ..STARTS });
+    let row = server.metadata.read(|connection| endpoint::get(connection, "p", "ep-1")).unwrap();
+    let held = server.starts.take("q", 1).unwrap();
+    let error = server.start_endpoint(&row).unwrap_err();
+    assert!(error.is_crowded() && error.message.contains("the start of an endpoint"), "{error}");
+    drop(held);
+    // It has a place now, and no store.
+    assert!(!server.start_endpoint(&row).unwrap_err().is_crowded());
+    assert!(server.starts.take("q", 1).is_ok(), "a start that failed keeps its place");
 }
