@@ -83,6 +83,60 @@ fn other_machines_are_served_over_tls_only_unless_that_is_waived() {
     assert!(serve.wait().unwrap().success());
 }
 
+/// A server in `dir` that speaks TLS, whose words go to a file there, once it listens.
+fn serve_tls(dir: &Path) -> std::process::Child {
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711)).unwrap();
+    let words = std::fs::File::create(dir.join("words")).unwrap();
+    let mut serve = Command::new(scion_binary());
+    serve.args(["serve", "--http", "127.0.0.1:0", "--http-tls", "--data-dir"]).arg(dir);
+    let serve = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(words).spawn().unwrap();
+    process::wait_for("scion serve to listen", Duration::from_secs(30), || {
+        dir.join("server.json").exists().then_some(())
+    });
+    serve
+}
+
+fn stop_tls(dir: &Path, mut serve: std::process::Child) {
+    let mut stop = Command::new(scion_binary());
+    stdout(&process::output(stop.args(["stop", "--data-dir"]).arg(dir)));
+    assert!(serve.wait().unwrap().success());
+}
+
+#[test]
+fn a_certificate_that_is_replaced_is_shown_without_a_restart_and_a_broken_one_is_not() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let serve = serve_tls(other.path());
+    stop_tls(other.path(), serve);
+    let serve = serve_tls(dir.path());
+    let first = dir.path().join("first.pem");
+    std::fs::copy(dir.path().join("tls-cert.pem"), &first).unwrap();
+    let new = other.path().join("tls-cert.pem");
+    let trusts = |certificate: &Path| {
+        let mut list = Command::new(scion_binary());
+        list.args(["project", "list", "--data-dir"]).arg(dir.path()).env("SCION_API_CERT", certificate);
+        let server = std::fs::read(dir.path().join("server.json")).unwrap();
+        let url = serde_json::from_slice::<Value>(&server).unwrap()["url"].as_str().unwrap().to_owned();
+        process::output(list.args(["--api", &url])).status.success()
+    };
+    assert!(trusts(&first) && !trusts(&new));
+    // Whole at any time, as programs that renew certificates do it; between the two they are no pair.
+    let replace = |name: &str| {
+        let beside = dir.path().join("beside");
+        std::fs::copy(other.path().join(name), &beside).unwrap();
+        std::fs::rename(&beside, dir.path().join(name)).unwrap();
+    };
+    replace("tls-cert.pem");
+    process::wait_for("the server to say what is wrong", Duration::from_secs(30), || {
+        let words = std::fs::read_to_string(dir.path().join("words")).unwrap();
+        words.contains("the API keeps the certificate that it has").then_some(())
+    });
+    assert!(trusts(&first) && !trusts(&new));
+    replace("tls-key.pem");
+    process::wait_for("the new certificate", Duration::from_secs(30), || trusts(&new).then_some(()));
+    assert!(!trusts(&first));
+    stop_tls(dir.path(), serve);
+}
+
 /// Text of every log, of every command line, of what was answered with an error, and of what else lies below `dir`
 /// readable by others.
 struct Seen(Vec<(String, String)>);

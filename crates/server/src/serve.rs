@@ -218,6 +218,7 @@ fn wait_for_ends(mut loops: Vec<JoinHandle<()>>) {
 
 async fn serve_http(options: &ServeOptions, server: &Arc<Server>) -> Result<(), ServeError> {
     let address = options.http;
+    let watched = tls::Watched::new(&server.tls);
     let tls = if options.http_tls { Some(tls::of_http(&server.tls)?) } else { None };
     let listen = |source| ServeError::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(listen)?;
@@ -246,6 +247,8 @@ async fn serve_http(options: &ServeOptions, server: &Arc<Server>) -> Result<(), 
     let serving = match tls {
         Some(config) => {
             let config = RustlsConfig::from_config(Arc::new(config));
+            let (own, renewed) = (Arc::clone(server), config.clone());
+            spawn("certificate", move || tls::renew(&own, watched, &renewed))?;
             accepting.map(|_| RustlsAcceptor::new(config).acceptor(counting)).serve(app).await
         }
         None => accepting.map(|_| counting).serve(app).await,

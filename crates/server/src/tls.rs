@@ -8,13 +8,20 @@
 //! - The key is 0600 and stays where it is: an endpoint gets it as a file in its own file system.
 //! - Half of a pair is never left: the key is written first, the certificate says that both are there.
 //!
+//! - Whoever connects to the API after the files were replaced gets what is in them. Files that are no pair, as between the
+//!   one and the other, change nothing, and the log says so. An endpoint has what was there when it was started.
+//!
 //! Not here: what Postgres is told of it (`compute::config`).
 
 use std::fs;
+use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use axum_server::tls_rustls::RustlsConfig;
 use compute::TlsFiles;
 use rcgen::{CertificateParams, DnType, KeyPair, SanType, date_time_ymd};
 use rustls::ServerConfig;
@@ -23,6 +30,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::data_dir::write_whole;
 use crate::error::{Error, Result};
+use crate::limits::CERTIFICATE_EVERY;
+use crate::state::Server;
 
 /// Names and addresses of this machine's loopback, where endpoints listen.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -97,6 +106,59 @@ pub fn of_http(files: &TlsFiles) -> Result<ServerConfig> {
         .map_err(|error| unreadable(&files.certificate, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// The files of the API's pair, and how they were when they were read last.
+pub struct Watched {
+    files: TlsFiles,
+    read: Option<Version>,
+}
+
+/// Of both files: which they are, how long, and when they were changed.
+type Version = [(u64, u64, SystemTime); 2];
+
+impl Watched {
+    /// Files that are being read now.
+    pub fn new(files: &TlsFiles) -> Self {
+        Self { files: files.clone(), read: version(files).ok() }
+    }
+
+    /// The pair, if it is another than the last time, or why it is none.
+    pub fn look(&mut self) -> Option<Result<ServerConfig>> {
+        let now = match version(&self.files) {
+            Ok(now) if self.read == Some(now) => return None,
+            Ok(now) => Some(now),
+            Err(_) if self.read.is_none() => return None,
+            Err(_) => None,
+        };
+        self.read = now;
+        Some(of_http(&self.files))
+    }
+}
+
+fn version(files: &TlsFiles) -> io::Result<Version> {
+    let of = |path: &Path| {
+        let metadata = fs::metadata(path)?;
+        Ok::<_, io::Error>((metadata.ino(), metadata.len(), metadata.modified()?))
+    };
+    Ok([of(&files.certificate)?, of(&files.key)?])
+}
+
+/// Gives new connections to the API what is in the files now, until the process ends.
+pub fn renew(server: &Server, mut watched: Watched, config: &RustlsConfig) {
+    server.again_and_again(
+        || std::thread::sleep(CERTIFICATE_EVERY),
+        || match watched.look() {
+            None => {}
+            Some(Ok(pair)) => {
+                config.reload_from_config(Arc::new(pair));
+                tracing::info!(certificate = %server.tls.certificate.display(), "the API has another certificate");
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the API keeps the certificate that it has: the files that are there now are no pair");
+            }
+        },
+    );
 }
 
 fn check(path: &Path, what: &str) -> Result<()> {
@@ -184,6 +246,23 @@ mod tests {
         of_http(&files).unwrap();
         let mixed = TlsFiles { key: certificate(other.path(), None, &[]).unwrap().key, ..files };
         assert_eq!(of_http(&mixed).unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn files_that_were_replaced_are_read_again_once_and_half_a_pair_is_said_to_be_none() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let files = certificate(one.path(), None, &[]).unwrap();
+        let new = certificate(other.path(), None, &[]).unwrap();
+        let mut watched = Watched::new(&files);
+        assert!(watched.look().is_none());
+        fs::rename(&new.certificate, &files.certificate).unwrap();
+        assert_eq!(watched.look().unwrap().err().unwrap().status, 400);
+        assert!(watched.look().is_none(), "it is said once");
+        fs::rename(&new.key, &files.key).unwrap();
+        assert!(watched.look().unwrap().is_ok());
+        assert!(watched.look().is_none());
+        fs::remove_file(&files.key).unwrap();
+        assert!(watched.look().unwrap().is_err() && watched.look().is_none());
     }
 
     #[test]
