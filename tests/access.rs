@@ -83,23 +83,34 @@ fn other_machines_are_served_over_tls_only_unless_that_is_waived() {
     assert!(serve.wait().unwrap().success());
 }
 
+/// A server that speaks TLS, killed unless it was stopped.
+struct Serving(std::process::Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A server in `dir` that speaks TLS, whose words go to a file there, once it listens.
-fn serve_tls(dir: &Path) -> std::process::Child {
+fn serve_tls(dir: &Path) -> Serving {
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711)).unwrap();
     let words = std::fs::File::create(dir.join("words")).unwrap();
     let mut serve = Command::new(scion_binary());
     serve.args(["serve", "--http", "127.0.0.1:0", "--http-tls", "--data-dir"]).arg(dir);
-    let serve = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(words).spawn().unwrap();
+    let serve = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(words);
+    let serve = Serving(serve.spawn().unwrap());
     process::wait_for("scion serve to listen", Duration::from_secs(30), || {
         dir.join("server.json").exists().then_some(())
     });
     serve
 }
 
-fn stop_tls(dir: &Path, mut serve: std::process::Child) {
+fn stop_tls(dir: &Path, mut serve: Serving) {
     let mut stop = Command::new(scion_binary());
     stdout(&process::output(stop.args(["stop", "--data-dir"]).arg(dir)));
-    assert!(serve.wait().unwrap().success());
+    assert!(serve.0.wait().unwrap().success());
 }
 
 #[test]

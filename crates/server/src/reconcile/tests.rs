@@ -117,6 +117,16 @@ fn never_ready(dir: &Path) -> std::path::PathBuf {
     program
 }
 
+/// Ends what was started for endpoints, whatever becomes of the test.
+struct Started<'a>(&'a Server, &'a [&'a str]);
+
+impl Drop for Started<'_> {
+    fn drop(&mut self) {
+        self.0.closing.store(true, Ordering::Release);
+        self.1.iter().for_each(|id| drop(self.0.remove_endpoint_files(id)));
+    }
+}
+
 #[test]
 fn not_all_start_at_once_and_what_is_asked_for_does_not_wait_in_the_queue() {
     let dir = tempfile::tempdir().unwrap();
@@ -133,6 +143,7 @@ fn not_all_start_at_once_and_what_is_asked_for_does_not_wait_in_the_queue() {
     let store = store::Project::create_with(&server.dir.project("p"), &import, server.store_options).unwrap();
     server.put_store("p", store);
     let server = Arc::new(server);
+    let all = Started(&server, &ids);
 
     let started = || fs::read_dir(dir.path().join("started")).unwrap().count();
     let until = |count: usize| {
@@ -157,10 +168,7 @@ fn not_all_start_at_once_and_what_is_asked_for_does_not_wait_in_the_queue() {
     assert_eq!(server.queue.queued.lock().waiting.len(), 3, "the queue has not moved");
 
     // One that ends, whatever it ends as, makes room for the next.
-    server.closing.store(true, Ordering::Release);
-    for id in &ids {
-        server.remove_endpoint_files(id).unwrap();
-    }
+    drop(all);
     assert_eq!(request.join().unwrap().unwrap_err().status, 503);
     let began = Instant::now();
     while !server.queue.queued.lock().working.is_empty() && began.elapsed() < SOON {
