@@ -322,7 +322,7 @@ fn target(
     }
     let mut id = snapshot.source_branch_id.clone();
     // Nobody takes the place of a branch that took its own, so this ends.
-    while let Some(next) = branch::that_replaced(connection, &id)? {
+    while let Some(next) = branch::who_took_the_place_of(connection, &id)? {
         id = next;
     }
     let found = branch::find(connection, project, &id)?.filter(|row| row.deleted_us.is_none());

@@ -399,15 +399,6 @@ pub fn with_schema_only(connection: &Connection, project: &str) -> Result<Vec<Br
     many(connection, &sql, [project], read)
 }
 
-/// Id of the branch that took the place of branch `id`, if one did.
-///
-/// # Errors
-/// Those of SQLite.
-pub fn that_replaced(connection: &Connection, id: &str) -> Result<Option<String>> {
-    let sql = "SELECT id FROM branch WHERE restored_as = ? AND finalized ORDER BY rowid LIMIT 1";
-    one(connection, sql, [id], |row| row.get(0))
-}
-
 #[cfg(test)]
 /// Every branch of a project, whatever its state, oldest first.
 ///

@@ -366,7 +366,7 @@ fn what_is_looked_for_costs_no_more_for_branches_that_it_is_not_about() {
         ("what is purged", |connection| branch::purge(connection, "p").map(drop)),
         ("what is below one", |connection| branch::below(connection, "br-live-0", true).map(drop)),
         ("what is protected", |connection| branch::any_protected(connection, "p").map(drop)),
-        ("what replaced one", |connection| branch::that_replaced(connection, "br-live-0").map(drop)),
+        ("what replaced one", |connection| branch::who_took_the_place_of(connection, "br-live-0").map(drop)),
         ("the default", |connection| branch::default(connection, "p").map(drop)),
         ("another project", |connection| branch::data_of_all(connection, "q").map(drop)),
     ];
