@@ -217,7 +217,7 @@ mod tests {
             StoreError::Full { path: "x".into() },
             StoreError::Io { path: "x".into(), source: source() },
             StoreError::FlushFailing { branch: branch.clone(), reason: reason() },
-            StoreError::MemoryFull { branch: branch.clone(), held: 9, max: 8, waited: PAUSE },
+            StoreError::MemoryFull { branch: branch.clone(), held: 9, max: 8, waited: PAGE_SERVICE_PAUSE },
             StoreError::Superseded { sequence: 3 },
             StoreError::Locked { path: "x".into() },
         ] {

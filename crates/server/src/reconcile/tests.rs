@@ -140,7 +140,8 @@ fn not_all_start_at_once_and_what_is_asked_for_does_not_wait_in_the_queue() {
     let owner = Owner { role: "o", verifier: "SCRAM-SHA-256$4096:AAAA$AAAA:AAAA", database: "d" };
     server.postgres.make_cluster(major, &data_dir, &owner).unwrap();
     let import = ClusterImport { data_dir, root: "br-a-a-a".parse().unwrap() };
-    let store = store::Project::create_with(&server.dir.project("p"), &import, server.store_options).unwrap();
+    let store =
+        store::Project::create_with(&server.dir.project("p"), &import, server.store_options.clone()).unwrap();
     server.put_store("p", store);
     let server = Arc::new(server);
     let all = Started(&server, &ids);
