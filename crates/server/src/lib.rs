@@ -75,6 +75,7 @@ pub mod users;
 mod watch;
 mod work;
 
+pub use compute::entry_options;
 pub use limits::OPEN_FILES_WANTED;
 pub use serve::{ServeError, ServeOptions, serve};
 pub use sql::database_argument;
