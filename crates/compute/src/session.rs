@@ -92,7 +92,7 @@ const OF_SUPERUSER: &[(&str, &str)] = &[
 /// What came with 17.
 const SINCE_17: &[(&str, &str)] = &[("event_triggers", "off"), ("transaction_timeout", "0")];
 
-/// What would keep a superuser out, end the session or whatever is done in it, or make somebody else of it.
+/// What would keep a superuser out, end or hold up the session or whatever is done in it, or make somebody else of it.
 const TO_GET_IN: &[(&str, &str)] = &[
     ("role", "none"),
     ("session_preload_libraries", ""),
@@ -102,6 +102,7 @@ const TO_GET_IN: &[(&str, &str)] = &[
     ("statement_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
+    ("synchronous_commit", "local"),
     ("exit_on_error", "off"),
 ];
 
