@@ -76,6 +76,7 @@ mod watch;
 mod work;
 
 pub use compute::entry_options;
-pub use limits::OPEN_FILES_WANTED;
+pub use limits::{ANSWERED_WITHIN, OPEN_FILES_WANTED};
+pub use names::uuid;
 pub use serve::{ServeError, ServeOptions, serve};
 pub use sql::database_argument;
