@@ -61,6 +61,7 @@ mod schema_only;
 mod serve;
 mod settings;
 mod settings_trial;
+mod slots;
 mod snapshot_size;
 mod snapshots;
 mod sql;

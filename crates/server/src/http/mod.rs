@@ -92,6 +92,7 @@ pub fn router(context: Context) -> Router {
         .route("/projects/{project}/endpoints/{endpoint}/restart", post(endpoints::restart))
         .route("/projects/{project}/endpoints/{endpoint}/start", post(endpoints::start))
         .route("/projects/{project}/endpoints/{endpoint}/suspend", post(endpoints::suspend))
+        .route("/projects/{project}/endpoints/{endpoint}/replication_slots", get(endpoints::slots))
         .route("/projects/{project}/operations", get(projects::operations))
         .route("/projects/{project}/operations/{operation}", get(projects::operation))
         .route("/projects/{project}/connection_uri", get(endpoints::connection_uri))

@@ -133,11 +133,12 @@ impl Repeats {
 
 /// Answers a POST with an `Idempotency-Key` once.
 pub async fn once(State(context): State<Context>, request: Request, next: Next) -> Response {
-    let key = request.headers().get("idempotency-key").and_then(|key| key.to_str().ok());
-    // Handlers refuse what is no key.
-    let Some(key) = key.filter(|key| request.method() == Method::POST && (1..=255).contains(&key.len()))
+    let Some(key) = request.headers().get("idempotency-key").filter(|_| request.method() == Method::POST)
     else {
         return next.run(request).await;
+    };
+    let Some(key) = key.to_str().ok().filter(|key| (1..=255).contains(&key.len())) else {
+        return answer::failed(&Error::malformed("an Idempotency-Key has 1 to 255 printable characters"));
     };
     let asks = request.extensions().get::<Arc<Key>>().and_then(|key| key.id);
     let id = (asks, key.to_owned());
