@@ -24,6 +24,7 @@ use crate::clock::now_us;
 use crate::deletion::RECOVERABLE_US;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
+use crate::limits::STOPS_AT_ONCE;
 use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
@@ -31,6 +32,7 @@ use crate::metadata::project::{self, ProjectRow};
 use crate::metadata::schedule;
 use crate::process::clear_leftovers;
 use crate::state::Server;
+use crate::threads;
 
 impl Server {
     /// Deletes a project with everything in it; with `hard`, for good.
@@ -64,15 +66,12 @@ impl Server {
         Ok(row)
     }
 
-    /// Stops those that ran, all at once. One that does not stop is left to the reconciler.
+    /// Stops those that ran, many at once. One that does not stop is left to the reconciler.
     fn stop_all(&self, endpoints: &[EndpointRow]) {
-        std::thread::scope(|scope| {
-            for row in endpoints.iter().filter(|row| row.desired == Desired::Active) {
-                scope.spawn(move || {
-                    if let Err(error) = self.suspend_endpoint(row) {
-                        tracing::warn!(endpoint = row.id, %error, "its project is deleted, and it does not stop");
-                    }
-                });
+        let ran: Vec<_> = endpoints.iter().filter(|row| row.desired == Desired::Active).collect();
+        threads::each(&ran, STOPS_AT_ONCE, |row| {
+            if let Err(error) = self.suspend_endpoint(row) {
+                tracing::warn!(endpoint = row.id, %error, "its project is deleted, and it does not stop");
             }
         });
     }
