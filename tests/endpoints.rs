@@ -91,6 +91,55 @@ fn a_disabled_endpoint_is_made_and_does_not_run() {
 }
 
 #[test]
+fn nobody_loses_a_logical_slot_without_being_asked() {
+    let scion = Scion::start();
+    let endpoint = scion.root();
+    let slots = || {
+        let path = scion.path(&format!("/endpoints/{}/replication_slots", endpoint.id));
+        scion.api().get(&path).unwrap()["replication_slots"].as_array().unwrap().clone()
+    };
+    change(&scion, endpoint, json!({"settings": {"pg_settings": {"wal_level": "logical"}}})).unwrap();
+    assert!(slots().is_empty(), "scion's own is nobody's business");
+    for verb in [vec!["restart", "main"], vec!["stop", "main"], vec!["start", "main"]] {
+        let done = scion.cli(&[vec!["endpoint"], verb].concat());
+        assert!(done.status.success(), "{done:?}");
+    }
+    let make = "select pg_create_logical_replication_slot('sub', 'pgoutput');
+                select pg_create_physical_replication_slot('standby')";
+    endpoint.psql("neondb", make);
+    let listed = slots();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    let sub = json!({"slot_name": "sub", "slot_type": "logical", "plugin": "pgoutput", "database": "neondb", "active": false});
+    assert_eq!(listed[1], sub);
+
+    let refused: [&[&str]; 4] = [
+        &["restart", "main"],
+        &["stop", "main"],
+        &["update", "main", "--set", "work_mem=5MB"],
+        &["update", "main", "--disabled", "true"],
+    ];
+    for verb in refused {
+        let asked = scion.cli(&[&["endpoint"], verb].concat());
+        let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+        assert_eq!(asked.status.code(), Some(2), "{verb:?}: {said}");
+        assert!(said.contains("replication slots") && said.contains(": sub,"), "{said}");
+        assert!(said.contains("--yes"), "{said}");
+        assert_eq!(slots(), listed, "{verb:?}");
+    }
+    let harmless = scion.cli(&["endpoint", "update", "main", "--suspend-timeout", "-1"]);
+    assert!(harmless.status.success(), "{harmless:?}");
+    assert_eq!(slots(), listed);
+    let restarted = scion.cli(&["endpoint", "restart", "main", "--yes"]);
+    assert!(restarted.status.success(), "{restarted:?}");
+    assert!(slots().is_empty());
+    // Who asks the API is not asked.
+    endpoint.psql("neondb", make);
+    act(&scion, endpoint, "suspend").unwrap();
+    assert!(slots().is_empty(), "it does not run, and is not started for this");
+    assert_eq!(scion.endpoint_info(endpoint)["current_state"], "idle");
+}
+
+#[test]
 fn an_endpoint_is_restarted_and_a_disabled_one_is_not_started() {
     let scion = Scion::start();
     let endpoint = scion.root();

@@ -106,6 +106,7 @@ fn story(scion: &Scion, major: i32, with_dumps: bool) {
     let api = scion.api();
     let root = scion.root();
     spoil(root, major);
+    a_person_gets_in(scion, major);
     let of = |rest: &str| scion.path(&format!("/branches/{}{rest}", scion.root_branch()));
 
     api.post(&of("/roles"), json!({"role": {"name": "alice"}})).unwrap();
@@ -148,6 +149,38 @@ fn story(scion: &Scion, major: i32, with_dumps: bool) {
     let failed: Vec<_> =
         failed["operations"].as_array().unwrap().iter().filter(|it| it["status"] == "failed").collect();
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// What a person finds who gets in as superuser: a session that stays, with the settings of the role and the database.
+fn a_person_gets_in(scion: &Scion, major: i32) {
+    let superuser = |sql: &[&str]| {
+        let commands = sql.iter().flat_map(|it| ["-c", it]);
+        let all: Vec<&str> =
+            ["psql", "main", "--superuser", "--", "-XqAt"].into_iter().chain(commands).collect();
+        let output = scion.cli(&all);
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).trim().to_owned(), output)
+    };
+    // Nothing ends the session: neither a statement that fails nor a pause.
+    let stays = ["select 1/0", "select pg_sleep(0.1)", "select current_user, session_user"];
+    let (_, said, output) = superuser(&stays);
+    assert_eq!(said.lines().last(), Some("postgres|postgres"), "{output:?}");
+    let (_, said, output) = superuser(&["show search_path", "show default_transaction_read_only"]);
+    assert_eq!(said, "\"evil, pg_catalog\"\non", "as for anybody else: {output:?}");
+    let mends = [
+        "set default_transaction_read_only = off",
+        "alter role postgres set work_mem = '5MB'",
+        "select count(*) from pg_db_role_setting",
+    ];
+    let (done, said, output) = superuser(&mends);
+    assert!(done && said.parse::<i32>().unwrap() > 0, "{output:?}");
+    if major >= 17 {
+        let mut plain = scion.root().superuser("psql");
+        plain.args(["-XqAt", "-d", "neondb", "-c", "select 1"]);
+        let refused = process::output(
+            plain.env("PGOPTIONS", "-c session_preload_libraries= -c local_preload_libraries="),
+        );
+        assert!(!refused.status.success(), "a login trigger keeps others out");
+    }
 }
 
 fn schema_only() -> Value {

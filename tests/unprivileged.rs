@@ -3,7 +3,9 @@
 //! Run as root, the test plays the user `postgres`; otherwise whoever runs it.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -68,6 +70,65 @@ fn an_ordinary_user_branches_outlives_a_crash_and_leaves_nothing() {
 
     assert_eq!(user.sql("main", "select count(*) from t where id <= 1000"), "1000");
     assert_eq!(user.sql("fix", "select count(*) from t"), "600");
+    user.stop();
+}
+
+/// One line to the control socket of an endpoint, and the one that comes back.
+fn ask(dir: &Path) -> std::io::Result<String> {
+    let mut socket = UnixStream::connect(dir.join("control.sock"))?;
+    // Who refuses does so without reading it.
+    let _ = socket.write_all(b"{\"cmd\":\"status\"}\n");
+    let mut answer = String::new();
+    BufReader::new(socket).read_line(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn an_endpoint_whose_process_gets_no_thread_or_descriptor_says_so_and_lives() {
+    if let Some(missing) = missing() {
+        skipped("users", &format!("{missing}; run scripts/setup --for-users"));
+        return;
+    }
+    let mut user = User::start();
+    user.scion(&["project", "create", "demo"]);
+    user.sql("main", "create table t as select generate_series(1, 1000) as id");
+    let (postgres, compute) = user.pids().unwrap();
+    let dir = std::fs::read_dir(user.home.path().join(".local/share/scion/endpoints")).unwrap();
+    let dir = dir.map(|it| it.unwrap().path()).next().unwrap();
+    let log = || std::fs::read_to_string(dir.join("compute.log")).unwrap();
+    let limit = |pid: i32, limit: &str| {
+        process::run(as_postgres("prlimit").args(["--pid", &pid.to_string(), limit]));
+    };
+
+    // Its user has more processes than one, so it gets no thread.
+    limit(compute, "--nproc=1:");
+    for _ in 0..3 {
+        let answer = ask(&dir).unwrap();
+        assert!(answer.contains("error") && answer.contains("start a thread"), "{answer}");
+    }
+    assert_eq!(user.sql("main", "select count(*) from t"), "1000");
+    // Nor can it start Postgres again, which ends it as any start that fails does.
+    process::signal(postgres, libc::SIGKILL);
+    wait_for("the endpoint to come back", Duration::from_secs(60), || {
+        user.pids().filter(|pids| pids.1 != compute)?;
+        user.try_sql("main", "insert into t values (1001)")
+    });
+    assert!(!log().contains("panicked"), "{}", log());
+
+    // Nor a descriptor: whoever asks waits, and is answered when there is one.
+    let compute = user.pids().unwrap().1;
+    limit(compute, "--nofile=3:");
+    let asked = std::thread::spawn({
+        let dir = dir.clone();
+        move || ask(&dir).unwrap()
+    });
+    wait_for("it to have none", Duration::from_secs(30), || {
+        log().contains("Too many open files").then_some(())
+    });
+    limit(compute, "--nofile=1024:");
+    assert!(asked.join().unwrap().contains("\"state\":\"running\""));
+    assert_eq!(user.sql("main", "select count(*) from t"), "1001");
+    assert!(!log().contains("panicked"), "{}", log());
     user.stop();
 }
 

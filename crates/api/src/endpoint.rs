@@ -158,7 +158,8 @@ pub struct EndpointOptions {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct EndpointUpdateRequest {
-    /// What to change; what is left out stays. Other `pg_settings` restart an endpoint that runs, `disabled` stops it.
+    /// What to change; what is left out stays. Other `pg_settings` restart an endpoint that runs, `disabled` stops it;
+    /// either drops its replication slots.
     pub endpoint: EndpointOptions,
 }
 
@@ -187,6 +188,31 @@ pub struct EndpointCreate {
 pub struct EndpointResponse {
     /// The endpoint.
     pub endpoint: Endpoint,
+}
+
+/// Ours: a replication slot of an endpoint's Postgres. A stop or restart of the endpoint drops it, and its subscriber misses
+/// what is written from then on.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReplicationSlot {
+    /// Its name.
+    pub slot_name: String,
+    /// `logical` or `physical`.
+    pub slot_type: String,
+    /// What decodes the log for it, if it is logical.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// The database it is of, if it is logical.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Whether somebody receives by it now.
+    pub active: bool,
+}
+
+/// Ours: what a stop or restart of an endpoint would drop now. Nobody is asked before one over the API.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReplicationSlotList {
+    /// The slots, by name; none of an endpoint that does not run.
+    pub replication_slots: Vec<ReplicationSlot>,
 }
 
 /// Answer that holds one endpoint and what was done to it.

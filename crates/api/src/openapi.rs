@@ -73,6 +73,8 @@ use crate::{
         endpoint::EndpointState,
         endpoint::EndpointType,
         endpoint::EndpointUpdateRequest,
+        endpoint::ReplicationSlot,
+        endpoint::ReplicationSlotList,
         error::ErrorBody,
         operation::Operation,
         operation::OperationList,
@@ -178,7 +180,8 @@ fn operation_of(route: &Route) -> Operation {
         .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
         .map(|name| parameter(name, ParameterIn::Path, Required::True));
     let in_query = route.query.iter().map(|name| parameter(name, ParameterIn::Query, Required::False));
-    let parameters: Vec<Parameter> = in_path.chain(in_query).collect();
+    let once = (route.method == Method::Post).then(once);
+    let parameters: Vec<Parameter> = in_path.chain(in_query).chain(once).collect();
     OperationBuilder::new()
         .operation_id(Some(route.id))
         .summary(Some(route.summary))
@@ -192,6 +195,18 @@ fn operation_of(route: &Route) -> Operation {
 fn parameter(name: &str, place: ParameterIn, required: Required) -> Parameter {
     let text = utoipa::schema!(String).build();
     ParameterBuilder::new().name(name).parameter_in(place).required(required).schema(Some(text)).build()
+}
+
+/// What a client that lost an answer asks again with.
+fn once() -> Parameter {
+    let mut once = parameter("Idempotency-Key", ParameterIn::Header, Required::False);
+    once.description = Some(
+        "1 to 255 printable characters. The same request, sent again with it within some minutes, is answered with what was \
+         done for the first, and waits for the first if that is under way; another request with it is refused with 422. \
+         What was not done is done anew. A branch is found by it for a day."
+            .to_owned(),
+    );
+    once
 }
 
 fn json(schema: &str) -> Content {

@@ -313,8 +313,14 @@ pub const ROUTES: &[Route] = &[
     act(
         "/projects/{project_id}/endpoints/{endpoint_id}/restart",
         "restartProjectEndpoint",
-        "Stops an endpoint cleanly and starts it again.",
+        "Stops an endpoint cleanly and starts it again. Its replication slots are dropped.",
         "EndpointOperations",
+    ),
+    get(
+        "/projects/{project_id}/endpoints/{endpoint_id}/replication_slots",
+        "listEndpointReplicationSlots",
+        "Ours: lists the replication slots of an endpoint, which a stop or restart drops.",
+        "ReplicationSlotList",
     ),
     delete(ENDPOINT, "deleteProjectEndpoint", "Stops and deletes an endpoint.", "EndpointOperations"),
     act(
@@ -326,7 +332,7 @@ pub const ROUTES: &[Route] = &[
     act(
         "/projects/{project_id}/endpoints/{endpoint_id}/suspend",
         "suspendProjectEndpoint",
-        "Stops an endpoint cleanly.",
+        "Stops an endpoint cleanly. Its replication slots are dropped.",
         "EndpointOperations",
     ),
     get("/projects/{project_id}/operations", "listProjectOperations", "Lists operations.", "OperationList")

@@ -2,6 +2,9 @@
 //!
 //! A request that finds the object locked (HTTP 423), comes too soon (429) or finds no place (503 with `Retry-After`) was
 //! not begun, so it is safe to repeat, and is repeated for a few seconds.
+//!
+//! Every POST carries an `Idempotency-Key`, the same for each time that it is sent. So one whose connection was cut is sent
+//! once more: the server answers what became of the first.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,12 +17,12 @@ use crate::failure::{self, Failure, Kind};
 use crate::place::Server;
 use crate::wire;
 
-/// The longest one request may take: more than the longest time within which the server answers a change.
-const REQUEST_LIMIT: Duration = Duration::from_secs(960);
+/// The longest one request may take: more than the longest time within which the server answers, or is sent the body.
+const REQUEST_LIMIT: Duration = Duration::from_secs(server::ANSWERED_WITHIN.as_secs() + 60);
 /// How long a locked object is asked for again.
 const LOCKED_LIMIT: Duration = Duration::from_secs(10);
-/// How long an operation is waited for before its outcome is left open.
-const OPERATION_LIMIT: Duration = Duration::from_secs(180);
+/// How long an operation is waited for before its outcome is left open: what the server answers with one has ended.
+const OPERATION_LIMIT: Duration = REQUEST_LIMIT;
 /// Objects asked for at once; the API allows no more for projects. Fewer in an answer means it was the last page.
 const PAGE_LIMIT: usize = 400;
 /// The largest answer read.
@@ -162,8 +165,17 @@ impl Client {
     fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let started = Instant::now();
         let mut pause = Duration::from_millis(50);
+        let key = if method == "POST" { Some(new_key()?) } else { None };
+        let mut cut = false;
         loop {
-            let (status, retry_after, answer) = self.request_once(method, path, body)?;
+            let asked = self.request_once(method, path, key.as_deref(), body);
+            let (status, retry_after, answer) = match asked {
+                Err(Lost::Cut(_)) if key.is_some() && !cut => {
+                    cut = true;
+                    continue;
+                }
+                other => other.map_err(Failure::from)?,
+            };
             match status {
                 200..=299 => return Ok(answer),
                 // A 503 that says when to come again was not begun.
@@ -187,11 +199,16 @@ impl Client {
         &self,
         method: &str,
         path: &str,
+        key: Option<&str>,
         body: Option<&Value>,
-    ) -> Result<(u16, Option<Duration>, Value), Failure> {
+    ) -> Result<(u16, Option<Duration>, Value), Lost> {
         let url = format!("{}/api/v2{path}", self.server.url);
         let bearer = format!("Bearer {}", self.server.key);
-        let builder = ureq::http::Request::builder().method(method).uri(&url).header("Authorization", bearer);
+        let mut builder =
+            ureq::http::Request::builder().method(method).uri(&url).header("Authorization", bearer);
+        if let Some(key) = key {
+            builder = builder.header("Idempotency-Key", key);
+        }
         let sent = match body {
             Some(body) => builder
                 .header("Content-Type", "application/json")
@@ -201,9 +218,10 @@ impl Client {
         };
         let mut response = match sent {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(self.transport_failure(&error)),
+            Ok(Err(error)) => return Err(self.lost(&error)),
             Err(error) => {
-                return Err(Failure::new(Kind::Usage, format!("{url} cannot be asked for: {error}")));
+                let text = format!("{url} cannot be asked for: {error}");
+                return Err(Lost::Failed(Failure::new(Kind::Usage, text)));
             }
         };
         let status = response.status().as_u16();
@@ -215,8 +233,24 @@ impl Client {
             .with_config()
             .limit(ANSWER_LIMIT_BYTES)
             .read_to_string()
-            .map_err(|error| self.transport_failure(&error))?;
-        Ok((status, retry_after, answer_of(status, &text)?))
+            .map_err(|error| self.lost(&error))?;
+        Ok((status, retry_after, answer_of(status, &text).map_err(Lost::Failed)?))
+    }
+
+    fn lost(&self, error: &ureq::Error) -> Lost {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let failure = self.transport_failure(error);
+        match error {
+            ureq::Error::Io(error)
+                if matches!(
+                    error.kind(),
+                    BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+                ) =>
+            {
+                Lost::Cut(failure)
+            }
+            _ => Lost::Failed(failure),
+        }
     }
 
     fn transport_failure(&self, error: &ureq::Error) -> Failure {
@@ -240,6 +274,27 @@ impl Client {
             }
         }
     }
+}
+
+/// Why there is no whole answer.
+enum Lost {
+    /// The connection was cut, and what was asked may have been done.
+    Cut(Failure),
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl From<Lost> for Failure {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Cut(failure) | Lost::Failed(failure) => failure,
+        }
+    }
+}
+
+/// A key that no other request has.
+fn new_key() -> Result<String, Failure> {
+    server::uuid().map_err(|error| failure::from_words(Kind::Failed, &error.to_string()))
 }
 
 /// TLS with servers that these certificates vouch for.
@@ -335,6 +390,49 @@ pub mod tests {
             server_answering(vec![(423, r#"{"message":"busy"}"#), (200, r#"{"ok":true}"#)]);
         assert_eq!(client.get("/x").unwrap()["ok"], true);
         assert_eq!(thread.join().unwrap().len(), 2);
+    }
+
+    /// The second connection is answered, the first is cut when it has asked.
+    fn cut_once(method: &str) -> (Result<Value, Failure>, Vec<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = Client::new(at(url, "k")).unwrap_or_else(|_| panic!("a client"));
+        let thread = std::thread::spawn(move || {
+            let mut asked = Vec::new();
+            for answer in ["", "HTTP/1.1 201 X\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut buffer = [0u8; 8192];
+                let len = stream.read(&mut buffer).unwrap();
+                asked.push(String::from_utf8_lossy(&buffer[..len]).to_lowercase());
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            asked
+        });
+        let answer = client.request(method, "/x", Some(&Value::Null));
+        // Whoever was not asked again is asked now.
+        let asked_again = answer.is_ok() || client.request("GET", "/x", None).is_ok();
+        assert!(asked_again);
+        (answer, thread.join().unwrap())
+    }
+
+    #[test]
+    fn a_post_that_was_cut_is_sent_once_more_with_its_key_and_nothing_else_is() {
+        let key = |request: &String| {
+            let line = request.lines().find(|line| line.starts_with("idempotency-key: "));
+            line.map(str::to_owned)
+        };
+        let (answer, asked) = cut_once("POST");
+        assert!(answer.is_ok());
+        assert!(asked[1].starts_with("post") && key(&asked[0]).is_some());
+        assert_eq!(key(&asked[0]), key(&asked[1]));
+        let (answer, asked) = cut_once("PATCH");
+        assert_eq!(answer.unwrap_err().kind, Kind::Unreachable);
+        assert!(asked[1].starts_with("get") && key(&asked[0]).is_none());
+    }
+
+    #[test]
+    fn a_request_is_given_up_later_than_the_server_gives_it_up() {
+        assert!(REQUEST_LIMIT > server::ANSWERED_WITHIN && OPERATION_LIMIT > server::ANSWERED_WITHIN);
     }
 
     #[test]

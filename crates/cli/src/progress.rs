@@ -27,7 +27,8 @@ pub fn start(what: impl Into<String>) -> Progress {
     say_so_when_interrupted();
     let what = what.into();
     let (done, wait) = mpsc::channel::<()>();
-    let thread = std::thread::spawn(move || {
+    // Without one there is no progress to be seen, and all else goes on.
+    let thread = std::thread::Builder::new().spawn(move || {
         if wait.recv_timeout(SILENT) != Err(RecvTimeoutError::Timeout) {
             return;
         }
@@ -40,7 +41,7 @@ pub fn start(what: impl Into<String>) -> Progress {
         let _ = wait.recv();
         bar.finish_and_clear();
     });
-    Progress { done: Some(done), thread: Some(thread) }
+    Progress { done: Some(done), thread: thread.ok() }
 }
 
 impl Drop for Progress {

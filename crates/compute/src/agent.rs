@@ -15,6 +15,7 @@
 //! Not here: how a start is done (`start`, `prepare`), who listens on the socket (`listener`).
 
 mod listener;
+mod mend;
 pub(crate) mod prepare;
 mod read_errors;
 mod room;
@@ -62,7 +63,7 @@ enum Event {
 /// How a run ended.
 enum Outcome {
     Stopped,
-    /// What had to be written before clients of an endpoint that only reads are let in is in the store.
+    /// What had to be written before another start is in the store, or in `pg_wal`.
     Settled,
     Crashed(String),
 }
@@ -104,7 +105,7 @@ pub fn run(spec: EndpointSpec) -> Result<ExitCode, Error> {
     let agent = Arc::new(Agent::new(spec));
     process::become_subreaper();
     logs::close_to_others(&[agent.spec.postgres_log(), agent.spec.compute_log()]);
-    logs::watch(vec![agent.spec.postgres_log(), agent.spec.compute_log()]);
+    logs::watch(vec![agent.spec.postgres_log(), agent.spec.compute_log()])?;
     listener::take_signals(&agent)?;
     listener::listen(&agent)?;
     let last = agent.spec.dir.join("status.json");
@@ -149,11 +150,18 @@ fn remove_dir(path: &Path) -> Result<(), Error> {
 /// Starts the endpoint again after each crash, until it is stopped.
 fn supervise(agent: &Arc<Agent>) -> Result<(), Error> {
     let mut crashes: Vec<Instant> = Vec::new();
+    let mut mended = false;
     loop {
-        let outcome = match start::start(agent) {
-            Ok(run) => serve(agent, run)?,
+        let started = match start::start(agent) {
+            Err(Error::Barred(refusal)) if !mended => {
+                mended = true;
+                mend::superuser(agent, refusal).map(|()| Outcome::Settled)
+            }
+            other => other.and_then(|run| serve(agent, run)),
+        };
+        let outcome = match started {
             Err(Error::Cancelled) => Outcome::Stopped,
-            Err(error) => return Err(error),
+            other => other?,
         };
         let reason = match outcome {
             Outcome::Stopped => return Ok(()),

@@ -131,9 +131,13 @@ pub struct Phases {
 pub fn ask(socket: &Path, command: Command, timeout: Duration) -> io::Result<Answer> {
     let mut stream = connect(socket, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
-    write_line(&mut stream, &command)?;
+    // Who has no place for one more answers that without being asked, and hangs up.
+    let sent = write_line(&mut stream, &command);
     let mut line = String::new();
-    if BufReader::new(stream).read_line(&mut line)? == 0 {
+    let read = BufReader::new(stream).read_line(&mut line);
+    if line.is_empty() {
+        sent?;
+        read?;
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     serde_json::from_str(&line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
@@ -172,6 +176,27 @@ mod tests {
         }
         drop(listener);
         assert_eq!(ask(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_refusal_is_heard_though_nobody_listens_to_the_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for unread in [false, true] {
+            let listener = listener.try_clone().unwrap();
+            let refusing = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                if unread {
+                    // The command is there, and is not read.
+                    rustix::io::read(&stream, &mut [0_u8; 1]).unwrap();
+                }
+                write_line(&mut stream, &Answer::Error("full".to_owned())).unwrap();
+            });
+            let answer = ask(&socket, Command::Status, Duration::from_secs(10)).unwrap();
+            assert_eq!(answer, Answer::Error("full".to_owned()));
+            refusing.join().unwrap();
+        }
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub enum Error {
     /// What the store sent does not fit together.
     #[error("the store's answer: {0}")]
     Answer(String),
+    /// Postgres refuses the superuser, in these words.
+    #[error("postgres refuses the superuser: {0}")]
+    Barred(String),
     /// Postgres did not come up, or ended.
     #[error("{0}")]
     Postgres(String),

@@ -20,6 +20,18 @@ pub(crate) const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// makes one for each question, and the server asks few at a time.
 pub(crate) const CONTROL_CONNECTIONS: usize = 32;
 
+/// Between two tries to take a connection to the control socket for which there was no descriptor.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a start waits for a place among the connections of its Postgres, which clients may all have taken first.
+pub(crate) const FREE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long Postgres may take in single-user mode; most of it is reading pages.
+pub(crate) const MENDED_WITHIN: Duration = Duration::from_secs(120);
+
+/// Most bytes that are taken of what it prints there, for rows of two roles.
+pub(crate) const MENDING_PRINTS_BYTES: u64 = 64 << 10;
+
 /// Size past which a log begins again. Of the one before, at most twice this is kept: its end.
 pub(crate) const LOG_BYTES: u64 = 8 << 20;
 

@@ -12,14 +12,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::error::Error;
 use crate::limits::LOG_BYTES;
+use crate::threads;
 
 /// Between two looks at the sizes.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Watches these logs for as long as the process lives.
-pub fn watch(logs: Vec<PathBuf>) {
-    std::thread::spawn(move || {
+///
+/// # Errors
+/// `Io` if the system has no thread for it.
+pub fn watch(logs: Vec<PathBuf>) -> Result<(), Error> {
+    let watching = threads::spawn("watch its logs", move || {
         loop {
             for log in &logs {
                 if let Err(error) = bound(log, LOG_BYTES) {
@@ -29,6 +34,7 @@ pub fn watch(logs: Vec<PathBuf>) {
             std::thread::sleep(PAUSE);
         }
     });
+    watching.map(|_| ())
 }
 
 /// Takes the logs of an older scion, and those before them, from other users.

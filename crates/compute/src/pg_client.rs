@@ -67,6 +67,7 @@ pub struct PgClient {
     buffer: BytesMut,
     next: Option<Answer>,
     process: u32,
+    superuser: bool,
 }
 
 impl PgClient {
@@ -111,7 +112,12 @@ impl PgClient {
     }
 
     fn over(stream: UnixStream) -> Self {
-        Self { stream, buffer: BytesMut::new(), next: None, process: 0 }
+        Self { stream, buffer: BytesMut::new(), next: None, process: 0, superuser: false }
+    }
+
+    /// Whether the server takes the session for a superuser's.
+    pub fn is_superuser(&self) -> bool {
+        self.superuser
     }
 
     /// The id of the server's process at the other end.
@@ -169,6 +175,7 @@ impl PgClient {
         while self.next.is_none() {
             match pg_message::next(&mut self.buffer)? {
                 Some(Answer::Aside) => {}
+                Some(Answer::Superuser(is)) => self.superuser = is,
                 Some(answer) => self.next = Some(answer),
                 None => return Ok(false),
             }

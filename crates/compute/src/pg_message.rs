@@ -59,6 +59,8 @@ pub enum Answer {
         /// The primary message.
         message: String,
     },
+    /// Whether the session is a superuser's now.
+    Superuser(bool),
     /// Something said beside the point: a notice, a setting, the columns to come, a key to cancel with.
     Aside,
     /// A message of this type, which is none of the above, such as one that asks for a password.
@@ -96,6 +98,9 @@ fn answer(kind: u8, message: Message) -> Result<Answer, Malformed> {
         Message::CopyData(body) => Answer::CopyData(body.into_bytes()),
         Message::CopyDone => Answer::CopyDone,
         Message::ErrorResponse(body) => error(body.fields())?,
+        Message::ParameterStatus(body) if body.name()? == "is_superuser" => {
+            Answer::Superuser(body.value()? == "on")
+        }
         Message::NoticeResponse(_) | Message::ParameterStatus(_) | Message::RowDescription(_) => {
             Answer::Aside
         }

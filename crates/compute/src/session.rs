@@ -19,7 +19,8 @@
 //! What must hold: nothing sent here is written to a log of Postgres or kept by an extension, as it may hold verifiers of
 //! passwords.
 //!
-//! Not here: the sessions of `server`, which takes the options from here.
+//! Not here: the sessions of `server`, which takes the options from here; a role that cannot log in any more
+//! (`agent::mend`).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,7 +35,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(STATEMENT_S + 10);
 /// Databases that every cluster begins with and that users have no reason to take away, the likeliest first.
 const EVERYBODYS: [&str; 2] = ["postgres", "template1"];
 
-/// What any role may set. Backslashes keep blanks together.
+/// What any role may set.
 const OF_ANYBODY: &[(&str, &str)] = &[
     ("role", "none"),
     ("search_path", "pg_catalog,pg_temp"),
@@ -45,7 +46,7 @@ const OF_ANYBODY: &[(&str, &str)] = &[
     ("idle_session_timeout", "0"),
     ("default_transaction_read_only", "off"),
     ("default_transaction_deferrable", "off"),
-    ("default_transaction_isolation", "read\\ committed"),
+    ("default_transaction_isolation", "read committed"),
     ("synchronous_commit", "local"),
     ("client_encoding", "UTF8"),
     ("client_min_messages", "warning"),
@@ -91,15 +92,44 @@ const OF_SUPERUSER: &[(&str, &str)] = &[
 /// What came with 17.
 const SINCE_17: &[(&str, &str)] = &[("event_triggers", "off"), ("transaction_timeout", "0")];
 
+/// What would keep a superuser out, end or hold up the session or whatever is done in it, or make somebody else of it.
+const TO_GET_IN: &[(&str, &str)] = &[
+    ("role", "none"),
+    ("session_preload_libraries", ""),
+    ("local_preload_libraries", ""),
+    // Another encoding than the database's needs a library that comes with Postgres.
+    ("dynamic_library_path", "$libdir"),
+    ("statement_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("synchronous_commit", "local"),
+    ("exit_on_error", "off"),
+];
+
 /// Options of a superuser's session of scion on this major, for the start of a connection or `PGOPTIONS`.
 pub fn session_options(major: i32) -> String {
     let newer = if major >= 17 { SINCE_17 } else { &[] };
     options(&[OF_ANYBODY, OF_SUPERUSER, newer])
 }
 
+/// The same as arguments of a Postgres in single-user mode.
+pub fn arguments(major: i32) -> Vec<String> {
+    let newer = if major >= 17 { SINCE_17 } else { &[] };
+    let all = OF_ANYBODY.iter().chain(OF_SUPERUSER).chain(newer);
+    all.flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]).collect()
+}
+
+/// Options with which a person gets in as superuser, stays in and is one, whatever users set or made. Everything else is as
+/// the person would find it with any other client.
+pub fn entry_options(major: i32) -> String {
+    let newer = if major >= 17 { SINCE_17 } else { &[] };
+    options(&[TO_GET_IN, newer])
+}
+
 fn options(lists: &[&[(&str, &str)]]) -> String {
     let all = lists.iter().copied().flatten();
-    all.map(|(name, value)| format!("-c {name}={value}")).collect::<Vec<_>>().join(" ")
+    // Backslashes keep blanks together.
+    all.map(|(name, value)| format!("-c {name}={}", value.replace(' ', "\\ "))).collect::<Vec<_>>().join(" ")
 }
 
 /// Where the sessions of a start are.
@@ -156,6 +186,12 @@ mod tests {
     fn a_setting_that_a_major_does_not_have_is_not_asked_of_it() {
         assert!(!session_options(16).contains("event_triggers"));
         assert!(session_options(17).contains("-c event_triggers=off"));
+    }
+
+    #[test]
+    fn a_value_with_a_blank_stays_one() {
+        assert!(session_options(15).contains("-c default_transaction_isolation=read\\ committed "));
+        assert!(arguments(15).contains(&"default_transaction_isolation=read committed".to_owned()));
     }
 
     #[test]

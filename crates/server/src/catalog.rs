@@ -153,7 +153,11 @@ impl Server {
         work(&Place { dir: &dir, port: row.port, major })
     }
 
-    fn connect_any(&self, row: &EndpointRow) -> Result<Client> {
+    /// A session of the superuser of an endpoint that runs.
+    ///
+    /// # Errors
+    /// 503 if it does not answer.
+    pub fn connect_any(&self, row: &EndpointRow) -> Result<Client> {
         self.at(row, |place| place.connect_any())
     }
 

@@ -62,6 +62,7 @@ mod schema_only;
 mod serve;
 mod settings;
 mod settings_trial;
+mod slots;
 mod snapshot_size;
 mod snapshots;
 mod sql;
@@ -76,6 +77,8 @@ pub mod users;
 mod watch;
 mod work;
 
-pub use limits::OPEN_FILES_WANTED;
+pub use compute::entry_options;
+pub use limits::{ANSWERED_WITHIN, OPEN_FILES_WANTED};
+pub use names::uuid;
 pub use serve::{ServeError, ServeOptions, serve};
 pub use sql::database_argument;

@@ -157,6 +157,18 @@ pub const RECONCILED_AT_ONCE: usize = 12;
 pub const RECONCILED_OF_PROJECT: usize = 8;
 const _: () = assert!(RECONCILED_AT_ONCE < STARTS.at_once && RECONCILED_OF_PROJECT < STARTS.of_project);
 
+/// Longest time from a whole request to its answer: it waits for a place, and is at work.
+pub const ANSWERED_WITHIN: Duration =
+    Duration::from_secs(SERVER_LANES.change.wait_within.as_secs() + CHANGE_WITHIN.as_secs());
+/// How long the answer to a request with an `Idempotency-Key` is kept, for a client that did not get it.
+pub const ANSWERS_KEPT_FOR: Duration = Duration::from_secs(900);
+/// Such answers at once; of more, the newest.
+pub const ANSWERS_KEPT: usize = 1024;
+/// Bytes of all of them, likewise.
+pub const ANSWERS_KEPT_BYTES: usize = 16 << 20;
+/// The largest that is kept. The request of a larger one, sent again, is done again.
+pub const ANSWER_KEPT_BYTES: usize = 1 << 20;
+
 /// How long a program that reads or writes a schema (`pg_dump`, `pg_dumpall`, `psql`) may run unless `--dump-timeout`
 /// says otherwise.
 pub const DUMP_WITHIN: Duration = Duration::from_secs(300);

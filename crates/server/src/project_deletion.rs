@@ -72,7 +72,7 @@ impl Server {
 
     /// Stops those that ran, many at once. One that does not stop is left to the reconciler.
     fn stop_all(&self, endpoints: &[EndpointRow]) {
-        let ran: Vec<&EndpointRow> = endpoints.iter().filter(|row| row.desired == Desired::Active).collect();
+        let ran: Vec<_> = endpoints.iter().filter(|row| row.desired == Desired::Active).collect();
         threads::each(&ran, STOPS_AT_ONCE, |row| {
             if let Err(error) = self.suspend_endpoint(row) {
                 tracing::warn!(endpoint = row.id, %error, "its project is deleted, and it does not stop");

@@ -44,7 +44,7 @@ impl Place<'_> {
     pub fn connect(&self, database: &str) -> Result<Client> {
         let mut config = self.config(SUPERUSER, database);
         config.options(compute::session_options(self.major));
-        Client::connect(&config, CALL_WITHIN)
+        Client::connect(&config, CALL_WITHIN, barred)
     }
 
     /// Connects as superuser for what all databases share, to one that should be there.
@@ -67,7 +67,7 @@ impl Place<'_> {
     /// # Errors
     /// As [`Place::connect`]; 422 if the role may not log in.
     pub fn connect_as(&self, database: &str, role: &str) -> Result<Client> {
-        Client::connect(&self.config(role, database), THEIRS_WITHIN)
+        Client::connect(&self.config(role, database), THEIRS_WITHIN, explained)
     }
 
     /// Runs statements that make event triggers fire in `database`, all of them or none, without firing any. Before 17 those
@@ -105,14 +105,18 @@ pub struct Client {
 }
 
 impl Client {
-    fn connect(config: &Config, within: Duration) -> Result<Self> {
+    fn connect(
+        config: &Config,
+        within: Duration,
+        refused: fn(&tokio_postgres::Error) -> Error,
+    ) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Error::io("make a runtime"))?;
         let connected =
             runtime.block_on(async { tokio::time::timeout(CONNECT_WITHIN, config.connect(NoTls)).await });
         let text = "Postgres of the branch takes no connection in time";
         let (client, connection) =
-            connected.map_err(|_| Error::unavailable(text))?.map_err(|error| explained(&error))?;
+            connected.map_err(|_| Error::unavailable(text))?.map_err(|error| refused(&error))?;
         // It ends with the client, and says nothing that a call does not.
         runtime.spawn(async { drop(connection.await) });
         Ok(Self { runtime, client, within })
@@ -169,6 +173,19 @@ impl Client {
             );
             Err(Error::unavailable(text))
         })
+    }
+}
+
+/// Why the superuser gets no session. Who may not log in, or set what superusers may, is no superuser any more.
+fn barred(error: &tokio_postgres::Error) -> Error {
+    let own = [SqlState::INVALID_AUTHORIZATION_SPECIFICATION, SqlState::INSUFFICIENT_PRIVILEGE];
+    match error.as_db_error() {
+        Some(said) if own.contains(said.code()) => Error::unavailable(format!(
+            "Postgres of the branch refuses its superuser, which scion needs: {}\n\
+             hint: restart the endpoint, which mends the role {SUPERUSER}",
+            said.message()
+        )),
+        _ => explained(error),
     }
 }
 
@@ -255,7 +272,7 @@ mod tests {
         silent(temp.path(), b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");
         let place = Place { dir: temp.path(), port: 5432, major: 15 };
         let config = place.config(SUPERUSER, "postgres");
-        let mut client = Client::connect(&config, Duration::from_millis(50)).unwrap();
+        let mut client = Client::connect(&config, Duration::from_millis(50), explained).unwrap();
         let error = client.batch_execute("DROP DATABASE x").unwrap_err();
         assert_eq!(error.status, 503);
         assert!(error.message.contains("given up"), "{}", error.message);

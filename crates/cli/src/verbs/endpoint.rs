@@ -25,11 +25,17 @@ pub enum Endpoint {
     Stop {
         /// Name or id of the branch, or id of the endpoint.
         name: String,
+        /// Do not ask, whatever replication slots it has.
+        #[arg(short, long)]
+        yes: bool,
     },
     /// Stop the endpoint of a branch cleanly and start it again.
     Restart {
         /// Name or id of the branch, or id of the endpoint.
         name: String,
+        /// Do not ask, whatever replication slots it has.
+        #[arg(short, long)]
+        yes: bool,
     },
     /// Change the endpoint of a branch; other settings of Postgres restart it if it runs.
     #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
@@ -48,6 +54,9 @@ pub enum Endpoint {
         /// Stop it and let nobody start it, or allow it again.
         #[arg(long, value_name = "true|false", group = "what")]
         disabled: Option<bool>,
+        /// Do not ask, whatever replication slots it has.
+        #[arg(short, long)]
+        yes: bool,
     },
     /// All endpoints of the project.
     List,
@@ -67,11 +76,11 @@ impl Endpoint {
         let session = session(global)?;
         match self {
             Self::Start { name } => start(&session, global.output, name),
-            Self::Stop { name } => stop(&session, global.output, name),
-            Self::Restart { name } => restart(&session, global.output, name),
-            Self::Update { name, set, unset, suspend_timeout, disabled } => {
+            Self::Stop { name, yes } => stop(&session, global.output, name, *yes),
+            Self::Restart { name, yes } => restart(&session, global.output, name, *yes),
+            Self::Update { name, set, unset, suspend_timeout, disabled, yes } => {
                 let wanted = json!({ "suspend_timeout_seconds": suspend_timeout, "disabled": disabled });
-                update(&session, global.output, name, (wanted, set, unset))
+                update(&session, global.output, name, (wanted, set, unset), *yes)
             }
             Self::List => list(&session, global.output),
             Self::Delete { name, yes } => delete(&session, global.output, name, *yes),
@@ -107,10 +116,11 @@ fn existing(session: &Session, name: &str) -> Result<Result<Value, Value>, Failu
     Ok(session.endpoint_of(wire::text(&branch, "id"))?.ok_or(branch))
 }
 
-fn stop(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
-    let started = Instant::now();
+fn stop(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
     let endpoint = session.endpoint(name)?;
     let id = wire::percent_encoded(wire::text(&endpoint, "id"));
+    may_drop_slots(session, "stop", &id, yes)?;
+    let started = Instant::now();
     let _progress = progress::start(format!("stopping endpoint {id}: waiting for its last WAL to be stored"));
     let answer = session.client.post(&session.path(&format!("/endpoints/{id}/suspend")), &json!({}))?;
     session.client.wait(session.project_id(), &answer)?;
@@ -118,15 +128,51 @@ fn stop(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn restart(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
-    let started = Instant::now();
+fn restart(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
     let endpoint = session.endpoint(name)?;
     let id = wire::percent_encoded(wire::text(&endpoint, "id"));
+    may_drop_slots(session, "restart", &id, yes)?;
+    let started = Instant::now();
     let _progress = progress::start(format!("restarting endpoint {id}"));
     let answer = session.client.post(&session.path(&format!("/endpoints/{id}/restart")), &json!({}))?;
     session.client.wait(session.project_id(), &answer)?;
     finish(format, &answer, &format!("active in {} ms", started.elapsed().as_millis()));
     Ok(())
+}
+
+fn disabled_by(wanted: &Value) -> bool {
+    wanted.get("disabled") == Some(&Value::Bool(true))
+}
+
+/// Asks before an endpoint ends whose Postgres has logical replication slots: they end with it, and who subscribes by one
+/// misses what is written from then on. `id` is as it is in a path.
+fn may_drop_slots(session: &Session, what: &str, id: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    let asked = session.client.get(&session.path(&format!("/endpoints/{id}/replication_slots")));
+    let slots = match asked {
+        Ok(answer) => answer,
+        Err(failure) => {
+            let why = &failure.message;
+            let unknown =
+                format!("{what} endpoint {id}, whose replication slots could not be listed ({why})");
+            return confirm::destructive(&unknown, yes);
+        }
+    };
+    let slots = wire::list(&slots, "replication_slots").iter();
+    let logical = slots.filter(|slot| wire::text(slot, "slot_type") == "logical");
+    let names: Vec<&str> = logical.map(|slot| wire::text(slot, "slot_name")).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let dropped = names.join(", ");
+    confirm::destructive(
+        &format!(
+            "{what} endpoint {id} and drop its replication slots, whose subscribers then miss rows: {dropped}"
+        ),
+        yes,
+    )
 }
 
 fn delete(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
@@ -145,6 +191,7 @@ fn update(
     format: Format,
     name: &str,
     (mut wanted, set, unset): (Value, &[Setting], &[String]),
+    yes: bool,
 ) -> Result<(), Failure> {
     let endpoint = session.endpoint(name)?;
     if !set.is_empty() || !unset.is_empty() {
@@ -153,6 +200,11 @@ fn update(
         wanted["settings"] = all;
     }
     let id = wire::percent_encoded(wire::text(&endpoint, "id"));
+    let before = endpoint.get("settings").and_then(|settings| settings.get("pg_settings"));
+    let restarts = wanted.pointer("/settings/pg_settings").is_some_and(|after| Some(after) != before);
+    if restarts || disabled_by(&wanted) {
+        may_drop_slots(session, if restarts { "restart" } else { "stop" }, &id, yes)?;
+    }
     let _progress = progress::start(format!("changing endpoint {id}"));
     let answer =
         session.client.patch(&session.path(&format!("/endpoints/{id}")), &json!({ "endpoint": wanted }))?;

@@ -1,6 +1,7 @@
 //! `scion psql`: an interactive session on a branch, as its owner or as the superuser.
 //!
-//! The superuser is reached only over the endpoint's unix socket, whose directory belongs to whoever runs scion.
+//! The superuser is reached only over the endpoint's unix socket, whose directory belongs to whoever runs scion. Nothing
+//! that users set keeps it out; apart from that its session has the settings that any other of that role would have.
 
 use std::ffi::OsString;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -25,7 +26,8 @@ pub struct Psql {
     branch: String,
     #[command(flatten)]
     who: Who,
-    /// Connect as the superuser `postgres` over the endpoint's own socket.
+    /// Connect as the superuser `postgres` over the endpoint's own socket. What sessions load by themselves and what
+    /// ends them after some time does not hold, nor do event triggers from PostgreSQL 17 on.
     #[arg(long, conflicts_with = "role")]
     superuser: bool,
     /// Arguments for psql, after `--`.
@@ -79,8 +81,16 @@ impl Psql {
         })?;
         command.arg("-h").arg(dir).arg("-p").arg(port.to_string()).args(["-U", "postgres"]);
         command.arg("-d").arg(server::database_argument(&self.who.database));
+        command.env("PGOPTIONS", entry_options(&session.project));
         Ok(())
     }
+}
+
+/// What gets a superuser in whatever the users of the project set, and what else the person asks for.
+fn entry_options(project: &Value) -> String {
+    let major = wire::number(project, "pg_version").and_then(|it| i32::try_from(it).ok()).unwrap_or_default();
+    let asked = std::env::var("PGOPTIONS").unwrap_or_default();
+    format!("{} {asked}", server::entry_options(major))
 }
 
 /// Runs psql in our place: what is typed to interrupt is for it, and it ends when we are made to.

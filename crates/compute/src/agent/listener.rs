@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::control::{Answer, Command, State, write_line};
 use crate::error::{Error, While};
-use crate::limits::CONTROL_CONNECTIONS;
+use crate::limits::{ACCEPT_PAUSE, CONTROL_CONNECTIONS};
+use crate::threads;
 
 use super::Agent;
 
@@ -18,22 +19,41 @@ pub(super) fn listen(agent: &Arc<Agent>) -> Result<(), Error> {
     super::remove_file(&path);
     let listener = UnixListener::bind(&path).while_(|| format!("listen on {}", path.display()))?;
     let agent = Arc::clone(agent);
-    std::thread::spawn(move || {
+    let listening = threads::spawn("answer on its control socket", move || {
         let served = Arc::new(());
-        for mut stream in listener.incoming().flatten() {
-            if Arc::strong_count(&served) > CONTROL_CONNECTIONS {
-                let text = format!("{CONTROL_CONNECTIONS} connections are open already");
-                let _ = write_line(&mut stream, &Answer::Error(text)); // it may not wait for it
-                continue;
+        for stream in listener.incoming() {
+            match stream {
+                Ok(stream) => serve(&agent, &served, stream),
+                // There may be no descriptor for it; it waits, and need not be asked for all the time.
+                Err(error) => {
+                    tracing::warn!("a connection to the control socket: {error}");
+                    std::thread::sleep(ACCEPT_PAUSE);
+                }
             }
-            let (agent, served) = (Arc::clone(&agent), Arc::clone(&served));
-            std::thread::spawn(move || {
-                answer_all(&agent, &stream);
-                drop(served);
-            });
         }
     });
-    Ok(())
+    listening.map(|_| ())
+}
+
+/// Answers one connection on a thread of its own, or says why not.
+fn serve(agent: &Arc<Agent>, served: &Arc<()>, stream: UnixStream) {
+    if Arc::strong_count(served) > CONTROL_CONNECTIONS {
+        return refuse(&stream, format!("{CONTROL_CONNECTIONS} connections are open already"));
+    }
+    let stream = Arc::new(stream);
+    let (agent, served, asked) = (Arc::clone(agent), Arc::clone(served), Arc::clone(&stream));
+    let serving = threads::spawn("answer a command", move || {
+        answer_all(&agent, &asked);
+        drop(served);
+    });
+    if let Err(error) = serving {
+        tracing::warn!("{error}");
+        refuse(&stream, error.to_string());
+    }
+}
+
+fn refuse(mut stream: &UnixStream, text: String) {
+    let _ = write_line(&mut stream, &Answer::Error(text)); // it may not wait for it
 }
 
 fn answer_all(agent: &Agent, stream: &UnixStream) {
@@ -89,12 +109,12 @@ pub(super) fn take_signals(agent: &Arc<Agent>) -> Result<(), Error> {
         }
     }
     let agent = Arc::clone(agent);
-    std::thread::spawn(move || {
+    let waiting = threads::spawn("wait for signals", move || {
         let mut byte = [0];
         while reader.read_exact(&mut byte).is_ok() {
             tracing::info!("stopping on a signal");
             agent.request_stop();
         }
     });
-    Ok(())
+    waiting.map(|_| ())
 }

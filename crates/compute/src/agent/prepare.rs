@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fs::FileSystem;
@@ -18,15 +18,14 @@ use crate::major::Major;
 use crate::protocol::NewTimeline;
 use crate::quarantine::Suspicion;
 use crate::spec::{Admission, EndpointSpec};
+use crate::threads::{self, Beside};
 use crate::wal_segment::{self, FirstWal, WalShape};
 use crate::{config, control_file, datadir, libraries, predefined, quarantine};
 
 use super::remove_dir;
 
-/// What Postgres will find.
+/// What Postgres will find beside its data directory, and what has to be done before clients are let in.
 pub(super) struct Prepared {
-    /// Its data directory.
-    pub file_system: FileSystem,
     /// The new files, on their way to the disk.
     pub wal: SyncedWal,
     /// How clients are let in.
@@ -65,14 +64,14 @@ pub(super) struct Closed {
 
 /// The files of `pg_wal` that a start made. A commit relies on them being durable, names included, so no Postgres runs
 /// before `wait` has returned; they are synced while everything else is made.
-pub(super) struct SyncedWal(JoinHandle<io::Result<()>>);
+pub(super) struct SyncedWal(Beside<io::Result<()>>);
 
 /// What `Server::spawn` asks for: `pg_wal` is durable.
 pub(crate) struct WalIsDurable(());
 
 impl SyncedWal {
     fn begin(files: Vec<PathBuf>) -> Self {
-        Self(thread::spawn(move || {
+        Self(threads::beside(move || {
             #[cfg(test)]
             hold::wait();
             files.iter().try_for_each(|path| File::open(path)?.sync_all())
@@ -81,19 +80,18 @@ impl SyncedWal {
 
     /// Waits until they are.
     pub fn wait(self) -> Result<WalIsDurable, Error> {
-        let synced = self.0.join().unwrap_or_else(|_| Err(io::Error::other("panic")));
-        synced.map(|()| WalIsDurable(())).while_(|| "sync pg_wal".to_owned())
+        self.0.join().map(|()| WalIsDurable(())).while_(|| "sync pg_wal".to_owned())
     }
 }
 
-/// Makes everything Postgres will find: the file system's content, `pg_wal`, the socket's directory.
+/// Makes everything Postgres will find: the data directory, `pg_wal`, the socket's directory.
 pub(super) fn data_directory(
     spec: &EndpointSpec,
     new: &NewTimeline,
     client: &Client,
     pages: &Arc<Client>,
     closed: Closed,
-) -> Result<Prepared, Error> {
+) -> Result<(FileSystem, Prepared), Error> {
     if new.state.cluster.lsn != new.start {
         let text = format!("state of {} for a timeline that begins at {}", new.state.cluster.lsn, new.start);
         return Err(Error::Answer(text));
@@ -119,17 +117,17 @@ pub(super) fn data_directory(
     let shape =
         WalShape { magic: major.wal_magic, system_id: new.system_id, segment_bytes: new.segment_bytes };
     thread::scope(|scope| {
-        let wal = scope.spawn(|| {
+        let wal = threads::beside_in(scope, || {
             let prefix = client.segment_prefix(new.start)?;
             let wal = wal_segment::first_wal(&shape, new.timeline, new.start, prefix, &record)?;
             make_directories(spec)?;
             write_wal(spec, new, &wal).map(SyncedWal::begin)
         });
-        let suspicion = scope.spawn(|| match closed.admission {
+        let suspicion = threads::beside_in(scope, || match closed.admission {
             Admission::AfterQuarantine => quarantine::suspicion(pages, &new.state, new.start, spec),
             Admission::Everybody | Admission::Nobody => Ok(Suspicion::default()),
         });
-        let exposed = scope.spawn(|| {
+        let exposed = threads::beside_in(scope, || {
             if closed.guarded {
                 Ok(false)
             } else {
@@ -137,9 +135,7 @@ pub(super) fn data_directory(
             }
         });
         let file_system = fill(spec, new, pages, major, &checkpoint);
-        let wal = wal.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let suspicion = suspicion.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let exposed = exposed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let (wal, suspicion, exposed) = (wal.join()?, suspicion.join()?, exposed.join()?);
         let file_system = file_system?;
         let (now, opening) = confs(spec, major, closed, (suspicion, exposed));
         for (name, text) in now {
@@ -150,7 +146,7 @@ pub(super) fn data_directory(
         if standby {
             datadir::write(&file_system, "standby.signal", b"")?;
         }
-        Ok(Prepared { file_system, wal, opening, suspect, exposed, standby })
+        Ok((file_system, Prepared { wal, opening, suspect, exposed, standby }))
     })
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use fs::FileSystem;
 
+use crate::error::Error;
+use crate::threads;
 use crate::wal_room::{self, Measured, Room, SLOW};
 use crate::wal_stream::{Alive, Progress};
 
@@ -23,10 +25,10 @@ pub(super) fn watch(
     file_system: &Arc<FileSystem>,
     progress: &Arc<Progress>,
     alive: &Arc<Alive>,
-) -> JoinHandle<()> {
+) -> Result<JoinHandle<()>, Error> {
     let (agent, file_system) = (Arc::clone(agent), Arc::clone(file_system));
     let (progress, alive) = (Arc::clone(progress), Arc::clone(alive));
-    std::thread::spawn(move || {
+    threads::spawn("watch pg_wal", move || {
         let limit = wal_room::limit_bytes();
         let mut flushed = None;
         let mut room = Room::Enough;

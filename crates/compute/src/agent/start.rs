@@ -3,6 +3,7 @@
 //! Not here: what is put on disk and into the file system for it (`prepare`).
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,7 @@ use crate::config;
 use crate::control::{Phases, State};
 use crate::control_file;
 use crate::error::{Error, While};
+use crate::limits::FREE_WITHIN;
 use crate::passwords;
 use crate::pg_client::{PgClient, PgError};
 use crate::predefined;
@@ -30,6 +32,7 @@ use crate::session::Own;
 use crate::shared_memory::release_shared_memory;
 use crate::spec::{Admission, EndpointSpec};
 use crate::tail::{self, Tail};
+use crate::threads;
 use crate::wal_stream::{Alive, WalStream};
 
 use super::prepare::{self, Closed, Opening, Prepared};
@@ -40,6 +43,7 @@ const READY_PAUSE: Duration = Duration::from_millis(2);
 /// Line of `postmaster.pid` that says how far the server is, from 0; PostgreSQL's `pidfile.h` counts from 1.
 const STATUS_LINE: usize = 7;
 const CANNOT_CONNECT_NOW: &str = "57P03";
+const TOO_MANY_CONNECTIONS: &str = "53300";
 
 /// A started endpoint.
 pub(super) struct Run {
@@ -63,9 +67,14 @@ pub(super) struct Run {
 }
 
 /// A stop watch for the phases of a start.
-struct Watch(Instant);
+pub(super) struct Watch(Instant);
 
 impl Watch {
+    /// One that runs.
+    pub(super) fn begin() -> Self {
+        Self(Instant::now())
+    }
+
     fn lap(&mut self) -> f64 {
         let lap = ms_since(self.0);
         self.0 = Instant::now();
@@ -78,15 +87,33 @@ fn ms_since(begun: Instant) -> f64 {
     begun.elapsed().as_micros() as f64 / 1000.0
 }
 
-/// Starts the endpoint on the head of its branch.
-pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
-    let begun = Instant::now();
-    let mut watch = Watch(begun);
-    let mut phases = Phases::default();
-    let spec = &agent.spec;
-    let (events, received) = mpsc::channel();
+/// What a Postgres of the endpoint can run on: its data directory, mounted, and a connection to the store for it.
+pub(super) struct Ground {
+    pub client: Arc<Client>,
+    pub pages: Arc<Client>,
+    pub new: NewTimeline,
+    pub prepared: Prepared,
+    pub file_system: Arc<FileSystem>,
+    pub mounted: Mounted,
+    /// Held by every process of a Postgres that runs on it.
+    pub lock: File,
+    /// Whom to kill when the overlay cannot take a write: empty until there is somebody.
+    pub server: Arc<Mutex<Option<Arc<OwnedFd>>>>,
+    pub events: Receiver<Event>,
+    pub sender: Sender<Event>,
+}
+
+/// Makes it on the head of the branch, once nothing of an earlier run is left.
+pub(super) fn ground(
+    agent: &Arc<Agent>,
+    spec: &EndpointSpec,
+    closed: Closed,
+    watch: &mut Watch,
+    phases: &mut Phases,
+) -> Result<Ground, Error> {
+    let (sender, events) = mpsc::channel();
     let client = Arc::new(Client::new(spec).listed_in(&agent.waiting));
-    register(agent, &client, &events);
+    register(agent, &client, &sender);
 
     let lock = outlive_the_last(spec)?;
     settle_tail(&client, agent)?;
@@ -96,39 +123,50 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     phases.state = watch.lap();
 
     let pages = Arc::new(Client::new(spec).listed_in(&agent.waiting));
-    let closed = closed(agent);
-    let Prepared { file_system, wal, opening, suspect, exposed, standby } =
-        prepare::data_directory(spec, &new, &client, &pages, closed)?;
+    let (file_system, prepared) = prepare::data_directory(spec, &new, &client, &pages, closed)?;
     let file_system = Arc::new(file_system);
     *agent.file_system.lock() = Some(Arc::clone(&file_system));
-    let server_handle = Arc::new(Mutex::new(None));
-    report_failures(agent, &file_system, &pages, &server_handle, events.clone());
+    let server = Arc::new(Mutex::new(None));
+    report_failures(agent, &file_system, &pages, &server, sender.clone());
     phases.datadir = watch.lap();
 
     let mount_dir = spec.mount_dir();
     let mounted = fs::mount(Arc::clone(&file_system), &mount_dir, fs::MountOptions::default())
         .while_(|| format!("mount {}", mount_dir.display()))?;
     phases.mount = watch.lap();
+    Ok(Ground { client, pages, new, prepared, file_system, mounted, lock, server, events, sender })
+}
 
-    let server = Server::spawn(spec, lock, wal.wait()?)?;
-    *server_handle.lock() = Some(server.handle());
+/// Starts the endpoint on the head of its branch.
+pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
+    let begun = Instant::now();
+    let mut watch = Watch(begun);
+    let mut phases = Phases::default();
+    let spec = &agent.spec;
+    let closed = closed(agent);
+    let ground = ground(agent, spec, closed, &mut watch, &mut phases)?;
+    let Ground { client, pages, new, prepared, file_system, mounted, events: received, sender, .. } = ground;
+    let Prepared { wal, opening, suspect, exposed, standby } = prepared;
+
+    let server = Server::spawn(spec, ground.lock, wal.wait()?)?;
+    *ground.server.lock() = Some(server.handle());
     agent.update(|status| status.postgres_pid = Some(server.pid()));
-    watch_exit(&server, events.clone());
+    let pending = Pending { agent, server, pages: &pages, events: &received };
+    let (server, mut pg) = pending.wait_ready(&sender)?;
     let alive = Arc::new(Alive::default());
     let stream = (!standby).then(|| wal_stream(agent, &new, &client));
-    let pending = Pending { agent, server, pages: &pages, events: &received };
-    let (server, mut pg) = pending.wait_ready()?;
     match &stream {
         Some(stream) => create_slot(stream, &mut pg)?,
-        None => forbid_promotion(&mount_dir)?,
+        None => forbid_promotion(&spec.mount_dir())?,
     }
     *agent.flush_connection.lock() = Some(pg);
     let own = own(spec, &new)?;
     ready_roles(agent, &own, exposed, standby)?;
     let settling = let_clients_in(agent, &server, &own, (closed.admission, suspect), opening)?;
     (phases.postgres_start, phases.total) = (watch.lap(), ms_since(begun));
-    let room = stream.as_ref().map(|it| room::watch(agent, &file_system, &it.progress, &alive));
-    let stream = stream.map(|stream| spawn_stream(stream, Arc::clone(&alive), events));
+    let room =
+        stream.as_ref().map(|it| room::watch(agent, &file_system, &it.progress, &alive)).transpose()?;
+    let stream = stream.map(|stream| spawn_stream(stream, Arc::clone(&alive), sender)).transpose()?;
     Ok(Run {
         client,
         pages,
@@ -333,7 +371,7 @@ fn report_failures(
     agent: &Arc<Agent>,
     file_system: &FileSystem,
     pages: &Arc<Client>,
-    server: &Arc<Mutex<Option<Arc<std::os::fd::OwnedFd>>>>,
+    server: &Arc<Mutex<Option<Arc<OwnedFd>>>>,
     events: Sender<Event>,
 ) {
     let (agent, pages, server) = (Arc::downgrade(agent), Arc::clone(pages), Arc::clone(server));
@@ -356,16 +394,21 @@ fn report_failures(
     }));
 }
 
-fn watch_exit(server: &Server, events: Sender<Event>) {
+fn watch_exit(server: &Server, events: Sender<Event>) -> Result<(), Error> {
     let handle = server.handle();
-    std::thread::spawn(move || {
+    let watching = threads::spawn("watch postgres", move || {
         process::wait_exit(&handle);
         let _ = events.send(Event::Exited); // nobody waits after a failed start
     });
+    watching.map(|_| ())
 }
 
-fn spawn_stream(stream: WalStream, alive: Arc<Alive>, events: Sender<Event>) -> JoinHandle<()> {
-    std::thread::spawn(move || {
+fn spawn_stream(
+    stream: WalStream,
+    alive: Arc<Alive>,
+    events: Sender<Event>,
+) -> Result<JoinHandle<()>, Error> {
+    threads::spawn("ship WAL", move || {
         let end = stream.run(&alive);
         let _ = events.send(Event::StreamEnded(end)); // the run may be over
     })
@@ -382,26 +425,11 @@ struct Pending<'a> {
 impl Pending<'_> {
     /// Waits for the server to say that it is ready, and connects. Nobody can have written anything before that, so a
     /// server that does not get there, or is no longer wanted, is simply killed.
-    fn wait_ready(mut self) -> Result<(Server, PgClient), Error> {
-        let error = loop {
-            if says_ready(&self.agent.spec.mount_dir()) {
-                match self.agent.connect() {
-                    Ok(pg) => return Ok((self.server, pg)),
-                    Err(PgError::Server { code, message }) if code != CANNOT_CONNECT_NOW => {
-                        break Error::Postgres(format!("postgres refuses the superuser: {message}"));
-                    }
-                    Err(_) => {}
-                }
-            }
-            match self.events.recv_timeout(READY_PAUSE) {
-                Ok(Event::Exited) => {
-                    let lines = self.server.last_log_lines(&self.agent.spec.postgres_log());
-                    break Error::Postgres(format!("postgres did not start:\n{lines}"));
-                }
-                Ok(Event::OverlayFailed(text)) => break Error::Postgres(text),
-                Ok(Event::Stop) => break Error::Cancelled,
-                Ok(Event::StreamEnded(_)) | Err(_) => {}
-            }
+    fn wait_ready(mut self, events: &Sender<Event>) -> Result<(Server, PgClient), Error> {
+        let watching = watch_exit(&self.server, events.clone());
+        let error = match watching.and_then(|()| self.first_session()) {
+            Ok(pg) => return Ok((self.server, pg)),
+            Err(error) => error,
         };
         self.pages.cancel();
         process::send(&self.server.handle(), Signal::KILL);
@@ -410,6 +438,36 @@ impl Pending<'_> {
         }
         process::kill_orphans(&self.agent.spec.mount_dir());
         Err(error)
+    }
+
+    /// A session of its superuser, once it takes connections.
+    fn first_session(&self) -> Result<PgClient, Error> {
+        let superuser = &self.agent.spec.superuser;
+        let mut full_since = None;
+        loop {
+            if says_ready(&self.agent.spec.mount_dir()) {
+                match self.agent.connect() {
+                    Ok(pg) if pg.is_superuser() => return Ok(pg),
+                    Ok(_) => return Err(Error::Barred(format!("role {superuser} is no superuser"))),
+                    Err(PgError::Server { code, .. }) if code == CANNOT_CONNECT_NOW => {}
+                    // Clients may have been faster.
+                    Err(PgError::Server { code, .. })
+                        if code == TOO_MANY_CONNECTIONS
+                            && full_since.get_or_insert_with(Instant::now).elapsed() < FREE_WITHIN => {}
+                    Err(PgError::Server { message, .. }) => return Err(Error::Barred(message)),
+                    Err(_) => {}
+                }
+            }
+            match self.events.recv_timeout(READY_PAUSE) {
+                Ok(Event::Exited) => {
+                    let lines = self.server.last_log_lines(&self.agent.spec.postgres_log());
+                    return Err(Error::Postgres(format!("postgres did not start:\n{lines}")));
+                }
+                Ok(Event::OverlayFailed(text)) => return Err(Error::Postgres(text)),
+                Ok(Event::Stop) => return Err(Error::Cancelled),
+                Ok(Event::StreamEnded(_)) | Err(_) => {}
+            }
+        }
     }
 }
 

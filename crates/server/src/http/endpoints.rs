@@ -3,7 +3,7 @@
 use api::connection::ConnectionUri;
 use api::endpoint::{
     BranchEndpointCreate, Endpoint, EndpointCreateRequest, EndpointList, EndpointOperations,
-    EndpointResponse, EndpointState, EndpointUpdateRequest,
+    EndpointResponse, EndpointState, EndpointUpdateRequest, ReplicationSlotList,
 };
 use api::project::CursorPagination;
 use axum::body::Bytes;
@@ -144,6 +144,15 @@ pub async fn get(State(context): State<Context>, Path((project, id)): Path<(Stri
         // What the reconciler saw may be a second old.
         context.server.look(&id);
         Ok(EndpointResponse { endpoint: view::endpoint(&context.server, &row) })
+    })
+    .await
+}
+
+/// `GET /projects/{project_id}/endpoints/{endpoint_id}/replication_slots`.
+pub async fn slots(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
+    answer::ok(move || {
+        let replication_slots = context.server.replication_slots(&project, &id)?;
+        Ok(ReplicationSlotList { replication_slots })
     })
     .await
 }

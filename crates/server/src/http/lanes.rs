@@ -55,7 +55,8 @@ impl Kind {
             (&Method::POST, "/shutdown") => Self::Shutdown,
             (&Method::GET | &Method::HEAD, "/status") => Self::Status,
             (&Method::GET | &Method::HEAD, route) => {
-                let words = ["roles", "databases", "schema", "compare_schema", "connection_uri"];
+                let words =
+                    ["roles", "databases", "schema", "compare_schema", "connection_uri", "replication_slots"];
                 let asks = route.split('/').any(|part| words.contains(&part));
                 if asks { Self::Ask } else { Self::Read }
             }

@@ -15,6 +15,7 @@ mod endpoints;
 mod fixed;
 mod lanes;
 mod projects;
+mod repeats;
 mod requests;
 mod roles;
 mod schedules;
@@ -36,6 +37,7 @@ use tokio::sync::Notify;
 use self::connections::Connections;
 pub use self::connections::Counting;
 use self::lanes::Lanes;
+use self::repeats::Repeats;
 use crate::error::Error;
 use crate::limits::BODY_BYTES;
 use crate::state::Server;
@@ -51,12 +53,14 @@ pub struct Context {
     pub lanes: Arc<Lanes>,
     /// Who is connected.
     pub connections: Arc<Connections>,
+    /// What was done that may be asked for again.
+    pub repeats: Arc<Repeats>,
 }
 
 impl Context {
     /// For a server that `shutdown` ends.
     pub fn new(server: Arc<Server>, shutdown: Arc<Notify>) -> Self {
-        Self { server, shutdown, lanes: Arc::default(), connections: Arc::default() }
+        Self { server, shutdown, lanes: Arc::default(), connections: Arc::default(), repeats: Arc::default() }
     }
 }
 
@@ -88,6 +92,7 @@ pub fn router(context: Context) -> Router {
         .route("/projects/{project}/endpoints/{endpoint}/restart", post(endpoints::restart))
         .route("/projects/{project}/endpoints/{endpoint}/start", post(endpoints::start))
         .route("/projects/{project}/endpoints/{endpoint}/suspend", post(endpoints::suspend))
+        .route("/projects/{project}/endpoints/{endpoint}/replication_slots", get(endpoints::slots))
         .route("/projects/{project}/operations", get(projects::operations))
         .route("/projects/{project}/operations/{operation}", get(projects::operation))
         .route("/projects/{project}/connection_uri", get(endpoints::connection_uri))
@@ -102,6 +107,7 @@ pub fn router(context: Context) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_route)
         .layer(middleware::from_fn_with_state(context.clone(), lanes::enter))
+        .layer(middleware::from_fn_with_state(context.clone(), repeats::once))
         .layer(middleware::from_fn(access::read_body))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn_with_state(context.clone(), access::check))

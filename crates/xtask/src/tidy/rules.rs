@@ -14,12 +14,17 @@ const EXPECT_TEXT_MIN: usize = 8;
 /// Words that say a thing is unfinished. Split, so that this file does not break its own rule.
 const UNFINISHED: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
 /// Calls that have no place in production code, and what to write instead.
-const CALLS: [(&str, &str); 4] = [
+const CALLS: [(&str, &str); 6] = [
     (".unwrap()", "say why it cannot fail with expect, or return an error"),
     ("todo!(", "a stub must not look finished"),
     ("unimplemented!(", "a stub must not look finished"),
     ("dbg!(", "left over from debugging"),
+    ("thread::spawn(", NO_THREAD),
+    ("scope.spawn(", NO_THREAD),
 ];
+/// Why a thread is started by a builder.
+const NO_THREAD: &str =
+    "it panics where the system has no thread left; use std::thread::Builder and answer for the error";
 /// Names that say nothing about the domain.
 const EMPTY_NAMES: [&str; 7] = ["utils", "util", "common", "helpers", "helper", "manager", "misc"];
 
@@ -124,6 +129,7 @@ mod tests {
         let cases = [
             ("fn f() {}\n".to_owned(), "no module doc"),
             ("//! Doc.\nfn f() { x.unwrap() }\n".to_owned(), ".unwrap()"),
+            ("//! Doc.\nfn f() { std::thread::spawn(g); }\n".to_owned(), "no thread left"),
             ("//! Doc.\nfn f() { x.expect(\"ok\") }\n".to_owned(), "does not say why"),
             ("//! Gr\u{fc}n.\n".to_owned(), "not ASCII"),
             (format!("//! Doc.\n// {}: later\n", UNFINISHED[0]), "finish it"),
