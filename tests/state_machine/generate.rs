@@ -90,6 +90,13 @@ impl Generator {
                 2 | 3 => {
                     let other = self.draw(model).filter(|it| is_plain(it, model));
                     let Some(other) = other else { continue };
+                    // Where a branch has other data by then, a place in its log means something else.
+                    if [(&op, &other), (&other, &op)]
+                        .iter()
+                        .any(|(a, b)| a.has_place() && b.gives_other_data())
+                    {
+                        continue;
+                    }
                     let gap_ms = self.rng.u64(..100);
                     return Op::Together { ops: [Box::new(op), Box::new(other)], gap_ms };
                 }

@@ -236,6 +236,24 @@ impl At {
 }
 
 impl Op {
+    /// Whether it names a place in the log of a branch.
+    pub fn has_place(&self) -> bool {
+        match self {
+            Self::Create { at, .. } | Self::Restore { at, .. } | Self::Snapshot { at, .. } => {
+                matches!(at, At::Lsn { .. } | At::Time { .. })
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a branch that is there has other data afterwards.
+    pub fn gives_other_data(&self) -> bool {
+        matches!(
+            self,
+            Self::Restore { .. } | Self::Finalize { .. } | Self::RestoreSnapshot { finalize: true, .. }
+        )
+    }
+
     /// What is to be sent, below `/projects/ID`; `None` for what is no request.
     pub fn request(&self, model: &Model) -> Option<Request> {
         self.of_branch(model).or_else(|| self.of_endpoint(model)).or_else(|| self.of_others(model))
