@@ -13,8 +13,10 @@ use parking_lot::{Condvar, Mutex};
 use types::{Lsn, TimelineId};
 
 use crate::client::{Client, ClientError};
+use crate::major::Major;
 use crate::pace::Pace;
 use crate::pg_client::{CopyMessage, PgClient, PgError};
+use crate::session::Own;
 
 /// Name of the slot.
 const SLOT: &str = "scion";
@@ -24,6 +26,12 @@ const APPEND_BYTES_MAX: usize = 1 << 20;
 const RESTS_BELOW_BYTES: usize = 64 << 10;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 const UNDEFINED_OBJECT: &str = "42704";
+/// Too many connections that replicate; somebody else uses the slot.
+const TAKEN: [&str; 2] = ["53300", "55006"];
+const TAKE_PLACE: &str = "SELECT pg_terminate_backend(pid, 1000) FROM (\
+    (SELECT pid FROM pg_stat_activity WHERE backend_type = 'walsender' AND usename <> current_user \
+     ORDER BY backend_start DESC LIMIT 1) \
+    UNION SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'scion' AND active_pid IS NOT NULL) taken";
 
 /// Why streaming ended.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +72,8 @@ pub struct WalStream {
     pub socket: PathBuf,
     /// The superuser.
     pub user: String,
+    /// Which Postgres.
+    pub major: &'static Major,
     /// Timeline of the run.
     pub timeline: TimelineId,
     /// Where it began.
@@ -111,16 +121,36 @@ impl WalStream {
     /// there is a server.
     pub fn run(&self, alive: &Alive) -> StreamEnd {
         loop {
-            let ended = self.stream();
-            match ended {
+            let mut pause = RECONNECT_PAUSE;
+            match self.stream() {
                 Ok(Ended::Shutdown) => return StreamEnd::ServerGone,
                 Ok(Ended::Timeline) => tracing::warn!("replication: the server ended its timeline"),
                 Err(Broken::Store(error)) => return StreamEnd::Refused(error),
-                Err(Broken::Server(error)) => tracing::debug!("replication: {error}"),
+                Err(Broken::Server(error)) => {
+                    tracing::debug!("replication: {error}");
+                    if matches!(&error, PgError::Server { code, .. } if TAKEN.contains(&code.as_str())) {
+                        self.take_place();
+                        // Before somebody else takes it.
+                        pause = Duration::ZERO;
+                    }
+                }
             }
-            if !alive.after(RECONNECT_PAUSE) {
+            if !alive.after(pause) {
                 return StreamEnd::ServerGone;
             }
+        }
+    }
+
+    /// Ends the session that has the slot, and the last one of others that replicates: all there may be have been taken, and
+    /// without this stream nothing of what is committed would reach the store.
+    fn take_place(&self) {
+        let own = Own { socket: self.socket.clone(), superuser: &self.user, major: self.major };
+        let ended = own.connect_any().and_then(|mut pg| pg.command(TAKE_PLACE));
+        match ended {
+            Ok(rows) => {
+                tracing::warn!("ended {} sessions that replicate, to ship WAL to the store", rows.len())
+            }
+            Err(error) => tracing::warn!("end a session that replicates, to ship WAL to the store: {error}"),
         }
     }
 

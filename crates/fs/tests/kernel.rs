@@ -355,11 +355,7 @@ fn a_tablespace_link_becomes_a_directory_that_survives_being_linked_again() {
     std::fs::remove_dir(&link).unwrap();
     std::os::unix::fs::symlink(&outside, &link).unwrap();
     assert_eq!(std::fs::read_dir(link.join(VERSION_DIR)).unwrap().count(), 0);
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while outside.join(VERSION_DIR).exists() {
-        assert!(Instant::now() < deadline, "the unused version directory outside is still there");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    assert!(outside.join(VERSION_DIR).is_dir(), "what is outside is another's");
 }
 
 /// Fails every read of block 3.

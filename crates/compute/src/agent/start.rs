@@ -154,7 +154,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     let pending = Pending { agent, server, pages: &pages, events: &received };
     let (server, mut pg) = pending.wait_ready(&sender)?;
     let alive = Arc::new(Alive::default());
-    let stream = (!standby).then(|| wal_stream(agent, &new, &client));
+    let stream = if standby { None } else { Some(wal_stream(agent, &new, &client)?) };
     match &stream {
         Some(stream) => create_slot(stream, &mut pg)?,
         None => forbid_promotion(&spec.mount_dir())?,
@@ -306,17 +306,18 @@ fn create_slot(stream: &WalStream, pg: &mut PgClient) -> Result<(), Error> {
     made.map_err(|error| Error::Postgres(format!("create the replication slot: {error}")))
 }
 
-fn wal_stream(agent: &Agent, new: &NewTimeline, client: &Arc<Client>) -> WalStream {
-    WalStream {
+fn wal_stream(agent: &Agent, new: &NewTimeline, client: &Arc<Client>) -> Result<WalStream, Error> {
+    Ok(WalStream {
         socket: config::socket_path(&agent.spec),
         user: agent.spec.superuser.clone(),
+        major: control_file::major_of(&new.control_template)?,
         timeline: new.timeline,
         start: new.start,
         client: Arc::clone(client),
         shipped: Arc::clone(&agent.shipped),
         pace: Arc::clone(&agent.pace),
         progress: Arc::default(),
-    }
+    })
 }
 
 /// Ships and removes what an earlier run left in `pg_wal`.
