@@ -62,6 +62,7 @@ pub use error::Error;
 pub use fs::{fusermount, unmount};
 pub use owner_extensions::{check as check_owner_extensions, control_files};
 pub use predefined::guard_of_roles;
+pub use process::lock_path;
 pub use quarantine::{Inherited, Quarantine, Undone};
 pub use session::{entry_options, session_options};
 pub use shared_memory::release_shared_memory;

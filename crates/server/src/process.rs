@@ -58,7 +58,8 @@ fn belongs_to(pid: Pid, dir: &Path) -> bool {
     let proc = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
     // A zombie has no working directory and no command line: it is nobody's. Whoever else stands in the directory, such as
     // the shell of an administrator, is left alone.
-    if is_postgres(&proc) && fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir)) {
+    let cwd = fs::read_link(proc.join("cwd")).unwrap_or_default();
+    if is_postgres(&proc) && (cwd.starts_with(dir) || cwd == Path::new("/") && holds_lock(&proc, dir)) {
         return true;
     }
     let line = fs::read(proc.join("cmdline")).unwrap_or_default();
@@ -69,6 +70,14 @@ fn belongs_to(pid: Pid, dir: &Path) -> bool {
     let is_data = |at: &[u8]| data.iter().any(|data| data.as_os_str().as_encoded_bytes() == at);
     let postgres = arguments.windows(2).any(|two| matches!(two, [b"-D", at] if is_data(at)));
     (compute && arguments.contains(&spec.as_os_str().as_encoded_bytes())) || postgres
+}
+
+/// Whether a process holds the lock that all processes of an endpoint's Postgres do. A backend that was forked while others
+/// were looked for still waits for its postmaster when the mount is down already, and works nowhere then: in `/`.
+fn holds_lock(proc: &Path, dir: &Path) -> bool {
+    let lock = compute::lock_path(dir);
+    let descriptors = fs::read_dir(proc.join("fd")).into_iter().flatten().flatten();
+    descriptors.into_iter().any(|descriptor| fs::read_link(descriptor.path()).is_ok_and(|at| at == lock))
 }
 
 /// Whether a process runs the program `postgres`, which an upgrade may have replaced on disk since.
@@ -141,9 +150,18 @@ mod tests {
         let postgres = temp.path().join("postgres");
         fs::copy("/bin/sleep", &postgres).unwrap();
         let mut server = sleeps(&postgres, mine.join("mnt"));
-        let mut others = [sleeps(&postgres, other.join("mnt")), sleeps(Path::new("sleep"), mine.join("mnt"))];
+        let mut others =
+            vec![sleeps(&postgres, other.join("mnt")), sleeps(Path::new("sleep"), mine.join("mnt"))];
+        // One whose mount is gone, and its like of another endpoint.
+        let unmounted = |dir: &Path| {
+            let lock = fs::File::create(compute::lock_path(dir)).unwrap();
+            Command::new(&postgres).arg("60").current_dir("/").stdin(lock).spawn().unwrap()
+        };
+        let mut backend = unmounted(&mine);
+        others.push(unmounted(&other));
         clear_leftovers(&mine);
         assert!(!server.wait().unwrap().success());
+        assert!(!backend.wait().unwrap().success());
         for other in &mut others {
             assert!(other.try_wait().unwrap().is_none());
             other.kill().unwrap();

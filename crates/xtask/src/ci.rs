@@ -1,7 +1,7 @@
 //! What every change must pass, cheapest first.
 //!
 //! All that is run is built once, of the whole workspace: a part of it has other features of its dependencies, and would
-//! build them a second time. The tests of the whole system wait more than they compute, and run three at a time: each has a
+//! build them a second time. The tests of the whole system wait more than they compute, and run two at a time: each has a
 //! server and a directory of its own.
 
 use anyhow::Result;
@@ -53,7 +53,7 @@ fn test_in(lanes: &mut Lanes) -> Result<()> {
         lanes.tests("tests of the crates", || run(cargo().args(nextest).arg(crates)))?;
         let system = format!("package({SYSTEM_TESTS})");
         lanes.tests("tests of the system", || {
-            run(cargo().args(nextest).arg(system).args(["--test-threads", "3"]))
+            run(cargo().args(nextest).arg(system).args(["--test-threads", "2"]))
         })?;
     } else {
         let crates = ["test", "--workspace", "--exclude", SYSTEM_TESTS, "--lib", "--bins", "--tests"];
