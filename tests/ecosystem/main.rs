@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use scion_tests::process::{bin_with_extension, output, pg_bin, release_bin};
+use scion_tests::process::{bin_with_extension, output, release_bin};
 use scion_tests::{Endpoint, Scion};
 use serde_json::json;
 use subjects::{DRIVERS, Driver, SUBJECTS, Subject, TOOLS, Tool};
@@ -67,7 +67,9 @@ fn on_major(major: i32, bin: &Path, cut: bool) -> Vec<String> {
     let scion = Scion::start_major(major, bin);
     let tried = prepared(scion.root(), major, cut);
     println!("PostgreSQL {major}: {} extensions", tried.len());
-    protocol(&scion, &tried, major, cut)
+    // Where Postgres has TLS, and its own tools.
+    let tools = (major == 15).then_some(bin);
+    protocol(&scion, &tried, tools, cut)
 }
 
 /// Makes a table for each extension that can be created here; says of the others why not.
@@ -88,7 +90,7 @@ fn prepared(root: &Endpoint, major: i32, cut: bool) -> Vec<&'static Subject> {
     SUBJECTS.iter().filter(|it| it.major == major && (it.cut || !cut)).filter(can_be_made).collect()
 }
 
-fn protocol(scion: &Scion, tried: &[&Subject], major: i32, cut: bool) -> Vec<String> {
+fn protocol(scion: &Scion, tried: &[&Subject], tools: Option<&Path>, cut: bool) -> Vec<String> {
     let root = scion.root().clone();
     let mut found = Vec::new();
     for round in 0..3 {
@@ -114,7 +116,7 @@ fn protocol(scion: &Scion, tried: &[&Subject], major: i32, cut: bool) -> Vec<Str
     let head = scion.branch("head", json!({}));
     for (name, branch, expected) in [("past", past, past_answers), ("head", head, answers.clone())] {
         compare(&branch, tried, Some(&expected), name, &mut found);
-        drive(&branch, major, cut, &mut found);
+        drive(&branch, tools, cut, &mut found);
         write(&branch, tried, 90, &mut found);
         compare(&branch, tried, None, &format!("{name}, written to"), &mut found);
         let (_, before) = moment(&branch, tried, &mut found);
@@ -123,7 +125,7 @@ fn protocol(scion: &Scion, tried: &[&Subject], major: i32, cut: bool) -> Vec<Str
         restart(scion, &branch);
         compare(&branch, tried, Some(&before), &format!("{name}, after a restart"), &mut found);
     }
-    drive(&root, major, cut, &mut found);
+    drive(&root, tools, cut, &mut found);
     restart(scion, &root);
     compare(&root, tried, Some(&answers), "the parent, after a restart", &mut found);
     found
@@ -212,11 +214,10 @@ fn tried(endpoint: &Endpoint, sql: &str) -> Result<String, String> {
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
-/// Lets every driver and tool that is installed do its work, where Postgres has TLS and the minor of the tools.
-fn drive(endpoint: &Endpoint, major: i32, cut: bool, found: &mut Vec<String>) {
-    if major != 15 {
-        return;
-    }
+/// Lets every driver and tool that is installed do its work; those of Postgres are in `tools`, of the same minor, as newer
+/// ones leave out of a dump what older ones do not know.
+fn drive(endpoint: &Endpoint, tools: Option<&Path>, cut: bool, found: &mut Vec<String>) {
+    let Some(bin) = tools else { return };
     let named = std::env::var_os("SCION_CLIENTS").map(PathBuf::from);
     let clients = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/clients"));
     let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("ecosystem/drivers");
@@ -238,14 +239,14 @@ fn drive(endpoint: &Endpoint, major: i32, cut: bool, found: &mut Vec<String>) {
         }
     }
     for tool in TOOLS.iter().filter(|it| it.cut || !cut) {
-        found.extend(use_tool(endpoint, tool).err().map(|why| format!("{}: {why}", tool.script)));
+        found.extend(use_tool(endpoint, bin, tool).err().map(|why| format!("{}: {why}", tool.script)));
     }
 }
 
 /// Lets a tool do its work, if what it needs is here.
-fn use_tool(endpoint: &Endpoint, tool: &Tool) -> Result<(), String> {
+fn use_tool(endpoint: &Endpoint, bin: &Path, tool: &Tool) -> Result<(), String> {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("ecosystem/tools");
-    let path = format!("{}:{}", pg_bin().display(), std::env::var("PATH").unwrap_or_default());
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     let mut run = Command::new("bash");
     run.arg(scripts.join(tool.script)).arg(&endpoint.uri).env("PATH", path).env("PGUSER", "postgres");
     run.env("PGHOST", endpoint.dir.join("sock")).env("PGPORT", endpoint.port());

@@ -11,5 +11,5 @@ for database in neondb restored; do
     # Newer minors name each dump by a random key.
     pg_dump -d "$database" | grep -vE '^\\(un)?restrict ' >"$work/$database"
 done
-cmp "$work/neondb" "$work/restored"
+diff "$work/neondb" "$work/restored" >&2
 dropdb restored
