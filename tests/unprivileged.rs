@@ -17,13 +17,7 @@ use tempfile::TempDir;
 
 #[test]
 fn an_ordinary_user_branches_outlives_a_crash_and_leaves_nothing() {
-    if let Some(missing) = missing() {
-        skipped("users", &format!("{missing}; run scripts/setup --for-users"));
-        return;
-    }
-    let mut user = User::start();
-    user.scion(&["project", "create", "demo"]);
-    user.sql("main", "create table t as select generate_series(1, 1000) as id");
+    let Some(mut user) = User::with_a_table() else { return };
     user.scion(&["branch", "create", "fix"]);
     user.sql("fix", "delete from t where id <= 400");
 
@@ -85,13 +79,7 @@ fn ask(dir: &Path) -> std::io::Result<String> {
 
 #[test]
 fn an_endpoint_whose_process_gets_no_thread_or_descriptor_says_so_and_lives() {
-    if let Some(missing) = missing() {
-        skipped("users", &format!("{missing}; run scripts/setup --for-users"));
-        return;
-    }
-    let mut user = User::start();
-    user.scion(&["project", "create", "demo"]);
-    user.sql("main", "create table t as select generate_series(1, 1000) as id");
+    let Some(mut user) = User::with_a_table() else { return };
     let (postgres, compute) = user.pids().unwrap();
     let dir = std::fs::read_dir(user.home.path().join(".local/share/scion/endpoints")).unwrap();
     let dir = dir.map(|it| it.unwrap().path()).next().unwrap();
@@ -149,6 +137,18 @@ struct User {
 }
 
 impl User {
+    /// One with a project and a table of a thousand rows; `None`, and said so, if users have no mounts here.
+    fn with_a_table() -> Option<Self> {
+        if let Some(missing) = missing() {
+            skipped("users", &format!("{missing}; run scripts/setup --for-users"));
+            return None;
+        }
+        let user = Self::start();
+        user.scion(&["project", "create", "demo"]);
+        user.sql("main", "create table t as select generate_series(1, 1000) as id");
+        Some(user)
+    }
+
     fn start() -> Self {
         let home = tempfile::Builder::new().prefix("scion-").tempdir().unwrap();
         // The build may be where only root can go.

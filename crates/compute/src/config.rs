@@ -227,13 +227,9 @@ pub fn tls_files(spec: &EndpointSpec) -> TlsFiles {
 pub fn arguments(spec: &EndpointSpec) -> Vec<OsString> {
     let Some(_) = &spec.tls else { return Vec::new() };
     let tls = tls_files(spec);
-    let named = |name: &str, value: &OsStr| [OsString::from("-c"), [name.as_ref(), value].join("=".as_ref())];
-    let [ssl, certificate, key] = [
-        named("ssl", "on".as_ref()),
-        named("ssl_cert_file", tls.certificate.as_os_str()),
-        named("ssl_key_file", tls.key.as_os_str()),
-    ];
-    [ssl, certificate, key].concat()
+    let paths = [("ssl_cert_file", tls.certificate), ("ssl_key_file", tls.key)];
+    let paths = paths.map(|(name, path)| [OsStr::new(name), path.as_os_str()].join(OsStr::new("=")));
+    [OsString::from("ssl=on")].into_iter().chain(paths).flat_map(|set| [OsString::from("-c"), set]).collect()
 }
 
 /// Content of `pg_hba.conf`: the private socket is trusted, the superuser cannot come in over TCP, nor can who replicates

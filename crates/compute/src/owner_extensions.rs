@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Error, While};
+use crate::process::done;
 use crate::spec::EndpointSpec;
 
 /// Directory of the control files below the one that PostgreSQL calls SHAREDIR.
@@ -147,10 +148,6 @@ fn write(file: &CStr, text: &CStr) -> io::Result<()> {
         libc::close(descriptor);
         result
     }
-}
-
-fn done(result: i32) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]

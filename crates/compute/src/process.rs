@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -101,23 +101,15 @@ impl Server {
         // user may have none.
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("PGUSER", &spec.superuser);
         command.stdin(Stdio::null()).stdout(log).stderr(log_again).current_dir("/");
-        let parent = std::process::id();
-        let lock_fd = lock.as_raw_fd();
-        let rules = confine::rules(spec).while_(|| "confine postgres to its directories".to_owned())?;
-        let rules_fd = rules.as_ref().map(AsRawFd::as_raw_fd);
+        let held = Held::new(spec, &lock, libc::SIGQUIT)?;
         let own = vec![spec.mount_dir(), spec.wal_dir(), spec.socket_dir()];
         let asked = tablespace_paths::answered(own)?;
         let view = owner_extensions::view(spec)?;
-        let user = spec.run_as;
-        let processes = user.and_then(|_| processes_of_a_user());
         // SAFETY: the closure makes system calls only; it neither allocates nor takes locks.
         unsafe {
             command.pre_exec(move || {
                 view.as_ref().map_or(Ok(()), View::enter)?;
-                user.map_or(Ok(()), become_user)?;
-                processes.as_ref().map_or(Ok(()), limit_processes)?;
-                prepare_child(parent, lock_fd)?;
-                rules_fd.map_or(Ok(()), confine::enter)?;
+                held.enter()?;
                 asked.enter()
             });
         }
@@ -231,6 +223,56 @@ fn parent_of(pid: i32) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// What every process of an endpoint's Postgres is held to.
+pub struct Held {
+    user: Option<(u32, u32)>,
+    processes: Option<libc::rlimit>,
+    parent: u32,
+    lock: RawFd,
+    dies_by: libc::c_int,
+    rules: Option<OwnedFd>,
+}
+
+impl Held {
+    /// For a child that has `lock`, which must be open until then, and dies by a signal when the calling thread ends.
+    ///
+    /// # Errors
+    /// `Io` for what the kernel refuses.
+    pub fn new(spec: &EndpointSpec, lock: &File, dies_by: libc::c_int) -> Result<Self, Error> {
+        Ok(Self {
+            user: spec.run_as,
+            processes: spec.run_as.and_then(|_| processes_of_a_user()),
+            parent: std::process::id(),
+            lock: lock.as_raw_fd(),
+            dies_by,
+            rules: confine::rules(spec).while_(|| "confine postgres to its directories".to_owned())?,
+        })
+    }
+
+    /// Puts it in force for the calling process, between fork and exec. Makes system calls only.
+    ///
+    /// # Errors
+    /// Those of the kernel, and one if the parent has died.
+    pub fn enter(&self) -> io::Result<()> {
+        self.user.map_or(Ok(()), become_user)?;
+        // SAFETY: plain system calls on values of our own; async-signal-safe all of them.
+        unsafe {
+            libc::setsid();
+            // Changing the user clears this, so it stands here and not before.
+            done(libc::prctl(libc::PR_SET_PDEATHSIG, self.dies_by))?;
+            done(libc::fcntl(self.lock, libc::F_SETFD, 0))?;
+            done(libc::setrlimit(libc::RLIMIT_CORE, &raw const NO_CORE))?;
+            if let Some(most) = &self.processes {
+                done(libc::setrlimit(libc::RLIMIT_NPROC, most))?;
+            }
+            if libc::getppid().cast_unsigned() != self.parent {
+                return Err(io::Error::from_raw_os_error(libc::ECHILD));
+            }
+        }
+        self.rules.as_ref().map_or(Ok(()), |rules| confine::enter(rules.as_raw_fd()))
+    }
+}
+
 /// How many processes and threads a project's user may have, all its endpoints together; `None` if the kernel does not say
 /// how many it has.
 fn processes_of_a_user() -> Option<libc::rlimit> {
@@ -240,37 +282,17 @@ fn processes_of_a_user() -> Option<libc::rlimit> {
     Some(libc::rlimit { rlim_cur: most, rlim_max: most })
 }
 
-/// Between fork and exec, after it has become its user.
-fn limit_processes(most: &libc::rlimit) -> io::Result<()> {
-    // SAFETY: a plain system call on a value of our own.
-    let limited = unsafe { libc::setrlimit(libc::RLIMIT_NPROC, most) == 0 };
-    if limited { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Gives up all that root may, between fork and exec.
 fn become_user((uid, gid): (u32, u32)) -> io::Result<()> {
     // SAFETY: plain system calls on values of our own; async-signal-safe all of them.
-    let become_it = unsafe {
-        libc::setgroups(0, std::ptr::null()) == 0 && libc::setgid(gid) == 0 && libc::setuid(uid) == 0
-    };
-    if become_it { Ok(()) } else { Err(io::Error::last_os_error()) }
+    unsafe {
+        done(libc::setgroups(0, std::ptr::null()))?;
+        done(libc::setgid(gid))?;
+        done(libc::setuid(uid))
+    }
 }
 
-/// Runs in the child between fork and exec, after it has become the server's user.
-fn prepare_child(parent: u32, lock_fd: i32) -> io::Result<()> {
-    // SAFETY: plain system calls on values of our own; async-signal-safe all of them.
-    unsafe {
-        libc::setsid();
-        // Changing the user clears this, so it stands here and not before.
-        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGQUIT) != 0
-            || libc::fcntl(lock_fd, libc::F_SETFD, 0) != 0
-            || libc::setrlimit(libc::RLIMIT_CORE, &raw const NO_CORE) != 0
-        {
-            return Err(io::Error::last_os_error());
-        }
-        if libc::getppid() as u32 != parent {
-            return Err(io::Error::from_raw_os_error(libc::ECHILD));
-        }
-    }
-    Ok(())
+/// What a system call that answers with a number came to.
+pub fn done(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -8,16 +8,15 @@
 //! Not here: what is run in it (`agent::mend`).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use crate::agent::prepare::WalIsDurable;
-use crate::confine;
 use crate::error::{Error, While};
 use crate::limits::MENDING_PRINTS_BYTES;
 use crate::major::Major;
+use crate::process::Held;
 use crate::session;
 use crate::spec::EndpointSpec;
 
@@ -70,28 +69,9 @@ pub fn spawn(
     command.args(session::arguments(major.number())).args(NO_LIBRARIES).arg(DATABASE);
     command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
-    if let Some((uid, gid)) = spec.run_as {
-        command.uid(uid).gid(gid); // also clears the supplementary groups
-    }
-    let parent = std::process::id();
-    let lock_fd = lock.as_raw_fd();
-    let rules = confine::rules(spec).while_(|| "confine postgres to its directories".to_owned())?;
-    let rules_fd = rules.as_ref().map(AsRawFd::as_raw_fd);
+    let held = Held::new(spec, lock, libc::SIGKILL)?;
     // SAFETY: the closure makes system calls only; it neither allocates nor takes locks.
-    unsafe {
-        command.pre_exec(move || {
-            libc::setsid();
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0
-                || libc::fcntl(lock_fd, libc::F_SETFD, 0) != 0
-            {
-                return Err(io::Error::last_os_error());
-            }
-            if libc::getppid().cast_unsigned() != parent {
-                return Err(io::Error::from_raw_os_error(libc::ECHILD));
-            }
-            rules_fd.map_or(Ok(()), confine::enter)
-        });
-    }
+    unsafe { command.pre_exec(move || held.enter()) };
     let mut child = command.spawn().while_(|| format!("run {} --single", program.display()))?;
     // Less than a pipe holds, so that nobody waits for anybody. One that has ended says why in its log.
     if let Some(mut stdin) = child.stdin.take()

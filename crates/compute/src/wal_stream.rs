@@ -26,12 +26,20 @@ const APPEND_BYTES_MAX: usize = 1 << 20;
 const RESTS_BELOW_BYTES: usize = 64 << 10;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 const UNDEFINED_OBJECT: &str = "42704";
-/// Too many connections that replicate; somebody else uses the slot.
-const TAKEN: [&str; 2] = ["53300", "55006"];
-const TAKE_PLACE: &str = "SELECT pg_terminate_backend(pid, 1000) FROM (\
-    (SELECT pid FROM pg_stat_activity WHERE backend_type = 'walsender' AND usename <> current_user \
-     ORDER BY backend_start DESC LIMIT 1) \
-    UNION SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'scion' AND active_pid IS NOT NULL) taken";
+/// What ends whoever has what the stream needs, by the code of the error that says so: the last session of others that
+/// replicates where all there may be have been taken, and the one that has the slot.
+const TAKES: [(&str, &str); 2] = [
+    (
+        "53300",
+        "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity \
+         WHERE backend_type = 'walsender' AND usename <> current_user ORDER BY backend_start DESC LIMIT 1",
+    ),
+    (
+        "55006",
+        "SELECT pg_terminate_backend(active_pid, 1000) FROM pg_replication_slots \
+         WHERE slot_name = 'scion' AND active_pid IS NOT NULL",
+    ),
+];
 
 /// Why streaming ended.
 #[derive(Debug, thiserror::Error)]
@@ -128,9 +136,11 @@ impl WalStream {
                 Err(Broken::Store(error)) => return StreamEnd::Refused(error),
                 Err(Broken::Server(error)) => {
                     tracing::debug!("replication: {error}");
-                    if matches!(&error, PgError::Server { code, .. } if TAKEN.contains(&code.as_str())) {
-                        self.take_place();
-                        // Before somebody else takes it.
+                    if let PgError::Server { code, .. } = &error
+                        && let Some((_, takes)) = TAKES.iter().find(|(taken, _)| taken == code)
+                        && self.take(takes)
+                    {
+                        // Before somebody else has it.
                         pause = Duration::ZERO;
                     }
                 }
@@ -141,16 +151,20 @@ impl WalStream {
         }
     }
 
-    /// Ends the session that has the slot, and the last one of others that replicates: all there may be have been taken, and
-    /// without this stream nothing of what is committed would reach the store.
-    fn take_place(&self) {
+    /// Ends a session of others by this statement; true if there was one. Without the stream nothing of what is committed
+    /// would reach the store.
+    fn take(&self, statement: &str) -> bool {
         let own = Own { socket: self.socket.clone(), superuser: &self.user, major: self.major };
-        let ended = own.connect_any().and_then(|mut pg| pg.command(TAKE_PLACE));
-        match ended {
-            Ok(rows) => {
-                tracing::warn!("ended {} sessions that replicate, to ship WAL to the store", rows.len())
+        match own.connect_any().and_then(|mut pg| pg.command(statement)) {
+            Ok(rows) if rows.is_empty() => false,
+            Ok(_) => {
+                tracing::warn!("ended a session that replicates, which had what the WAL for the store needs");
+                true
             }
-            Err(error) => tracing::warn!("end a session that replicates, to ship WAL to the store: {error}"),
+            Err(error) => {
+                tracing::warn!("end a session that replicates, to ship WAL to the store: {error}");
+                false
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use crate::error::{Result, StoreError};
 use crate::limits::PIECE_BYTES;
 use crate::manifest::Position;
 use crate::tip::{Retry, Tip};
+use crate::wal_files::Missing;
 
 /// Who is writing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -166,7 +167,7 @@ impl Branch {
             return Ok(true);
         }
         let mut bytes = vec![0; len];
-        core.wal.read_or_zeros(&self.id, timeline, end, &mut bytes)?;
+        core.wal.read(&self.id, timeline, end, &mut bytes, Missing::IsZeros)?;
         Ok(wal::may_follow(&core.format, timeline, (end, tip.last_record()), &bytes))
     }
 

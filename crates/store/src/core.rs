@@ -20,7 +20,7 @@ use crate::layer::{self, BlockCache};
 use crate::manifest::{BranchEntry, ManifestStore};
 use crate::memory::Account;
 use crate::object::{Local, ObjectStore};
-use crate::wal_files::WalFiles;
+use crate::wal_files::{Missing, WalFiles};
 
 /// What all branches of an open project share.
 pub(crate) struct Core {
@@ -252,7 +252,8 @@ impl Core {
                 let at = bytes.len();
                 let len = usize::try_from(end.bytes_since(begin).unwrap_or(0)).unwrap_or(0);
                 bytes.resize(at + len, 0);
-                self.wal.read(&branch.id, timeline, begin, bytes.get_mut(at..).unwrap_or(&mut []))?;
+                let out = bytes.get_mut(at..).unwrap_or(&mut []);
+                self.wal.read(&branch.id, timeline, begin, out, Missing::IsDamage)?;
             }
         }
         Ok(bytes)

@@ -209,22 +209,23 @@ impl Project {
     /// # Errors
     /// As `head`, and of reading directories.
     pub fn branches(&self) -> Result<Vec<BranchInfo>> {
-        let manifest = self.core.manifests.get();
-        let all = self.core.all();
-        let mut extensions = FirstOfExtensions::default();
-        let infos = all.iter().map(|branch| self.info_of(&manifest, &mut extensions, branch));
-        infos.filter_map(Result::transpose).collect()
+        self.infos_of(&self.core.all())
     }
 
-    /// One branch; `None` if there is none of that name.
+    /// Those of these names that there are.
     ///
     /// # Errors
     /// As `branches`.
-    pub fn branch(&self, id: &BranchId) -> Result<Option<BranchInfo>> {
+    pub fn branches_of(&self, ids: &[BranchId]) -> Result<Vec<BranchInfo>> {
+        let found: Vec<_> = ids.iter().filter_map(|id| self.core.find(id)).collect();
+        self.infos_of(&found)
+    }
+
+    fn infos_of(&self, branches: &[Arc<Branch>]) -> Result<Vec<BranchInfo>> {
         let manifest = self.core.manifests.get();
-        let branch = self.core.find(id);
         let mut extensions = FirstOfExtensions::default();
-        branch.map_or(Ok(None), |branch| self.info_of(&manifest, &mut extensions, &branch))
+        let infos = branches.iter().map(|branch| self.info_of(&manifest, &mut extensions, branch));
+        infos.filter_map(Result::transpose).collect()
     }
 
     /// The name of every branch. No directory is read for it.

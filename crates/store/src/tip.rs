@@ -27,6 +27,7 @@ use crate::error::{Result, StoreError};
 use crate::ingest::Filing;
 use crate::limits::{FROZEN_AT_OPEN_MAX, REPLAY_BYTES};
 use crate::memory::Charge;
+use crate::wal_files::Missing;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -260,7 +261,7 @@ impl Tip {
             let room = room.transpose().map_err(|error| self.behind = Some(Stuck::on(&error)));
             let to = at.advanced(REPLAY_BYTES).min(end);
             let mut bytes = vec![0; usize::try_from(to.bytes_since(at).unwrap_or(0)).unwrap_or(0)];
-            core.wal.read_or_zeros(&branch.id, self.timeline_written()?, at, &mut bytes)?;
+            core.wal.read(&branch.id, self.timeline_written()?, at, &mut bytes, Missing::IsZeros)?;
             self.take(core, branch, at, &bytes)?;
             drop(room);
             at = to;

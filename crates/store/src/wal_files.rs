@@ -4,7 +4,7 @@
 //! - A file's length says how much is held: bytes are written at their offset, then synced, and a failed write is
 //!   cut off again. What lies before the first byte of a timeline in its first segment is a hole.
 //! - Bytes between the end of what is held and a later segment read as zeros (padding after a segment switch). A segment
-//!   that is missing reads as zeros only where a log may end (`read_or_zeros`): elsewhere it is damage (`read`).
+//!   that is missing reads as zeros only where a log may end (`Missing`): elsewhere it is damage.
 //!
 //! Not here: which timeline owns which bytes (`branch`), what they mean (`ingest`).
 
@@ -20,8 +20,10 @@ use crate::limits::PIECE_BYTES;
 
 /// What a segment that there is not says of its bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Missing {
+pub(crate) enum Missing {
+    /// They are known to be WAL.
     IsDamage,
+    /// The log may end before it, as a power failure leaves it.
     IsZeros,
 }
 
@@ -115,31 +117,6 @@ impl WalFiles {
         self.disk.reclaim(&dir).map_err(StoreError::io(&dir))
     }
 
-    /// Fills `out` with the bytes at `at`, which are known to be WAL.
-    ///
-    /// # Errors
-    /// `Corrupt` if a segment of it is missing.
-    pub(crate) fn read(
-        &self,
-        branch: &BranchId,
-        timeline: TimelineId,
-        at: Lsn,
-        out: &mut [u8],
-    ) -> Result<()> {
-        self.read_pieces(branch, timeline, at, out, Missing::IsDamage)
-    }
-
-    /// Fills `out` with the bytes at `at`; what is not held is zeros, as a power failure may leave behind the end of a log.
-    pub(crate) fn read_or_zeros(
-        &self,
-        branch: &BranchId,
-        timeline: TimelineId,
-        at: Lsn,
-        out: &mut [u8],
-    ) -> Result<()> {
-        self.read_pieces(branch, timeline, at, out, Missing::IsZeros)
-    }
-
     /// Refuses a timeline that lacks a segment at or after `from` which was whole once: no write that was cut short leaves
     /// so much behind one.
     ///
@@ -169,7 +146,11 @@ impl WalFiles {
         StoreError::corrupt(path.display().to_string(), 0, "this segment of the WAL is missing")
     }
 
-    fn read_pieces(
+    /// Fills `out` with the bytes at `at`; those behind the end of a segment are zeros.
+    ///
+    /// # Errors
+    /// `Corrupt` for a segment that is missing, if that is damage.
+    pub(crate) fn read(
         &self,
         branch: &BranchId,
         timeline: TimelineId,
@@ -291,7 +272,7 @@ mod tests {
         files.write(&branch, timeline, begin, &[7; 25]).unwrap();
         assert_eq!(files.extent(&branch, timeline).unwrap(), Some(at(5 * SEGMENT + 15)));
         let mut out = [1; 40];
-        files.read_or_zeros(&branch, timeline, at(5 * SEGMENT - 15), &mut out).unwrap();
+        files.read(&branch, timeline, at(5 * SEGMENT - 15), &mut out, Missing::IsZeros).unwrap();
         assert_eq!(out[..5], [0; 5]);
         assert_eq!(out[5..30], [7; 25]);
         assert_eq!(out[30..], [0; 10]);
@@ -310,8 +291,8 @@ mod tests {
         let mut out = [1; 40];
         let name = lost.display().to_string();
         let refused = |outcome: Result<()>| matches!(outcome, Err(StoreError::Corrupt { object, .. }) if object == name);
-        assert!(refused(files.read(&branch, timeline, at(6 * SEGMENT - 5), &mut out)));
-        files.read_or_zeros(&branch, timeline, at(6 * SEGMENT - 5), &mut out).unwrap();
+        assert!(refused(files.read(&branch, timeline, at(6 * SEGMENT - 5), &mut out, Missing::IsDamage)));
+        files.read(&branch, timeline, at(6 * SEGMENT - 5), &mut out, Missing::IsZeros).unwrap();
         assert_eq!((out[..5].to_vec(), out[5..].to_vec()), (vec![7; 5], vec![0; 35]));
         assert!(refused(files.check_whole(&branch, timeline, begin, end)));
         files.check_whole(&branch, timeline, at(7 * SEGMENT), end).unwrap();

@@ -32,19 +32,13 @@ pub async fn list(
         let (page, noted) = context.server.metadata.read(|connection| {
             project::get(connection, &project)?;
             let page = wanted.page(connection, &project)?;
-            let noted = page.rows.iter().map(|row| branch::annotation(connection, &row.id));
-            let noted = noted.collect::<Result<Vec<_>>>()?;
+            let noted = branch::annotations(connection, &page.rows)?;
             Ok((page, noted))
         })?;
-        let noted = page.rows.iter().zip(&noted).filter_map(|(row, noted)| Some((row, noted.as_deref()?)));
-        let annotations = noted.map(|(row, noted)| (row.id.clone(), view::annotation(&row.id, Some(noted))));
+        let annotation = |(id, noted): (String, String)| (id.clone(), view::annotation(&id, Some(&noted)));
         Ok(BranchList {
-            branches: page
-                .rows
-                .iter()
-                .map(|row| view::branch_now(&context.server, row))
-                .collect::<Result<_>>()?,
-            annotations: annotations.collect(),
+            branches: view::branches_now(&context.server, &project, &page.rows)?,
+            annotations: noted.into_iter().map(annotation).collect(),
             pagination: page.pagination,
         })
     })

@@ -80,8 +80,7 @@ fn clamp(bytes: u64) -> i64 {
 /// # Errors
 /// Those of the store.
 pub fn store_infos(server: &Server, project: &str) -> Result<HashMap<String, BranchInfo>> {
-    let infos = server.store(project)?.branches()?;
-    Ok(infos.into_iter().map(|info| (info.id.to_string(), info)).collect())
+    Ok(by_id(server.store(project)?.branches()?))
 }
 
 /// What the store says of one branch; `None` if it does not know it.
@@ -89,7 +88,7 @@ pub fn store_infos(server: &Server, project: &str) -> Result<HashMap<String, Bra
 /// # Errors
 /// Those of the store.
 pub fn store_info(server: &Server, row: &BranchRow) -> Result<Option<BranchInfo>> {
-    Ok(server.store(&row.project_id)?.branch(&branch_id(&row.store_id)?)?)
+    Ok(server.store(&row.project_id)?.branches_of(&[branch_id(&row.store_id)?])?.pop())
 }
 
 /// A branch with what the store says of it now.
@@ -98,6 +97,20 @@ pub fn store_info(server: &Server, row: &BranchRow) -> Result<Option<BranchInfo>
 /// Those of the store.
 pub fn branch_now(server: &Server, row: &BranchRow) -> Result<Branch> {
     Ok(branch(row, store_info(server, row)?.as_ref()))
+}
+
+/// Branches of one project with what the store says of them now.
+///
+/// # Errors
+/// Those of the store.
+pub fn branches_now(server: &Server, project: &str, rows: &[BranchRow]) -> Result<Vec<Branch>> {
+    let ids = rows.iter().map(|row| branch_id(&row.store_id)).collect::<Result<Vec<_>>>()?;
+    let infos = by_id(server.store(project)?.branches_of(&ids)?);
+    Ok(rows.iter().map(|row| branch(row, infos.get(&row.store_id))).collect())
+}
+
+fn by_id(infos: Vec<BranchInfo>) -> HashMap<String, BranchInfo> {
+    infos.into_iter().map(|info| (info.id.to_string(), info)).collect()
 }
 
 /// A branch; `info` is what the store says of it.

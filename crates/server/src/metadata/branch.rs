@@ -350,6 +350,17 @@ pub fn annotation(connection: &Connection, id: &str) -> Result<Option<String>> {
     one(connection, "SELECT value FROM annotation WHERE branch_id = ?", [id], |row| row.get(0))
 }
 
+/// What clients noted on these branches, by their ids; nothing of those that they noted nothing on.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn annotations(connection: &Connection, rows: &[BranchRow]) -> Result<Vec<(String, String)>> {
+    let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+    let ids = serde_json::to_string(&ids).map_err(|error| Error::internal(error.to_string()))?;
+    let sql = "SELECT branch_id, value FROM annotation WHERE branch_id IN (SELECT value FROM json_each(?))";
+    many(connection, sql, [ids], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
 /// Notes JSON on a branch that has none.
 ///
 /// # Errors
@@ -399,11 +410,11 @@ pub fn with_schema_only(connection: &Connection, project: &str) -> Result<Vec<Br
     many(connection, &sql, [project], read)
 }
 
-#[cfg(test)]
 /// Every branch of a project, whatever its state, oldest first.
 ///
 /// # Errors
 /// Those of SQLite.
+#[cfg(test)]
 pub fn all(connection: &Connection, project: &str) -> Result<Vec<BranchRow>> {
     let sql = format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? ORDER BY rowid");
     many(connection, &sql, [project], read)
