@@ -105,7 +105,7 @@ fn what_a_branch_began_on_stays_after_its_parent_was_reset() {
 fn a_branch_expires_by_itself_and_not_if_others_rely_on_it() {
     let mut scion = Scion::start();
     let soon = in_seconds(6);
-    let made = scion.try_branch("ttl", json!({"expires_at": soon}), true).unwrap();
+    let made = scion.try_branch("expiring", json!({"expires_at": soon}), true).unwrap();
     assert!(made["branch"]["ttl_interval_seconds"].as_i64().unwrap() <= 6);
     let ttl = scion.endpoint_of(&made);
     let patch = |branch: &str, change: Value| {
@@ -131,7 +131,7 @@ fn a_branch_expires_by_itself_and_not_if_others_rely_on_it() {
     wait_for("the branch to expire", Duration::from_secs(60), || {
         (names(&scion, "") == ["main", "kept"]).then_some(())
     });
-    let list = scion.api().get(&scion.path("/branches?include_deleted=true&search=ttl")).unwrap();
+    let list = scion.api().get(&scion.path("/branches?include_deleted=true&search=expiring")).unwrap();
     assert_eq!(list["branches"][0]["recovery"]["deletion_method"], json!("ttl"));
     let back = recover(&scion, &ttl.branch, json!({})).unwrap();
     assert!(back["branch"]["expires_at"].is_null());

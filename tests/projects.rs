@@ -107,7 +107,7 @@ fn a_project_has_the_names_and_settings_it_was_given() {
     let later = scion.api().post(&format!("/projects/{id}/endpoints"), body).unwrap();
     let settings = json!({"work_mem": "7MB", "jit": "off", "geqo": "off"});
     assert_eq!(later["endpoint"]["settings"]["pg_settings"], settings, "on an endpoint made later");
-    assert_eq!(names(&scion.api().get("/projects?search=STO").unwrap()), ["store"]);
+    assert_eq!(names(&scion.api().get("/projects?search=STORE").unwrap()), ["store"]);
 
     let offered = |words: &[&str]| {
         let mut command = Command::new(scion_binary());
