@@ -1,8 +1,10 @@
 //! Clients reach every endpoint over TLS, with a certificate they can check and bind their login to.
 
+use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use scion_tests::process::{output, pg_program};
+use scion_tests::process::{output, pg_program, wait_for};
 use scion_tests::{Endpoint, Scion};
 use serde_json::json;
 
@@ -73,4 +75,41 @@ fn the_certificate_outlives_the_server_and_another_can_be_named() {
             .args(["--tls-cert", "/etc/hostname", "--tls-key", &path("tls-key.pem")]),
     );
     assert!(!refused.status.success() && said(&refused).contains("/etc/hostname holds no certificate"));
+}
+
+#[test]
+fn a_running_postgres_takes_another_certificate_and_keeps_its_own_while_there_is_no_pair() {
+    let (first, second) = (Scion::start(), Scion::start());
+    let pair = tempfile::tempdir().unwrap();
+    let file = |name: &str| pair.path().join(name).to_str().unwrap().to_owned();
+    // Whole at any time, as programs that renew certificates do it.
+    let put = |from: &Path, name: &str| {
+        std::fs::copy(from.join(name), file("beside")).unwrap();
+        std::fs::rename(file("beside"), file(name)).unwrap();
+    };
+    for name in ["tls-cert.pem", "tls-key.pem"] {
+        put(first.data_dir(), name);
+    }
+    let named = ["--tls-cert", &file("tls-cert.pem"), "--tls-key", &file("tls-key.pem")].map(str::to_owned);
+    let scion = Scion::start_with(&named, json!({"name": "renewed"}));
+    let strict = format!("{}?sslmode=verify-full", uri(&scion, scion.root()));
+    let shows = |of: &Scion| {
+        let root = of.data_dir().join("tls-cert.pem");
+        psql(&strict, &format!("&sslrootcert={}", root.display())).status.success()
+    };
+    let mut session = scion.root().connect();
+    assert!(shows(&first) && !shows(&second));
+
+    let log = scion.data_dir().join("endpoints").join(&scion.root().id).join("postgres.log");
+    put(second.data_dir(), "tls-cert.pem");
+    wait_for("postgres to refuse what is no pair", Duration::from_secs(60), || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.contains("SSL configuration was not reloaded").then_some(())
+    });
+    assert!(shows(&first) && !shows(&second));
+    put(second.data_dir(), "tls-key.pem");
+    wait_for("the new certificate", Duration::from_secs(60), || shows(&second).then_some(()));
+    assert!(!shows(&first));
+    let kept: i32 = session.query_one("select 1", &[]).unwrap().get(0);
+    assert_eq!(kept, 1, "no session ended for it");
 }

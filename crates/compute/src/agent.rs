@@ -14,6 +14,7 @@
 //!
 //! Not here: how a start is done (`start`, `prepare`), who listens on the socket (`listener`).
 
+mod certificate;
 mod listener;
 mod mend;
 pub(crate) mod prepare;
@@ -264,8 +265,8 @@ impl Run {
             self.client.cancel(); // what it waits to ship is in pg_wal, and the next start ships it
             process::kill_orphans(&agent.spec.mount_dir());
         }
-        if self.room.take().is_some_and(|room| room.join().is_err()) {
-            tracing::error!("who watches pg_wal panicked");
+        if self.watchers.drain(..).any(|watcher| watcher.join().is_err()) {
+            tracing::error!("who watches pg_wal or the certificate panicked");
         }
         if self.stream.take().is_some_and(|stream| stream.join().is_err()) {
             tracing::error!("the WAL stream panicked; pg_wal is shipped as after a crash");

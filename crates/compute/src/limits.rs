@@ -55,3 +55,6 @@ pub(crate) const PROCESSES_SHARE: libc::rlim_t = 2;
 
 /// Longest wait for the page service to take a connection or any bytes of a request, before it is tried again.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between two looks whether the certificate is another.
+pub(crate) const CERTIFICATE_EVERY: Duration = Duration::from_secs(10);

@@ -9,9 +9,9 @@
 //! - Half of a pair is never left: the key is written first, the certificate says that both are there.
 //!
 //! - Whoever connects to the API after the files were replaced gets what is in them. Files that are no pair, as between the
-//!   one and the other, change nothing, and the log says so. An endpoint has what was there when it was started.
+//!   one and the other, change nothing, and the log says so.
 //!
-//! Not here: what Postgres is told of it (`compute::config`).
+//! Not here: what Postgres is told of it (`compute::config`), and how it gets another (`compute::agent::certificate`).
 
 use std::fs;
 use std::io;

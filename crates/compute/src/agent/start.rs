@@ -35,6 +35,7 @@ use crate::tail::{self, Tail};
 use crate::threads;
 use crate::wal_stream::{Alive, WalStream};
 
+use super::certificate::{self, Copied};
 use super::prepare::{self, Closed, Opening, Prepared};
 use super::{Agent, Event, remove_dir, room};
 
@@ -53,8 +54,8 @@ pub(super) struct Run {
     pub mounted: Mounted,
     pub server: Server,
     pub stream: Option<JoinHandle<()>>,
-    /// Who watches how much WAL waits for the store.
-    pub room: Option<JoinHandle<()>>,
+    /// Who watches how much WAL waits for the store, and the certificate.
+    pub watchers: Vec<JoinHandle<()>>,
     pub alive: Arc<Alive>,
     pub events: Receiver<Event>,
     pub stopping: bool,
@@ -144,6 +145,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     let mut phases = Phases::default();
     let spec = &agent.spec;
     let closed = closed(agent);
+    let copied = spec.tls.as_ref().map(Copied::now);
     let ground = ground(agent, spec, closed, &mut watch, &mut phases)?;
     let Ground { client, pages, new, prepared, file_system, mounted, events: received, sender, .. } = ground;
     let Prepared { wal, opening, suspect, exposed, standby } = prepared;
@@ -164,9 +166,8 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     ready_roles(agent, &own, exposed, standby)?;
     let settling = let_clients_in(agent, &server, &own, (closed.admission, suspect), opening)?;
     (phases.postgres_start, phases.total) = (watch.lap(), ms_since(begun));
-    let room =
-        stream.as_ref().map(|it| room::watch(agent, &file_system, &it.progress, &alive)).transpose()?;
-    let stream = stream.map(|stream| spawn_stream(stream, Arc::clone(&alive), sender)).transpose()?;
+    let attended = attend(agent, stream, &file_system, (copied, server.handle()), &alive, sender);
+    let (stream, watchers) = attended.inspect_err(|_| alive.end())?;
     Ok(Run {
         client,
         pages,
@@ -174,7 +175,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         mounted,
         server,
         stream,
-        room,
+        watchers,
         alive,
         events: received,
         stopping: false,
@@ -183,6 +184,21 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         segment_bytes: new.segment_bytes,
         phases,
     })
+}
+
+/// Ships the WAL and watches what can change while the server runs, each on a thread that lasts for as long as `alive`.
+fn attend(
+    agent: &Arc<Agent>,
+    stream: Option<WalStream>,
+    file_system: &Arc<FileSystem>,
+    (copied, server): (Option<Copied>, Arc<OwnedFd>),
+    alive: &Arc<Alive>,
+    events: Sender<Event>,
+) -> Result<(Option<JoinHandle<()>>, Vec<JoinHandle<()>>), Error> {
+    let room = stream.as_ref().map(|it| room::watch(agent, file_system, &it.progress, alive)).transpose()?;
+    let certificate = certificate::watch(agent, copied, server, alive)?;
+    let stream = stream.map(|stream| spawn_stream(stream, Arc::clone(alive), events)).transpose()?;
+    Ok((stream, room.into_iter().chain(certificate).collect()))
 }
 
 fn closed(agent: &Agent) -> Closed {
