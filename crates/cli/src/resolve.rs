@@ -32,8 +32,9 @@ pub fn session(global: &Global) -> Result<Session, Failure> {
 
 /// The project called `wanted` by name or id, or the only one there is.
 pub fn project(client: &Client, wanted: Option<&str>) -> Result<Value, Failure> {
-    let mut projects = client.list("/projects", "projects")?;
+    let all = || client.list("/projects", "projects");
     let Some(wanted) = wanted else {
+        let mut projects = all()?;
         return match projects.len() {
             1 => Ok(projects.remove(0)),
             0 => Err(Failure::new(Kind::NotFound, "the server has no project yet")
@@ -42,7 +43,12 @@ pub fn project(client: &Client, wanted: Option<&str>) -> Result<Value, Failure> 
                 .hint(format!("say which with --project: {}", names(&projects, count)))),
         };
     };
-    pick("project", &projects, wanted).cloned()
+    // The server knows those whose name or id holds what is wanted; which one is meant is decided here.
+    let holding = client.list(&format!("/projects?search={}", wire::percent_encoded(wanted)), "projects")?;
+    match pick("project", &holding, wanted) {
+        Err(failure) if failure.kind == Kind::NotFound => pick("project", &all()?, wanted).cloned(),
+        picked => picked.cloned(),
+    }
 }
 
 impl Session {
@@ -228,6 +234,18 @@ mod tests {
             thread.join().unwrap(),
             ["GET /api/v2/projects/p/branches?search=main&limit=400 HTTP/1.1"]
         );
+    }
+
+    #[test]
+    fn one_project_is_asked_for_and_all_are_named_where_none_is_meant() {
+        let holding = r#"{"projects":[{"id":"p-1","name":"shop-old"},{"id":"p-2","name":"shop"}]}"#;
+        let (client, thread) = server_answering(vec![(200, holding)]);
+        assert_eq!(wire::text(&project(&client, Some("shop")).unwrap(), "id"), "p-2");
+        assert_eq!(thread.join().unwrap(), ["GET /api/v2/projects?search=shop&limit=400 HTTP/1.1"]);
+        let (client, thread) = server_answering(vec![(200, r#"{"projects":[]}"#), (200, holding)]);
+        let failure = project(&client, Some("shpo")).unwrap_err();
+        assert_eq!((failure.kind, failure.hint.as_deref()), (Kind::NotFound, Some("there is: shop-old, shop")));
+        assert_eq!(thread.join().unwrap().len(), 2);
     }
 
     #[test]

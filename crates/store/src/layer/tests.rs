@@ -42,6 +42,20 @@ fn write_version(version: u32, rows: &[Row], dir: &Path) -> Arc<Memory> {
     memory
 }
 
+#[test]
+fn what_comes_out_of_order_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = LayerWriter::create(Arc::new(System), &dir.path().join("layer")).unwrap();
+    let mut add = |key: Key, lsn: u64| writer.add(&key, at(lsn), (Kind::Modify, 0), None);
+    add(key(1, 1), 20).unwrap();
+    add(key(1, 1), 20).unwrap();
+    for (key, lsn) in [(key(1, 1), 19), (key(1, 0), 30)] {
+        let refused = add(key, lsn).unwrap_err();
+        assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+    }
+    add(key(1, 1), 21).unwrap();
+}
+
 fn open(memory: &Arc<Memory>) -> Result<Layer> {
     Layer::open(1, memory.clone(), Arc::new(BlockCache::new(1 << 20)))
 }

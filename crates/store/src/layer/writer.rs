@@ -103,9 +103,15 @@ impl LayerWriter {
     }
 
     /// Adds a version. Keys must come in order, versions of one key by LSN.
+    ///
+    /// # Errors
+    /// `Corrupt` for one that does not: what the log gives after a restart is the same again, so a panic would never end.
     pub(crate) fn add(&mut self, key: &Key, lsn: Lsn, kind: (Kind, u8), place: Option<Place>) -> Result<()> {
         let bytes = key.to_bytes();
-        assert!(self.last <= Some((bytes, lsn)), "the caller sorts by key and LSN, {key:?} at {lsn} did not");
+        if self.last > Some((bytes, lsn)) {
+            let reason = format!("{key:?} at {lsn} is not in the order of keys and LSNs");
+            return Err(StoreError::corrupt("a layer being written", self.at, reason));
+        }
         self.last = Some((bytes, lsn));
         let (first, last) = self.lsns.unwrap_or((lsn, lsn));
         self.lsns = Some((first.min(lsn), last.max(lsn)));
