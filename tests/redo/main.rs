@@ -24,7 +24,7 @@ redo bench                  how fast redo is, alone and through the store
 redo directory [options]    the whole directory at random LSNs: what the store gives against stock recovery
 
   --major N      PostgreSQL's major version; 15 unless given
-  --suite NAME   core, isolation, contrib, pgbench or churn; core unless given
+  --suite NAME   core, isolation, contrib, pgbench, churn or extensions; core unless given
   --points N     LSNs to compare at; 5 unless given
   --seconds N    how long pgbench and churn run; 60 unless given
   --seed N       random numbers of load and LSNs; 1 unless given
@@ -57,7 +57,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
     while let Some(name) = args.next() {
         let value = args.next()?;
         match name.as_str() {
-            "--suite" => options.suite = Suite::ALL.into_iter().find(|suite| suite.name() == value)?,
+            "--suite" => options.suite = Suite::named(&value)?,
             "--major" => options.major = value.parse().ok()?,
             "--points" => options.points = value.parse().ok()?,
             "--seconds" => options.plan.seconds = value.parse().ok()?,

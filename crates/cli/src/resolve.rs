@@ -244,7 +244,10 @@ mod tests {
         assert_eq!(thread.join().unwrap(), ["GET /api/v2/projects?search=shop&limit=400 HTTP/1.1"]);
         let (client, thread) = server_answering(vec![(200, r#"{"projects":[]}"#), (200, holding)]);
         let failure = project(&client, Some("shpo")).unwrap_err();
-        assert_eq!((failure.kind, failure.hint.as_deref()), (Kind::NotFound, Some("there is: shop-old, shop")));
+        assert_eq!(
+            (failure.kind, failure.hint.as_deref()),
+            (Kind::NotFound, Some("there is: shop-old, shop"))
+        );
         assert_eq!(thread.join().unwrap().len(), 2);
     }
 

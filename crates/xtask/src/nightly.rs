@@ -43,6 +43,9 @@ pub fn nightly(seed: Option<&str>) -> Result<()> {
     lanes.part("ecosystem", || {
         night.part("ecosystem", &mut Command::new(std::env::current_exe()?), &["ecosystem"])
     })?;
+    for words in ["consistency --suite extensions", "directory --suite extensions --points 20"] {
+        lanes.part(&format!("oracle {words}"), || night.judge(words, "15"))?;
+    }
     night.end()
 }
 

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::cargo::{cargo, root, run};
+use crate::ecosystem;
 
 /// Builds for release, gets the suites' source and the major that is asked for, and runs a judge with `args`.
 pub fn oracle(args: &[String]) -> Result<()> {
@@ -26,15 +27,23 @@ pub fn oracle(args: &[String]) -> Result<()> {
             run(Command::new(root().join("scripts/postgres-majors")).arg(major))?;
         }
     }
-    if judge == "directory" {
-        return redo(args);
+    let mut words = vec!["run", "--release", "--package"];
+    words.extend(match judge {
+        "branch" => {
+            run(cargo().args(["build", "--release", "--package", "scion"]))?;
+            ["scion-tests", "--bin", "suites", "--"]
+        }
+        "directory" => ["scion-tests", "--bin", "redo", "--"],
+        _ => ["scion-oracle", "--bin", "oracle", "--"],
+    });
+    let mut command = cargo();
+    command.args(words).args(if judge == "branch" { args.get(1..).unwrap_or_default() } else { args });
+    if args.iter().any(|arg| arg == "extensions") {
+        run(&mut Command::new(root().join("scripts/extension-suites")))?;
+        let postgres = ecosystem::extensions()?;
+        command.env("SCION_PG_BIN", postgres.join("15/bin"));
     }
-    if judge == "branch" {
-        run(cargo().args(["build", "--release", "--package", "scion"]))?;
-        let judge = ["run", "--release", "--package", "scion-tests", "--bin", "suites", "--"];
-        return run(cargo().args(judge).args(args.get(1..).unwrap_or_default()));
-    }
-    run(cargo().args(["run", "--release", "--package", "scion-oracle", "--bin", "oracle", "--"]).args(args))
+    run(&mut command)
 }
 
 /// Every judge over every load, on version 15 unless `options` name another, then the report. Takes some 15 minutes.

@@ -3,6 +3,7 @@
 //! ```text
 //!  server, suites: a stock server and a load --> its data directory before and after
 //!  replay:         every record between the two, page by page --> a judge's page for each step, and a comparison
+//!  extensions:     the load that is the suites of extensions
 //!  stock:          Postgres's own redo as a process, the strictest judge
 //!  recovery:       stock recovery of a load, whole directories at an LSN
 //!  files:          what no record shows --> the files of the stopped server
@@ -19,6 +20,7 @@
 
 pub mod churn;
 pub mod damage;
+mod extensions;
 pub mod files;
 mod gin;
 pub mod inject;

@@ -23,7 +23,7 @@ oracle <judge> [options]
   report         write the tables of the last runs into crates/redo/README.md
 
   --major N      PostgreSQL's major version; 15 unless given
-  --suite NAME   core, isolation, contrib, pgbench, churn or all; core unless given
+  --suite NAME   core, isolation, contrib, pgbench, churn, all of these, or extensions; core unless given
   --seconds N    how long pgbench and churn run; 60 unless given
   --seed N       their random numbers; 1 unless given
   --inject TYPE  flip one bit in what redo makes of the first record of that type, such as 'Heap 00', or of
@@ -76,10 +76,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
             "--seed" => options.plan.seed = value.parse().ok()?,
             "--suite" if value == "all" => options.suites = Suite::ALL.to_vec(),
             "--suite" => {
-                options.suites = value
-                    .split(',')
-                    .map(|word| Suite::ALL.into_iter().find(|suite| suite.name() == word))
-                    .collect::<Option<_>>()?;
+                options.suites = value.split(',').map(Suite::named).collect::<Option<_>>()?;
             }
             "--seeds" => options.seeds = value == "write",
             "--inject" => options.inject = Some((value != "all").then_some(value)),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::churn;
+use crate::extensions;
 use crate::server::{Postgres, Server, run};
 
 /// Modules of contrib that make indexes, and whose suites are run.
@@ -31,11 +32,18 @@ pub enum Suite {
     Pgbench,
     /// Random changes and maintenance of every index type, several sessions.
     Churn,
+    /// The suites of extensions that are not Postgres's own.
+    Extensions,
 }
 
 impl Suite {
-    /// Every suite.
+    /// Every suite that needs nothing but Postgres.
     pub const ALL: [Self; 5] = [Self::Churn, Self::Pgbench, Self::Contrib, Self::Isolation, Self::Core];
+
+    /// The suite of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().chain([Self::Extensions]).find(|suite| suite.name() == name)
+    }
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -45,6 +53,7 @@ impl Suite {
             Self::Contrib => "contrib",
             Self::Pgbench => "pgbench",
             Self::Churn => "churn",
+            Self::Extensions => "extensions",
         }
     }
 
@@ -53,6 +62,7 @@ impl Suite {
         let (name, major) = (self.name(), postgres.major());
         let own = match self {
             Self::Pgbench | Self::Churn => return format!("{name}, {} s", plan.seconds),
+            Self::Extensions => return name.to_owned(),
             Self::Isolation => 15,
             Self::Core | Self::Contrib => source(major).0,
         };
@@ -79,6 +89,7 @@ impl Suite {
             Self::Contrib => contrib(server),
             Self::Pgbench => Outcome { said: pgbench(server, plan), failed: Vec::new() },
             Self::Churn => Outcome { said: churn::run(server, plan), failed: Vec::new() },
+            Self::Extensions => extensions::load(server),
         }
     }
 }
@@ -187,7 +198,7 @@ fn contrib(server: &Server) -> Outcome {
 }
 
 /// The words that a Makefile assigns to `variable`.
-fn makefile_list(makefile: &str, variable: &str) -> Vec<String> {
+pub(crate) fn makefile_list(makefile: &str, variable: &str) -> Vec<String> {
     let text = makefile.replace("\\\n", " ");
     let assigned = |line: &str| Some(line.strip_prefix(variable)?.trim_start().strip_prefix('=')?.to_owned());
     let words = text.lines().find_map(assigned).unwrap_or_default();
