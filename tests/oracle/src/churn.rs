@@ -11,6 +11,12 @@ use crate::suites::Plan;
 /// Sessions that change rows.
 const SESSIONS: &str = "6";
 
+/// How long the sessions run before it is looked how much they have logged, in seconds.
+const TURN: u64 = 10;
+/// Log at which the load ends, however long it was to run: a fast machine fills the disk, and the server keeps no more than
+/// `wal_keep_size` says.
+const WAL_MAX_BYTES: u64 = 8 << 30;
+
 /// Statements that maintain, each on its own; what they name is made by `churn.sql`.
 const MAINTENANCE: [&str; 24] = [
     "VACUUM churn",
@@ -43,17 +49,27 @@ const MAINTENANCE: [&str; 24] = [
 pub fn run(server: &Server, plan: Plan) -> String {
     server.psql(include_str!("../load/churn.sql"));
     let done = AtomicBool::new(false);
-    let rounds = std::thread::scope(|scope| {
+    let (seconds, rounds) = std::thread::scope(|scope| {
         let maintenance = scope.spawn(|| maintain(server, &done));
-        change(server, plan);
+        let seconds = change_in_turns(server, plan);
         done.store(true, Ordering::Relaxed);
-        maintenance.join().unwrap()
+        (seconds, maintenance.join().unwrap())
     });
-    // Nothing may stay prepared: the next checkpoint would keep it, and vacuum would keep all rows.
-    server.psql(
-        "SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts \\gexec\nVACUUM churn;\nDELETE FROM churn;\nVACUUM churn;",
-    );
-    format!("{SESSIONS} sessions, {} s, seed {}, {rounds} maintenance statements", plan.seconds, plan.seed)
+    server.psql("VACUUM churn;\nDELETE FROM churn;\nVACUUM churn;");
+    format!("{SESSIONS} sessions, {seconds} s, seed {}, {rounds} maintenance statements", plan.seed)
+}
+
+/// Changes rows for as long as planned, or until there is log enough; for how many seconds it did.
+fn change_in_turns(server: &Server, plan: Plan) -> u64 {
+    let mut done = 0;
+    while done < plan.seconds && wal_bytes(server) < WAL_MAX_BYTES {
+        let seconds = TURN.min(plan.seconds - done);
+        change(server, Plan { seconds, seed: plan.seed.wrapping_add(done) });
+        // Nothing may stay prepared: it keeps its locks, the next checkpoint would keep it, and vacuum would keep all rows.
+        server.psql("SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts \\gexec");
+        done += seconds;
+    }
+    done
 }
 
 fn change(server: &Server, plan: Plan) {
@@ -68,13 +84,17 @@ fn change(server: &Server, plan: Plan) {
         std::fs::write(&path, text).unwrap();
         pgbench.arg("-f").arg(format!("{}@{weight}", path.display()));
     }
-    pgbench.args(["-n", "-c", SESSIONS, "-j", "2", "--max-tries=100"]);
-    pgbench
-        .arg(format!("--random-seed={}", plan.seed))
-        .arg("-T")
-        .arg(plan.seconds.to_string())
-        .arg("postgres");
+    pgbench.args(["-n", "-c", SESSIONS, "-j", "2", "--max-tries=100", "-T"]);
+    pgbench.arg(plan.seconds.to_string()).arg(format!("--random-seed={}", plan.seed)).arg("postgres");
     finish(pgbench.stdout(Stdio::null()).stderr(Stdio::null()));
+}
+
+/// How much has been logged since there is the cluster.
+fn wal_bytes(server: &Server) -> u64 {
+    let mut psql = server.client("psql");
+    psql.args(["-XAtq", "-d", "postgres", "-c", "SELECT pg_current_wal_lsn() - '0/0'"]);
+    let output = psql.stdin(Stdio::null()).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap()
 }
 
 /// Goes round the maintenance until told to stop. A statement that loses to a deadlock or a lock is not repeated.
