@@ -123,7 +123,14 @@ impl Night {
             let mut test = cargo();
             test.env("SCION_STATE_MACHINE_SEED", &seed).env("SCION_STATE_MACHINE_OPERATIONS", OPERATIONS);
             test.env("SCION_BIN", root().join("target/debug/scion"));
-            let words = ["nextest", "run", "--workspace", "-E", "binary(state_machine)", "--no-capture"];
+            let words = [
+                "nextest",
+                "run",
+                "--workspace",
+                "-E",
+                "package(scion-tests) and test(/^state_machine::/)",
+                "--no-capture",
+            ];
             self.part(&format!("history of seed {seed}"), &mut test, &words)?;
         }
         Ok(())

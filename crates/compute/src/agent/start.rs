@@ -167,7 +167,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     let settling = let_clients_in(agent, &server, &own, (closed.admission, suspect), opening)?;
     (phases.postgres_start, phases.total) = (watch.lap(), ms_since(begun));
     let attended = attend(agent, stream, &file_system, (copied, server.handle()), &alive, sender);
-    let (stream, watchers) = attended.inspect_err(|_| alive.end())?;
+    let Attending { stream, watchers } = attended.inspect_err(|_| alive.end())?;
     Ok(Run {
         client,
         pages,
@@ -186,6 +186,12 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     })
 }
 
+/// The threads that last for as long as the server.
+struct Attending {
+    stream: Option<JoinHandle<()>>,
+    watchers: Vec<JoinHandle<()>>,
+}
+
 /// Ships the WAL and watches what can change while the server runs, each on a thread that lasts for as long as `alive`.
 fn attend(
     agent: &Arc<Agent>,
@@ -194,11 +200,11 @@ fn attend(
     (copied, server): (Option<Copied>, Arc<OwnedFd>),
     alive: &Arc<Alive>,
     events: Sender<Event>,
-) -> Result<(Option<JoinHandle<()>>, Vec<JoinHandle<()>>), Error> {
+) -> Result<Attending, Error> {
     let room = stream.as_ref().map(|it| room::watch(agent, file_system, &it.progress, alive)).transpose()?;
     let certificate = certificate::watch(agent, copied, server, alive)?;
     let stream = stream.map(|stream| spawn_stream(stream, Arc::clone(alive), events)).transpose()?;
-    Ok((stream, room.into_iter().chain(certificate).collect()))
+    Ok(Attending { stream, watchers: room.into_iter().chain(certificate).collect() })
 }
 
 fn closed(agent: &Agent) -> Closed {

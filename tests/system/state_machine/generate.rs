@@ -5,8 +5,8 @@
 use fastrand::Rng;
 use types::Lsn;
 
-use crate::model::{Branch, Key, Model};
-use crate::operation::{At, Change, NOBODY, Noise, Op, Victim};
+use crate::state_machine::model::{Branch, Key, Model};
+use crate::state_machine::operation::{At, Change, NOBODY, Noise, Op, Victim};
 
 /// The most endpoints that run.
 const RUNNING_MAX: usize = 6;

@@ -6,9 +6,9 @@ use rusqlite::Connection;
 use scion_tests::process;
 use serde_json::json;
 
-use crate::operations::{BRANCHES, OTHERS, of_child, schedule, snapshot};
-use crate::world::World;
-use crate::{STEPS_MAX, ask, prepared, undisturbed};
+use crate::failpoints::operations::{BRANCHES, OTHERS, of_child, schedule, snapshot};
+use crate::failpoints::world::World;
+use crate::failpoints::{STEPS_MAX, ask, prepared, undisturbed};
 
 /// How long a server may take to do what is due, and how long after that it may still be killed.
 const DONE_WITHIN: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 //! a model says, and every branch holds what was written to it.
 //!
 //! A short run with fixed seeds is part of all tests. A long one:
-//! `SCION_STATE_MACHINE_OPERATIONS=500 SCION_STATE_MACHINE_SEED=7 cargo test -p scion-tests --test state_machine`.
+//! `SCION_STATE_MACHINE_OPERATIONS=500 SCION_STATE_MACHINE_SEED=7 cargo test -p scion-tests --test system state_machine`.
 //! A failure says its seed and what was done. As kills hit at moments that no seed decides, the same seed may pass the
 //! next time; a fault that was found gets a test of its own, beside the others of its story.
 

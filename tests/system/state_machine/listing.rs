@@ -7,7 +7,7 @@ use scion_tests::server::{mounts_below, processes_in};
 use serde_json::Value;
 use types::Lsn;
 
-use crate::model::{Branch, Deleted, Key, Model, Snapshot};
+use crate::state_machine::model::{Branch, Deleted, Key, Model, Snapshot};
 
 /// Everything that can be seen without connecting to a branch.
 pub struct Listing {

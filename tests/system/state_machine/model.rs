@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::{Data, Point, Rows};
-use crate::operation::{At, Op};
+use crate::state_machine::history::{Data, Point, Rows};
+use crate::state_machine::operation::{At, Op};
 
 /// The number of a thing in the order it was made.
 pub type Key = usize;

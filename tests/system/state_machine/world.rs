@@ -10,10 +10,10 @@ use scion_tests::{Api, Endpoint, Scion};
 use serde_json::Value;
 use types::Lsn;
 
-use crate::history::{Point, Rows};
-use crate::listing::Listing;
-use crate::model::{Key, Model, Refusals, is_answer};
-use crate::operation::{Change, Noise, Op, Victim, put_rows};
+use crate::state_machine::history::{Point, Rows};
+use crate::state_machine::listing::Listing;
+use crate::state_machine::model::{Key, Model, Refusals, is_answer};
+use crate::state_machine::operation::{Change, Noise, Op, Victim, put_rows};
 
 /// How long the server may take to be what the model says.
 const AGREES_WITHIN: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@ use scion_tests::clock::in_seconds;
 use serde_json::{Value, json};
 use types::Lsn;
 
-use crate::model::{Key, Model};
+use crate::state_machine::model::{Key, Model};
 
 /// The key of a branch, snapshot or schedule that never was.
 pub const NOBODY: Key = usize::MAX;

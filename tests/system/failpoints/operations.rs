@@ -3,7 +3,7 @@
 use scion_tests::clock::in_seconds;
 use serde_json::{Value, json};
 
-use crate::world::{SPARE, World, id_of};
+use crate::failpoints::world::{SPARE, World, id_of};
 
 /// A request, which can be sent more than once.
 pub struct Request {
