@@ -4,38 +4,17 @@
 //! page's LSN says whether the record is already in the page, and a changed page gets the record's end LSN.
 
 use types::{BlockNumber, Fork, Lsn, RelFork};
-use wal::{BlockRef, Record, RmgrId};
+use wal::{Record, RmgrId};
 
 use crate::bytes::Done;
-use crate::page::{self, PageBytes};
-use crate::{
-    Fault, RedoContext, brin, btree, generic, gin, gist, hash, heap, heap_vm, heap2, image, sequence, spgist,
-};
+use crate::heap::{heap2, rows, visibility_map};
+use crate::index::{brin, btree, gin, gist, hash, spgist};
+use crate::page::{self, image};
+use crate::step::{Effect, Step};
+use crate::{Fault, RedoContext, generic, sequence};
 
 const XLOG_FPI_FOR_HINT: u8 = 0xA0;
 const XLOG_FPI: u8 = 0xB0;
-
-/// One record about to change one page.
-pub(crate) struct Step<'a, 'r> {
-    pub(crate) cx: &'a RedoContext,
-    pub(crate) record: &'a Record<'r>,
-    /// The record's reference to this page.
-    pub(crate) block: &'a BlockRef<'r>,
-    pub(crate) page: &'a mut PageBytes,
-    /// Where the record ends.
-    pub(crate) end: Lsn,
-}
-
-/// Whether a routine's change moves the page's LSN.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// The page gets the record's end LSN.
-    Changed,
-    /// Only a hint was set; the page keeps its LSN.
-    HintOnly,
-    /// The record only had the page locked.
-    Unchanged,
-}
 
 type Routine = fn(&mut Step<'_, '_>) -> Result<Effect, Fault>;
 
@@ -51,7 +30,7 @@ pub(crate) fn apply(
     let Some(block) = record.blocks().find(|candidate| candidate.block == block && candidate.rel == rel)
     else {
         return if rel.fork == Fork::Visibility {
-            heap_vm::apply_unreferenced(rel.rel, block, page, record)
+            visibility_map::apply_unreferenced(rel.rel, block, page, record)
         } else {
             Err(Fault::Untouched)
         };
@@ -71,7 +50,7 @@ pub(crate) fn apply(
         return Ok(()); // full_page_writes was off: the hint is lost, which hints may be
     }
     if rel.fork == Fork::Visibility {
-        return heap_vm::apply_referenced(block, page, record, end);
+        return visibility_map::apply_referenced(block, page, record, end);
     }
     if !block.will_init && page::lsn(page) >= Some(end) {
         return Ok(());
@@ -92,7 +71,7 @@ fn routine(record: &Record<'_>) -> Option<Routine> {
         RmgrId::XLOG if record.op() == XLOG_FPI => {
             Some(|_| Err(Fault::Malformed("a page image record without one")))
         }
-        RmgrId::HEAP => Some(heap::apply),
+        RmgrId::HEAP => Some(rows::apply),
         RmgrId::HEAP2 => Some(heap2::apply),
         RmgrId::BTREE => Some(btree::apply),
         RmgrId::HASH => Some(hash::apply),

@@ -1,6 +1,6 @@
 //! Little-endian fields at offsets that come from disk: every access is checked, nothing panics.
 //!
-//! Not here: what the fields mean (`page`, `heap_tuple`, `btree_page`).
+//! Not here: what the fields mean (`page`, `tuple`, `page`).
 
 use crate::Fault;
 

@@ -9,9 +9,9 @@
 //! lack its header, and what they make is no page.
 
 use crate::Fault;
-use crate::block::{Effect, Step};
 use crate::bytes::{put, slice_at, u16_at};
 use crate::page::{self, PageBytes};
+use crate::step::{Effect, Step};
 
 /// Bytes before the bytes of a range.
 const RANGE_HEADER_SIZE: usize = 4;

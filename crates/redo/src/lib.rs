@@ -14,51 +14,29 @@
 //! Not here: which records touch which page (`wal`), where pages and records are kept (`store`).
 
 mod block;
-mod brin;
-mod btree;
-mod btree_delete;
-mod btree_page;
-mod btree_split;
 mod bytes;
-mod checksum;
-mod clog;
-mod commit_ts;
-mod compact;
 mod error;
 mod generic;
-mod gin;
-mod gin_data;
-mod gin_page;
-mod gin_posting;
-mod gist;
-mod hash;
-mod hash_page;
 mod heap;
-mod heap2;
-mod heap2_prune;
-mod heap_tuple;
-mod heap_update;
-mod heap_vm;
-mod image;
+mod index;
 pub mod mask;
-mod multixact;
 pub mod page;
 mod sequence;
-mod spgist;
-mod spgist_page;
-mod spgist_vacuum;
+mod slru;
+mod step;
 
-pub use checksum::{checksum, set_checksum};
 pub(crate) use error::Fault;
 pub use error::RedoError;
+pub use page::checksum::{checksum, set_checksum};
 
+use slru::{clog, commit_ts, multixact};
 use types::{Key, Lsn, Page, SlruKind};
 use wal::Record;
 
 /// What redo must know of the cluster besides the record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RedoContext {
-    /// PostgreSQL's major version: 15 to 18. What differs: `heap2_prune`, statistics in commits.
+    /// PostgreSQL's major version: 15 to 18. What differs: `prune`, statistics in commits.
     pub major: u32,
     /// Data checksums or `wal_log_hints` are on (`XLogHintBitIsNeeded`).
     pub checksums: bool,

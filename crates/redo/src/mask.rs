@@ -8,12 +8,12 @@
 use types::{BLOCK_SIZE, BlockNumber, PAGE_HEADER_SIZE};
 use wal::RmgrId;
 
-use crate::btree_page::{HAS_GARBAGE, LEAF, Opaque, SPLIT_END};
+use crate::index::btree::layout::{HAS_GARBAGE, LEAF, Opaque, SPLIT_END};
+use crate::index::{brin, gin, gist, hash};
 use crate::page::{
     self, ALL_VISIBLE, HAS_FREE_LINES, ItemState, LinePointer, PAGE_FULL, PageBytes, line_pointer,
     max_offset, set_flags, set_line_pointer,
 };
-use crate::{brin, gin_page, gist, hash_page};
 
 /// `HEAP_XACT_MASK`: all of infomask that depends on transactions.
 const XACT_MASK: u16 = 0xFFF0;
@@ -153,18 +153,18 @@ fn mask_gist(page: &mut PageBytes) {
 }
 
 fn mask_hash(page: &mut PageBytes) {
-    let Ok(mut opaque) = hash_page::Opaque::of(page) else { return };
+    let Ok(mut opaque) = hash::layout::Opaque::of(page) else { return };
     let flags = opaque.flags();
-    opaque.clear_flag(hash_page::HAS_DEAD_TUPLES);
-    match flags & hash_page::TYPE_MASK {
-        hash_page::UNUSED => mask_content(page),
-        hash_page::BUCKET | hash_page::OVERFLOW => mask_line_pointers(page),
+    opaque.clear_flag(hash::layout::HAS_DEAD_TUPLES);
+    match flags & hash::layout::TYPE_MASK {
+        hash::layout::UNUSED => mask_content(page),
+        hash::layout::BUCKET | hash::layout::OVERFLOW => mask_line_pointers(page),
         _ => {}
     }
 }
 
 fn mask_gin(page: &mut PageBytes) {
-    if gin_page::Opaque::of(page).is_ok_and(|opaque| opaque.flags() & gin_page::DELETED != 0) {
+    if gin::layout::Opaque::of(page).is_ok_and(|opaque| opaque.flags() & gin::layout::DELETED != 0) {
         mask_content(page);
     }
 }

@@ -10,7 +10,11 @@
 //! Follows `storage/bufpage.h`, `storage/itemid.h` and `bufpage.c`. Item numbers (`OffsetNumber`) count from 1.
 //! Whatever a page holds, nothing here panics: what does not fit is a [`Fault`].
 //!
-//! Not here: moving items (`compact`), the checksum (`checksum`), what items are (`heap_tuple`, `btree_page`).
+//! Not here: moving items (`compact`), the checksum (`checksum`), what items are (`tuple`, `page`).
+
+pub(crate) mod checksum;
+pub(crate) mod compact;
+pub(crate) mod image;
 
 use types::{BLOCK_SIZE, Lsn, PAGE_HEADER_SIZE};
 

@@ -5,9 +5,9 @@
 use wal::RmgrId;
 
 use crate::Fault;
-use crate::block::{Effect, Step};
 use crate::bytes::put_u32;
 use crate::page::{self, Place, add_item};
+use crate::step::{Effect, Step};
 
 const SEQ_LOG: u8 = 0x00;
 /// What a sequence's page has in its special area (`SEQ_MAGIC`).

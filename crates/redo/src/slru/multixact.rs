@@ -15,7 +15,8 @@ use wal::{Record, RmgrId};
 
 use crate::bytes::{Done, put_u32};
 use crate::page::PageBytes;
-use crate::{Fault, RedoContext, bytes, clog};
+use crate::slru::clog;
+use crate::{Fault, RedoContext, bytes};
 
 const ZERO_OFFSETS_PAGE: u8 = 0x00;
 const ZERO_MEMBERS_PAGE: u8 = 0x10;

@@ -12,14 +12,13 @@ use types::BLOCK_SIZE;
 
 use crate::Fault;
 use crate::bytes::{Done, array_at, array_at_mut, max_align, put, put_u16, shift, slice_at, u16_at};
+use crate::index::tuple::{TID_SIZE, set_tid_block, tid_block, tuple_len};
 use crate::page::{self, PageBytes, Place, add_item, normal_item};
 
 /// Bytes of the special area (`BTPageOpaqueData`).
 pub(crate) const SPECIAL_SIZE: usize = 16;
 /// Item number of the high key (`P_HIKEY`).
 pub(crate) const HIGH_KEY: u16 = 1;
-/// Bytes of a tuple id (`ItemPointerData`).
-pub(crate) const TID_SIZE: usize = 6;
 /// Bytes of an index tuple's header (`IndexTupleData`).
 const TUPLE_HEADER_SIZE: u16 = 8;
 
@@ -108,11 +107,6 @@ pub(crate) fn init_like(page: &mut PageBytes, old: &PageBytes) -> Done {
     put(page, special, &area)
 }
 
-/// Bytes of the tuple at the start of `bytes` (`IndexTupleSize`).
-pub(crate) fn tuple_len(bytes: &[u8]) -> Result<usize, Fault> {
-    Ok(usize::from(u16_at(bytes, 6)? & INFO_SIZE))
-}
-
 /// Fills an empty page with `tuples`, which are the upper part of another page (`_bt_restore_page`).
 ///
 /// The first tuple lies lowest and has the highest number. Postgres adds them one by one from the last to the first;
@@ -161,17 +155,6 @@ pub(crate) fn add_top_parent(page: &mut PageBytes, top_parent: u32) -> Done {
     set_tid_block(&mut tuple, 0, top_parent)?;
     put_u16(&mut tuple, 6, TUPLE_HEADER_SIZE | INFO_ALT_TID)?;
     add_item(page, HIGH_KEY, &tuple, Place::Index).map(|_| ())
-}
-
-/// The block in the tid of the tuple at `at`: of a pivot tuple, its child (`BTreeTupleGetDownLink`).
-pub(crate) fn tid_block(bytes: &[u8], at: usize) -> Result<u32, Fault> {
-    Ok(u32::from(u16_at(bytes, at)?) << 16 | u32::from(u16_at(bytes, at + 2)?))
-}
-
-/// Sets the block in the tid of the tuple at `at`.
-pub(crate) fn set_tid_block(bytes: &mut [u8], at: usize, block: u32) -> Done {
-    put_u16(bytes, at, (block >> 16) as u16)?;
-    put_u16(bytes, at + 2, block as u16)
 }
 
 /// The tids of a leaf tuple, and its key.

@@ -16,9 +16,9 @@
 use types::BLOCK_SIZE;
 
 use crate::Fault;
-use crate::btree_page::tuple_len;
 use crate::bytes::{Done, array_at_mut, put_u16, slice_at, u8_at, u16_at, u32_at};
-use crate::compact::{delete_index_item, delete_index_items};
+use crate::index::tuple::tuple_len;
+use crate::page::compact::{delete_index_item, delete_index_items};
 use crate::page::{self, PageBytes, Place, add_item, line_pointer, max_offset};
 
 /// `SPGIST_LEAF`

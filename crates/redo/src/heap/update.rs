@@ -6,11 +6,12 @@
 //! suffix are taken from the old tuple, which is then on the same page.
 
 use crate::Fault;
-use crate::block::Step;
 use crate::bytes::{Done, put, shift, u8_at, u16_at, u32_at};
-use crate::heap::{INIT_PAGE, clear_all_visible_if, set_prunable};
-use crate::heap_tuple::{HEADER_SIZE, LoggedHeader, TupleHeader};
+use crate::heap::op::INIT_PAGE;
+use crate::heap::page_bits::{clear_all_visible_if, set_prunable};
+use crate::heap::tuple::{HEADER_SIZE, LoggedHeader, TupleHeader};
 use crate::page::{self, LinePointer, Place, normal_item, reserve_item};
+use crate::step::Step;
 
 /// `XLH_UPDATE_OLD_ALL_VISIBLE_CLEARED`
 pub(crate) const OLD_ALL_VISIBLE_CLEARED: u8 = 0x01;

@@ -11,13 +11,13 @@
 //!
 //! Follows `access/ginblock.h`, `GinInitPage` and `GinInitMetabuffer` in `ginutil.c`.
 //!
-//! Not here: the content of data pages (`gin_data`).
+//! Not here: the content of data pages (`data`).
 
 use types::{BLOCK_SIZE, PAGE_HEADER_SIZE};
 
 use crate::Fault;
-use crate::btree_page::tuple_len;
 use crate::bytes::{Done, array_at_mut, put, slice_at};
+use crate::index::tuple::tuple_len;
 use crate::page::{self, PageBytes, Place, add_item};
 
 /// Bytes of the special area (`GinPageOpaqueData`).

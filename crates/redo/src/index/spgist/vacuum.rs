@@ -10,11 +10,11 @@
 //! | VACUUM_REDIRECT | redirects 2, first placeholder to remove 2, xid 4, then the redirects' numbers              |
 
 use crate::Fault;
-use crate::block::Step;
 use crate::bytes::{Done, slice_at, u16_at};
-use crate::compact::delete_index_items;
+use crate::index::spgist::layout::{Filler, Opaque, delete_numbers, forget_redirect, kill_items, set_next};
+use crate::page::compact::delete_index_items;
 use crate::page::{line_pointer, max_offset, set_line_pointer};
-use crate::spgist_page::{Filler, Opaque, delete_numbers, forget_redirect, kill_items, set_next};
+use crate::step::Step;
 
 const LEAF_NUMBERS_AT: usize = 16;
 const ROOT_NUMBERS_AT: usize = 12;

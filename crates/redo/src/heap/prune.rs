@@ -15,12 +15,12 @@
 //! plans; redirected count 2, pairs; dead count 2, items; unused count 2, items; items of each plan.
 
 use crate::Fault;
-use crate::block::Step;
 use crate::bytes::{Done, slice_at, u8_at, u16_at, u32_at};
-use crate::compact::{repair_fragmentation, truncate_line_pointers};
-use crate::heap::OP_MASK;
-use crate::heap_tuple::TupleHeader;
+use crate::heap::op::OP_MASK;
+use crate::heap::tuple::TupleHeader;
+use crate::page::compact::{repair_fragmentation, truncate_line_pointers};
 use crate::page::{self, ItemState, LinePointer, PageBytes, set_line_pointer};
+use crate::step::Step;
 
 /// PRUNE, from 17 on PRUNE_ON_ACCESS.
 pub(crate) const FIRST_OP: u8 = 0x10;

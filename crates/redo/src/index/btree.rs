@@ -12,16 +12,21 @@
 //! | UNLINK_PAGE(_META)        | deleted page  | left sibling | right sibling| leaf         | metapage |
 //! | META_CLEANUP              | metapage      |              |              |              |          |
 //!
-//! Not here: splits (`btree_split`), deletion (`btree_delete`). REUSE_PAGE changes no page.
+//! Not here: splits (`split`), deletion (`delete`). REUSE_PAGE changes no page.
 
-use crate::block::{Effect, Step};
-use crate::btree_page::{
-    HAS_GARBAGE, HIGH_KEY, INCOMPLETE_SPLIT, LEAF, LeafTuple, META, Opaque, ROOT, TID_SIZE, first_data_item,
-    form_header, init_like, init_linked, posting_len, restore_items, swap_posting, tuple_len,
-};
+mod delete;
+pub(crate) mod layout;
+mod split;
+
+use crate::Fault;
 use crate::bytes::{Done, array_at, put, put_u32, slice_at, u8_at, u16_at, u32_at};
+use crate::index::btree::layout::{
+    HAS_GARBAGE, HIGH_KEY, INCOMPLETE_SPLIT, LEAF, LeafTuple, META, Opaque, ROOT, first_data_item,
+    form_header, init_like, init_linked, posting_len, restore_items, swap_posting,
+};
+use crate::index::tuple::{TID_SIZE, tuple_len};
 use crate::page::{self, PageBytes, Place, add_item, max_offset, reserve_item};
-use crate::{Fault, btree_delete, btree_split};
+use crate::step::{Effect, Step};
 
 const INSERT_LEAF: u8 = 0x00;
 const INSERT_UPPER: u8 = 0x10;
@@ -52,19 +57,19 @@ pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
         (INSERT_POST, 0) => insert_into_posting(step),
         (INSERT_UPPER | INSERT_META | NEWROOT, 1) | (SPLIT_L | SPLIT_R, 3) => clear_incomplete_split(step),
         (INSERT_META | NEWROOT, 2) | (UNLINK_PAGE_META, 4) | (META_CLEANUP, 0) => restore_meta(step),
-        (SPLIT_L | SPLIT_R, 0) => btree_split::left_half(step, step.record.op() == SPLIT_L),
-        (SPLIT_L | SPLIT_R, 1) => btree_split::right_half(step),
-        (SPLIT_L | SPLIT_R, 2) => btree_split::next_page(step),
+        (SPLIT_L | SPLIT_R, 0) => split::left_half(step, step.record.op() == SPLIT_L),
+        (SPLIT_L | SPLIT_R, 1) => split::right_half(step),
+        (SPLIT_L | SPLIT_R, 2) => split::next_page(step),
         (NEWROOT, 0) => new_root(step),
         (DEDUP, 0) => deduplicate(step),
-        (DELETE, 0) => btree_delete::delete_items(step, 4),
-        (VACUUM, 0) => btree_delete::vacuum(step),
-        (MARK_PAGE_HALFDEAD, 0) => btree_delete::half_dead_leaf(step),
-        (MARK_PAGE_HALFDEAD, 1) => btree_delete::half_dead_parent(step),
-        (UNLINK_PAGE | UNLINK_PAGE_META, 0) => btree_delete::unlinked_page(step),
-        (UNLINK_PAGE | UNLINK_PAGE_META, 1) => btree_delete::left_sibling(step),
-        (UNLINK_PAGE | UNLINK_PAGE_META, 2) => btree_delete::right_sibling(step),
-        (UNLINK_PAGE | UNLINK_PAGE_META, 3) => btree_delete::unlinked_leaf(step),
+        (DELETE, 0) => delete::delete_items(step, 4),
+        (VACUUM, 0) => delete::vacuum(step),
+        (MARK_PAGE_HALFDEAD, 0) => delete::half_dead_leaf(step),
+        (MARK_PAGE_HALFDEAD, 1) => delete::half_dead_parent(step),
+        (UNLINK_PAGE | UNLINK_PAGE_META, 0) => delete::unlinked_page(step),
+        (UNLINK_PAGE | UNLINK_PAGE_META, 1) => delete::left_sibling(step),
+        (UNLINK_PAGE | UNLINK_PAGE_META, 2) => delete::right_sibling(step),
+        (UNLINK_PAGE | UNLINK_PAGE_META, 3) => delete::unlinked_leaf(step),
         _ => Err(Fault::Unsupported),
     }?;
     Ok(Effect::Changed)

@@ -37,17 +37,19 @@
 //! SPLIT_ALLOCATE_PAGE and SPLIT_COMPLETE: Postgres sets the buckets' flags even after it restored them from images. It
 //! had set them before it made the images, so that here an image is enough.
 //!
-//! Not here: what pages hold (`hash_page`).
+//! Not here: what pages hold (`layout`).
+
+pub(crate) mod layout;
 
 use crate::Fault;
-use crate::block::{Effect, Step};
-use crate::btree_page::tuple_len;
 use crate::bytes::{Done, array_at, max_align, slice_at, u8_at, u16_at, u32_at};
-use crate::compact::delete_index_items;
-use crate::hash_page::{
-    self, HAS_DEAD_TUPLES, Meta, NEEDS_SPLIT_CLEANUP, NONE, OVERFLOW, Opaque, UNUSED, put_bit,
+use crate::index::hash::layout::{
+    HAS_DEAD_TUPLES, Meta, NEEDS_SPLIT_CLEANUP, NONE, OVERFLOW, Opaque, UNUSED, put_bit,
 };
+use crate::index::tuple::tuple_len;
+use crate::page::compact::delete_index_items;
 use crate::page::{Place, add_item};
+use crate::step::{Effect, Step};
 
 const INIT_META_PAGE: u8 = 0x00;
 const INIT_BITMAP_PAGE: u8 = 0x10;
@@ -76,7 +78,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
     match (step.record.op(), step.block.id) {
         (INIT_META_PAGE, 0) => init_meta(step),
         (INIT_BITMAP_PAGE, 0) | (ADD_OVFL_PAGE, NEW_BITMAP) => {
-            hash_page::init_bitmap(step.page, u16_at(main, 0)?)
+            layout::init_bitmap(step.page, u16_at(main, 0)?)
         }
         (INIT_BITMAP_PAGE, 1) => first_bitmap_in_meta(step),
         (INSERT, 0) => add_item(step.page, u16_at(main, 0)?, step.block.data, Place::Index).map(|_| ()),
@@ -88,7 +90,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
         (SPLIT_ALLOCATE_PAGE, 0) => begin_split(step),
         (SPLIT_ALLOCATE_PAGE, 1) => {
             let bucket = u32_at(main, 0)?;
-            hash_page::init(step.page, bucket, bucket, u16_at(main, 6)?)
+            layout::init(step.page, bucket, bucket, u16_at(main, 6)?)
         }
         (SPLIT_ALLOCATE_PAGE, 2) => new_bucket_in_meta(step),
         (SPLIT_PAGE, 0) => Err(Fault::Malformed("a split page without its image")),
@@ -98,7 +100,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
         (MOVE_PAGE_CONTENTS, 1) => add_moved_tuples(step, u16_at(main, 0)?),
         (MOVE_PAGE_CONTENTS, 2) => delete_index_items(step.page, step.block.data),
         (SQUEEZE_PAGE, 1) => return squeeze_into(step),
-        (SQUEEZE_PAGE, 2) => hash_page::init(step.page, NONE, NONE, UNUSED),
+        (SQUEEZE_PAGE, 2) => layout::init(step.page, NONE, NONE, UNUSED),
         (SQUEEZE_PAGE, 3) => set_next(step, u32_at(main, 4)?),
         (SQUEEZE_PAGE, 4) => set_prev(step, u32_at(main, 0)?),
         (SQUEEZE_PAGE, 5) => put_bit(step.page, u32_at(step.block.data, 0)?, false),
@@ -129,7 +131,7 @@ fn first_bitmap_in_meta(step: &mut Step<'_, '_>) -> Done {
 /// Block data: bucket 4.
 fn overflow_page(step: &mut Step<'_, '_>) -> Done {
     let before = block_number(step, 1)?;
-    hash_page::init(step.page, before, u32_at(step.block.data, 0)?, OVERFLOW)
+    layout::init(step.page, before, u32_at(step.block.data, 0)?, OVERFLOW)
 }
 
 fn link_overflow_page(step: &mut Step<'_, '_>) -> Done {

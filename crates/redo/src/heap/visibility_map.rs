@@ -10,9 +10,9 @@ use types::{BLOCK_SIZE, BlockNumber, Lsn, PAGE_HEADER_SIZE, RelTag};
 use wal::{BlockRef, Record, RmgrId};
 
 use crate::bytes::{Done, u8_at, u32_at};
-use crate::heap::{DELETE, HOT_UPDATE, INSERT, LOCK, OP_MASK, UPDATE};
-use crate::heap_update::{NEW_ALL_VISIBLE_CLEARED, OLD_ALL_VISIBLE_CLEARED};
-use crate::heap2::{LOCK_UPDATED, MULTI_INSERT, VISIBLE};
+use crate::heap::heap2::{LOCK_UPDATED, MULTI_INSERT, VISIBLE};
+use crate::heap::op::{DELETE, HOT_UPDATE, INSERT, LOCK, OP_MASK, UPDATE};
+use crate::heap::update::{NEW_ALL_VISIBLE_CLEARED, OLD_ALL_VISIBLE_CLEARED};
 use crate::page::{self, PageBytes};
 use crate::{Fault, bytes};
 

@@ -14,14 +14,15 @@
 use types::{BLOCK_SIZE, PAGE_HEADER_SIZE};
 
 use crate::Fault;
-use crate::block::Step;
-use crate::btree_page::{
-    DELETED, HALF_DEAD, HAS_FULL_XID, HAS_GARBAGE, LEAF, LeafTuple, Opaque, TID_SIZE, add_top_parent,
-    form_header, init_linked, posting_len, set_tid_block, tid_block,
-};
 use crate::bytes::{Done, put, slice_at, slice_at_mut, u16_at, u32_at};
-use crate::compact::{delete_index_item, delete_index_items, overwrite_index_item};
+use crate::index::btree::layout::{
+    DELETED, HALF_DEAD, HAS_FULL_XID, HAS_GARBAGE, LEAF, LeafTuple, Opaque, add_top_parent, form_header,
+    init_linked, posting_len,
+};
+use crate::index::tuple::{TID_SIZE, set_tid_block, tid_block};
+use crate::page::compact::{delete_index_item, delete_index_items, overwrite_index_item};
 use crate::page::{self, PageBytes, normal_item};
+use crate::step::Step;
 
 /// Deletes items, and single tids of posting lists. Both counts are at `counts_at` of the main data. Block data:
 /// deleted items 2 each, updated items 2 each, then for each updated item the count and places of its dead tids.

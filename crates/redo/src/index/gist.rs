@@ -19,11 +19,11 @@ use types::{BLOCK_SIZE, BlockNumber, Lsn, PAGE_HEADER_SIZE};
 use wal::{BlockRef, Record};
 
 use crate::Fault;
-use crate::block::{Effect, Step};
-use crate::btree_page::tuple_len;
 use crate::bytes::{Done, array_at, array_at_mut, slice_at, u8_at, u16_at, u32_at};
-use crate::compact::{delete_index_item, delete_index_items, overwrite_index_item};
+use crate::index::tuple::tuple_len;
+use crate::page::compact::{delete_index_item, delete_index_items, overwrite_index_item};
 use crate::page::{self, PageBytes, Place, add_item, max_offset};
+use crate::step::{Effect, Step};
 
 const PAGE_UPDATE: u8 = 0x00;
 const DELETE: u8 = 0x10;

@@ -22,10 +22,10 @@
 use types::PAGE_HEADER_SIZE;
 
 use crate::Fault;
-use crate::block::{Effect, Step};
 use crate::bytes::{Done, put, put_u16, put_u32, u16_at, u32_at};
-use crate::compact::{delete_index_item_in_place, overwrite_index_item};
+use crate::page::compact::{delete_index_item_in_place, overwrite_index_item};
 use crate::page::{self, PageBytes, Place, add_item};
+use crate::step::{Effect, Step};
 
 /// Bits of `info` that say which record it is (`XLOG_BRIN_OPMASK`).
 const OP_MASK: u8 = 0x70;

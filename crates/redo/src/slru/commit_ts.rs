@@ -8,7 +8,8 @@ use wal::{Record, RmgrId};
 
 use crate::bytes::{Done, put, put_u16};
 use crate::page::PageBytes;
-use crate::{Fault, RedoContext, clog};
+use crate::slru::clog;
+use crate::{Fault, RedoContext};
 
 /// Bytes of one entry: time 8, origin 2.
 const ENTRY_SIZE: usize = 10;

@@ -25,16 +25,19 @@
 //! |             | nulls 1, inner is parent 1, pad 1, parent 2, its node 2, pad 2, state 8, numbers of the deleted,|
 //! |             | of the inserted, page of each inserted 1 each, inner tuple, leaf tuples                         |
 //!
-//! Not here: tuples and the special area (`spgist_page`), VACUUM (`spgist_vacuum`).
+//! Not here: tuples and the special area (`layout`), VACUUM (`vacuum`).
 
-use crate::block::{Effect, Step};
+mod layout;
+mod vacuum;
+
+use crate::Fault;
 use crate::bytes::{Done, slice_at, u8_at, u16_at};
-use crate::page::PageBytes;
-use crate::spgist_page::{
+use crate::index::spgist::layout::{
     Filler, State, add_or_replace, init, kill_items, replace, replace_by_dead, set_next, set_node_link,
     split_inner_tuple, split_leaf_tuple,
 };
-use crate::{Fault, spgist_vacuum};
+use crate::page::PageBytes;
+use crate::step::{Effect, Step};
 
 const ADD_LEAF: u8 = 0x10;
 const MOVE_LEAFS: u8 = 0x20;
@@ -55,9 +58,9 @@ pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
         (ADD_NODE, id) => add_node(step, id),
         (SPLIT_TUPLE, id) => split_tuple(step, id),
         (PICKSPLIT, id) => PickSplit::read(main)?.apply(step, id),
-        (VACUUM_LEAF, 0) => spgist_vacuum::leaf(step),
-        (VACUUM_ROOT, 0) => spgist_vacuum::root(step),
-        (VACUUM_REDIRECT, 0) => spgist_vacuum::redirects(step),
+        (VACUUM_LEAF, 0) => vacuum::leaf(step),
+        (VACUUM_ROOT, 0) => vacuum::root(step),
+        (VACUUM_REDIRECT, 0) => vacuum::redirects(step),
         _ => Err(Fault::Unsupported),
     }?;
     Ok(Effect::Changed)

@@ -21,8 +21,8 @@ use types::PAGE_HEADER_SIZE;
 
 use crate::Fault;
 use crate::bytes::{Done, put, shift, slice_at, slice_at_mut, u8_at, u16_at};
-use crate::gin_page::{COMPRESSED, DATA, LEAF, Opaque, SPECIAL_AT};
-use crate::gin_posting::{Segment, TID_SIZE, encode, merged, segment_len, tids};
+use crate::index::gin::layout::{COMPRESSED, DATA, LEAF, Opaque, SPECIAL_AT};
+use crate::index::gin::posting::{Segment, TID_SIZE, encode, merged, segment_len, tids};
 use crate::page::{self, PageBytes};
 
 /// Where the content of a data page begins, after the right bound (`GinDataPageGetData`).
@@ -42,7 +42,7 @@ const BAD_SEGMENT: Fault = Fault::Malformed("the posting tree leaf has no segmen
 
 /// A new root of one leaf, with segments as its content.
 pub(crate) fn init_leaf(page: &mut PageBytes, segments: &[u8]) -> Done {
-    crate::gin_page::init(page, DATA | LEAF | COMPRESSED)?;
+    crate::index::gin::layout::init(page, DATA | LEAF | COMPRESSED)?;
     let content = page.get_mut(CONTENT_AT..SPECIAL_AT).unwrap_or_default();
     put(content, 0, segments)?;
     page::set_lower(page, CONTENT_AT + segments.len());

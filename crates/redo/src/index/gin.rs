@@ -16,19 +16,22 @@
 //!
 //! SPLIT and VACUUM_PAGE are images of their pages; only a split child is changed otherwise.
 //!
-//! Not here: posting tree pages (`gin_data`).
+//! Not here: posting tree pages (`data`).
+
+mod data;
+pub(crate) mod layout;
+mod posting;
 
 use crate::Fault;
-use crate::block::{Effect, Step};
-use crate::btree_page::{set_tid_block, tid_block, tuple_len};
 use crate::bytes::{Done, array_at, put_u16, slice_at, u8_at, u16_at, u32_at};
-use crate::compact::delete_index_item;
-use crate::gin_data;
-use crate::gin_page::{
+use crate::index::gin::layout::{
     DELETED, INCOMPLETE_SPLIT, LIST, LIST_FULL_ROW, META_SIZE, NO_BLOCK, Opaque, append_tuples, init,
     init_meta,
 };
+use crate::index::tuple::{set_tid_block, tid_block, tuple_len};
+use crate::page::compact::delete_index_item;
 use crate::page::{self, Place, add_item, normal_item};
+use crate::step::{Effect, Step};
 
 const CREATE_PTREE: u8 = 0x10;
 const INSERT: u8 = 0x20;
@@ -73,9 +76,9 @@ pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
         (INSERT, 1) | (SPLIT, 3) => clear_incomplete_split(step),
         (SPLIT, 0..=2) => Err(Fault::Malformed("a split without the image of a half")),
         (VACUUM_PAGE, 0) => Err(Fault::Malformed("a vacuumed page without its image")),
-        (VACUUM_DATA_LEAF_PAGE, 0) => gin_data::recompress(step.page, step.block.data),
+        (VACUUM_DATA_LEAF_PAGE, 0) => data::recompress(step.page, step.block.data),
         (DELETE_PAGE, 0) => delete_page(step),
-        (DELETE_PAGE, 1) => gin_data::delete_item(step.page, u16_at(step.record.main, 0)?),
+        (DELETE_PAGE, 1) => data::delete_item(step.page, u16_at(step.record.main, 0)?),
         (DELETE_PAGE, 2) => set_right(step, fields::DELETED_RIGHT),
         (UPDATE_META_PAGE, 0) => restore_meta(step, fields::META),
         (UPDATE_META_PAGE, 1) => update_tail(step),
@@ -89,7 +92,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
 
 fn create_posting_tree(step: &mut Step<'_, '_>) -> Done {
     let len = u32_at(step.record.main, 0)? as usize;
-    gin_data::init_leaf(step.page, slice_at(step.record.main, fields::SEGMENTS, len)?)
+    data::init_leaf(step.page, slice_at(step.record.main, fields::SEGMENTS, len)?)
 }
 
 fn clear_incomplete_split(step: &mut Step<'_, '_>) -> Done {
@@ -102,12 +105,12 @@ fn insert(step: &mut Step<'_, '_>) -> Done {
     let flags = u16_at(step.record.main, 0)?;
     let is_leaf = flags & IS_LEAF != 0;
     match (flags & IS_DATA != 0, is_leaf) {
-        (true, true) => gin_data::recompress(step.page, step.block.data),
+        (true, true) => data::recompress(step.page, step.block.data),
         (true, false) => {
             // Block data: number 2, item 10.
             let right_child = array_at(step.record.main, fields::RIGHT_CHILD)?;
             let (number, item) = (u16_at(step.block.data, 0)?, array_at(step.block.data, 2)?);
-            gin_data::insert_item(step.page, number, &item, right_child)
+            data::insert_item(step.page, number, &item, right_child)
         }
         (false, _) => insert_entry(step, is_leaf),
     }

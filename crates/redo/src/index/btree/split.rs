@@ -5,13 +5,14 @@
 //! page; its data: `[new item] high key`, the new item only if it went left or split a posting list.
 
 use crate::Fault;
-use crate::block::Step;
-use crate::btree_page::{
-    HIGH_KEY, INCOMPLETE_SPLIT, LEAF, Opaque, TID_SIZE, first_data_item, init_like, init_linked,
-    restore_items, swap_posting, tuple_len,
-};
 use crate::bytes::{Done, array_at, max_align, put, slice_at, u16_at, u32_at};
+use crate::index::btree::layout::{
+    HIGH_KEY, INCOMPLETE_SPLIT, LEAF, Opaque, first_data_item, init_like, init_linked, restore_items,
+    swap_posting,
+};
+use crate::index::tuple::{TID_SIZE, tuple_len};
 use crate::page::{self, PageBytes, Place, add_item, line_pointer, max_offset};
+use crate::step::Step;
 
 /// The old page after the split.
 pub(crate) fn left_half(step: &mut Step<'_, '_>, new_is_left: bool) -> Done {

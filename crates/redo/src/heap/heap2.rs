@@ -8,14 +8,17 @@
 //! | MULTI_INSERT | flags 1, pad 1, tuples 2, items  | aligned to 2: length 2, header 5, data              |
 //! | LOCK_UPDATED | xmax 4, item 2, infobits 1, flags 1 |                                                  |
 //!
-//! Not here: PRUNE, VACUUM and FREEZE_PAGE (`heap2_prune`).
+//! Not here: PRUNE, VACUUM and FREEZE_PAGE (`prune`).
 
-use crate::block::{Effect, Step};
+use crate::Fault;
 use crate::bytes::{Done, slice_at, u8_at, u16_at, u32_at};
-use crate::heap::{INIT_PAGE, OP_MASK, add_tuple, clear_all_visible_if};
-use crate::heap_tuple::TupleHeader;
+use crate::heap::op::{INIT_PAGE, OP_MASK};
+use crate::heap::page_bits::clear_all_visible_if;
+use crate::heap::prune;
+use crate::heap::rows::add_tuple;
+use crate::heap::tuple::TupleHeader;
 use crate::page::{self, ALL_VISIBLE};
-use crate::{Fault, heap2_prune};
+use crate::step::{Effect, Step};
 
 pub(crate) const VISIBLE: u8 = 0x40;
 pub(crate) const MULTI_INSERT: u8 = 0x50;
@@ -28,7 +31,7 @@ const ALL_FROZEN_SET: u8 = 0x20;
 /// Applies a `Heap2` record to its heap page.
 pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
     match step.record.info & OP_MASK {
-        heap2_prune::FIRST_OP..=heap2_prune::LAST_OP => heap2_prune::apply(step)?,
+        prune::FIRST_OP..=prune::LAST_OP => prune::apply(step)?,
         VISIBLE => return Ok(visible(step)),
         MULTI_INSERT => multi_insert(step)?,
         LOCK_UPDATED => lock_updated(step)?,
@@ -37,7 +40,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
     Ok(Effect::Changed)
 }
 
-/// The heap page's part; the map's is `heap_vm`'s. Without checksums the page keeps its LSN: it may be torn then,
+/// The heap page's part; the map's is `visibility_map`'s. Without checksums the page keeps its LSN: it may be torn then,
 /// which is harmless for one bit.
 fn visible(step: &mut Step<'_, '_>) -> Effect {
     page::set_flags(step.page, ALL_VISIBLE, 0);
@@ -56,7 +59,7 @@ fn multi_insert(step: &mut Step<'_, '_>) -> Done {
         let item = if is_init { index.saturating_add(1) } else { u16_at(main, 4 + usize::from(index) * 2)? };
         at = at.next_multiple_of(2);
         let body_len = usize::from(u16_at(data, at)?);
-        let logged_len = crate::heap_tuple::LoggedHeader::SIZE + body_len;
+        let logged_len = crate::heap::tuple::LoggedHeader::SIZE + body_len;
         add_tuple(step, item, slice_at(data, at + 2, logged_len)?)?;
         at += 2 + logged_len;
     }
