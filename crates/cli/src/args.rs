@@ -1,10 +1,16 @@
-//! The command line: which verbs there are and which options all of them share.
+//! The command line: which verbs there are, and which file runs each.
+//!
+//! Not here: the options that all of them share (`global`).
 
-use std::path::PathBuf;
+pub mod moment;
+pub mod setting;
 
-use clap::{Args, Parser, Subcommand};
+use std::process::ExitCode;
 
-use crate::output::Format;
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+use crate::global::Global;
 use crate::verbs;
 
 /// Branches for PostgreSQL, the way code has branches.
@@ -23,56 +29,42 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-/// Options every verb takes.
-#[derive(Args, Clone)]
-pub struct Global {
-    /// How data is printed: a table for people, or the API's own objects.
-    #[arg(short, long, global = true, help_heading = "Everywhere", value_enum, default_value = "table")]
-    pub output: Format,
-
-    /// The server's data directory [default: /var/lib/scion for root, else ~/.local/share/scion].
-    #[arg(long, global = true, help_heading = "Everywhere", env = "SCION_DATA_DIR", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-
-    /// Address of the server, when its data directory is not at hand.
-    #[arg(long, global = true, help_heading = "Everywhere", env = "SCION_API", value_name = "URL")]
-    pub api: Option<String>,
-
-    /// Certificate to trust, PEM, when that address is https:// [default: those of the system].
-    #[arg(long, global = true, help_heading = "Everywhere", env = "SCION_API_CERT", value_name = "FILE")]
-    pub api_cert: Option<PathBuf>,
-
-    /// Key for the server [default: the file api-key in the data directory].
-    #[arg(
-        long,
-        global = true,
-        help_heading = "Everywhere",
-        env = "SCION_API_KEY",
-        hide_env_values = true,
-        value_name = "KEY"
-    )]
-    pub api_key: Option<String>,
-
-    /// Project, by name or id; may be left out while the server has exactly one.
-    #[arg(
-        short,
-        long,
-        global = true,
-        help_heading = "Everywhere",
-        env = "SCION_PROJECT",
-        value_name = "PROJECT"
-    )]
-    pub project: Option<String>,
+impl Cli {
+    /// Runs the verb.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        let global = &self.global;
+        match self.verb {
+            Verb::Serve(verb) => verb.run(global),
+            Verb::Compute(verb) => verb.run(),
+            Verb::Project(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+            Verb::Branch(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+            Verb::Schedule(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+            Verb::Snapshot(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+            Verb::Endpoint(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+            Verb::Role(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+            Verb::Database(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+            Verb::ApiKey(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+            Verb::Admin(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+            Verb::Operation(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+            Verb::SchemaDiff(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+            Verb::ConnectionString(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+            Verb::Psql(verb) => verb.run(global),
+            Verb::Status => verbs::server::status::run(global).map(|()| ExitCode::SUCCESS),
+            Verb::Doctor(verb) => verb.run(global),
+            Verb::Stop(verb) => verb.run(global).map(|()| ExitCode::SUCCESS),
+            Verb::Openapi => verbs::server::openapi::run().map(|()| ExitCode::SUCCESS),
+        }
+    }
 }
 
 /// What to do.
 #[derive(Subcommand)]
 pub enum Verb {
     /// Run the server: API, page store and one compute process for each running endpoint.
-    Serve(verbs::serve::Serve),
+    Serve(verbs::server::serve::Serve),
     /// Run one endpoint; started by `serve`, not by hand.
     #[command(hide = true)]
-    Compute(verbs::compute::Compute),
+    Compute(verbs::server::compute::Compute),
     /// Create, list, change and delete projects.
     #[command(subcommand)]
     Project(verbs::project::Project),
@@ -101,10 +93,10 @@ pub enum Verb {
     SchemaDiff(verbs::schema_diff::SchemaDiff),
     /// What is rarely needed: the log of a branch that is stuck.
     #[command(subcommand)]
-    Admin(verbs::admin::Admin),
+    Admin(verbs::server::admin::Admin),
     /// Create, list and revoke keys for the server's API.
     #[command(subcommand)]
-    ApiKey(verbs::api_key::ApiKey),
+    ApiKey(verbs::server::api_key::ApiKey),
     /// Print the connection string of a branch.
     ConnectionString(verbs::connection_string::ConnectionString),
     /// Open psql on a branch, starting its endpoint if it is idle.
@@ -112,9 +104,9 @@ pub enum Verb {
     /// Show the server's health: disk, memory, branches, endpoints.
     Status,
     /// Show what this machine lacks to run scion, and how to get it.
-    Doctor(verbs::doctor::Doctor),
+    Doctor(verbs::server::doctor::Doctor),
     /// Stop the server and its endpoints.
-    Stop(verbs::stop::Stop),
+    Stop(verbs::server::stop::Stop),
     /// Print the OpenAPI description of the server's HTTP API.
     #[command(hide = true)]
     Openapi,

@@ -10,9 +10,10 @@ use clap::{Arg, Command, CommandFactory, Parser};
 use clap_complete::{ArgValueCandidates, CompleteEnv, CompletionCandidate};
 use serde_json::Value;
 
-use crate::args::{Cli, Global};
+use crate::args::Cli;
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::{place, resolve, wire};
 
 /// The longest one request may take: nobody waits longer for a Tab.

@@ -11,12 +11,11 @@ mod client;
 mod complete;
 mod confirm;
 mod failure;
-mod moment;
+mod global;
 mod output;
 mod place;
 mod progress;
 mod resolve;
-mod setting;
 mod tree;
 mod verbs;
 mod wire;
@@ -46,7 +45,7 @@ unsafe impl Sync for MallocConf {}
 fn main() -> ExitCode {
     complete::answer_shell();
     let cli = args::Cli::parse();
-    match verbs::run(cli) {
+    match cli.run() {
         Ok(code) => code,
         Err(failure) => {
             output::failure(&failure);

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::args::Global;
 use crate::failure::{self, Failure, Kind};
+use crate::global::Global;
 use crate::wire;
 
 /// How to reach a server.

@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
-use crate::args::Global;
 use crate::client::Client;
 use crate::failure::{Failure, Kind};
+use crate::global::Global;
 use crate::output;
 use crate::place;
 use crate::wire;

@@ -21,9 +21,10 @@ use types::{ClusterState, TimelineId, Xid};
 
 use crate::bytes::{i32_at, u8_at, u32_at};
 use crate::major::{self, Major};
-use crate::multixact::{self, CreateId};
-use crate::xact::{self, ParsedXact};
-use crate::{CheckPoint, RawRecord, Record, RmgrId, WalError, WalFormat, clog, xlog};
+use crate::rmgr::multixact::{self, CreateId};
+use crate::rmgr::xact::{self, ParsedXact};
+use crate::rmgr::{clog, xlog};
+use crate::{CheckPoint, RawRecord, Record, RmgrId, WalError, WalFormat};
 
 const RUNNING_XACTS: u8 = 0x10;
 

@@ -13,10 +13,8 @@
 use types::{Fork, Lsn, SlruKind};
 
 use crate::major::{self, Major};
-use crate::{
-    BlockChange, BlockRef, Change, Record, RmgrId, WalError, WalFormat, clog, dbase, heap_vm, multixact,
-    origin, relmap, smgr, xact, xlog,
-};
+use crate::rmgr::{clog, dbase, heap_vm, multixact, origin, relmap, smgr, xact, xlog};
+use crate::{BlockChange, BlockRef, Change, Record, RmgrId, WalError, WalFormat};
 
 /// What the meaning of a record depends on besides its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

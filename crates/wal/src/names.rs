@@ -5,7 +5,7 @@
 //!
 //! Not here: which types exist in which major (`major`), resource managers (`record`).
 
-use crate::{Record, RmgrId};
+use crate::{Record, RmgrId, WalError};
 
 /// For each resource manager by number, the types by the upper four bits of the info; no word if there is none.
 const WORDS: [&[&str]; 22] = [
@@ -185,6 +185,18 @@ pub fn describe(major: Option<u32>, record: &Record<'_>) -> String {
         Some(word) if word == rmgr => word.to_owned(),
         Some(word) => format!("{rmgr}/{word}"),
         None => format!("{rmgr} (resource manager {}, info 0x{:02X})", record.rmgr.0, record.info),
+    }
+}
+
+impl Record<'_> {
+    /// An error that says this record's content cannot be.
+    pub(crate) fn malformed(&self, reason: &str) -> WalError {
+        WalError::Malformed { at: self.start, record: describe(None, self), reason: reason.to_owned() }
+    }
+
+    /// An error that says this record's type is not known.
+    pub(crate) fn unknown(&self) -> WalError {
+        WalError::Unknown { at: self.start, record: describe(None, self) }
     }
 }
 

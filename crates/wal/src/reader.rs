@@ -21,7 +21,8 @@ use crate::bytes::{u8_at, u32_at, u64_at};
 use crate::major;
 use crate::page::{PageHeader, WAL_PAGE_BYTES, header_bytes, read_header, segment_size_is_valid};
 use crate::record::RECORD_HEADER_SIZE;
-use crate::{RmgrId, WalError, xlog};
+use crate::rmgr::xlog;
+use crate::{RmgrId, WalError};
 
 /// Largest record Postgres writes (`XLogRecordMaxSize`).
 const MAX_RECORD_BYTES: usize = 1020 << 20;

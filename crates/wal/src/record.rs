@@ -13,7 +13,7 @@
 
 use types::{BLOCK_SIZE, BlockNumber, Fork, Lsn, RelFork, RelTag, Xid};
 
-use crate::{WalError, names};
+use crate::WalError;
 
 /// Bytes of the fixed record header (`SizeOfXLogRecord`).
 pub const RECORD_HEADER_SIZE: usize = 24;
@@ -297,16 +297,6 @@ impl<'a> Record<'a> {
     /// The block reference numbered `id`.
     pub fn block(&self, id: u8) -> Option<&BlockRef<'a>> {
         self.blocks().find(|block| block.id == id)
-    }
-
-    /// An error that says this record's content cannot be.
-    pub(crate) fn malformed(&self, reason: &str) -> WalError {
-        WalError::Malformed { at: self.start, record: names::describe(None, self), reason: reason.to_owned() }
-    }
-
-    /// An error that says this record's type is not known.
-    pub(crate) fn unknown(&self) -> WalError {
-        WalError::Unknown { at: self.start, record: names::describe(None, self) }
     }
 
     /// The record type's bits: `info` without what the record framing uses (`XLR_INFO_MASK`).

@@ -1,17 +1,19 @@
 //! `scion branch`: copy-on-write clones of a whole cluster, from now or from any past moment.
 
+mod change;
+
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
 
-use crate::args::Global;
+use crate::args::moment::{self, Moment};
 use crate::failure::Failure;
-use crate::moment::{self, Moment};
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::verbs::branch_change::{self, Reset, Restore};
+use crate::verbs::branch::change::{Reset, Restore};
 use crate::{confirm, progress, tree, wire};
 
 /// Create, list, show, reset, restore, change and delete branches.
@@ -146,19 +148,19 @@ impl Branch {
             Self::Reset(reset) => reset.run(global),
             Self::Restore(restore) => restore.run(global),
             Self::Rename { name, new_name } => {
-                branch_change::update(global, name, &json!({ "name": new_name }), "is its name now")
+                change::update(global, name, &json!({ "name": new_name }), "is its name now")
             }
             Self::Protect { name, off } => {
                 let done = if *off { "is not protected any more" } else { "is protected" };
-                branch_change::update(global, name, &json!({ "protected": !off }), done)
+                change::update(global, name, &json!({ "protected": !off }), done)
             }
-            Self::SetDefault { name } => branch_change::set_default(global, name),
-            Self::Expire { name, after, .. } => branch_change::expire(global, name, after.as_deref()),
+            Self::SetDefault { name } => change::set_default(global, name),
+            Self::Expire { name, after, .. } => change::expire(global, name, after.as_deref()),
             Self::Delete { name, recursive, hard, yes } => {
                 let how = format!("?recursive={recursive}&hard_delete={hard}");
                 delete(&session(global)?, global.output, (name, &how), *yes)
             }
-            Self::Recover { name, new_name } => branch_change::recover(global, name, new_name.as_deref()),
+            Self::Recover { name, new_name } => change::recover(global, name, new_name.as_deref()),
         }
     }
 }

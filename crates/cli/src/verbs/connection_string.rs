@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use crate::args::Global;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, no_endpoint, session};
 use crate::wire;

@@ -6,11 +6,11 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::args::Global;
+use crate::args::setting::{Setting, changed};
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::setting::{Setting, changed};
 use crate::{confirm, progress, tree, wire};
 
 /// Start, stop, change, list and delete the Postgres servers of branches.

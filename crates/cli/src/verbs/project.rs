@@ -6,11 +6,11 @@ use clap::Subcommand;
 use jiff::Zoned;
 use serde_json::{Value, json};
 
-use crate::args::Global;
+use crate::args::setting::{Setting, changed};
 use crate::client::Client;
 use crate::failure::{Failure, Kind};
+use crate::global::Global;
 use crate::output::{self, Format};
-use crate::setting::{Setting, changed};
 use crate::{confirm, place, progress, resolve, wire};
 
 /// How long the endpoints of a project that is back are waited for.

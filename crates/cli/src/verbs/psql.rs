@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use server::installed::NamedBin;
 
-use crate::args::Global;
 use crate::failure::{self, Failure};
+use crate::global::Global;
 use crate::resolve::{Session, no_endpoint, session};
 use crate::verbs::connection_string::{Who, uri};
 use crate::{place, wire};

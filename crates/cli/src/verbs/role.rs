@@ -6,8 +6,8 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::args::Global;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
 use crate::{confirm, progress, wire};

@@ -6,11 +6,12 @@ use clap::{Args, Subcommand};
 use jiff::Zoned;
 use serde_json::{Value, json};
 
-use crate::args::Global;
+use crate::args::moment;
 use crate::failure::{Failure, Kind};
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::{confirm, moment, progress, wire};
+use crate::{confirm, progress, wire};
 
 /// Make, list, run and delete schedules of branches.
 #[derive(Subcommand)]

@@ -4,9 +4,9 @@ use clap::Args;
 use jiff::Zoned;
 use serde_json::Value;
 
-use crate::args::Global;
+use crate::args::moment::{self, Moment};
 use crate::failure::Failure;
-use crate::moment::{self, Moment};
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::session;
 use crate::{progress, wire};

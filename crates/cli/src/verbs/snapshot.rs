@@ -1,17 +1,19 @@
 //! `scion snapshot`: moments of a branch that keep their data, whatever becomes of the branch.
 
+mod schedule;
+
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use jiff::Zoned;
 use serde_json::{Value, json};
 
-use crate::args::Global;
+use crate::args::moment::{self, Moment};
 use crate::failure::{Failure, Kind};
-use crate::moment::{self, Moment};
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::verbs::snapshot_schedule::Schedule;
+use crate::verbs::snapshot::schedule::Schedule;
 use crate::{confirm, progress, wire};
 
 /// Make, plan, list, change, restore and delete snapshots.

@@ -2,7 +2,7 @@
 //!
 //! Follows `access/xlog_internal.h`, `catalog/pg_control.h`, `catalog/catversion.h`, and the `*xlog.h` headers.
 
-use super::{Major, RecordTypes};
+use super::shape::{Major, RecordTypes};
 use crate::RmgrId;
 
 pub(super) const MAJOR: Major = Major {

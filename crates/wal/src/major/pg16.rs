@@ -2,7 +2,8 @@
 //!
 //! Since 15: a relation map holds 64 entries, without padding. The control file is that of 15.
 
-use super::{Major, pg15};
+use super::pg15;
+use super::shape::Major;
 
 pub(super) const MAJOR: Major = Major {
     number: 16,

@@ -3,7 +3,8 @@
 //! Since 16: numbers of SLRU pages have 8 bytes, a checkpoint says `wal_level`, and where an online checkpoint's
 //! replay starts there is a record, `CHECKPOINT_REDO`.
 
-use super::{Major, RecordTypes, pg15};
+use super::pg15;
+use super::shape::{Major, RecordTypes};
 use crate::RmgrId;
 
 pub(super) const MAJOR: Major = Major {

@@ -2,7 +2,8 @@
 //!
 //! Since 17: statistics are dropped by 64-bit ids, and the control file says whether `char` is signed.
 
-use super::{Major, pg17};
+use super::pg17;
+use super::shape::Major;
 
 pub(super) const MAJOR: Major = Major {
     number: 18,

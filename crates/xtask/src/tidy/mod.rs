@@ -4,6 +4,7 @@
 
 mod dependencies;
 mod lexer;
+mod rooms;
 mod rules;
 mod source;
 
@@ -31,6 +32,7 @@ pub fn tidy() -> Result<()> {
     }
     source::mark_test_modules(&mut sources);
     sources.iter().for_each(|source| rules::check(source, &mut breaches));
+    rooms::check(&sources, &mut breaches);
     dependencies::check(&mut breaches)?;
     for breach in &breaches {
         eprintln!("{breach}");

@@ -10,9 +10,9 @@ use clap::Args;
 use jiff::Zoned;
 use serde_json::{Value, json};
 
-use crate::args::Global;
+use crate::args::moment::{self, Moment};
 use crate::failure::{Failure, Kind};
-use crate::moment::{self, Moment};
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
 use crate::{confirm, progress, wire};

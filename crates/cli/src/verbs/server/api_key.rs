@@ -4,9 +4,9 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::args::Global;
 use crate::client::Client;
 use crate::failure::{Failure, Kind};
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::{confirm, place, resolve, wire};
 

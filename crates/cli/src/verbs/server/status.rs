@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use jiff::Timestamp;
 
-use crate::args::Global;
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::{place, wire};
 

@@ -16,7 +16,8 @@ use types::{PgTime, RelTag, SlruKind, Xid};
 use crate::bytes::{i32_at, i64_at, u32_at, u64_at};
 use crate::interpret::InterpretContext;
 use crate::major::{self, Major};
-use crate::{BlockChange, Change, Record, RmgrId, WalError, clog, origin};
+use crate::rmgr::{clog, origin};
+use crate::{BlockChange, Change, Record, RmgrId, WalError};
 
 const OP_MASK: u8 = 0x70;
 const HAS_INFO: u8 = 0x80;

@@ -13,11 +13,12 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::args::Global;
+use crate::args::moment;
 use crate::failure::{Failure, Kind};
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::{moment, wire};
+use crate::wire;
 
 const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 const MONTHS: [&str; 12] = [

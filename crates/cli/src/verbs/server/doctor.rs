@@ -11,11 +11,11 @@ use serde_json::json;
 use server::OPEN_FILES_WANTED;
 use server::installed::{Installation, Installed, NamedBin, how_to_install};
 
-use crate::args::Global;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::place;
-use crate::verbs::serve::PgBin;
+use crate::verbs::server::serve::PgBin;
 
 /// Less than this on the data directory's disk is too little to make a project.
 const DISK_NEEDED_BYTES: u64 = 1 << 30;

@@ -16,8 +16,8 @@
 use types::{BLOCK_SIZE, SlruKind, Xid};
 
 use crate::bytes::{i32_at, u32_at};
-use crate::clog::page_number;
 use crate::major::Major;
+use crate::rmgr::clog::page_number;
 use crate::{BlockChange, Change, Record, RmgrId, WalError};
 
 /// Multixacts on one page of `pg_multixact/offsets` (`MULTIXACT_OFFSETS_PER_PAGE`).

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::failure::{self, Failure, Kind};
-use crate::verbs::serve::log_to_stderr;
+use crate::verbs::server::serve::log_to_stderr;
 
 /// Run one endpoint; started by `serve`, not by hand.
 #[derive(Args)]

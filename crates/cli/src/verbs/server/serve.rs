@@ -11,8 +11,8 @@ use compute::TlsFiles;
 use server::installed::NamedBin;
 use server::{ServeError, ServeOptions};
 
-use crate::args::Global;
 use crate::failure::{self, Failure, Kind};
+use crate::global::Global;
 use crate::place;
 
 /// Run the server: API, page store and one compute process for each running endpoint.

@@ -10,9 +10,9 @@ use clap::Args;
 use compute::control::{self, Command};
 use serde_json::json;
 
-use crate::args::Global;
 use crate::client::Client;
 use crate::failure::{self, Failure, Kind};
+use crate::global::Global;
 use crate::{output, place, progress, wire};
 
 /// How long a process may take to end after it was asked.

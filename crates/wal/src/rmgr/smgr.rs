@@ -12,7 +12,7 @@
 use types::{BlockNumber, Fork, RelFork, RelTag};
 
 use crate::bytes::u32_at;
-use crate::heap_vm::HEAP_BLOCKS_PER_PAGE;
+use crate::rmgr::heap_vm::HEAP_BLOCKS_PER_PAGE;
 use crate::{BlockChange, Change, Record, WalError};
 
 const CREATE: u8 = 0x10;
