@@ -8,12 +8,12 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use crate::control_file;
+use crate::cluster::control_file;
+use crate::cluster::libraries;
+use crate::cluster::major::Major;
 use crate::error::Error;
-use crate::libraries;
-use crate::major::Major;
+use crate::shipping::room;
 use crate::spec::{Admission, EndpointSpec, TlsFiles};
-use crate::wal_room;
 
 /// Longest path of a unix socket on Linux (`sun_path` less its final zero).
 const SOCKET_PATH_MAX: usize = 107;
@@ -206,7 +206,7 @@ pub fn postgresql_conf(spec: &EndpointSpec, major: &Major, acts: &Acts) -> Strin
         // Scion itself comes over the socket, and a port is somebody's who needs it.
         line("listen_addresses", "");
     }
-    let slots_keep = wal_room::limit_bytes().saturating_mul(SLOTS_KEEP_TIMES).max(SLOTS_KEEP_LEAST) >> 20;
+    let slots_keep = room::limit_bytes().saturating_mul(SLOTS_KEEP_TIMES).max(SLOTS_KEEP_LEAST) >> 20;
     line("max_slot_wal_keep_size", &format!("{slots_keep}MB"));
     line("port", &spec.port.to_string());
     // A list, whose entries are quoted as identifiers are: a path may begin or end with a blank.
@@ -254,7 +254,7 @@ pub fn pg_hba_conf(spec: &EndpointSpec, open: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::major::PG15;
+    use crate::cluster::major::PG15;
 
     fn spec(settings: &[(&str, &str)]) -> EndpointSpec {
         let settings =

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 
-use crate::quarantine::Quarantine;
+use crate::sql::quarantine::Quarantine;
 
 /// What can be asked of an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

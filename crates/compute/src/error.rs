@@ -60,3 +60,8 @@ impl<T> While<T> for io::Result<T> {
         self.map_err(|source| Error::Io { what: what(), source })
     }
 }
+
+/// What a system call that answers with a number came to.
+pub fn done(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -18,52 +18,32 @@
 //! Not here: what a branch is (`store`), how files are served (`fs`), which endpoints should run (`server`).
 
 mod agent;
-mod checkpoint;
 mod client;
+mod cluster;
 mod config;
-mod confine;
 pub mod control;
-mod control_file;
-mod datadir;
 mod error;
-mod libraries;
 mod limits;
-mod logs;
-mod major;
-mod owner_extensions;
-mod pace;
-mod passwords;
-mod pg_client;
-mod pg_message;
-mod predefined;
-mod process;
+mod postgres;
 pub mod protocol;
-mod quarantine;
-mod replication;
-mod session;
-mod shared_memory;
-mod single_user;
+mod shipping;
 mod spec;
-mod tablespace_paths;
-mod tail;
+mod sql;
 mod threads;
 mod waiting;
-mod wal_room;
-mod wal_segment;
-mod wal_stream;
 
 #[cfg(test)]
 mod oracle;
 
 pub use agent::run;
 pub use config::{is_fixed, trial_conf};
-pub use confine::landlock_version;
 pub use error::Error;
 pub use fs::{fusermount, unmount};
-pub use owner_extensions::{check as check_owner_extensions, control_files};
-pub use predefined::guard_of_roles;
-pub use process::lock_path;
-pub use quarantine::{Inherited, Quarantine, Undone};
-pub use session::{entry_options, session_options};
-pub use shared_memory::release_shared_memory;
+pub use postgres::confine::landlock_version;
+pub use postgres::lock::lock_path;
+pub use postgres::owner_extensions::{check as check_owner_extensions, control_files};
+pub use postgres::shared_memory::release_shared_memory;
 pub use spec::{Admission, EndpointSpec, Passwords, TlsFiles, control_socket};
+pub use sql::predefined::guard_of_roles;
+pub use sql::quarantine::{Inherited, Quarantine, Undone};
+pub use sql::session::{entry_options, session_options};

@@ -21,11 +21,12 @@ use rustix::process::Signal;
 
 use crate::error::{Error, While};
 use crate::limits::CERTIFICATE_EVERY;
+use crate::postgres::process;
+use crate::shipping::stream::Alive;
 use crate::spec::{EndpointSpec, TlsFiles};
-use crate::wal_stream::Alive;
-use crate::{config, process, threads};
+use crate::{config, threads};
 
-use super::{Agent, remove_file};
+use super::known::{Agent, remove_file};
 
 /// Which a file is, how long, and when it was changed.
 type Version = Option<(u64, u64, SystemTime)>;

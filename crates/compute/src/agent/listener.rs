@@ -11,12 +11,12 @@ use crate::error::{Error, While};
 use crate::limits::{ACCEPT_PAUSE, CONTROL_CONNECTIONS};
 use crate::threads;
 
-use super::Agent;
+use super::known::Agent;
 
 /// Answers commands on the control socket from now on.
 pub(super) fn listen(agent: &Arc<Agent>) -> Result<(), Error> {
     let path = agent.spec.control_socket();
-    super::remove_file(&path);
+    super::known::remove_file(&path);
     let listener = UnixListener::bind(&path).while_(|| format!("listen on {}", path.display()))?;
     let agent = Arc::clone(agent);
     let listening = threads::spawn("answer on its control socket", move || {

@@ -24,16 +24,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::PidfdFlags;
 
+use crate::cluster::control_file;
 use crate::control::Phases;
-use crate::control_file;
 use crate::error::{Error, While};
 use crate::limits::MENDED_WITHIN;
-use crate::pg_client::literal;
-use crate::process;
-use crate::single_user;
+use crate::postgres::process;
+use crate::postgres::single_user;
 use crate::spec::{Admission, EndpointSpec};
+use crate::sql::pg_client::literal;
 
-use super::Agent;
+use super::known::Agent;
 use super::prepare::Closed;
 use super::start::{self, Ground, Watch};
 

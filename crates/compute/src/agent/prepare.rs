@@ -10,19 +10,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fs::FileSystem;
 
-use crate::checkpoint::Checkpoint;
 use crate::client::{Client, StorePages};
+use crate::cluster::checkpoint::Checkpoint;
+use crate::cluster::control_file;
+use crate::cluster::datadir;
+use crate::cluster::libraries;
+use crate::cluster::major::Major;
+use crate::config;
 use crate::config::Acts;
 use crate::error::{Error, While};
-use crate::major::Major;
 use crate::protocol::NewTimeline;
-use crate::quarantine::Suspicion;
+use crate::shipping::segment::{self, FirstWal, WalShape};
+use crate::shipping::synced::SyncedWal;
 use crate::spec::{Admission, EndpointSpec};
-use crate::threads::{self, Beside};
-use crate::wal_segment::{self, FirstWal, WalShape};
-use crate::{config, control_file, datadir, libraries, predefined, quarantine};
+use crate::sql::predefined;
+use crate::sql::quarantine;
+use crate::sql::quarantine::Suspicion;
+use crate::threads;
 
-use super::remove_dir;
+use super::known::remove_dir;
 
 /// What Postgres will find beside its data directory, and what has to be done before clients are let in.
 pub(super) struct Prepared {
@@ -62,28 +68,6 @@ pub(super) struct Closed {
     pub guarded: bool,
 }
 
-/// The files of `pg_wal` that a start made. A commit relies on them being durable, names included, so no Postgres runs
-/// before `wait` has returned; they are synced while everything else is made.
-pub(super) struct SyncedWal(Beside<io::Result<()>>);
-
-/// What `Server::spawn` asks for: `pg_wal` is durable.
-pub(crate) struct WalIsDurable(());
-
-impl SyncedWal {
-    fn begin(files: Vec<PathBuf>) -> Self {
-        Self(threads::beside(move || {
-            #[cfg(test)]
-            hold::wait();
-            files.iter().try_for_each(|path| File::open(path)?.sync_all())
-        }))
-    }
-
-    /// Waits until they are.
-    pub fn wait(self) -> Result<WalIsDurable, Error> {
-        self.0.join().map(|()| WalIsDurable(())).while_(|| "sync pg_wal".to_owned())
-    }
-}
-
 /// Makes everything Postgres will find: the data directory, `pg_wal`, the socket's directory.
 pub(super) fn data_directory(
     spec: &EndpointSpec,
@@ -119,7 +103,7 @@ pub(super) fn data_directory(
     thread::scope(|scope| {
         let wal = threads::beside_in(scope, || {
             let prefix = client.segment_prefix(new.start)?;
-            let wal = wal_segment::first_wal(&shape, new.timeline, new.start, prefix, &record)?;
+            let wal = segment::first_wal(&shape, new.timeline, new.start, prefix, &record)?;
             make_directories(spec)?;
             write_wal(spec, new, &wal).map(SyncedWal::begin)
         });
@@ -230,11 +214,11 @@ fn write_wal(spec: &EndpointSpec, new: &NewTimeline, wal: &FirstWal) -> Result<V
     let directory = spec.wal_dir();
     let mut written = Vec::new();
     for (segment, bytes) in &wal.segments {
-        let path = directory.join(wal_segment::segment_name(new.timeline, *segment, new.segment_bytes));
+        let path = directory.join(segment::segment_name(new.timeline, *segment, new.segment_bytes));
         write_file(&path, bytes, new.segment_bytes, spec)?;
         written.push(path);
     }
-    let history = wal_segment::history_file(&new.history);
+    let history = segment::history_file(&new.history);
     let path = directory.join(format!("{:08X}.history", new.timeline.get()));
     write_file(&path, history.as_bytes(), history.len() as u64, spec)?;
     written.extend([path, directory, spec.dir.clone()]);
@@ -275,25 +259,4 @@ fn give_to_server(path: &Path, mode: u32, spec: &EndpointSpec) -> Result<(), Err
 fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
     let permissions = std::fs::Permissions::from_mode(mode);
     std::fs::set_permissions(path, permissions).while_(|| format!("set the mode of {}", path.display()))
-}
-
-/// Lets a test make the sync take as long as it likes.
-#[cfg(test)]
-pub(crate) mod hold {
-    use parking_lot::{Condvar, Mutex};
-
-    static HELD: Mutex<bool> = Mutex::new(false);
-    static CHANGED: Condvar = Condvar::new();
-
-    pub(crate) fn set(held: bool) {
-        *HELD.lock() = held;
-        CHANGED.notify_all();
-    }
-
-    pub(super) fn wait() {
-        let mut held = HELD.lock();
-        while *held {
-            CHANGED.wait(&mut held);
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Watches, for one run, how much WAL the store does not have yet, and lets the writing of more wait.
 //!
-//! Not here: how much that may be (`wal_room`).
+//! Not here: how much that may be (`shipping::room`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,11 +10,11 @@ use std::time::Duration;
 use fs::FileSystem;
 
 use crate::error::Error;
+use crate::shipping::room::{self, Measured, Room, SLOW};
+use crate::shipping::stream::{Alive, Progress};
 use crate::threads;
-use crate::wal_room::{self, Measured, Room, SLOW};
-use crate::wal_stream::{Alive, Progress};
 
-use super::Agent;
+use super::known::Agent;
 
 /// Between two looks. What Postgres can write meanwhile comes on top of the limit.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ pub(super) fn watch(
     let (agent, file_system) = (Arc::clone(agent), Arc::clone(file_system));
     let (progress, alive) = (Arc::clone(progress), Arc::clone(alive));
     threads::spawn("watch pg_wal", move || {
-        let limit = wal_room::limit_bytes();
+        let limit = room::limit_bytes();
         let mut flushed = None;
         let mut room = Room::Enough;
         while alive.after(PAUSE) {
@@ -39,8 +39,8 @@ pub(super) fn watch(
             }
             flushed = agent.flush_lsn().ok().or(flushed);
             let Some(now) = measure(&agent, &progress, flushed.as_deref()) else { continue };
-            let next = wal_room::room(room, now, limit);
-            let notice = wal_room::notice(next, now, limit);
+            let next = room::room(room, now, limit);
+            let notice = room::notice(next, now, limit);
             if next != room {
                 let text = notice.as_deref().unwrap_or("the store has nearly all WAL again");
                 tracing::warn!("endpoint {}: {text}", agent.spec.endpoint);
@@ -59,8 +59,8 @@ pub(super) fn watch(
 }
 
 fn measure(agent: &Agent, progress: &Progress, flushed: Option<&str>) -> Option<Measured> {
-    let unshipped = wal_room::unshipped(flushed?, agent.shipped.load(Ordering::SeqCst))?;
-    let (free, disk) = wal_room::disk(&agent.spec.wal_dir());
+    let unshipped = room::unshipped(flushed?, agent.shipped.load(Ordering::SeqCst))?;
+    let (free, disk) = room::disk(&agent.spec.wal_dir());
     Some(Measured { unshipped, away: progress.appending_for() >= SLOW, free, disk })
 }
 

@@ -16,28 +16,30 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 
 use crate::client::Client;
+use crate::cluster::control_file;
 use crate::config;
 use crate::control::{Phases, State};
-use crate::control_file;
 use crate::error::{Error, While};
 use crate::limits::FREE_WITHIN;
-use crate::passwords;
-use crate::pg_client::{PgClient, PgError};
-use crate::predefined;
-use crate::process::{self, Server};
+use crate::postgres::lock;
+use crate::postgres::process::{self, Server};
+use crate::postgres::shared_memory::release_shared_memory;
 use crate::protocol::{self, Failure, NewTimeline};
-use crate::quarantine::{self, Quarantine};
-use crate::replication;
-use crate::session::Own;
-use crate::shared_memory::release_shared_memory;
+use crate::shipping::stream::{Alive, WalStream};
+use crate::shipping::tail::{self, Tail};
 use crate::spec::{Admission, EndpointSpec};
-use crate::tail::{self, Tail};
+use crate::sql::passwords;
+use crate::sql::pg_client::{PgClient, PgError};
+use crate::sql::predefined;
+use crate::sql::quarantine::{self, Quarantine};
+use crate::sql::replication;
+use crate::sql::session::Own;
 use crate::threads;
-use crate::wal_stream::{Alive, WalStream};
 
 use super::certificate::{self, Copied};
+use super::known::{Agent, Event, remove_dir};
 use super::prepare::{self, Closed, Opening, Prepared};
-use super::{Agent, Event, remove_dir, room};
+use super::room;
 
 /// Pause between two looks at a server that starts.
 const READY_PAUSE: Duration = Duration::from_millis(2);
@@ -372,7 +374,7 @@ fn settle_tail(client: &Client, agent: &Agent) -> Result<(), Error> {
 
 /// Waits until no process of an earlier run lives, and takes from the machine what they left in it.
 fn outlive_the_last(spec: &EndpointSpec) -> Result<File, Error> {
-    let lock = process::lock_when_free(&process::lock_path(&spec.dir))?;
+    let lock = lock::lock_when_free(&lock::lock_path(&spec.dir))?;
     release_shared_memory(&spec.dir);
     detach_dead_mount(&spec.mount_dir())?;
     Ok(lock)

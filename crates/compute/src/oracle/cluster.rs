@@ -8,8 +8,8 @@ use std::process::Command;
 use tempfile::TempDir;
 use types::{ClusterState, Lsn, ServerLimits, TimelineId};
 
-use crate::checkpoint::RECORD_BYTES;
-use crate::wal_segment::{end_of_record, segment_name};
+use crate::cluster::checkpoint::RECORD_BYTES;
+use crate::shipping::segment::{end_of_record, segment_name};
 
 pub const SEGMENT_BYTES: u64 = 16 << 20;
 /// Something that changes if any row does.

@@ -13,10 +13,10 @@ use types::Lsn;
 
 use super::cluster::{Cluster, DIGEST, Running, SEGMENT_BYTES, pg, pg_bin, postgres_user, psql, temp_dir};
 use super::service::{Switches, serve};
-use crate::agent::prepare;
 use crate::control::{Answer, Command, State, Status, ask};
 use crate::limits;
-use crate::wal_segment::segment_name;
+use crate::shipping::segment::segment_name;
+use crate::shipping::synced;
 use crate::{EndpointSpec, Error};
 
 /// Carries the spec to `endpoint_process`.
@@ -298,7 +298,7 @@ fn an_endpoint_starts_however_large_its_slrus_are_and_reads_of_them_what_it_need
 #[test]
 fn nobody_can_connect_before_what_a_commit_relies_on_is_durable() {
     let (_dir, cluster) = Cluster::stopped(5791);
-    prepare::hold::set(true);
+    synced::hold::set(true);
     let mut endpoint = Endpoint::start(cluster, 5792);
     let deadline = Instant::now() + Duration::from_secs(2);
     while Instant::now() < deadline {
@@ -306,7 +306,7 @@ fn nobody_can_connect_before_what_a_commit_relies_on_is_durable() {
         assert!(TcpStream::connect(("127.0.0.1", endpoint.spec.port)).is_err(), "it takes connections");
         std::thread::sleep(Duration::from_millis(20));
     }
-    prepare::hold::set(false);
+    synced::hold::set(false);
     assert_eq!(endpoint.status(Command::WaitReady).state, State::Running);
     assert_eq!(endpoint.sql("select count(*) from moved"), "5000");
     assert_eq!(endpoint.status(Command::Stop).state, State::Stopped);

@@ -6,10 +6,11 @@ use std::process::Command;
 use types::{ClusterState, Lsn, TimelineId};
 
 use super::cluster::{Cluster, DIGEST, Running, SEGMENT_BYTES, pg};
-use crate::checkpoint::Checkpoint;
-use crate::major::PG15;
-use crate::wal_segment::{WalShape, first_wal, history_file, segment_name};
-use crate::{control_file, wal_segment};
+use crate::cluster::checkpoint::Checkpoint;
+use crate::cluster::control_file;
+use crate::cluster::major::PG15;
+use crate::shipping::segment;
+use crate::shipping::segment::{WalShape, first_wal, history_file, segment_name};
 
 const BRANCH: TimelineId = TimelineId::new(0x2A);
 
@@ -35,10 +36,10 @@ fn extend_log(cluster: &Cluster, shape: &WalShape, to: Lsn) -> (ClusterState, Ve
         return (state, cluster.segment_prefix(to));
     }
     let mut bytes = to.bytes_since(from).unwrap() as usize;
-    while wal_segment::end_of_record(SEGMENT_BYTES, from, bytes as u64) > to {
+    while segment::end_of_record(SEGMENT_BYTES, from, bytes as u64) > to {
         bytes -= 8;
     }
-    assert_eq!(wal_segment::end_of_record(SEGMENT_BYTES, from, bytes as u64), to);
+    assert_eq!(segment::end_of_record(SEGMENT_BYTES, from, bytes as u64), to);
     let prefix = cluster.segment_prefix(from);
     let mut wal = first_wal(shape, state.timeline, from, prefix, &noop(state.last_record, bytes)).unwrap();
     state.lsn = to;

@@ -17,8 +17,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::error::done;
 use crate::error::{Error, While};
-use crate::process::done;
 use crate::spec::EndpointSpec;
 
 /// Directory of the control files below the one that PostgreSQL calls SHAREDIR.

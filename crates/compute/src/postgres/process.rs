@@ -6,79 +6,28 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
 use rustix::process::{PidfdFlags, Signal};
 
-use crate::agent::prepare::WalIsDurable;
 use crate::config;
-use crate::confine;
 use crate::error::{Error, While};
-use crate::limits::PROCESSES_SHARE;
-use crate::owner_extensions::{self, View};
+use crate::postgres::held::Held;
+use crate::postgres::lock::lock_path;
+use crate::postgres::owner_extensions::{self, View};
+use crate::postgres::tablespace_paths;
+use crate::shipping::synced::WalIsDurable;
 use crate::spec::EndpointSpec;
-use crate::tablespace_paths;
-
-/// How long an earlier server may take to die.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A core would hold what others wrote, and grow as it likes.
-static NO_CORE: libc::rlimit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
 
 /// A running `postgres`.
 pub struct Server {
     child: Child,
     handle: Arc<OwnedFd>,
     log_start: u64,
-}
-
-/// The lock that every process of an endpoint's Postgres holds; its text is the process id of the postmaster.
-pub fn lock_path(dir: &Path) -> PathBuf {
-    dir.join("postgres.lock")
-}
-
-/// Takes the lock on `path`, waiting for processes that still hold it.
-///
-/// # Errors
-/// `Postgres` if they do not end.
-pub fn lock_when_free(path: &Path) -> Result<File, Error> {
-    let file = open_lock(path)?;
-    let deadline = Instant::now() + LOCK_TIMEOUT;
-    loop {
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(error) => {
-                return Err(io::Error::from(error))
-                    .while_(|| format!("lock {}: an earlier process lives", path.display()));
-            }
-        }
-    }
-}
-
-/// Takes the lock on `path`, or says who may have it.
-///
-/// # Errors
-/// `Spec` if another process has it.
-pub fn lock_now(path: &Path) -> Result<File, Error> {
-    let file = open_lock(path)?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        Error::Spec(format!("{} is locked: this endpoint already has a process", path.display()))
-    })?;
-    Ok(file)
-}
-
-fn open_lock(path: &Path) -> Result<File, Error> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    file.while_(|| format!("open {}", path.display()))
 }
 
 impl Server {
@@ -221,78 +170,4 @@ fn children_in(directory: &Path) -> Vec<i32> {
 fn parent_of(pid: i32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// What every process of an endpoint's Postgres is held to.
-pub struct Held {
-    user: Option<(u32, u32)>,
-    processes: Option<libc::rlimit>,
-    parent: u32,
-    lock: RawFd,
-    dies_by: libc::c_int,
-    rules: Option<OwnedFd>,
-}
-
-impl Held {
-    /// For a child that has `lock`, which must be open until then, and dies by a signal when the calling thread ends.
-    ///
-    /// # Errors
-    /// `Io` for what the kernel refuses.
-    pub fn new(spec: &EndpointSpec, lock: &File, dies_by: libc::c_int) -> Result<Self, Error> {
-        Ok(Self {
-            user: spec.run_as,
-            processes: spec.run_as.and_then(|_| processes_of_a_user()),
-            parent: std::process::id(),
-            lock: lock.as_raw_fd(),
-            dies_by,
-            rules: confine::rules(spec).while_(|| "confine postgres to its directories".to_owned())?,
-        })
-    }
-
-    /// Puts it in force for the calling process, between fork and exec. Makes system calls only.
-    ///
-    /// # Errors
-    /// Those of the kernel, and one if the parent has died.
-    pub fn enter(&self) -> io::Result<()> {
-        self.user.map_or(Ok(()), become_user)?;
-        // SAFETY: plain system calls on values of our own; async-signal-safe all of them.
-        unsafe {
-            libc::setsid();
-            // Changing the user clears this, so it stands here and not before.
-            done(libc::prctl(libc::PR_SET_PDEATHSIG, self.dies_by))?;
-            done(libc::fcntl(self.lock, libc::F_SETFD, 0))?;
-            done(libc::setrlimit(libc::RLIMIT_CORE, &raw const NO_CORE))?;
-            if let Some(most) = &self.processes {
-                done(libc::setrlimit(libc::RLIMIT_NPROC, most))?;
-            }
-            if libc::getppid().cast_unsigned() != self.parent {
-                return Err(io::Error::from_raw_os_error(libc::ECHILD));
-            }
-        }
-        self.rules.as_ref().map_or(Ok(()), |rules| confine::enter(rules.as_raw_fd()))
-    }
-}
-
-/// How many processes and threads a project's user may have, all its endpoints together; `None` if the kernel does not say
-/// how many it has.
-fn processes_of_a_user() -> Option<libc::rlimit> {
-    let all: libc::rlim_t = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()?;
-    let now = rustix::process::getrlimit(rustix::process::Resource::Nproc).maximum;
-    let most = now.map_or(all / PROCESSES_SHARE, |now| now.min(all / PROCESSES_SHARE));
-    Some(libc::rlimit { rlim_cur: most, rlim_max: most })
-}
-
-/// Gives up all that root may, between fork and exec.
-fn become_user((uid, gid): (u32, u32)) -> io::Result<()> {
-    // SAFETY: plain system calls on values of our own; async-signal-safe all of them.
-    unsafe {
-        done(libc::setgroups(0, std::ptr::null()))?;
-        done(libc::setgid(gid))?;
-        done(libc::setuid(uid))
-    }
-}
-
-/// What a system call that answers with a number came to.
-pub fn done(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

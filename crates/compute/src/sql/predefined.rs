@@ -15,10 +15,10 @@
 use types::{BLOCK_SIZE, BlockNumber, Fork, GLOBAL_TABLESPACE, Lsn, RelFork, RelTag};
 
 use crate::client::{Client, ClientError};
-use crate::major::{self, Major};
-use crate::pg_client::PgError;
+use crate::cluster::major::{self, Major};
 use crate::protocol::StateAt;
-use crate::session::Own;
+use crate::sql::pg_client::PgError;
+use crate::sql::session::Own;
 
 /// `pg_read_server_files`, `pg_write_server_files` and `pg_execute_server_program` (`catalog/pg_authid.dat`).
 const ROLES: [u32; 3] = [4569, 4570, 4571];

@@ -12,13 +12,13 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use crate::agent::prepare::WalIsDurable;
+use crate::cluster::major::Major;
 use crate::error::{Error, While};
 use crate::limits::MENDING_PRINTS_BYTES;
-use crate::major::Major;
-use crate::process::Held;
-use crate::session;
+use crate::postgres::held::Held;
+use crate::shipping::synced::WalIsDurable;
 use crate::spec::EndpointSpec;
+use crate::sql::session;
 
 /// A database that nobody drops or enters. Whether one takes connections is not asked here.
 const DATABASE: &str = "template0";

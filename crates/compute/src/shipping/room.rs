@@ -10,7 +10,7 @@
 //! waits there, as for a slow disk, with all who have something to commit behind it. Nothing fails and nothing is lost; who
 //! only reads goes on. The sender that the store is fed by may pass, so that it ends by itself.
 //!
-//! Not here: shipping (`wal_stream`).
+//! Not here: shipping (`stream`).
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -6,9 +6,9 @@
 //!
 //! Not here: which passwords (`server`), keeping clients out meanwhile (`agent`).
 
-use crate::pg_client::{PgError, first, identifier};
-use crate::session::Own;
 use crate::spec::Passwords;
+use crate::sql::pg_client::{PgError, first, identifier};
+use crate::sql::session::Own;
 
 /// Sets `passwords`; since which position the log has them.
 ///

@@ -25,8 +25,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::major::Major;
-use crate::pg_client::{PgClient, PgError};
+use crate::cluster::major::Major;
+use crate::sql::pg_client::{PgClient, PgError};
 
 /// How long a statement may run.
 const STATEMENT_S: u64 = 60;

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use types::{BLOCK_SIZE, BlockNumber, Fork, GLOBAL_TABLESPACE, Lsn, RelFork, RelTag};
 
 use crate::client::{Client, ClientError};
-use crate::libraries;
+use crate::cluster::libraries;
 use crate::protocol::StateAt;
 use crate::spec::EndpointSpec;
 

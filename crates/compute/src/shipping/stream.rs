@@ -13,10 +13,10 @@ use parking_lot::{Condvar, Mutex};
 use types::{Lsn, TimelineId};
 
 use crate::client::{Client, ClientError};
-use crate::major::Major;
-use crate::pace::Pace;
-use crate::pg_client::{CopyMessage, PgClient, PgError};
-use crate::session::Own;
+use crate::cluster::major::Major;
+use crate::shipping::pace::Pace;
+use crate::sql::pg_client::{CopyMessage, PgClient, PgError};
+use crate::sql::session::Own;
 
 /// Name of the slot.
 const SLOT: &str = "scion";

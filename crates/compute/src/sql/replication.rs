@@ -5,8 +5,8 @@
 //!
 //! Not here: what lets them in (`config`).
 
-use crate::pg_client::PgError;
-use crate::session::Own;
+use crate::sql::pg_client::PgError;
+use crate::sql::session::Own;
 
 const ALLOW: &str = "UPDATE pg_catalog.pg_authid SET rolreplication = true \
                      WHERE rolcanlogin AND rolcreatedb AND rolcreaterole AND rolbypassrls \

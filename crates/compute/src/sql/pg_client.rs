@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::pg_message::{self, Answer, Malformed, Row};
+use crate::sql::pg_message::{self, Answer, Malformed, Row};
 
 /// Least room for one read; the server sends WAL in parts of 128 KiB.
 const READ_BYTES: usize = 256 << 10;
@@ -300,7 +300,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::pg_message::tests::{said, said_error};
+    use crate::sql::pg_message::tests::{said, said_error};
 
     const WAL_BYTES: usize = 128 << 10;
 

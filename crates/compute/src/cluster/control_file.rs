@@ -18,9 +18,9 @@
 
 use types::Lsn;
 
-use crate::checkpoint::{BODY_BYTES, Checkpoint};
+use crate::cluster::checkpoint::{BODY_BYTES, Checkpoint};
+use crate::cluster::major::{self, Major};
 use crate::error::Error;
-use crate::major::{self, Major};
 
 /// Bytes of the file (`PG_CONTROL_FILE_SIZE`).
 pub const CONTROL_FILE_BYTES: usize = 8192;

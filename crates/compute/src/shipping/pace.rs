@@ -5,7 +5,7 @@
 //! being created waits for the parent's last commit to arrive, and must not wait for a rest: whoever asks how far the
 //! endpoint has flushed hurries the shipments on.
 //!
-//! Not here: what is shipped (`wal_stream`).
+//! Not here: what is shipped (`stream`).
 
 use std::time::{Duration, Instant};
 

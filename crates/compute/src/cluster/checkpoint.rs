@@ -17,7 +17,7 @@
 
 use types::{ClusterState, Lsn, TimelineId};
 
-use crate::major::Major;
+use crate::cluster::major::Major;
 
 /// Bytes of `CheckPoint`.
 pub const BODY_BYTES: usize = 88;

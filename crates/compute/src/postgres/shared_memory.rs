@@ -17,7 +17,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::process::lock_path;
+use crate::postgres::lock::lock_path;
 
 /// Where the kernel lists System V segments, and says of them who made them and how many are attached.
 const SEGMENTS: &str = "/proc/sysvipc/shm";

@@ -6,7 +6,7 @@
 //!   init fork, which its main fork starts as: the directory claims a clean shutdown, so Postgres does not reset it.
 //! - Slots, statistics and other state that is not in WAL start empty; progress of replication origins is in WAL.
 //!
-//! Not here: the control file's bytes (`control_file`), WAL (`wal_segment`), settings (`config`).
+//! Not here: the control file's bytes (`control_file`), WAL (`segment`), settings (`config`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,8 +16,8 @@ use types::{
     DEFAULT_TABLESPACE, Fork, GLOBAL_TABLESPACE, RelFork, SLRU_PAGES_PER_SEGMENT, SlruKind, SlruRun,
 };
 
+use crate::cluster::major::Major;
 use crate::error::{Error, While};
-use crate::major::Major;
 use crate::protocol::StateAt;
 
 /// Directories that must exist, even if empty (`initdb`'s list, less `pg_wal`, which is a link).
@@ -216,8 +216,8 @@ mod tests {
 
     #[test]
     fn a_prepared_transaction_of_the_last_epoch_is_named_by_it_from_17_on() {
-        let pg17 = crate::major::of_control(1700, 202_406_281).unwrap();
-        assert_eq!(two_phase_name(&crate::major::PG15, 0x2E9, 7 << 32 | 0x300), "000002E9");
+        let pg17 = crate::cluster::major::of_control(1700, 202_406_281).unwrap();
+        assert_eq!(two_phase_name(&crate::cluster::major::PG15, 0x2E9, 7 << 32 | 0x300), "000002E9");
         assert_eq!(two_phase_name(pg17, 0x2E9, 7 << 32 | 0x300), "00000007000002E9");
         assert_eq!(two_phase_name(pg17, 0xFFFF_FFF0, 7 << 32 | 3), "00000006FFFFFFF0");
     }
