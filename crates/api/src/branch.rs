@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::connection::ConnectionDetails;
 use crate::database::Database;
+use crate::endpoint::connection::ConnectionDetails;
 use crate::endpoint::{BranchEndpointCreate, Endpoint};
 use crate::operation::Operation;
 use crate::role::Role;

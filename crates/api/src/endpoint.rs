@@ -1,12 +1,14 @@
 //! Endpoints: the compute of a branch.
 
+pub mod connection;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::operation::Operation;
-use crate::project::CursorPagination;
+use crate::pagination::CursorPagination;
 
 /// What an endpoint may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

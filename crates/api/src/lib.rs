@@ -10,26 +10,25 @@
 //!
 //! Not here: who answers (`server`), who asks (`cli`).
 
-pub mod account;
-pub mod api_key;
 pub mod branch;
-pub mod connection;
 pub mod database;
+mod document;
 pub mod endpoint;
 pub mod error;
 pub mod log;
-mod openapi;
 pub mod operation;
-pub mod platform;
+pub mod pagination;
 pub mod project;
 pub mod role;
-pub mod routes;
 pub mod schedule;
 pub mod schema;
+mod service;
 pub mod snapshot;
-pub mod status;
 
-pub use openapi::openapi;
+pub use document::openapi::openapi;
+pub use document::routes;
+pub use endpoint::connection;
+pub use service::{account, api_key, platform, status};
 
 /// What every path of the interface starts with.
 pub const PREFIX: &str = "/api/v2";

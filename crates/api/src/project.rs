@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::branch::Branch;
-use crate::connection::ConnectionDetails;
 use crate::database::Database;
 use crate::endpoint::Endpoint;
+use crate::endpoint::connection::ConnectionDetails;
 use crate::operation::Operation;
+use crate::pagination::CursorPagination;
 use crate::role::Role;
 
 /// A project.
@@ -217,11 +218,4 @@ pub struct ProjectList {
     /// Where the next page starts; absent if this one is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pagination: Option<CursorPagination>,
-}
-
-/// Where the next page starts.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct CursorPagination {
-    /// To be sent as `cursor`.
-    pub cursor: String,
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::branch::{Branch, sent};
-use crate::connection::ConnectionDetails;
+use crate::endpoint::connection::ConnectionDetails;
 use crate::endpoint::{BranchEndpointCreate, Endpoint};
 use crate::operation::Operation;
 

@@ -5,7 +5,7 @@ use api::endpoint::{
     BranchEndpointCreate, Endpoint, EndpointCreateRequest, EndpointList, EndpointOperations,
     EndpointResponse, EndpointState, EndpointUpdateRequest, ReplicationSlotList,
 };
-use api::project::CursorPagination;
+use api::pagination::CursorPagination;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use api::operation::{OperationList, OperationResponse};
+use api::pagination::CursorPagination;
 use api::project::{
-    CursorPagination, ProjectCreateRequest, ProjectCreated, ProjectList, ProjectOperations, ProjectRecovered,
-    ProjectResponse, ProjectUpdateRequest,
+    ProjectCreateRequest, ProjectCreated, ProjectList, ProjectOperations, ProjectRecovered, ProjectResponse,
+    ProjectUpdateRequest,
 };
 use axum::Extension;
 use axum::body::Bytes;

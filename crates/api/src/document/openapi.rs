@@ -9,10 +9,10 @@ use utoipa::openapi::{
     path::Operation,
 };
 
-use crate::routes::{Method, ROUTES, Route};
+use crate::document::routes::{Method, ROUTES, Route};
 use crate::{
-    PREFIX, account, api_key, branch, connection, database, endpoint, error, log, operation, platform,
-    project, role, schedule, schema, snapshot, status,
+    PREFIX, account, api_key, branch, connection, database, endpoint, error, log, operation, pagination,
+    platform, project, role, schedule, schema, snapshot, status,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -83,7 +83,7 @@ use crate::{
         platform::BucketList,
         platform::CredentialList,
         platform::FunctionList,
-        project::CursorPagination,
+        pagination::CursorPagination,
         project::Project,
         project::ProjectCreate,
         project::ProjectCreateBranch,
