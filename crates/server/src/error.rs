@@ -183,7 +183,7 @@ impl From<StoreError> for Error {
             }
             StoreError::BeforeStart { .. } => Self::refused("LSN_BEFORE_START", text),
             StoreError::BeforeHistory { first, .. } => {
-                let first = crate::clock::show_pg(first);
+                let first = crate::machine::clock::show_pg(first);
                 let text = format!("the time is before the history of the branch, which begins at {first}");
                 Self::refused("TIME_BEFORE_HISTORY", text)
             }

@@ -1,14 +1,24 @@
 //! `scion serve`: the HTTP API, the control plane, and the page service over the stores.
 //!
 //! ```text
-//!   http  --> projects, branches, endpoints --> metadata (SQLite)     what should be
-//!                     |            |
-//!                     v            v
-//!                  store        scion compute, one process an endpoint
-//!                     ^            |
-//!                     +-- page_service (DIR/serve.sock)
-//!   reconcile: looks every second and when a compute ends (`watch`), starts what died, removes what should be gone
+//!   http  -->  control  -->  metadata (SQLite)              what should be
+//!                |    |
+//!                v    v
+//!          storage    fleet  -->  scion compute, one process an endpoint
+//!                ^                  |
+//!                +-- page_service --+ (DIR/serve.sock)
+//!   fleet::reconcile: looks every second and when a compute ends, starts what died, removes what should be gone
 //! ```
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `http` | routes, limits on requests, one file for each resource: read, call, answer |
+//! | `control` | what a user asks for, a folder for each kind of object: decide, write in one transaction, do |
+//! | `fleet` | the processes of endpoints |
+//! | `storage` | the stores of projects, and the service by which endpoints reach them |
+//! | `metadata` | rows |
+//! | `access` | keys and certificates |
+//! | `machine` | what the server needs of this machine |
 //!
 //! What must hold
 //! - Whatever is killed, whenever: the next start finishes or undoes it (`recover`), and running endpoints go on.
@@ -17,68 +27,24 @@
 //!
 //! Not here: what a page held (`store`), how an endpoint runs (`compute`), the wire shapes (`api`).
 
-mod backups;
-mod branch_log;
-mod branch_schedules;
-mod branches;
-mod catalog;
-mod clock;
-mod data_dir;
-mod deletion;
-mod endpoint_options;
-mod endpoints;
+mod access;
+mod control;
 mod error;
-mod expiry;
 mod failpoint;
-mod finalize;
-mod flushed;
-mod history;
+mod fleet;
 mod http;
-pub mod installed;
-mod keys;
-mod last_run;
 mod limits;
-mod locks;
+mod machine;
 mod metadata;
 mod names;
-mod operations;
-mod page_service;
-mod places;
-mod plan;
-mod ports;
-mod postgres;
-mod process;
-mod programs;
-mod project_deletion;
-mod projects;
-mod quarantine;
-mod reconcile;
 mod recover;
-mod restore;
-mod runtime;
-mod schema;
-mod schema_code;
-mod schema_only;
 mod serve;
-mod settings;
-mod settings_trial;
-mod slots;
-mod snapshot_size;
-mod snapshots;
-mod sql;
 mod state;
-mod stores;
-mod sweep;
-mod temporary;
-mod threads;
-mod timetable;
-mod tls;
-pub mod users;
-mod watch;
-mod work;
+mod storage;
 
 pub use compute::entry_options;
 pub use limits::{ANSWERED_WITHIN, OPEN_FILES_WANTED};
+pub use machine::sql::database_argument;
+pub use machine::{installed, users};
 pub use names::uuid;
 pub use serve::{ServeError, ServeOptions, serve};
-pub use sql::database_argument;

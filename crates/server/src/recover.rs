@@ -15,9 +15,9 @@ use std::fs;
 
 use crate::error::{Error, Result};
 use crate::failpoint;
+use crate::fleet::process::clear_leftovers;
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::project;
-use crate::process::clear_leftovers;
 use crate::state::Server;
 
 /// Brings directories, stores and metadata into agreement.

@@ -16,20 +16,27 @@ use store::StoreOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::data_dir::{DataDir, ServerFile};
+use crate::access::keys::Keys;
+use crate::access::tls;
+use crate::control::branch::delete;
+use crate::control::schedule::backups;
+use crate::control::schedule::branches;
 use crate::error::Error;
+use crate::fleet::reconcile;
 use crate::http::{Context, Counting, router};
-use crate::installed::NamedBin;
-use crate::keys::Keys;
 use crate::limits::{
     DRAIN_WITHIN, FIRST_REQUEST_WITHIN, HEAD_WITHIN, HTTP2_STREAMS, IDLE_THREADS_KEPT, OPEN_FILES_WANTED,
     REQUEST_THREADS,
 };
+use crate::machine::data_dir::{DataDir, ServerFile};
+use crate::machine::installed::NamedBin;
+use crate::machine::postgres::Postgres;
+use crate::machine::threads::spawn;
 use crate::metadata::Metadata;
-use crate::postgres::Postgres;
 use crate::state::Server;
-use crate::threads::spawn;
-use crate::{backups, branch_schedules, deletion, failpoint, page_service, reconcile, recover, stores, tls};
+use crate::storage::page_service;
+use crate::storage::stores;
+use crate::{failpoint, recover};
 
 /// How to serve.
 #[derive(Clone, Debug)]
@@ -140,10 +147,10 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         let server = Arc::clone(&server);
         spawn(name, move || run(&server))
     };
-    let waited_for = [loop_of("reconciler", reconcile::run)?, loop_of("deletion", deletion::run)?];
+    let waited_for = [loop_of("reconciler", reconcile::run)?, loop_of("deletion", delete::run)?];
     // Not waited for at the end: SQL of a template may take long, and what it leaves is swept.
     loop_of("backups", backups::run)?;
-    loop_of("branch schedules", branch_schedules::run)?;
+    loop_of("branch schedules", branches::run)?;
     loop_of("idle stores", stores::run)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

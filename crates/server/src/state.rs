@@ -10,23 +10,23 @@ use parking_lot::Mutex;
 use store::StoreOptions;
 use types::BranchId;
 
-use crate::catalog::CatalogTurn;
-use crate::data_dir::DataDir;
+use crate::access::keys::Keys;
+use crate::control::catalog::change::CatalogTurn;
+use crate::control::endpoint::settings::Known;
+use crate::control::locks::Locks;
+use crate::control::operations::UnderWay;
 use crate::error::{Error, Result};
-use crate::keys::Keys;
+use crate::fleet::places::Places;
+use crate::fleet::reconcile::Queue;
+use crate::fleet::runtime::Endpoints;
+use crate::fleet::watch::Bell;
 use crate::limits::{HIDDEN_SERVERS, STARTS};
-use crate::locks::Locks;
+use crate::machine::data_dir::DataDir;
+use crate::machine::postgres::Postgres;
 use crate::metadata::Metadata;
 use crate::metadata::endpoint::EndpointRow;
-use crate::operations::UnderWay;
-use crate::places::Places;
-use crate::postgres::Postgres;
-use crate::reconcile::Queue;
-use crate::runtime::Endpoints;
-use crate::settings::Known;
-use crate::stores::Stores;
-use crate::sweep::Unborn;
-use crate::watch::Bell;
+use crate::storage::stores::Stores;
+use crate::storage::sweep::Unborn;
 
 /// The running server, without its HTTP side.
 pub struct Server {
@@ -106,7 +106,7 @@ impl Server {
             closing: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             bell: Arc::default(),
-            started_us: crate::clock::now_us(),
+            started_us: crate::machine::clock::now_us(),
             hidden_servers: Places::new(HIDDEN_SERVERS),
             starts: Places::new(STARTS),
             queue: Queue::default(),

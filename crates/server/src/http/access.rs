@@ -24,11 +24,11 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::{Context, answer};
+use crate::access::keys::Key;
+use crate::control::endpoint::settings;
 use crate::error::Error;
 use crate::failpoint::Asked;
-use crate::keys::Key;
 use crate::limits::{BODY_BYTES, BODY_WITHIN};
-use crate::settings;
 
 /// Lets a request through if its key may make it; handlers find the key as an `Extension`.
 pub async fn check(State(context): State<Context>, mut request: Request, next: Next) -> Response {

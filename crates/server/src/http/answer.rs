@@ -12,7 +12,7 @@ use super::lanes::Place;
 use super::requests;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::work;
+use crate::machine::work;
 
 /// Reads a JSON body; an empty one is an empty object.
 ///

@@ -27,9 +27,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::{Context, answer, requests};
+use crate::access::keys::Key;
 use crate::error::Error;
 use crate::failpoint;
-use crate::keys::Key;
 use crate::limits::{ANSWER_KEPT_BYTES, ANSWERS_KEPT, ANSWERS_KEPT_BYTES, ANSWERS_KEPT_FOR, BODY_BYTES};
 
 /// Whose request, and its `Idempotency-Key`.

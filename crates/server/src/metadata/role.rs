@@ -9,7 +9,7 @@
 //! - A new password is written as pending before Postgres gets it. Whichever of the two a crash leaves in Postgres,
 //!   [`settle`] finds out from its verifier.
 //!
-//! Not here: asking the catalog (`catalog`), passwords that the data of a branch does not have (`password`).
+//! Not here: asking the catalog (`catalog::change`), passwords that the data of a branch does not have (`password`).
 
 use rusqlite::{Connection, Row, named_params};
 use types::Lsn;

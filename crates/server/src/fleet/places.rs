@@ -1,0 +1,244 @@
+//! Places for what the server has only so many of at once: hidden Postgres servers, starts of endpoints.
+//!
+//! ```text
+//!   waiting:  a  b  b  c       a needs two places and one is free: nobody passes a
+//!                              b's project has all places that it may have: c passes both of its project
+//! ```
+//!
+//! What must hold
+//! - Who needs two takes both at once or none, so that no two requests hold one each and wait for each other's.
+//! - First come, first served. Only who waits for a place among those of its own project is passed, by other projects.
+//! - Every wait has an end, and then says what it waited for.
+//!
+//! Not here: how many requests are at work (`http::lanes`), which are not counted by what they use.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Error, Result};
+use crate::limits::{PlaceLimits, UNWANTED_LOOK};
+use crate::machine::work;
+
+/// Places of one kind.
+#[derive(Clone)]
+pub struct Places(Arc<All>);
+
+struct All {
+    limits: PlaceLimits,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// How many each project has.
+    taken: HashMap<String, usize>,
+    /// Who waits, in the order they came.
+    waiting: VecDeque<Waiter>,
+    tickets: u64,
+}
+
+struct Waiter {
+    ticket: u64,
+    project: String,
+    places: usize,
+}
+
+/// Places that are somebody's until this is dropped.
+pub struct Taken {
+    all: Arc<All>,
+    project: String,
+    places: usize,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut state = self.all.state.lock();
+        if let Some(taken) = state.taken.get_mut(&self.project) {
+            *taken = taken.saturating_sub(self.places);
+            if *taken == 0 {
+                state.taken.remove(&self.project);
+            }
+        }
+        self.all.changed.notify_all();
+    }
+}
+
+impl Taken {
+    /// Gives one of several away.
+    pub fn split(&mut self) -> Option<Self> {
+        if self.places < 2 {
+            return None;
+        }
+        self.places -= 1;
+        Some(Self { all: Arc::clone(&self.all), project: self.project.clone(), places: 1 })
+    }
+}
+
+impl Places {
+    /// As many as `limits` says.
+    pub fn new(limits: PlaceLimits) -> Self {
+        Self(Arc::new(All { limits, state: Mutex::default(), changed: Condvar::new() }))
+    }
+
+    /// Takes so many places for a project, all at once.
+    ///
+    /// # Errors
+    /// 503 if they are not to be had in time, or if the client that this thread works for has gone.
+    pub fn take(&self, project: &str, places: usize) -> Result<Taken> {
+        let limits = &self.0.limits;
+        debug_assert!((1..=limits.of_project).contains(&places), "{places} are never to be had");
+        let deadline = Instant::now() + limits.wait_within;
+        let mut state = self.0.state.lock();
+        let ticket = state.wait(project, places);
+        while !state.is_next(ticket, limits) {
+            if Instant::now() >= deadline || work::unwanted() {
+                state.leave(ticket);
+                // Who waited behind this one may be next.
+                self.0.changed.notify_all();
+                return Err(none(limits));
+            }
+            self.0.changed.wait_until(&mut state, deadline.min(Instant::now() + UNWANTED_LOOK));
+        }
+        state.leave(ticket);
+        *state.taken.entry(project.to_owned()).or_default() += places;
+        self.0.changed.notify_all();
+        Ok(Taken { all: Arc::clone(&self.0), project: project.to_owned(), places })
+    }
+}
+
+impl State {
+    fn wait(&mut self, project: &str, places: usize) -> u64 {
+        self.tickets += 1;
+        self.waiting.push_back(Waiter { ticket: self.tickets, project: project.to_owned(), places });
+        self.tickets
+    }
+
+    fn leave(&mut self, ticket: u64) {
+        self.waiting.retain(|waiter| waiter.ticket != ticket);
+    }
+
+    fn is_next(&self, ticket: u64, limits: &PlaceLimits) -> bool {
+        let free = limits.at_once.saturating_sub(self.taken.values().sum());
+        let mut full: HashSet<&str> = HashSet::new();
+        for waiter in &self.waiting {
+            let project = waiter.project.as_str();
+            let taken = self.taken.get(project).copied().unwrap_or(0);
+            if full.contains(project) || taken + waiter.places > limits.of_project {
+                full.insert(project);
+                continue;
+            }
+            return waiter.ticket == ticket && waiter.places <= free;
+        }
+        false
+    }
+}
+
+fn none(limits: &PlaceLimits) -> Error {
+    let PlaceLimits { what, at_once, of_project, wait_within, .. } = limits;
+    let text = format!(
+        "the server is busy: no place for {what} became free within {} s; there are {at_once}, {of_project} of them \
+         for one project",
+        wait_within.as_secs()
+    );
+    Error::crowded(format!("{text}\nhint: try again a little later")).again_after(5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    const SOON: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn places(at_once: usize, of_project: usize, wait_within: Duration) -> Places {
+        Places::new(PlaceLimits { what: "a test", at_once, of_project, wait_within })
+    }
+
+    /// Takes places on a thread of its own, and keeps them for as long as the sender lives that it returns; says when it
+    /// has them. Returns once it waits or has them.
+    fn taker(
+        places: &Places,
+        project: &'static str,
+        count: usize,
+    ) -> (mpsc::Sender<()>, mpsc::Receiver<bool>) {
+        let (end, ended) = mpsc::channel::<()>();
+        let (say, said) = mpsc::channel();
+        let before = places.0.state.lock().tickets;
+        let own = places.clone();
+        thread::spawn(move || {
+            let taken = own.take(project, count);
+            let _ = say.send(taken.is_ok());
+            let _ = ended.recv();
+            drop(taken);
+        });
+        while places.0.state.lock().tickets == before {
+            thread::yield_now();
+        }
+        (end, said)
+    }
+
+    fn has(said: &mpsc::Receiver<bool>) -> bool {
+        said.recv_timeout(LONG) == Ok(true)
+    }
+
+    #[test]
+    fn who_finds_none_in_time_is_told_of_what_there_is_none() {
+        let places = places(1, 1, SOON);
+        let held = places.take("p", 1).unwrap();
+        let error = places.take("q", 1).err().unwrap();
+        assert_eq!((error.status, error.retry_after_s), (503, Some(5)));
+        assert!(error.is_crowded() && error.message.contains("no place for a test"), "{error}");
+        drop(held);
+        assert!(places.take("q", 1).is_ok());
+        assert!(places.0.state.lock().waiting.is_empty() && places.0.state.lock().taken.is_empty());
+    }
+
+    /// With one place each and one more wanted by both, neither would ever go on.
+    #[test]
+    fn two_are_taken_at_once_or_none() {
+        let places = places(3, 3, LONG);
+        let mut first = places.take("p", 2).unwrap();
+        let (second, second_has) = taker(&places, "q", 2);
+        assert_eq!(places.0.state.lock().taken.get("q"), None, "one is free, and it does not take that");
+        // Who comes later and needs one only does not pass, or the second would wait for ever.
+        let (third, third_has) = taker(&places, "r", 1);
+        assert!(third_has.try_recv().is_err());
+        let half = first.split().unwrap();
+        assert!(first.split().is_none());
+        drop(first);
+        assert!(has(&second_has));
+        assert!(third_has.try_recv().is_err());
+        drop(half);
+        assert!(has(&third_has));
+        drop((second, third));
+    }
+
+    #[test]
+    fn a_project_that_has_all_it_may_have_holds_up_no_other() {
+        let places = places(3, 2, LONG);
+        let held = places.take("p", 2).unwrap();
+        let (_waits, waits_has) = taker(&places, "p", 1);
+        let (_other, other_has) = taker(&places, "q", 1);
+        assert!(has(&other_has));
+        assert!(waits_has.try_recv().is_err());
+        drop(held);
+        assert!(has(&waits_has));
+    }
+
+    #[test]
+    fn who_waits_for_a_client_that_has_gone_does_not_go_on_waiting() {
+        let places = places(1, 1, LONG);
+        let _held = places.take("p", 1).unwrap();
+        let unwanted = work::flag();
+        let _begun = work::begin(Arc::clone(&unwanted));
+        unwanted.store(true, std::sync::atomic::Ordering::Release);
+        assert!(places.take("p", 1).is_err());
+    }
+}

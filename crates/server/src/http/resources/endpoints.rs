@@ -1,0 +1,308 @@
+//! Routes of endpoints and connection strings.
+
+use api::connection::ConnectionUri;
+use api::endpoint::{
+    BranchEndpointCreate, Endpoint, EndpointCreateRequest, EndpointList, EndpointOperations,
+    EndpointResponse, EndpointState, EndpointUpdateRequest, ReplicationSlotList,
+};
+use api::pagination::CursorPagination;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::view;
+use crate::control::branch::create::{check_endpoints, insert_endpoint};
+use crate::control::catalog::change::Rows;
+use crate::control::endpoint::options;
+use crate::error::{Error, Result};
+use crate::http::{Context, answer};
+use crate::machine::clock::now_us;
+use crate::metadata::branch::BranchRow;
+use crate::metadata::endpoint::{self, Desired, EndpointRow};
+use crate::metadata::operation::{self, Action, OperationRow};
+use crate::metadata::place::Place;
+use crate::metadata::{branch, project};
+use crate::names;
+use crate::state::Server;
+
+/// The row as it is now: a start may have changed its port.
+///
+/// # Errors
+/// 404 if it is gone.
+pub fn fresh(server: &Server, row: &EndpointRow) -> Result<EndpointRow> {
+    server.metadata.read(|connection| endpoint::get(connection, &row.project_id, &row.id))
+}
+
+fn view_all(server: &Server, rows: &[EndpointRow]) -> EndpointList {
+    let endpoints = rows.iter().map(|row| view::endpoint(server, row)).collect();
+    EndpointList { endpoints, pagination: None }
+}
+
+/// Which page of a list; all of it if no limit is given.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Page {
+    limit: Option<usize>,
+    cursor: String,
+}
+
+/// `GET /projects/{project_id}/endpoints`.
+pub async fn list(
+    State(context): State<Context>,
+    Path(project): Path<String>,
+    Query(page): Query<Page>,
+) -> Response {
+    answer::ok(move || {
+        let mut rows = context.server.metadata.read(|connection| {
+            project::get(connection, &project)?;
+            endpoint::of_project(connection, &project)
+        })?;
+        rows.sort_by_key(EndpointRow::place);
+        if let Some(after) = Place::parse(&page.cursor)? {
+            rows.retain(|row| row.place() > after);
+        }
+        let more = page.limit.is_some_and(|limit| limit < rows.len());
+        rows.truncate(page.limit.unwrap_or(usize::MAX).max(1));
+        let last =
+            rows.last().filter(|_| more).map(|row| CursorPagination { cursor: row.place().to_string() });
+        Ok(EndpointList { pagination: last, ..view_all(&context.server, &rows) })
+    })
+    .await
+}
+
+/// `GET /projects/{project_id}/branches/{branch_id}/endpoints`.
+pub async fn list_of_branch(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+) -> Response {
+    answer::ok(move || {
+        let rows = context.server.metadata.read(|connection| {
+            branch::get(connection, &project, &id)?;
+            endpoint::of_branch(connection, &id)
+        })?;
+        Ok(view_all(&context.server, &rows))
+    })
+    .await
+}
+
+/// `POST /projects/{project_id}/endpoints`.
+pub async fn create(State(context): State<Context>, Path(project): Path<String>, bytes: Bytes) -> Response {
+    answer::created(move || {
+        let server = &context.server;
+        let request: EndpointCreateRequest = answer::body(&bytes)?;
+        let wanted =
+            BranchEndpointCreate { kind: request.endpoint.kind, options: request.endpoint.options.clone() };
+        names::check_id("branch_id", Some(&request.endpoint.branch_id))?;
+        check_endpoints(std::slice::from_ref(&wanted))?;
+        let _held = server.locks.take(&[&request.endpoint.branch_id])?;
+        let (branch, from) = server.metadata.read(|connection| {
+            let branch = branch::get(connection, &project, &request.endpoint.branch_id)?;
+            let from = options::begins_on(connection, &branch)?;
+            Ok((branch, from))
+        })?;
+        server.unborn.check_made(&branch)?;
+        server.check_new(&project, from.as_deref(), std::slice::from_ref(&wanted))?;
+        let row = server.metadata.write(|change| {
+            let branch = branch::get(change, &project, &request.endpoint.branch_id)?;
+            if let Some(other) = endpoint::of_branch(change, &branch.id)?.first() {
+                return Err(one_is_enough(&branch, other));
+            }
+            insert_endpoint(change, &branch, from.as_deref(), &wanted)
+        })?;
+        match server.start_all(std::slice::from_ref(&row)) {
+            Ok(operations) => show(server, &row, operations),
+            Err(error) => {
+                server.metadata.write(|c| endpoint::set_desired(c, &row.id, Desired::Gone, now_us()))?;
+                server.remove_endpoint(&row.id)?;
+                Err(error)
+            }
+        }
+    })
+    .await
+}
+
+fn one_is_enough(branch: &BranchRow, other: &EndpointRow) -> Error {
+    let (name, id) = (&branch.name, &other.id);
+    let kind = if other.read_only { "read_only" } else { "read_write" };
+    let text = format!("branch {name} already has a {kind} endpoint, {id}; a branch has one, of either type");
+    let hint = "hint: delete that one, or make a branch of the branch with an endpoint of its own";
+    Error::refused("TOO_MANY_ENDPOINTS", format!("{text}\n{hint}"))
+}
+
+fn show(server: &Server, row: &EndpointRow, operations: Vec<OperationRow>) -> Result<EndpointOperations> {
+    let row = fresh(server, row)?;
+    Ok(EndpointOperations {
+        endpoint: view::endpoint(server, &row),
+        operations: view::operations(&operations),
+    })
+}
+
+/// `GET /projects/{project_id}/endpoints/{endpoint_id}`.
+pub async fn get(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
+    answer::ok(move || {
+        let row = context.server.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
+        // What the reconciler saw may be a second old.
+        context.server.look(&id);
+        Ok(EndpointResponse { endpoint: view::endpoint(&context.server, &row) })
+    })
+    .await
+}
+
+/// `GET /projects/{project_id}/endpoints/{endpoint_id}/replication_slots`.
+pub async fn slots(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
+    answer::ok(move || {
+        let replication_slots = context.server.replication_slots(&project, &id)?;
+        Ok(ReplicationSlotList { replication_slots })
+    })
+    .await
+}
+
+/// `PATCH /projects/{project_id}/endpoints/{endpoint_id}`.
+pub async fn update(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Response {
+    answer::ok(move || {
+        let request: EndpointUpdateRequest = answer::body(&bytes)?;
+        let (row, operations) = context.server.update_endpoint(&project, &id, &request.endpoint)?;
+        show(&context.server, &row, operations)
+    })
+    .await
+}
+
+/// `POST /projects/{project_id}/endpoints/{endpoint_id}/restart`.
+pub async fn restart(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+) -> Response {
+    answer::ok(move || {
+        let (row, operations) = context.server.restart_endpoint(&project, &id)?;
+        show(&context.server, &row, operations)
+    })
+    .await
+}
+
+/// `POST /projects/{project_id}/endpoints/{endpoint_id}/start`.
+pub async fn start(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
+    answer::ok(move || {
+        let (row, operation) = context.server.wake_endpoint(&project, &id)?;
+        show(&context.server, &row, vec![operation])
+    })
+    .await
+}
+
+/// `POST /projects/{project_id}/endpoints/{endpoint_id}/suspend`.
+pub async fn suspend(
+    State(context): State<Context>,
+    Path((project, id)): Path<(String, String)>,
+) -> Response {
+    answer::ok(move || {
+        let (row, operation) = context.server.put_to_sleep(&project, &id)?;
+        show(&context.server, &row, vec![operation])
+    })
+    .await
+}
+
+/// `DELETE /projects/{project_id}/endpoints/{endpoint_id}`.
+pub async fn delete(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
+    answer::ok(move || {
+        let server = &context.server;
+        let begun_us = now_us();
+        let found = server.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
+        let _held = server.locks.take(&[&found.branch_id])?;
+        let row = server.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
+        let shown = view::endpoint(server, &row);
+        let begun = OperationRow::begun(Action::SuspendCompute, &project, &row.branch_id, begun_us)?;
+        let mut ended = begun.about_endpoint(&id);
+        // The branch stays: what its endpoint committed must be in the store first.
+        server.change_under(std::slice::from_ref(&row), true, || {
+            ended = ended.clone().ended(None);
+            server.metadata.write(|change| {
+                endpoint::set_desired(change, &id, Desired::Gone, now_us())?;
+                operation::put(change, &ended)
+            })
+        })?;
+        server.remove_endpoint(&id)?;
+        let endpoint = Endpoint { current_state: EndpointState::Idle, pending_state: None, ..shown };
+        Ok(EndpointOperations { endpoint, operations: view::operations(&[ended]) })
+    })
+    .await
+}
+
+/// Which connection string.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Wanted {
+    branch_id: Option<String>,
+    endpoint_id: Option<String>,
+    database_name: Option<String>,
+    role_name: Option<String>,
+}
+
+/// `GET /projects/{project_id}/connection_uri`.
+pub async fn connection_uri(
+    State(context): State<Context>,
+    Path(project): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    answer::ok(move || {
+        let uri = find_uri(&context.server, &project, &wanted)?;
+        Ok(ConnectionUri { uri })
+    })
+    .await
+}
+
+fn find_uri(server: &Server, project: &str, wanted: &Wanted) -> Result<String> {
+    let row = server.metadata.read(|connection| endpoint_wanted(connection, project, wanted))?;
+    let (role, database) = (wanted.role_name.as_deref(), wanted.database_name.as_deref());
+    let chosen = |(roles, databases): Rows| -> Result<String> {
+        let role = choose("role", "role_name", role, &roles, |row| &row.name)?;
+        let database = choose("database", "database_name", database, &databases, |row| &row.name)?;
+        Ok(view::uri(&row, role, &database.name))
+    };
+    // An endpoint that does not run is not started for this: what was seen last is enough if all is in it.
+    if !server.runs(&row.id)
+        && let Ok(uri) = chosen(server.known_catalog(&row.branch_id)?)
+    {
+        return Ok(uri);
+    }
+    chosen(server.read_catalog(project, &row.branch_id)?)
+}
+
+fn endpoint_wanted(connection: &rusqlite::Connection, project: &str, wanted: &Wanted) -> Result<EndpointRow> {
+    project::get(connection, project)?;
+    names::check_id("endpoint_id", wanted.endpoint_id.as_deref())?;
+    names::check_id("branch_id", wanted.branch_id.as_deref())?;
+    if let Some(id) = &wanted.endpoint_id {
+        return endpoint::get(connection, project, id);
+    }
+    let branch = match &wanted.branch_id {
+        Some(id) => branch::get(connection, project, id)?,
+        None => branch::default(connection, project)?,
+    };
+    endpoint::of_branch(connection, &branch.id)?.into_iter().next().ok_or_else(|| {
+        let hint = "hint: create an endpoint for it";
+        Error::not_found("endpoint", &format!("branch {} has none\n{hint}", branch.name))
+    })
+}
+
+/// The one named, or the only one.
+fn choose<'a, T>(
+    kind: &str,
+    parameter: &str,
+    wanted: Option<&str>,
+    rows: &'a [T],
+    name: impl Fn(&T) -> &str,
+) -> Result<&'a T> {
+    match (wanted, rows) {
+        (Some(wanted), _) => {
+            rows.iter().find(|row| name(row) == wanted).ok_or_else(|| Error::not_found(kind, wanted))
+        }
+        (None, [only]) => Ok(only),
+        (None, _) => {
+            Err(Error::malformed(format!("the branch has {} {kind}s; give {parameter}", rows.len())))
+        }
+    }
+}

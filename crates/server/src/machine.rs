@@ -1,0 +1,13 @@
+//! What the server needs of this machine: its clock, directory, users, threads, and the programs of Postgres.
+//!
+//! Not here: endpoints that run (`fleet`).
+
+pub(crate) mod clock;
+pub(crate) mod data_dir;
+pub mod installed;
+pub(crate) mod postgres;
+pub(crate) mod programs;
+pub(crate) mod sql;
+pub(crate) mod threads;
+pub mod users;
+pub(crate) mod work;
