@@ -97,6 +97,7 @@ fn story(scion: &Scion, major: i32) {
     }
 }
 
+/// Rule 10 of the README of `compute`.
 #[test]
 fn an_endpoint_starts_whatever_was_done_to_the_role_of_its_superuser() {
     story(&Scion::start(), 15);

@@ -9,6 +9,7 @@ use scion_tests::{Endpoint, Scion, sql};
 /// Kills, in turn, of postgres, of `scion compute`, of `scion serve`, and of all three.
 const ROUNDS: usize = 20;
 
+/// Rule 3 of the README of `compute`.
 #[test]
 fn every_acknowledged_commit_survives_kill_9_of_anything() {
     // The table of mounts escapes the blank.

@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+/// Rule 7 of the README of `store`.
 #[test]
 fn the_directory_at_an_lsn_is_what_stock_recovery_leaves() {
     let load = ["--suite", "churn", "--seconds", "3", "--points", "2", "--keep", "no"];

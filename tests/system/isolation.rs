@@ -244,6 +244,7 @@ fn doctor_finds(scion: &Scion, what: &str) -> bool {
     check["outcome"] == "found"
 }
 
+/// Rule 7 of the README of `compute`.
 #[test]
 fn a_superuser_of_one_project_reaches_neither_the_machine_nor_another_project() {
     let scion = Scion::start();

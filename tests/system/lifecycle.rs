@@ -135,6 +135,7 @@ fn progress_of_replication_origins_survives_and_belongs_to_the_position() {
     assert_eq!(after.psql("neondb", PROGRESS), now);
 }
 
+/// Rule 5 of the README of `compute`.
 #[test]
 fn a_deleted_branch_leaves_no_process_mount_file_or_shared_memory() {
     let scion = Scion::start();

@@ -23,6 +23,7 @@ fn a_project_of_17_branches_and_survives() {
     story(17);
 }
 
+/// Rule 5 of the README of `compute`.
 #[test]
 fn a_project_of_18_branches_and_survives() {
     story(18);

@@ -14,6 +14,7 @@ const SIGCONT: i32 = 18;
 /// Sessions that wait for a page each: more than the endpoint has threads for.
 const READERS: usize = 40;
 
+/// Rule 9 of the README of `compute`.
 #[test]
 fn cold_reads_wait_for_the_server_and_cached_work_and_writes_go_on() {
     let mut scion = Scion::start();

@@ -77,6 +77,7 @@ fn ask(dir: &Path) -> std::io::Result<String> {
     Ok(answer)
 }
 
+/// Rule 11 of the README of `compute`.
 #[test]
 fn an_endpoint_whose_process_gets_no_thread_or_descriptor_says_so_and_lives() {
     let Some(mut user) = User::with_a_table() else { return };

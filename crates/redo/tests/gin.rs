@@ -190,6 +190,7 @@ fn delta_from_zeroes(page: &Page, is_known: impl Fn(usize) -> bool) -> Vec<u8> {
 }
 
 /// RUM changes the pages by which it extends an index so, and never asks for an image.
+/// Rule 5 of the crate's README.
 #[test]
 fn a_generic_record_that_says_all_of_a_page_makes_it_where_there_was_none() {
     let mut whole = leaf(&segment(3));

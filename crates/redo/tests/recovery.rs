@@ -25,6 +25,7 @@ use oracle::replay::replay;
 use oracle::server::{Postgres, SETTINGS};
 use types::Key;
 
+/// Rule 4 of the crate's README.
 #[test]
 fn every_byte_is_what_recovery_leaves() {
     compare(&Postgres::v15());

@@ -59,6 +59,7 @@ fn a_record_moves_the_page_to_its_end() {
     assert_eq!((page::lsn(&page), page::max_offset(&page)), (Some(lsn(200)), 2));
 }
 
+/// Rule 2 of the crate's README.
 #[test]
 fn a_record_that_the_page_already_has_changes_nothing() {
     let before = one_tuple();
@@ -69,6 +70,7 @@ fn a_record_that_the_page_already_has_changes_nothing() {
     }
 }
 
+/// Rule 2 of the crate's README.
 #[test]
 fn a_record_that_begins_a_page_ignores_what_was_there() {
     let mut page = Page::from_slice(&[0xFF; BLOCK_SIZE]).unwrap();
@@ -97,12 +99,14 @@ fn a_lost_hint_that_begins_a_page_leaves_none() {
     assert_eq!(page, Page::zeroed());
 }
 
+/// Rule 5 of the crate's README.
 #[test]
 fn a_page_that_was_never_made_cannot_be_changed() {
     let error = run(&insert(INSERT, 1, 0), key(Fork::Main, 3), &mut Page::zeroed(), 100).unwrap_err();
     assert!(matches!(error, RedoError::Malformed { .. }), "{error}");
 }
 
+/// Rule 1 of the crate's README.
 #[test]
 fn an_image_is_restored_for_any_resource_manager_and_gets_the_records_end() {
     let image = one_tuple();
@@ -141,6 +145,7 @@ fn a_page_that_the_record_does_not_touch_is_an_error() {
     }
 }
 
+/// Rule 3 of the crate's README.
 #[test]
 fn visibility_bits_are_cleared_whatever_the_maps_lsn_and_leave_it() {
     let map = key(Fork::Visibility, 0);

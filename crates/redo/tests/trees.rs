@@ -95,6 +95,7 @@ mod gist {
 
     /// Postgres logs the image of the left half before it clears the flag: with the image alone the next insertion
     /// would complete a split that is complete, and the parent would have two downlinks for one page.
+    /// Rule 1 of the crate's README.
     #[test]
     fn a_split_ends_when_its_downlink_is_inserted_even_if_the_left_half_is_an_image() {
         let left = split_page(&[4, 9], 4, true, true);

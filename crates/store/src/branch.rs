@@ -10,7 +10,7 @@
 //!   its parent, so that a branch nobody holds can be closed (`Core::close`).
 //! - Lock order: writer of a child, writer of its parent, view. Nothing is read from disk under a view lock.
 //!
-//! Not here: what a record changes (`ingest`), how versions become pages (`page_read`).
+//! Not here: what a record changes (`ingest::filing`), how versions become pages (`read::pages`).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,13 +21,13 @@ use types::{BranchId, ClusterState, Key, Lsn, TimelineId};
 
 use crate::core::Core;
 use crate::error::{Result, StoreError};
-use crate::flush::Unlisted;
-use crate::layer::Layer;
+use crate::ingest::tip::{Retry, Stuck, Tip};
 use crate::manifest::BranchEntry;
-use crate::memory::Account;
-use crate::memtable::Memtable;
-use crate::tip::{Retry, Stuck, Tip};
-use crate::value::{Kind, Lookup, Newest, Version};
+use crate::table::layer::Layer;
+use crate::table::memtable::Memtable;
+use crate::table::value::{Kind, Lookup, Newest, Version};
+use crate::work::flush::Unlisted;
+use crate::work::memory::Account;
 
 /// What readers see.
 pub(crate) struct View {

@@ -15,12 +15,12 @@ use crate::answer::StoreOptions;
 use crate::branch::Branch;
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
-use crate::flush::FlushQueue;
-use crate::layer::{self, BlockCache};
+use crate::log::segments::{Missing, WalFiles};
 use crate::manifest::{BranchEntry, ManifestStore};
-use crate::memory::Account;
 use crate::object::{Local, ObjectStore};
-use crate::wal_files::{Missing, WalFiles};
+use crate::table::layer::{self, BlockCache};
+use crate::work::flush::FlushQueue;
+use crate::work::memory::Account;
 
 /// What all branches of an open project share.
 pub(crate) struct Core {

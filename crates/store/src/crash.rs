@@ -429,11 +429,13 @@ fn survives_every(crash: impl Fn(usize) -> Crash) {
     survives(&record(data.path()), data.path(), crash);
 }
 
+/// Rule 4 of the crate's README.
 #[test]
 fn survives_a_kill_after_every_change() {
     survives_every(|_| Crash::Killed);
 }
 
+/// Rule 3 of the crate's README.
 #[test]
 fn survives_a_power_failure_after_every_change() {
     survives_every(|_| Crash::PowerLost);

@@ -9,13 +9,13 @@ use types::{BlockNumber, Fork, Key, Lsn, Page, RelFork, RelTag, SlruKind};
 use crate::branch::Branch;
 use crate::disk::System;
 use crate::error::Result;
-use crate::layer::{BlockCache, Layer, LayerWriter, object_name};
 use crate::manifest::BranchEntry;
-use crate::memory::Account;
-use crate::memtable::{Memtable, Older};
 use crate::object::ObjectStore;
 use crate::object::memory::Memory;
-use crate::value::{Kind, Lookup};
+use crate::table::layer::{BlockCache, Layer, LayerWriter, object_name};
+use crate::table::memtable::{Memtable, Older};
+use crate::table::value::{Kind, Lookup};
+use crate::work::memory::Account;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -178,6 +178,8 @@ fn run(ops: &[Op]) -> (Model, Real) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+    /// Rule 1 of the crate's README.
+    /// Rule 6 of the crate's README.
     #[test]
     fn tables_of_all_branches_agree_with_one_map(ops in prop::collection::vec(op(), 1..150)) {
         let (model, real) = run(&ops);

@@ -6,7 +6,7 @@
 //! - a put that returns an error may have taken place: `settle` tells, and once it has, the answer stays;
 //! - deleting what is absent succeeds.
 //!
-//! Not here: WAL files, which grow (`wal_files`); what the bytes mean (`layer`, `manifest`).
+//! Not here: WAL files, which grow (`log::segments`); what the bytes mean (`layer`, `manifest`).
 
 #[cfg(test)]
 pub(crate) mod contract;

@@ -18,20 +18,20 @@ use crate::answer::{
     Unreadable,
 };
 use crate::branch::Branch;
-use crate::cluster_read;
 use crate::core::{Core, history};
 use crate::disk::{Careful, Disk, System, unused_name};
 use crate::error::{Result, StoreError};
-use crate::extension;
-use crate::flush;
-use crate::import::Source;
-use crate::keeper;
-use crate::layer::{LayerWriter, object_name};
+use crate::ingest::extension;
+use crate::ingest::import::Source;
+use crate::ingest::tip::Tip;
+use crate::log::segments::WalFiles;
 use crate::manifest::{BranchEntry, Manifest, ManifestStore, Position};
 use crate::object::{Local, ObjectStore, Put};
-use crate::page_read;
-use crate::tip::Tip;
-use crate::wal_files::WalFiles;
+use crate::read::cluster;
+use crate::read::pages;
+use crate::table::layer::{LayerWriter, object_name};
+use crate::work::flush;
+use crate::work::keeper;
 
 /// Microseconds in a second.
 const SECOND_US: i64 = 1_000_000;
@@ -300,7 +300,7 @@ impl Project {
     /// Versions that a page is made of.
     #[cfg(test)]
     pub(crate) fn chain_length(&self, branch: &BranchId, key: types::Key, lsn: Lsn) -> usize {
-        let mut lookups = [crate::value::Lookup::new(key, lsn)];
+        let mut lookups = [crate::table::value::Lookup::new(key, lsn)];
         self.core.open_branch(branch).unwrap().lookup(&mut lookups).unwrap();
         lookups[0].found.len()
     }
@@ -442,7 +442,7 @@ impl Project {
     /// `NotBoundary`, `BeforeStart`, `Ahead`, `Stuck`, `Corrupt`.
     pub fn state_at(&self, branch: &BranchId, lsn: Lsn) -> Result<StateAt> {
         let branch = self.core.open_branch(branch)?;
-        cluster_read::state_at(&self.core, &branch, lsn)
+        cluster::state_at(&self.core, &branch, lsn)
     }
 
     /// Bytes of all relations at `lsn`, free space maps aside.
@@ -452,7 +452,7 @@ impl Project {
     pub fn logical_bytes(&self, branch: &BranchId, lsn: Lsn) -> Result<u64> {
         let branch = self.core.open_branch(branch)?;
         branch.check_position(&self.core, lsn)?;
-        cluster_read::logical_bytes(&branch, lsn)
+        cluster::logical_bytes(&branch, lsn)
     }
 
     /// The branches that `branch` begins on, nearest first, each with the position up to which it is read.
@@ -487,7 +487,7 @@ impl Project {
         assert!(out.len().is_multiple_of(BLOCK_SIZE), "the caller asks for whole blocks");
         let branch = self.core.open_branch(branch)?;
         branch.check_position(&self.core, lsn)?;
-        page_read::read_blocks(&self.core, &branch, lsn, (rel, first), out)
+        pages::read_blocks(&self.core, &branch, lsn, (rel, first), out)
     }
 
     /// Fills `out`, a whole number of blocks, with pages of an SLRU from `first` on, as they were at `lsn`; zeros where there
@@ -509,7 +509,7 @@ impl Project {
         assert!(out.len().is_multiple_of(BLOCK_SIZE), "the caller asks for whole blocks");
         let branch = self.core.open_branch(branch)?;
         branch.check_position(&self.core, lsn)?;
-        cluster_read::read_slru(&self.core, &branch, lsn, (kind, first), out)
+        cluster::read_slru(&self.core, &branch, lsn, (kind, first), out)
     }
 
     /// What extensions' resource managers wrote that cannot be read at the head of `branch`, with at most `limit` forks.

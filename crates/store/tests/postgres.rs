@@ -325,6 +325,9 @@ fn work(cluster: &Cluster) {
     cluster.sql("again", "create table only_here as select 1");
 }
 
+/// Rule 7 of the crate's README.
+/// Rule 8 of the crate's README.
+/// Rule 10 of the crate's README.
 #[test]
 fn pages_and_state_equal_the_files_of_the_server_that_wrote_the_wal() {
     let cluster = Cluster::create("");
@@ -403,6 +406,8 @@ fn ship_damaged_tail(
     project.append_tail(child, new.timeline, new.start, &own).unwrap()
 }
 
+/// Rule 5 of the crate's README.
+/// Rule 6 of the crate's README.
 #[test]
 fn branches_see_their_point_and_nothing_after_and_their_timelines_fence_each_other() {
     let cluster = Cluster::create("");
@@ -666,6 +671,7 @@ fn made_record(
     record
 }
 
+/// Rule 1 of the crate's README.
 #[test]
 fn an_extensions_records_cost_their_blocks_and_nothing_else_and_minimal_wal_stops_the_branch() {
     const NOOP: (u8, u8) = (0, 0x20);

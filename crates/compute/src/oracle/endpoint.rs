@@ -141,6 +141,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Rule 6 of the crate's README.
 #[test]
 fn an_endpoint_runs_on_the_store_and_ships_all_its_wal() {
     let (_dir, cluster) = Cluster::stopped(5721);
@@ -218,6 +219,8 @@ fn check_log(endpoint: &Endpoint) {
     }
 }
 
+/// Rule 9 of the crate's README.
+/// Rule 4 of the crate's README.
 #[test]
 fn writes_wait_when_too_much_wal_waits_for_the_store_and_go_on_when_it_is_back() {
     let (_dir, cluster) = Cluster::stopped(5831);
@@ -256,9 +259,22 @@ fn writes_wait_when_too_much_wal_waits_for_the_store_and_go_on_when_it_is_back()
     assert!(!writer.is_finished());
     assert_eq!(endpoint.sql("select count(*) from moved"), "5000", "who only reads goes on");
     assert_eq!(endpoint.status(Command::Status).restarts, 0);
+    let kept_from = || -> Lsn {
+        endpoint
+            .sql("select restart_lsn from pg_replication_slots where slot_name = 'scion'")
+            .parse()
+            .unwrap()
+    };
+    let kept = kept_from();
+    assert!(
+        kept <= start.advanced(shipped()),
+        "WAL is kept from {kept} only, and {} bytes are shipped",
+        shipped()
+    );
 
     endpoint.switches.away.store(false, Ordering::SeqCst);
     writer.join().unwrap();
+    until("the slot to follow the store", || kept_from() > kept);
     assert_eq!(endpoint.sql("select count(*) from big"), "100000");
     until("nothing to be said any more", || !reason().contains("writes"));
     assert_eq!(endpoint.status(Command::Stop).state, State::Stopped);
@@ -295,6 +311,7 @@ fn an_endpoint_starts_however_large_its_slrus_are_and_reads_of_them_what_it_need
     assert_eq!(endpoint.join(), ExitCode::SUCCESS);
 }
 
+/// Rule 8 of the crate's README.
 #[test]
 fn nobody_can_connect_before_what_a_commit_relies_on_is_durable() {
     let (_dir, cluster) = Cluster::stopped(5791);
@@ -373,6 +390,8 @@ fn a_dropped_slot_is_made_again_and_wal_goes_on() {
     check_shutdown_checkpoint(&endpoint);
 }
 
+/// Rule 1 of the crate's README.
+/// Rule 2 of the crate's README.
 #[test]
 fn wal_that_never_reached_the_store_is_shipped_after_a_crash() {
     let (_dir, cluster) = Cluster::stopped(5731);
@@ -422,6 +441,9 @@ fn signal(pid: u32, signal: i32) {
     unsafe { libc::kill(pid as i32, signal) };
 }
 
+/// Rule 1 of the crate's README.
+/// Rule 2 of the crate's README.
+/// Rule 3 of the crate's README.
 #[test]
 fn postgres_dies_with_its_compute_process_and_the_next_start_ships_what_it_left() {
     let (_dir, cluster) = Cluster::stopped(5741);
@@ -466,6 +488,7 @@ fn sigterm_is_a_clean_stop_and_a_second_process_is_refused() {
     check_shutdown_checkpoint(&endpoint);
 }
 
+/// Rule 6 of the crate's README.
 #[test]
 fn a_server_that_does_not_start_is_reported_with_its_log() {
     let (_dir, cluster) = Cluster::stopped(5761);

@@ -269,6 +269,7 @@ fn survives_errors_of_changes(fault: Fault) {
     survives_errors("change", |disk, first| disk.fail_changes(first, fault));
 }
 
+/// Rule 3 of the crate's README.
 #[test]
 fn survives_an_error_at_every_change() {
     survives_errors_of_changes(ONCE);

@@ -42,6 +42,7 @@ fn a_commit_that_drops_sixty_thousand_relations_is_filed_at_once() {
 }
 
 /// However often the store is opened and however many pages are changed in turn.
+/// Rule 9 of the crate's README.
 #[test]
 fn a_page_is_made_of_a_bounded_number_of_records() {
     const PAGES: u32 = 40;
@@ -72,4 +73,22 @@ fn a_page_is_made_of_a_bounded_number_of_records() {
     }
     assert!(most > usize::from(CHAIN_MAX), "the bound was not reached: {most}");
     assert!(most <= 2 * usize::from(CHAIN_MAX), "{most} records make one page");
+}
+
+/// With no layer at all: what is in memory has the page whole again and again.
+/// Rule 9 of the crate's README.
+#[test]
+fn in_memory_a_page_is_stored_whole_after_so_many_records() {
+    let top = tempfile::tempdir().unwrap();
+    let project = create(top.path(), StoreOptions { memtable_bytes: 64 << 20, ..StoreOptions::default() });
+    let mut log = Log::imported();
+    log.write(0, 1, false);
+    let (mut sent, mut most) = (log.from, 0);
+    for _ in 0..5 * u32::from(CHAIN_MAX) {
+        log.touch(0);
+        project.append_wal(&root(), log.timeline, sent, log.rest(sent)).unwrap();
+        sent = log.end();
+        most = most.max(project.chain_length(&root(), Key::RelBlock(REL, BlockNumber::new(0)), log.end()));
+    }
+    assert_eq!(most, usize::from(CHAIN_MAX));
 }

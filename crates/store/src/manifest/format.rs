@@ -79,6 +79,7 @@ mod tests {
     const NAME: &str = "manifest/0000000000000001.json";
 
     /// One flipped digit of a start once made a branch read its parent at another moment, and nobody noticed.
+    /// Rule 11 of the crate's README.
     #[test]
     fn rule_11_every_flipped_bit_of_a_manifest_is_noticed() {
         let sound = encode(NAME, &full()).unwrap();

@@ -3,6 +3,7 @@
 //! A rule here has a reason in CONTRIBUTING.md; what only a reader can judge stands there alone.
 
 mod dependencies;
+mod documents;
 mod lexer;
 mod rooms;
 mod rules;
@@ -33,6 +34,7 @@ pub fn tidy() -> Result<()> {
     source::mark_test_modules(&mut sources);
     sources.iter().for_each(|source| rules::check(source, &mut breaches));
     rooms::check(&sources, &mut breaches);
+    documents::check(&root, &sources, &mut breaches);
     dependencies::check(&mut breaches)?;
     for breach in &breaches {
         eprintln!("{breach}");

@@ -13,8 +13,10 @@ use syn::{Attribute, Item, ItemMod, ItemUse, UseTree};
 
 use super::source::Source;
 
-/// The crates whose files have rooms; those that are missing are not there yet.
-const HELD: [&str; 8] = ["types", "wal", "redo", "fs", "compute", "api", "cli", "xtask"];
+/// The crates whose files have rooms.
+const HELD: [&str; 10] = ["types", "wal", "redo", "store", "fs", "compute", "api", "server", "cli", "xtask"];
+/// Those of them in which one object is still handed to everybody: `Core`, and `Server`.
+const IN_CIRCLES: [&str; 2] = ["store", "server"];
 /// Most files of one folder beside folders.
 const FOLDER_FILES_MAX: usize = 15;
 /// Two files that are one idea, and which.
@@ -24,12 +26,15 @@ const PAIRS: [(&str, [&str; 2], &str); 3] = [
     ("fs", ["directory", "tree"], "nodes, and the names that lead to them"),
 ];
 
-/// Checks the files of every crate that is held.
+/// Checks the files of every such crate.
 pub fn check(sources: &[Source<'_>], breaches: &mut Vec<String>) {
     for name in HELD {
         let dir = Path::new("crates").join(name).join("src");
         let files: Vec<&Source<'_>> = sources.iter().filter(|source| source.path.starts_with(&dir)).collect();
         check_folders(&files, breaches);
+        if IN_CIRCLES.contains(&name) {
+            continue;
+        }
         let code = files.iter().filter(|source| !source.is_test_file());
         let needs = needs(code.map(|source| (module_of(source.path, &dir), source.text.as_str())));
         check_circles(name, &needs, breaches);

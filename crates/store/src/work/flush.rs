@@ -16,12 +16,12 @@ use crate::branch::{Branch, error_chain};
 use crate::core::Core;
 use crate::disk::unused_name;
 use crate::error::{Result, StoreError};
-use crate::layer::{self, Layer, LayerWriter};
 use crate::limits::{FLUSH_WAIT, FROZEN_MAX};
 use crate::manifest::Position;
-use crate::memtable::{Memtable, Older};
 use crate::object::Put;
-use crate::page_read;
+use crate::read::pages;
+use crate::table::layer::{self, Layer, LayerWriter};
+use crate::table::memtable::{Memtable, Older};
 
 /// How long to wait before a layer that could not be written is tried again.
 const PAUSE: Duration = if cfg!(test) { Duration::from_millis(2) } else { Duration::from_millis(500) };
@@ -219,7 +219,7 @@ impl Older for OlderThan<'_> {
     }
 
     fn page(&self, key: &Key, lsn: Lsn) -> Option<Page> {
-        page_read::read_page(self.core, self.branch, *key, lsn).ok()
+        pages::read_page(self.core, self.branch, *key, lsn).ok()
     }
 }
 

@@ -8,8 +8,8 @@ use crate::answer::StateAt;
 use crate::branch::Branch;
 use crate::core::Core;
 use crate::error::{Result, StoreError};
-use crate::page_read::{build, origin_in, size_in};
-use crate::value::Lookup;
+use crate::read::pages::{build, origin_in, size_in};
+use crate::table::value::Lookup;
 
 const MAX_REL: RelTag = RelTag { tablespace: u32::MAX, database: u32::MAX, relation: u32::MAX };
 

@@ -12,13 +12,13 @@ use types::{Lsn, TimelineId};
 
 use crate::answer::{StateAt, TailProgress, Unread};
 use crate::branch::Branch;
-use crate::cluster_read;
 use crate::core::Core;
 use crate::error::{Result, StoreError};
+use crate::ingest::tip::{Retry, Tip};
 use crate::limits::PIECE_BYTES;
+use crate::log::segments::Missing;
 use crate::manifest::Position;
-use crate::tip::{Retry, Tip};
-use crate::wal_files::Missing;
+use crate::read::cluster;
 
 /// Who is writing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Branch {
             return Err(StoreError::Behind { branch: self.id.clone(), at: self.view.read().head, reason });
         }
         // Read first: once the timeline is listed its predecessor is fenced, and nothing may fail any more.
-        let state = cluster_read::state_at(core, self, head)?;
+        let state = cluster::state_at(core, self, head)?;
         let timeline = self.push_timeline(core, head)?;
         tip.begin(timeline, head);
         tip.durable = head;

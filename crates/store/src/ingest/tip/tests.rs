@@ -11,9 +11,9 @@ use wal::WalError;
 use crate::answer::{ClusterImport, StoreOptions};
 use crate::crash::cluster::{self, Log, SEGMENT, value_of};
 use crate::error::StoreError;
+use crate::log::segments::segment_name;
 use crate::object::memory::readable_if;
 use crate::project::Project;
-use crate::wal_files::segment_name;
 
 thread_local! {
     static UPGRADED: Cell<bool> = const { Cell::new(false) };
@@ -98,6 +98,7 @@ fn stuck(project: &Project) -> Option<String> {
     project.branches().unwrap().into_iter().find(|info| info.id == root()).unwrap().stuck
 }
 
+/// Rule 2 of the crate's README.
 #[test]
 fn what_a_passing_fault_held_up_is_taken_with_the_next_append_or_question() {
     let mut world = World::new();
@@ -161,6 +162,7 @@ fn a_log_ends_where_its_last_record_does_though_its_branch_cannot_be_read() {
     world.assert_all_there(&project);
 }
 
+/// Rule 2 of the crate's README.
 #[test]
 fn a_record_of_an_unknown_type_is_kept_and_read_after_an_upgrade() {
     let mut world = World::new();
@@ -195,6 +197,7 @@ fn a_record_of_an_unknown_type_is_kept_and_read_after_an_upgrade() {
     world.assert_all_there(&project);
 }
 
+/// Rule 5 of the crate's README.
 #[test]
 fn a_log_that_is_stuck_can_be_ended_there() {
     let mut world = World::new();
@@ -266,6 +269,7 @@ fn what_may_have_been_wal_is_kept_until_somebody_says_otherwise() {
 }
 
 /// It once read as zeros: the log ended there, and what followed was cut off when more was sent.
+/// Rule 16 of the crate's README.
 #[test]
 fn a_segment_that_is_missing_is_named_and_what_follows_it_stays() {
     let mut world = World::new();

@@ -27,8 +27,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::branch::Branch;
 use crate::core::Core;
 use crate::error::{Result, StoreError};
-use crate::layer::BlockCache;
 use crate::limits::{CACHE_BYTES, FAILING_SHARE, FREEZE_ABOVE, MEMORY_WAIT, MEMTABLES_BYTES, ROOM_SHARE};
+use crate::table::layer::BlockCache;
 
 /// What a set of projects, all of a server, share. They are opened with options that hold the same one.
 pub struct Memory {

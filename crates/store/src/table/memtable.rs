@@ -13,10 +13,10 @@ use std::sync::Arc;
 use types::{BLOCK_SIZE, ClusterState, Key, Lsn, Page};
 
 use crate::error::{Result, StoreError};
-use crate::layer::{LayerWriter, Place};
 use crate::limits::CHAIN_MAX;
-use crate::memory::{Account, Charge};
-use crate::value::{Kind, Lookup, Newest, Slice, Version};
+use crate::table::layer::{LayerWriter, Place};
+use crate::table::value::{Kind, Lookup, Newest, Slice, Version};
+use crate::work::memory::{Account, Charge};
 
 /// What of a branch is older than a memtable being written.
 pub(crate) trait Older {
@@ -260,7 +260,7 @@ impl Memtable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::Memory;
+    use crate::work::memory::Memory;
 
     #[test]
     fn a_memtable_counts_what_it_holds_and_not_what_it_could_hold() {

@@ -6,7 +6,7 @@
 //! - Bytes between the end of what is held and a later segment read as zeros (padding after a segment switch). A segment
 //!   that is missing reads as zeros only where a log may end (`Missing`): elsewhere it is damage.
 //!
-//! Not here: which timeline owns which bytes (`branch`), what they mean (`ingest`).
+//! Not here: which timeline owns which bytes (`branch`), what they mean (`ingest::filing`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -278,6 +278,7 @@ mod tests {
         assert_eq!(out[30..], [0; 10]);
     }
 
+    /// Rule 16 of the crate's README.
     #[test]
     fn a_segment_that_is_missing_reads_as_zeros_only_where_a_log_may_end() {
         let dir = tempfile::tempdir().unwrap();

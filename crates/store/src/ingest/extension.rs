@@ -1,10 +1,10 @@
 //! What resource managers of extensions wrote, which nobody can replay: which of them, where, and since when.
 //!
-//! A block that their record names is filed as unreadable (`ingest`). A record may also change what it does not name,
+//! A block that their record names is filed as unreadable (`ingest::filing`). A record may also change what it does not name,
 //! as some of Postgres's own do. So both are remembered under keys of their own: a resource manager from its first
 //! record on, a fork from the first of its blocks on until it is gone or empty. The version's LSN is "since when".
 //!
-//! Not here: whether a block can be read, which its own versions say (`page_read`).
+//! Not here: whether a block can be read, which its own versions say (`read::pages`).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ use types::{Fork, Key, Lsn, RelFork, RelTag};
 use crate::answer::Unreadable;
 use crate::branch::Branch;
 use crate::error::{Result, StoreError};
-use crate::value::Version;
+use crate::table::value::Version;
 
 const MAX_REL: RelTag = RelTag { tablespace: u32::MAX, database: u32::MAX, relation: u32::MAX };
 const LAST: Key = Key::Unreadable(RelFork { rel: MAX_REL, fork: Fork::Init });

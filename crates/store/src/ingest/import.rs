@@ -4,7 +4,7 @@
 //! holds the shutdown checkpoint. Not taken: free space maps, temporary relations, the content of unlogged relations
 //! (their init forks are), configuration files, statistics.
 //!
-//! Not here: what the files become (`page_read`, `cluster_read`), running servers.
+//! Not here: what the files become (`read::pages`, `read::cluster`), running servers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -18,9 +18,9 @@ use types::{
 use wal::ControlFile;
 
 use crate::error::{Result, StoreError};
-use crate::layer::LayerWriter;
-use crate::page_read::database_value;
-use crate::value::Kind;
+use crate::read::pages::database_value;
+use crate::table::layer::LayerWriter;
+use crate::table::value::Kind;
 
 /// Blocks of one segment file of a relation (`RELSEG_SIZE`).
 const SEGMENT_BLOCKS: u32 = 131_072;
@@ -75,7 +75,7 @@ impl Source {
         let mut at = begin;
         while at < end {
             let timeline = self.control.checkpoint.timeline;
-            let name = crate::wal_files::segment_name(timeline, at.segment(segment_bytes), segment_bytes);
+            let name = crate::log::segments::segment_name(timeline, at.segment(segment_bytes), segment_bytes);
             let path = self.dir.join("pg_wal").join(name);
             bytes.extend(fs::read(&path).map_err(StoreError::io(&path))?);
             at = at.advanced(segment_bytes);

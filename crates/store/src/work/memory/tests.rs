@@ -16,10 +16,10 @@ use crate::crash::cluster::{self, Log, import_end, value_of};
 use crate::crash::fault::{Error, Fault, Faulty, When};
 use crate::disk::{Disk, System};
 use crate::error::{ErrorKind, StoreError};
-use crate::keeper;
 use crate::limits::{BRANCH_IDLE, FLUSH_WAIT};
 use crate::manifest::BranchEntry;
 use crate::project::Project;
+use crate::work::keeper;
 
 /// Set in a process that writes and measures itself.
 const IS_WRITER: &str = "SCION_STORE_WRITER";
@@ -110,11 +110,14 @@ fn kilobytes(field: &str) -> usize {
 fn two_hundred_branches_with_two_megabytes_each_take_no_more_memory_than_one_server_may() {
     const BRANCHES: usize = 200;
     if std::env::var_os(IS_WRITER).is_none() {
-        let name = "memory::tests::two_hundred_branches_with_two_megabytes_each_take_no_more_memory_than_one_server_may";
+        let (_, module) = module_path!().split_once("::").unwrap();
+        let name = format!(
+            "{module}::two_hundred_branches_with_two_megabytes_each_take_no_more_memory_than_one_server_may"
+        );
         let mut writer = Command::new(std::env::current_exe().unwrap());
-        let writer = writer.args([name, "--exact", "--nocapture"]).env(IS_WRITER, "1").output().unwrap();
+        let writer = writer.args([&name, "--exact", "--nocapture"]).env(IS_WRITER, "1").output().unwrap();
         let said = String::from_utf8_lossy(&writer.stderr);
-        assert!(writer.status.success(), "{said}");
+        assert!(writer.status.success() && said.contains("grown by"), "no test is {name}, or: {said}");
         return;
     }
     let top = scratch();
@@ -135,6 +138,7 @@ fn two_hundred_branches_with_two_megabytes_each_take_no_more_memory_than_one_ser
     }
 }
 
+/// Rule 12 of the crate's README.
 #[test]
 fn writers_wait_for_memory_and_all_of_them_go_on() {
     const MEMTABLES: usize = 2 << 20;
@@ -198,6 +202,8 @@ fn who_waits_in_vain_is_told_what_for_and_who_does_not_goes_on_at_once() {
 }
 
 /// Its layers cannot be written for long; its WAL is taken for as long as there is memory.
+/// Rule 4 of the crate's README.
+/// Rule 13 of the crate's README.
 #[test]
 fn a_project_whose_layers_cannot_be_written_holds_up_no_other() {
     const MEMTABLES: usize = 4 << 20;
@@ -256,6 +262,7 @@ fn a_project_whose_layers_cannot_be_written_holds_up_no_other() {
 }
 
 /// The flusher never comes back, so that somebody else must see to it.
+/// Rule 13 of the crate's README.
 #[test]
 fn a_project_whose_disk_hangs_holds_up_no_other() {
     let (top, options) = (scratch(), options(4 << 20));
@@ -310,6 +317,7 @@ impl LongAfter {
     }
 }
 
+/// Rule 14 of the crate's README.
 #[test]
 fn a_branch_that_nobody_uses_is_written_closed_and_opened_again_on_demand() {
     let (top, options) = (scratch(), options(64 << 20));
@@ -402,6 +410,7 @@ fn closing_is_not_noticed_by_those_who_read_write_and_branch_just_then() {
     });
 }
 
+/// Rule 15 of the crate's README.
 #[test]
 fn however_long_the_history_of_a_branch_few_of_its_waypoints_are_in_memory() {
     let (top, options) = (scratch(), options(64 << 20));
@@ -441,6 +450,7 @@ fn remembered_lengths_count_and_go_with_the_memtable() {
     all_is_given_back(&options);
 }
 
+/// Rule 12 of the crate's README.
 #[test]
 fn projects_share_one_cache() {
     let (top, options) = (scratch(), options(64 << 20));

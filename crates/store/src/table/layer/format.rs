@@ -33,7 +33,7 @@
 use types::{Key, KeyBytes, Lsn};
 
 use crate::error::{Result, StoreError};
-use crate::value::Kind;
+use crate::table::value::Kind;
 
 /// A data or index block is closed at this many bytes before compression.
 pub(super) const BLOCK_BYTES: usize = 32 << 10;

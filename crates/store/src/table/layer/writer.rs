@@ -8,8 +8,8 @@ use types::{ClusterState, Key, KeyBytes, Lsn};
 use super::format::{BLOCK_BYTES, ENTRY_BYTES, Entry, Footer, TOP_BYTES, VERSION, VERSION_FIRST, frame};
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
-use crate::value::Kind;
-use crate::waypoint::{self, WAYPOINT_BYTES};
+use crate::log::waypoint::{self, WAYPOINT_BYTES};
+use crate::table::value::Kind;
 
 /// Entries of one index block.
 const INDEX_ENTRIES: usize = BLOCK_BYTES / ENTRY_BYTES;

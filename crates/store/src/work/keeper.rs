@@ -21,7 +21,7 @@ use types::BranchId;
 use crate::branch::Branch;
 use crate::core::Core;
 use crate::limits::{BRANCH_IDLE, FROZEN_MAX, OPEN_BRANCHES_MAX};
-use crate::memory::Memory;
+use crate::work::memory::Memory;
 
 /// Between two looks.
 const PAUSE: Duration = if cfg!(test) { Duration::from_millis(5) } else { Duration::from_millis(200) };

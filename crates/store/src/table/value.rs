@@ -3,7 +3,7 @@
 //! A page is its newest full version at or below an LSN and the records after it. A `Lookup` collects them newest
 //! first and is done at the first full version; tables (memtables, layers) are visited newest first.
 //!
-//! Not here: where versions are kept (`memtable`, `layer`), how they become a page (`page_read`).
+//! Not here: where versions are kept (`memtable`, `layer`), how they become a page (`read::pages`).
 
 use std::collections::BTreeMap;
 use std::ops::Deref;

@@ -14,7 +14,7 @@
 //! - What a passing fault held up is tried again with every append and every question; what only another program or
 //!   a person can mend is tried again at the next open and when asked (`Retry::Everything`).
 //!
-//! Not here: what a record does (`ingest`), durability of the WAL (`append`).
+//! Not here: what a record does (`ingest::filing`), durability of the WAL (`append`).
 
 use std::sync::Arc;
 
@@ -24,10 +24,10 @@ use wal::{RecordReader, WalError, WalFormat};
 use crate::branch::{Branch, error_chain};
 use crate::core::Core;
 use crate::error::{Result, StoreError};
-use crate::ingest::Filing;
+use crate::ingest::filing::Filing;
 use crate::limits::{FROZEN_AT_OPEN_MAX, REPLAY_BYTES};
-use crate::memory::Charge;
-use crate::wal_files::Missing;
+use crate::log::segments::Missing;
+use crate::work::memory::Charge;
 
 #[cfg(test)]
 pub(crate) mod tests;

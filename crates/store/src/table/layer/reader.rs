@@ -9,9 +9,9 @@ use super::format::{ENTRY_BYTES, Entry, Footer, TOP_BYTES, VERSION_FIRST, unfram
 use super::object_name;
 use crate::error::{Result, StoreError};
 use crate::limits::CHAIN_MAX;
+use crate::log::waypoint::{self, WAYPOINT_BYTES};
 use crate::object::ObjectStore;
-use crate::value::{Lookup, Newest, Slice, Version};
-use crate::waypoint::{self, WAYPOINT_BYTES};
+use crate::table::value::{Lookup, Newest, Slice, Version};
 
 #[derive(Clone)]
 struct ByLength;

@@ -10,10 +10,10 @@ use super::format::{VERSION, VERSION_FIRST};
 use super::{BlockCache, Layer, LayerWriter, object_name};
 use crate::disk::System;
 use crate::error::{Result, StoreError};
+use crate::log::waypoint::tests::sample;
 use crate::object::ObjectStore;
 use crate::object::memory::Memory;
-use crate::value::{Kind, Lookup, Newest};
-use crate::waypoint::tests::sample;
+use crate::table::value::{Kind, Lookup, Newest};
 
 fn key(relation: u32, block: u32) -> Key {
     let rel = RelTag { tablespace: 1663, database: 5, relation };
@@ -123,6 +123,7 @@ fn layers_of_the_first_format_are_read_and_others_are_refused_by_name() {
     assert!(refused.to_string().contains("layer format 3, this program reads 1 to 2"), "{refused}");
 }
 
+/// Rule 9 of the crate's README.
 #[test]
 fn records_since_the_last_full_version_are_counted_whoever_wrote_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -178,6 +179,7 @@ fn read_all(memory: &Arc<Memory>, rows: &[Row]) -> Result<()> {
     rows.iter().try_for_each(|row| answer(&layer, row.0, row.1).map(|_| ()))
 }
 
+/// Rule 11 of the crate's README.
 #[test]
 fn every_flipped_byte_and_every_cut_is_noticed() {
     let dir = tempfile::tempdir().unwrap();

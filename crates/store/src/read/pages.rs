@@ -12,7 +12,7 @@ use wal::Record;
 use crate::branch::Branch;
 use crate::core::Core;
 use crate::error::{Result, StoreError};
-use crate::value::{Kind, Lookup, Version};
+use crate::table::value::{Kind, Lookup, Version};
 
 /// First byte of a `Database` value: nothing follows, or the source's tablespace and database do.
 const PLAIN: u8 = 0;
