@@ -1,4 +1,4 @@
-//! The figures of the README, measured anew.
+//! The figures of `docs/measured.md`, measured anew.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::cargo::{cargo, root, run};
 
-/// Builds for release and measures; prints the README's table. Takes some 15 minutes.
+/// Builds for release and measures; prints the table. Takes some 15 minutes.
 pub fn quick() -> Result<()> {
     measure("quick")
 }
