@@ -42,7 +42,7 @@ impl Server {
     /// Tries to read what could not be read, whatever the reason was, and says how far that went.
     ///
     /// # Errors
-    /// As `branch::log`.
+    /// As `branch_log`.
     pub fn retry_branch_log(&self, project: &str, id: &str) -> Result<BranchLog> {
         let row = self.metadata.read(|connection| branch::get(connection, project, id))?;
         match self.store(project)?.retry_unread(&branch_id(&row.store_id)?) {
