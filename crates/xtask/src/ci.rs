@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use crate::cargo::{self, cargo, has, run};
 use crate::lanes::{Lanes, skipped_list};
+use crate::memory_disk::MemoryDisk;
 use crate::tidy;
 
 /// The package of the tests of the whole system.
@@ -52,9 +53,10 @@ fn test_in(lanes: &mut Lanes) -> Result<()> {
         let crates = format!("not package({SYSTEM_TESTS})");
         lanes.tests("tests of the crates", || run(cargo().args(nextest).arg(crates)))?;
         let system = format!("package({SYSTEM_TESTS})");
-        lanes.tests("tests of the system", || {
-            run(cargo().args(nextest).arg(system).args(["--test-threads", "2"]))
-        })?;
+        let disk = MemoryDisk::if_possible();
+        let mut tests = cargo();
+        tests.args(nextest).arg(system).args(["--test-threads", "2"]);
+        lanes.tests("tests of the system", || run(&mut disk.around(tests)))?;
     } else {
         let crates = ["test", "--workspace", "--exclude", SYSTEM_TESTS, "--lib", "--bins", "--tests"];
         lanes.part("tests of the crates", || run(cargo().args(crates)))?;

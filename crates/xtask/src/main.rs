@@ -8,6 +8,7 @@ mod ci;
 mod ecosystem;
 mod fuzz;
 mod lanes;
+mod memory_disk;
 mod nightly;
 mod openapi;
 mod oracle;
