@@ -16,6 +16,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::postgres::lock::lock_path;
 
@@ -33,18 +34,39 @@ const CONTROL_MAGIC: u32 = 0x9a50_3d32;
 const CONTROL_HEADER: usize = 16;
 const CONTROL_ITEM: usize = 40;
 
+/// How long the memory of processes that have ended may stay attached, and between two looks.
+const DETACHED_WITHIN: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Removes the shared memory of the Postgres that last ran in `dir`, the directory of an endpoint or a cluster, if
 /// none of its processes lives. What cannot be removed is left, and said in the log.
+///
+/// A process that ends has no name, program or directory any more a moment before its memory goes (`exit_mm` of Linux's
+/// kernel/exit.c): nobody finds it, and it is waited for here.
 pub fn release_shared_memory(dir: &Path) {
+    let deadline = Instant::now() + DETACHED_WITHIN;
     for file in [lock_path(dir), dir.join("postmaster.pid")] {
         // Neither is there of an endpoint that was never started.
         let Some(pid) = fs::read_to_string(file).ok().and_then(|text| postmaster(&text)) else { continue };
-        for segment in segments_of(pid, &fs::read_to_string(SEGMENTS).unwrap_or_default()) {
-            if let Err(error) = release(segment, pid) {
-                tracing::warn!(segment, pid, "shared memory of a dead postgres: {error}");
+        let segments = || segments_of(pid, &fs::read_to_string(SEGMENTS).unwrap_or_default());
+        while segments().iter().any(|segment| segment.attached) && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+        }
+        for Segment { id, attached } in segments() {
+            if attached {
+                tracing::warn!(segment = id, pid, "shared memory of a dead postgres: somebody uses it");
+            } else if let Err(error) = release(id, pid) {
+                tracing::warn!(segment = id, pid, "shared memory of a dead postgres: {error}");
             }
         }
     }
+}
+
+/// A System V segment, and whether a process is attached to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Segment {
+    id: i32,
+    attached: bool,
 }
 
 /// The process id in the first line; one of a server without a postmaster is negative there.
@@ -52,14 +74,15 @@ fn postmaster(text: &str) -> Option<u32> {
     text.lines().next()?.trim().trim_start_matches('-').parse().ok()
 }
 
-/// Segments large enough for a header that `pid` made and nobody is attached to.
-fn segments_of(pid: u32, table: &str) -> Vec<i32> {
+/// Segments large enough for a header that `pid` made.
+fn segments_of(pid: u32, table: &str) -> Vec<Segment> {
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     rows.filter_map(|row| match row.as_slice() {
         [_key, id, _mode, size, maker, _last, attached, ..] => {
-            let ours = maker.parse() == Ok(pid) && *attached == "0";
+            let ours = maker.parse() == Ok(pid);
             let large = size.parse::<usize>().is_ok_and(|size| size >= SEGMENT_HEADER);
-            id.parse().ok().filter(|_| ours && large)
+            let id = id.parse().ok().filter(|_| ours && large)?;
+            Some(Segment { id, attached: *attached != "0" })
         }
         _ => None,
     })
@@ -139,10 +162,38 @@ mod tests {
           3         12   600                    56   770   770      0   999   999   999   999\n\
           4         13   600                     8    77    77      0   999   999   999   999\n\
         garbage\n";
-        assert_eq!(segments_of(77, table), [10]);
+        let of = |id, attached| Segment { id, attached };
+        assert_eq!(segments_of(77, table), [of(10, false), of(11, true)]);
         assert_eq!(postmaster("77\n/data\n"), Some(77));
         assert_eq!(postmaster("-77\n"), Some(77));
         assert_eq!(postmaster(""), None);
+    }
+
+    /// As a backend does whose postmaster was killed: it ends by itself, and nobody can find it while its memory goes.
+    #[test]
+    fn memory_that_is_let_go_of_a_moment_later_is_removed_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = std::process::id();
+        fs::write(lock_path(dir.path()), pid.to_string()).unwrap();
+        // SAFETY: a segment of its own, written within its size and detached once.
+        let (id, memory) = unsafe {
+            let id = libc::shmget(libc::IPC_PRIVATE, SEGMENT_HEADER, libc::IPC_CREAT | 0o600);
+            let memory = libc::shmat(id, std::ptr::null(), 0);
+            memory.cast::<u32>().write(SEGMENT_MAGIC);
+            memory.cast::<u32>().add(1).write(pid);
+            (id, memory as usize)
+        };
+        let there = || segments_of(pid, &fs::read_to_string(SEGMENTS).unwrap()).iter().any(|it| it.id == id);
+        assert!(there());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                // SAFETY: what `shmat` gave, which nobody uses any more.
+                unsafe { libc::shmdt(memory as *const libc::c_void) };
+            });
+            release_shared_memory(dir.path());
+        });
+        assert!(!there(), "the segment is left");
     }
 
     #[test]
