@@ -36,9 +36,7 @@ use crate::cluster::control_file;
 use crate::config;
 use crate::control::State;
 use crate::error::{Error, While};
-use crate::postgres::lock;
-use crate::postgres::logs;
-use crate::postgres::process;
+use crate::postgres::{lock, logs, process};
 use crate::protocol::FailureKind;
 use crate::shipping::segment;
 use crate::shipping::stream::StreamEnd;
@@ -220,8 +218,10 @@ impl Run {
             self.client.cancel(); // what it waits to ship is in pg_wal, and the next start ships it
             process::kill_orphans(&agent.spec.mount_dir());
         }
-        if self.watchers.drain(..).any(|watcher| watcher.join().is_err()) {
-            tracing::error!("who watches pg_wal or the certificate panicked");
+        for watcher in self.watchers.drain(..) {
+            if watcher.join().is_err() {
+                tracing::error!("who watches pg_wal or the certificate panicked");
+            }
         }
         if self.stream.take().is_some_and(|stream| stream.join().is_err()) {
             tracing::error!("the WAL stream panicked; pg_wal is shipped as after a crash");

@@ -43,7 +43,7 @@ pub use postgres::confine::landlock_version;
 pub use postgres::lock::lock_path;
 pub use postgres::owner_extensions::{check as check_owner_extensions, control_files};
 pub use postgres::shared_memory::release_shared_memory;
-pub use spec::{Admission, EndpointSpec, Passwords, TlsFiles, control_socket};
+pub use spec::{Admission, EndpointSpec, Passwords, TlsFiles, TlsVersion, control_socket};
 pub use sql::predefined::guard_of_roles;
 pub use sql::quarantine::{Inherited, Quarantine, Undone};
 pub use sql::session::{entry_options, session_options};

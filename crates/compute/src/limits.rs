@@ -58,3 +58,6 @@ pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Between two looks whether the certificate is another.
 pub(crate) const CERTIFICATE_EVERY: Duration = Duration::from_secs(10);
+
+/// How long the shared memory of a Postgres whose processes have all ended may stay attached, before it is left.
+pub(crate) const DETACHED_WITHIN: Duration = Duration::from_secs(2);

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +104,23 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+}
+
+/// Of a certificate and its key: which files they are, how long, and when they were changed.
+pub type TlsVersion = [(u64, u64, SystemTime); 2];
+
+impl TlsFiles {
+    /// How both files are now. A pair that takes the place of another has another version.
+    ///
+    /// # Errors
+    /// Those of the file system, if one is not there.
+    pub fn version(&self) -> io::Result<TlsVersion> {
+        let of = |path: &Path| {
+            let metadata = std::fs::metadata(path)?;
+            Ok::<_, io::Error>((metadata.ino(), metadata.len(), metadata.modified()?))
+        };
+        Ok([of(&self.certificate)?, of(&self.key)?])
+    }
 }
 
 impl EndpointSpec {

@@ -7,7 +7,7 @@
 //! What must hold
 //! - Nothing that is tested needs a disk: a `kill -9` loses no memory of the kernel's, and disks that are full or fail are made by
 //!   the tests that need one.
-//! - The mount is in a mount namespace of its own, so that nothing of it is left, whatever is killed.
+//! - The mount is in a mount namespace of its own, so that no mount is left, whatever is killed.
 //!
 //! Not here: the tests of the crates, which crash and fill a real disk.
 
@@ -15,7 +15,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Memory that must be available, in KB; what the tests hold at once is some 3 GB.
+/// Memory that must be available, in KB.
 const AVAILABLE_KB: u64 = 12 << 20;
 
 /// The empty directory on which the memory is mounted, removed in the end.

@@ -61,7 +61,8 @@ impl Suite {
     pub fn described(self, postgres: &Postgres, plan: Plan) -> String {
         let (name, major) = (self.name(), postgres.major());
         let own = match self {
-            Self::Pgbench | Self::Churn => return format!("{name}, {} s", plan.seconds),
+            Self::Pgbench => return format!("{name}, {} s", plan.seconds),
+            Self::Churn => return format!("{name}, up to {} s", plan.seconds),
             Self::Extensions => return name.to_owned(),
             Self::Isolation => 15,
             Self::Core | Self::Contrib => source(major).0,

@@ -11,11 +11,10 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
 
 use rustix::process::Signal;
 
@@ -23,50 +22,30 @@ use crate::error::{Error, While};
 use crate::limits::CERTIFICATE_EVERY;
 use crate::postgres::process;
 use crate::shipping::stream::Alive;
-use crate::spec::{EndpointSpec, TlsFiles};
+use crate::spec::{EndpointSpec, TlsFiles, TlsVersion};
 use crate::{config, threads};
 
 use super::known::{Agent, remove_file};
 
-/// Which a file is, how long, and when it was changed.
-type Version = Option<(u64, u64, SystemTime)>;
-
-/// The certificate and its key, as they were before they were copied: what comes later is another version.
-pub(super) struct Copied([Version; 2]);
-
-impl Copied {
-    /// How both are now.
-    pub(super) fn now(files: &TlsFiles) -> Self {
-        Self([&files.certificate, &files.key].map(|path| version(path).ok()))
-    }
-}
-
-fn version(path: &Path) -> io::Result<(u64, u64, SystemTime)> {
-    let metadata = std::fs::metadata(path)?;
-    Ok((metadata.ino(), metadata.len(), metadata.modified()?))
-}
-
-/// Looks for as long as there is a server; not at all for an endpoint without a certificate.
+/// Looks for as long as there is a server; not at all for an endpoint without a certificate. `copied` is the version of the pair
+/// from before the copies were made, so that what comes later is another.
 pub(super) fn watch(
     agent: &Arc<Agent>,
-    copied: Option<Copied>,
+    mut copied: Option<TlsVersion>,
     server: Arc<OwnedFd>,
     alive: &Arc<Alive>,
 ) -> Result<Option<JoinHandle<()>>, Error> {
-    let Some((files, mut copied)) = agent.spec.tls.clone().zip(copied) else { return Ok(None) };
+    let Some(files) = agent.spec.tls.clone() else { return Ok(None) };
     let (agent, alive) = (Arc::clone(agent), Arc::clone(alive));
     let watching = threads::spawn("watch the certificate", move || {
         while alive.after(CERTIFICATE_EVERY) {
-            let now = Copied::now(&files);
             // One that is gone for a moment comes back as another.
-            if now.0 == copied.0 || now.0.contains(&None) {
-                continue;
-            }
+            let Some(now) = files.version().ok().filter(|now| copied.as_ref() != Some(now)) else { continue };
             match copy(&files, &agent.spec) {
                 Ok(()) => {
                     tracing::info!("endpoint {} has another certificate", agent.spec.endpoint);
                     process::send(&server, Signal::HUP);
-                    copied = now;
+                    copied = Some(now);
                 }
                 Err(error) => tracing::warn!(
                     "endpoint {} keeps the certificate it has, and tries again in {CERTIFICATE_EVERY:?}: {error}",

@@ -27,7 +27,7 @@ use crate::postgres::shared_memory::release_shared_memory;
 use crate::protocol::{self, Failure, NewTimeline};
 use crate::shipping::stream::{Alive, WalStream};
 use crate::shipping::tail::{self, Tail};
-use crate::spec::{Admission, EndpointSpec};
+use crate::spec::{Admission, EndpointSpec, TlsVersion};
 use crate::sql::passwords;
 use crate::sql::pg_client::{PgClient, PgError};
 use crate::sql::predefined;
@@ -36,7 +36,7 @@ use crate::sql::replication;
 use crate::sql::session::Own;
 use crate::threads;
 
-use super::certificate::{self, Copied};
+use super::certificate;
 use super::known::{Agent, Event, remove_dir};
 use super::prepare::{self, Closed, Opening, Prepared};
 use super::room;
@@ -147,7 +147,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
     let mut phases = Phases::default();
     let spec = &agent.spec;
     let closed = closed(agent);
-    let copied = spec.tls.as_ref().map(Copied::now);
+    let copied = spec.tls.as_ref().and_then(|files| files.version().ok());
     let ground = ground(agent, spec, closed, &mut watch, &mut phases)?;
     let Ground { client, pages, new, prepared, file_system, mounted, events: received, sender, .. } = ground;
     let Prepared { wal, opening, suspect, exposed, standby } = prepared;
@@ -199,7 +199,7 @@ fn attend(
     agent: &Arc<Agent>,
     stream: Option<WalStream>,
     file_system: &Arc<FileSystem>,
-    (copied, server): (Option<Copied>, Arc<OwnedFd>),
+    (copied, server): (Option<TlsVersion>, Arc<OwnedFd>),
     alive: &Arc<Alive>,
     events: Sender<Event>,
 ) -> Result<Attending, Error> {

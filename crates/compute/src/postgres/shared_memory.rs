@@ -18,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::limits::DETACHED_WITHIN;
 use crate::postgres::lock::lock_path;
 
 /// Where the kernel lists System V segments, and says of them who made them and how many are attached.
@@ -34,8 +35,7 @@ const CONTROL_MAGIC: u32 = 0x9a50_3d32;
 const CONTROL_HEADER: usize = 16;
 const CONTROL_ITEM: usize = 40;
 
-/// How long the memory of processes that have ended may stay attached, and between two looks.
-const DETACHED_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks whether somebody is attached.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Removes the shared memory of the Postgres that last ran in `dir`, the directory of an endpoint or a cluster, if

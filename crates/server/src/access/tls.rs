@@ -14,15 +14,12 @@
 //! Not here: what Postgres is told of it (`compute::config`), and how it gets another (`compute::agent::certificate`).
 
 use std::fs;
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum_server::tls_rustls::RustlsConfig;
-use compute::TlsFiles;
+use compute::{TlsFiles, TlsVersion};
 use rcgen::{CertificateParams, DnType, KeyPair, SanType, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -111,21 +108,18 @@ pub fn of_http(files: &TlsFiles) -> Result<ServerConfig> {
 /// The files of the API's pair, and how they were when they were read last.
 pub struct Watched {
     files: TlsFiles,
-    read: Option<Version>,
+    read: Option<TlsVersion>,
 }
-
-/// Of both files: which they are, how long, and when they were changed.
-type Version = [(u64, u64, SystemTime); 2];
 
 impl Watched {
     /// Files that are being read now.
     pub fn new(files: &TlsFiles) -> Self {
-        Self { files: files.clone(), read: version(files).ok() }
+        Self { files: files.clone(), read: files.version().ok() }
     }
 
     /// The pair, if it is another than the last time, or why it is none.
     pub fn look(&mut self) -> Option<Result<ServerConfig>> {
-        let now = match version(&self.files) {
+        let now = match self.files.version() {
             Ok(now) if self.read == Some(now) => return None,
             Ok(now) => Some(now),
             Err(_) if self.read.is_none() => return None,
@@ -134,14 +128,6 @@ impl Watched {
         self.read = now;
         Some(of_http(&self.files))
     }
-}
-
-fn version(files: &TlsFiles) -> io::Result<Version> {
-    let of = |path: &Path| {
-        let metadata = fs::metadata(path)?;
-        Ok::<_, io::Error>((metadata.ino(), metadata.len(), metadata.modified()?))
-    };
-    Ok([of(&files.certificate)?, of(&files.key)?])
 }
 
 /// Gives new connections to the API what is in the files now, until the process ends.

@@ -138,8 +138,7 @@ impl Names {
             _ => self.at.iter().cloned().chain([first.to_owned()]).collect(),
         };
         let mut rest = rest;
-        while let Some((above, below)) = rest.split_first().filter(|(part, _)| *part == "super") {
-            let _ = above;
+        while let Some(("super", below)) = rest.split_first().map(|(part, below)| (part.as_str(), below)) {
             from_root.pop();
             rest = below;
         }
@@ -156,13 +155,8 @@ impl Names {
             }
             UseTree::Group(group) => group.items.iter().for_each(|tree| self.note_tree(before, tree)),
             UseTree::Glob(_) => self.note(before),
-            UseTree::Name(_) | UseTree::Rename(_) => {
-                let name = match tree {
-                    UseTree::Rename(rename) => rename.ident.to_string(),
-                    UseTree::Name(name) => name.ident.to_string(),
-                    _ => return,
-                };
-                let whole: Vec<String> = before.iter().cloned().chain([name]).collect();
+            UseTree::Name(syn::UseName { ident }) | UseTree::Rename(syn::UseRename { ident, .. }) => {
+                let whole: Vec<String> = before.iter().cloned().chain([ident.to_string()]).collect();
                 self.note(&whole);
             }
         }
