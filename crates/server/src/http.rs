@@ -4,11 +4,13 @@
 //! it reads the request, calls the server, and shapes the answer.
 
 mod access;
+mod admitted;
 mod answer;
 mod connections;
 mod context;
 mod lanes;
 mod repeats;
+mod request_id;
 mod requests;
 mod resources;
 mod routes;

@@ -4,21 +4,25 @@
 //!   http  -->  control  -->  metadata (SQLite)              what should be
 //!                |    |
 //!                v    v
-//!          storage    fleet  -->  scion compute, one process an endpoint
-//!                ^                  |
-//!                +-- page_service --+ (DIR/serve.sock)
+//!          storage <- fleet  -->  scion compute, one process an endpoint
+//!                       ^              |
+//!                       +-- its pages -+ (DIR/serve.sock)
 //!   fleet::reconcile: looks every second and when a compute ends, starts what died, removes what should be gone
 //! ```
 //!
-//! | room | what is in it |
-//! |---|---|
-//! | `http` | routes, limits on requests, one file for each resource: read, call, answer |
-//! | `control` | what a user asks for, a folder for each kind of object: decide, write in one transaction, do |
-//! | `fleet` | the processes of endpoints |
-//! | `storage` | the stores of projects, and the service by which endpoints reach them |
-//! | `metadata` | rows |
-//! | `access` | keys and certificates |
-//! | `machine` | what the server needs of this machine |
+//! | room | what is in it | what it may touch |
+//! |---|---|---|
+//! | `http` | routes, limits on requests, one file for each resource: read, call, answer | all of what is below |
+//! | `control` | what a user asks for, a folder for each kind of object: decide, write in one transaction, do | `fleet` and what is below it |
+//! | `fleet` | the processes of endpoints, and the service by which they reach their stores | `storage`, `operations`, `metadata`, `machine` |
+//! | `storage` | the stores of projects | `metadata`, `machine` |
+//! | `operations` | what is under way, and what failed | `metadata`, `machine` |
+//! | `access` | keys and certificates | `metadata`, `machine` |
+//! | `metadata` | rows | |
+//! | `machine` | what the server needs of this machine | |
+//!
+//! Each room has one object that holds what the room works with (`Control`, `Fleet`, `Storage`, `Metadata`); functions take
+//! the one whose parts they use, so that imports say who needs whom. `cargo xtask tidy` holds the edges.
 //!
 //! What must hold
 //! - Whatever is killed, whenever: the next start finishes or undoes it (`recover`), and running endpoints go on.
@@ -37,9 +41,9 @@ mod limits;
 mod machine;
 mod metadata;
 mod names;
+mod operations;
 mod recover;
 mod serve;
-mod state;
 mod storage;
 
 pub use compute::entry_options;

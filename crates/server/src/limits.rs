@@ -124,7 +124,7 @@ pub const BODY_BYTES: usize = 1 << 20;
 
 /// Bounds of what one kind of places is for.
 #[derive(Clone, Copy, Debug)]
-pub struct PlaceLimits {
+pub struct PermitLimits {
     /// What they are for: "a start of an endpoint".
     pub what: &'static str,
     /// All there are.
@@ -137,14 +137,14 @@ pub struct PlaceLimits {
 
 /// Postgres servers that nobody is shown: for the schema or the catalog of a moment, the SQL of a template, a copy of a
 /// schema, a trial of settings, a new cluster. Each takes the memory of a Postgres, and most of them a `scion compute`.
-pub const HIDDEN_SERVERS: PlaceLimits = PlaceLimits {
+pub const HIDDEN_SERVERS: PermitLimits = PermitLimits {
     what: "a hidden Postgres server",
     at_once: 8,
     of_project: 4,
     wait_within: Duration::from_secs(30),
 };
 /// Endpoints that are being started, hidden ones too.
-pub const STARTS: PlaceLimits = PlaceLimits {
+pub const STARTS: PermitLimits = PermitLimits {
     what: "the start of an endpoint",
     at_once: 24,
     of_project: 16,

@@ -5,8 +5,11 @@
 pub(crate) mod clock;
 pub(crate) mod data_dir;
 pub mod installed;
+pub(crate) mod life;
+pub(crate) mod permits;
 pub(crate) mod postgres;
 pub(crate) mod programs;
+pub(crate) mod settings;
 pub(crate) mod sql;
 pub(crate) mod threads;
 pub mod users;

@@ -290,6 +290,14 @@ pub fn check_sql_name(kind: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// A branch id out of the metadata or of a generator.
+///
+/// # Errors
+/// 404 for text that cannot be one.
+pub fn parse_branch(text: &str) -> Result<types::BranchId> {
+    text.parse().map_err(|_| Error::not_found("branch", text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,55 +13,60 @@
 use std::collections::HashSet;
 use std::fs;
 
+use crate::control::Control;
+use crate::control::branch::delete::purge;
+use crate::control::endpoint::options::end_trials;
+use crate::control::project::delete::remove_project;
 use crate::error::{Error, Result};
 use crate::failpoint;
+use crate::fleet::endpoints::{remove_endpoint, remove_endpoint_files};
 use crate::fleet::process::clear_leftovers;
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::project;
-use crate::state::Server;
+use crate::storage::sweep::sweep;
 
 /// Brings directories, stores and metadata into agreement.
 ///
 /// # Errors
 /// Those of SQLite. What cannot be cleaned up is logged and left for the next start.
-pub fn run(server: &Server) -> Result<()> {
+pub fn run(control: &Control) -> Result<()> {
     let _recovery = failpoint::at("recover");
-    let projects = server.metadata.read(project::all)?;
+    let projects = control.metadata.read(project::all)?;
     let half_made = |state: &str| [project::CREATING, project::DELETING].contains(&state);
     for row in projects.iter().filter(|row| half_made(&row.state)) {
-        log("project", &row.id, server.remove_project(&row.id));
+        log("project", &row.id, remove_project(control, &row.id));
     }
-    for row in server.metadata.read(endpoint::all)?.iter().filter(|row| row.desired == Desired::Gone) {
-        log("endpoint", &row.id, server.remove_endpoint(&row.id));
+    for row in control.metadata.read(endpoint::all)?.iter().filter(|row| row.desired == Desired::Gone) {
+        log("endpoint", &row.id, remove_endpoint(&control.fleet, &row.id));
     }
-    server.settle_tried()?;
-    for row in server.metadata.read(project::all)?.into_iter().filter(|row| row.state == project::READY) {
-        if let Err(error) = recover_branches(server, &row.id) {
+    end_trials(control)?;
+    for row in control.metadata.read(project::all)?.into_iter().filter(|row| row.state == project::READY) {
+        if let Err(error) = recover_branches(control, &row.id) {
             tracing::error!(project = row.id, %error, "project is not usable");
         }
     }
-    remove_strangers(server)
+    remove_strangers(control)
 }
 
-fn recover_branches(server: &Server, project: &str) -> Result<()> {
-    server.purge(project);
-    server.sweep(project)
+fn recover_branches(control: &Control, project: &str) -> Result<()> {
+    purge(control, project);
+    sweep(&control.storage, project)
 }
 
-fn remove_strangers(server: &Server) -> Result<()> {
+fn remove_strangers(control: &Control) -> Result<()> {
     let projects: HashSet<String> =
-        server.metadata.read(project::all)?.into_iter().map(|row| row.id).collect();
+        control.metadata.read(project::all)?.into_iter().map(|row| row.id).collect();
     let endpoints: HashSet<String> =
-        server.metadata.read(endpoint::all)?.into_iter().map(|row| row.id).collect();
-    for id in server.dir.names_in("endpoints")?.iter().filter(|id| !endpoints.contains(*id)) {
-        log("endpoint directory", id, server.remove_endpoint_files(id));
+        control.metadata.read(endpoint::all)?.into_iter().map(|row| row.id).collect();
+    for id in control.dir.names_in("endpoints")?.iter().filter(|id| !endpoints.contains(*id)) {
+        log("endpoint directory", id, remove_endpoint_files(&control.fleet, id));
     }
-    for id in server.dir.names_in("projects")?.iter().filter(|id| !projects.contains(*id)) {
-        let path = server.dir.project(id);
+    for id in control.dir.names_in("projects")?.iter().filter(|id| !projects.contains(*id)) {
+        let path = control.dir.project(id);
         log("project directory", id, fs::remove_dir_all(&path).map_err(Error::io("remove")));
     }
-    for id in server.dir.names_in("bootstrap")? {
-        let path = server.dir.bootstrap(&id);
+    for id in control.dir.names_in("bootstrap")? {
+        let path = control.dir.bootstrap(&id);
         clear_leftovers(&path);
         log("bootstrap directory", &id, fs::remove_dir_all(&path).map_err(Error::io("remove")));
     }

@@ -18,11 +18,14 @@ use tokio::sync::Notify;
 
 use crate::access::keys::Keys;
 use crate::access::tls;
-use crate::control::branch::delete;
+use crate::control::Control;
 use crate::control::schedule::backups;
 use crate::control::schedule::branches;
+use crate::control::schedule::deletion;
 use crate::error::Error;
+use crate::fleet::page_service;
 use crate::fleet::reconcile;
+use crate::fleet::{Fleet, Launch};
 use crate::http::{Context, Counting, router};
 use crate::limits::{
     DRAIN_WITHIN, FIRST_REQUEST_WITHIN, HEAD_WITHIN, HTTP2_STREAMS, IDLE_THREADS_KEPT, OPEN_FILES_WANTED,
@@ -33,9 +36,8 @@ use crate::machine::installed::NamedBin;
 use crate::machine::postgres::Postgres;
 use crate::machine::threads::spawn;
 use crate::metadata::Metadata;
-use crate::state::Server;
-use crate::storage::page_service;
-use crate::storage::stores;
+use crate::operations::Operations;
+use crate::storage::Storage;
 use crate::{failpoint, recover};
 
 /// How to serve.
@@ -129,29 +131,12 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let key = dir.api_key()?;
     let metadata = Metadata::open(&dir.metadata())?;
     let tls = tls::certificate(dir.path(), options.tls.as_ref(), &options.tls_names)?;
-    let mut server = Server::new(dir, metadata, postgres, tls, options.compute_exe.clone());
-    server.keys = Keys::new(options.rate);
-    server.postgres_paths.clone_from(&options.postgres_paths);
-    server.owner_extensions.clone_from(&options.owner_extensions);
-    let memory = Arc::new(store::Memory::new(options.memory_bytes));
-    server.store_options = StoreOptions { memtable_bytes: options.memtable_bytes, memory };
-    server.keys.load(&server.metadata, &key)?;
-    let server = Arc::new(server);
-    recover::run(&server)?;
-    let socket = page_service::listen(&server.dir.serve_socket())?;
-    let pages = Arc::clone(&server);
-    spawn("page service", move || page_service::run(&socket, &pages))?;
-    // What runs is known before the first request is answered.
-    reconcile::pass(&server);
-    let loop_of = |name, run: fn(&Arc<Server>)| {
-        let server = Arc::clone(&server);
-        spawn(name, move || run(&server))
-    };
-    let waited_for = [loop_of("reconciler", reconcile::run)?, loop_of("deletion", delete::run)?];
-    // Not waited for at the end: SQL of a template may take long, and what it leaves is swept.
-    loop_of("backups", backups::run)?;
-    loop_of("branch schedules", branches::run)?;
-    loop_of("idle stores", stores::run)?;
+    let keys = Arc::new(Keys::new(options.rate));
+    keys.load(&metadata, &key)?;
+    let fleet = Arc::new(fleet_of(options, (dir, metadata), postgres, tls));
+    let control = Arc::new(Control::new(fleet, keys));
+    recover::run(&control)?;
+    let waited_for = begin(&control)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(REQUEST_THREADS)
@@ -160,16 +145,59 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         .map_err(|error| ServeError::Setup(format!("start threads: {error}")))?;
     // The first one is there before any request: the runtime only panics without a thread if it has none at all.
     drop(runtime.spawn_blocking(|| ()));
-    let result = runtime.block_on(serve_http(options, &server));
-    server.dir.remove_server_file();
-    let _ = std::fs::remove_file(server.dir.serve_socket());
-    server.keys.write_uses(&server.metadata);
-    server.closing.store(true, Ordering::Release);
-    server.ending.store(true, Ordering::Release);
-    server.bell.ring();
+    let result = runtime.block_on(serve_http(options, &control));
+    control.dir.remove_server_file();
+    let _ = std::fs::remove_file(control.dir.serve_socket());
+    control.keys.write_uses(&control.metadata);
+    control.life.closing.store(true, Ordering::Release);
+    control.life.ending.store(true, Ordering::Release);
+    control.fleet.bell.ring();
     runtime.shutdown_timeout(DRAIN_WITHIN);
     wait_for_ends(waited_for.into());
     result
+}
+
+fn fleet_of(
+    options: &ServeOptions,
+    (dir, metadata): (DataDir, Metadata),
+    postgres: Postgres,
+    tls: TlsFiles,
+) -> Fleet {
+    let metadata = Arc::new(metadata);
+    let operations = Arc::new(Operations::new(Arc::clone(&metadata)));
+    let memory = Arc::new(store::Memory::new(options.memory_bytes));
+    let store_options = StoreOptions { memtable_bytes: options.memtable_bytes, memory };
+    let storage = Arc::new(Storage::new(Arc::new(dir), metadata, store_options));
+    let launch = Launch {
+        compute_exe: options.compute_exe.clone(),
+        tls,
+        postgres_paths: options.postgres_paths.clone(),
+        owner_extensions: options.owner_extensions.clone(),
+    };
+    Fleet::new(storage, Arc::new(postgres), operations, Arc::default(), launch)
+}
+
+/// Begins to serve pages and to do by itself what has to be done; the threads to wait for at the end.
+fn begin(control: &Arc<Control>) -> Result<[JoinHandle<()>; 2], ServeError> {
+    let fleet = &control.fleet;
+    let socket = page_service::listen(&control.dir.serve_socket())?;
+    let own = Arc::clone(fleet);
+    spawn("page service", move || page_service::run(&socket, &own))?;
+    // What runs is known before the first request is answered.
+    reconcile::pass(fleet);
+    let loop_of = |name, run: fn(&Arc<Control>)| {
+        let control = Arc::clone(control);
+        spawn(name, move || run(&control))
+    };
+    let reconciler = |control: &Arc<Control>| {
+        reconcile::run(&control.fleet, || control.keys.write_uses_if_due(&control.metadata));
+    };
+    let waited_for = [loop_of("reconciler", reconciler)?, loop_of("deletion", deletion::run)?];
+    // Not waited for at the end: SQL of a template may take long, and what it leaves is swept.
+    loop_of("backups", backups::run)?;
+    loop_of("branch schedules", branches::run)?;
+    loop_of("idle stores", |control| control.storage.close_idle_until_end(&control.life))?;
+    Ok(waited_for)
 }
 
 fn check_owner_extensions(extensions: &[String], postgres: &Postgres) -> Result<(), ServeError> {
@@ -223,27 +251,27 @@ fn wait_for_ends(mut loops: Vec<JoinHandle<()>>) {
     }
 }
 
-async fn serve_http(options: &ServeOptions, server: &Arc<Server>) -> Result<(), ServeError> {
+async fn serve_http(options: &ServeOptions, control: &Arc<Control>) -> Result<(), ServeError> {
     let address = options.http;
-    let watched = tls::Watched::new(&server.tls);
-    let tls = if options.http_tls { Some(tls::of_http(&server.tls)?) } else { None };
+    let watched = tls::Watched::new(&control.fleet.launch.tls);
+    let tls = if options.http_tls { Some(tls::of_http(&control.fleet.launch.tls)?) } else { None };
     let listen = |source| ServeError::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(listen)?;
     let local = listener.local_addr().map_err(listen)?;
     let shutdown = Arc::new(Notify::new());
-    let context = Context::new(Arc::clone(server), Arc::clone(&shutdown));
+    let context = Context::new(Arc::clone(control), Arc::clone(&shutdown));
     let counting = Counting(Arc::clone(&context.connections));
     let app = router(context);
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let url = format!("{}://{}", if tls.is_some() { "https" } else { "http" }, reached_at(local));
-    let certificate = tls.as_ref().map(|_| server.tls.certificate.clone());
+    let certificate = tls.as_ref().map(|_| control.fleet.launch.tls.certificate.clone());
     let handle = Handle::new();
     end_when_told(handle.clone(), shutdown)?;
-    let installed = server.postgres.installed.by_major.values();
+    let installed = control.postgres.installed.by_major.values();
     let pg_bin = installed.map(|it| format!("{}={}", it.major, it.bin.display())).collect();
     let pid = std::process::id();
-    server.dir.write_server_file(&ServerFile { url: url.clone(), pid, certificate, pg_bin })?;
-    tracing::info!(url, data_dir = %server.dir.path().display(), "serving");
+    control.dir.write_server_file(&ServerFile { url: url.clone(), pid, certificate, pg_bin })?;
+    tracing::info!(url, data_dir = %control.dir.path().display(), "serving");
     let mut accepting = axum_server::from_tcp(listener).map_err(listen)?.handle(handle);
     accepting.http_builder().http1().header_read_timeout(HEAD_WITHIN);
     accepting.http_builder().http2().keep_alive_interval(HEAD_WITHIN).max_concurrent_streams(HTTP2_STREAMS);
@@ -254,8 +282,8 @@ async fn serve_http(options: &ServeOptions, server: &Arc<Server>) -> Result<(), 
     let serving = match tls {
         Some(config) => {
             let config = RustlsConfig::from_config(Arc::new(config));
-            let (own, renewed) = (Arc::clone(server), config.clone());
-            spawn("certificate", move || tls::renew(&own, watched, &renewed))?;
+            let (life, renewed) = (Arc::clone(&control.life), config.clone());
+            spawn("certificate", move || tls::renew(&life, watched, &renewed))?;
             accepting.map(|_| RustlsAcceptor::new(config).acceptor(counting)).serve(app).await
         }
         None => accepting.map(|_| counting).serve(app).await,

@@ -28,7 +28,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use crate::error::{Error, Result};
 use crate::limits::CERTIFICATE_EVERY;
 use crate::machine::data_dir::write_whole;
-use crate::state::Server;
+use crate::machine::life::Life;
 
 /// Names and addresses of this machine's loopback, where endpoints listen.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -131,14 +131,14 @@ impl Watched {
 }
 
 /// Gives new connections to the API what is in the files now, until the process ends.
-pub fn renew(server: &Server, mut watched: Watched, config: &RustlsConfig) {
-    server.again_and_again(
+pub fn renew(life: &Life, mut watched: Watched, config: &RustlsConfig) {
+    life.again_and_again(
         || std::thread::sleep(CERTIFICATE_EVERY),
         || match watched.look() {
             None => {}
             Some(Ok(pair)) => {
                 config.reload_from_config(Arc::new(pair));
-                tracing::info!(certificate = %server.tls.certificate.display(), "the API has another certificate");
+                tracing::info!(certificate = %watched.files.certificate.display(), "the API has another certificate");
             }
             Some(Err(error)) => {
                 tracing::warn!(%error, "the API keeps the certificate that it has: the files that are there now are no pair");

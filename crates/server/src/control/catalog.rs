@@ -3,3 +3,4 @@
 pub(crate) mod change;
 pub(crate) mod schema;
 pub(crate) mod schema_code;
+pub(crate) mod turn;

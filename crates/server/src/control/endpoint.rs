@@ -1,6 +1,5 @@
 //! What an endpoint is told: its options and settings.
 
 pub(crate) mod options;
-pub(crate) mod settings;
 pub(crate) mod slots;
 pub(crate) mod trial;

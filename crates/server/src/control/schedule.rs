@@ -2,4 +2,5 @@
 
 pub(crate) mod backups;
 pub(crate) mod branches;
+pub(crate) mod deletion;
 pub(crate) mod timetable;

@@ -15,6 +15,7 @@
 //! Not here: what should run (`metadata`), what is known of what does (`runtime`), what to do next (`plan`), when
 //! (`reconcile`).
 
+use crate::fleet::last_run::not_started;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -28,469 +29,389 @@ use std::time::{Duration, Instant};
 use api::endpoint::EndpointState;
 use compute::control::{self, Answer, State, Status};
 
-use crate::control::endpoint::options;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
+use crate::fleet::Fleet;
 use crate::fleet::last_run::{self, ended_clean, forget_other};
 use crate::fleet::plan::Seen;
-use crate::fleet::ports::{is_free_within, reserve_port};
 use crate::fleet::process::clear_leftovers;
+use crate::fleet::quarantine::{await_passwords, record_adopted, record_quarantine};
 use crate::fleet::runtime::Runtime;
+use crate::fleet::spec::{store_id, write_spec};
 use crate::fleet::watch;
 use crate::limits::{
-    ENDED_WITHIN, ENDPOINT_TURN_WITHIN, LOOK_WITHIN, PORT_WITHIN, READY_WITHIN, REAPED_WITHIN, SPACE_LOOK,
-    STOPPED_WITHIN, STOPPED_WITHOUT_STORE_WITHIN,
+    ENDED_WITHIN, ENDPOINT_TURN_WITHIN, LOOK_WITHIN, READY_WITHIN, REAPED_WITHIN, SPACE_LOOK, STOPPED_WITHIN,
+    STOPPED_WITHOUT_STORE_WITHIN,
 };
 use crate::machine::clock;
-use crate::machine::data_dir::write_whole;
-use crate::machine::postgres::SUPERUSER;
-use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::state::Server;
 
-impl Server {
-    /// Looks at an endpoint's process and notes what it says.
-    pub fn look(&self, id: &str) -> (Seen, Option<Status>) {
-        let runtime = self.endpoints.of(id);
-        let socket = compute::control_socket(&self.dir.endpoint(id));
-        let answer = control::ask(&socket, control::Command::Status, LOOK_WITHIN);
-        runtime.silent.store(answer.as_ref().is_err_and(timed_out), Ordering::Release);
-        match answer {
+/// Looks at an endpoint's process and notes what it says.
+pub fn look(fleet: &Fleet, id: &str) -> (Seen, Option<Status>) {
+    let runtime = fleet.endpoints.of(id);
+    let socket = compute::control_socket(&fleet.dir.endpoint(id));
+    let answer = control::ask(&socket, control::Command::Status, LOOK_WITHIN);
+    runtime.silent.store(answer.as_ref().is_err_and(timed_out), Ordering::Release);
+    match answer {
+        Ok(Answer::Status(status)) => {
+            note_status(fleet, &runtime, &status);
+            record_adopted(fleet, id, &runtime);
+            let alive = matches!(status.state, State::Starting | State::Running);
+            (if alive { Seen::Alive } else { Seen::Ending }, Some(status))
+        }
+        Ok(_) => (Seen::Silent, None),
+        Err(error) if timed_out(&error) => (Seen::Silent, None),
+        Err(_) if runtime.observed().known => {
+            let _ = runtime.child_ended();
+            runtime.note_dead();
+            (Seen::Dead, None)
+        }
+        Err(_) => (Seen::Unknown, None),
+    }
+}
+
+/// Whether an endpoint accepts connections.
+pub fn runs(fleet: &Fleet, id: &str) -> bool {
+    look(fleet, id).1.is_some_and(|status| status.state == State::Running)
+}
+
+/// Notes what a process says of itself, and has the reconciler told when it ends.
+fn note_status(fleet: &Fleet, runtime: &Runtime, status: &Status) {
+    runtime.note_status(status);
+    if !runtime.is_first_look_at(status.compute_pid) {
+        return;
+    }
+    if let Err(error) = watch::ring_at_end(status.compute_pid, &fleet.bell) {
+        tracing::debug!(pid = status.compute_pid, %error, "not watched, looked at once a second");
+    }
+}
+
+/// Starts an endpoint, waits until it accepts connections, and keeps a record of it. Nothing if it runs.
+///
+/// # Errors
+/// 423 if another request has it in hand for too long, 503 if it does not start.
+pub fn start_endpoint(fleet: &Fleet, row: &EndpointRow) -> Result<OperationRow> {
+    record_start(fleet, row, || start_unrecorded(fleet, row))
+}
+
+fn record_start(
+    fleet: &Fleet,
+    row: &EndpointRow,
+    start: impl FnOnce() -> Result<()>,
+) -> Result<OperationRow> {
+    let now_us = clock::now_us();
+    let begun = OperationRow::begun(Action::StartCompute, &row.project_id, &row.branch_id, now_us)?;
+    let begun = begun.about_endpoint(&row.id);
+    let _shown = fleet.operations.show(&begun);
+    let result = start();
+    let ended = begun.ended(result.as_ref().err());
+    fleet.metadata.write(|change| {
+        if result.is_ok() {
+            endpoint::set_started(change, &row.id, ended.updated_us)?;
+            record_quarantine(fleet, change, row)?;
+        }
+        operation::put(change, &ended)
+    })?;
+    result.map(|()| ended)
+}
+
+fn start_unrecorded(fleet: &Fleet, row: &EndpointRow) -> Result<()> {
+    let runtime = fleet.endpoints.of(&row.id);
+    let _turn = runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
+    start_in_turn(fleet, row, &runtime)
+}
+
+fn start_in_turn(fleet: &Fleet, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
+    if fleet.life.closing.load(Ordering::Acquire) {
+        return Err(Error::unavailable("the server is being stopped"));
+    }
+    // While this waited for its turn, the endpoint may have been removed, stopped, or given another port.
+    let row = fleet.metadata.read(|connection| endpoint::get(connection, &row.project_id, &row.id))?;
+    if row.desired != Desired::Active {
+        return Err(busy(&row.id));
+    }
+    let row = &row;
+    let started = match look(fleet, &row.id).0 {
+        Seen::Alive => wait_ready(fleet, &row.id, runtime, Instant::now()),
+        Seen::Ending => {
+            wait_gone(fleet, &row.id, runtime, ENDED_WITHIN);
+            launch(fleet, row, runtime)
+        }
+        Seen::Silent => Err(busy(&row.id)),
+        Seen::Dead | Seen::Unknown => launch(fleet, row, runtime),
+    };
+    started.inspect_err(|error| runtime.note_failure(error))
+}
+
+fn wait_gone(fleet: &Fleet, id: &str, runtime: &Runtime, within: Duration) {
+    let deadline = Instant::now() + within;
+    while Instant::now() < deadline && !matches!(look(fleet, id).0, Seen::Dead | Seen::Unknown) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    runtime.reap(REAPED_WITHIN);
+}
+
+/// Clears what an earlier run left, starts the process and waits until it is ready. The caller holds its turn.
+///
+/// # Errors
+/// 503 if it does not start or too many others do, 507 if it waits for space in the store; then it goes on by itself once there is some.
+pub fn launch(fleet: &Fleet, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
+    let _place = fleet.starts.take(&row.project_id, 1)?;
+    let began = Instant::now();
+    runtime.note(EndpointState::Init, None);
+    let dir = fleet.dir.endpoint(&row.id);
+    clear_leftovers(&dir);
+    let _ = fs::remove_file(compute::control_socket(&dir));
+    let make =
+        fs::create_dir_all(&dir).and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o711)));
+    make.map_err(Error::io(format!("create {}", dir.display())))?;
+    failpoint::tried(Step::DirectoryMade)?;
+    let store_id = store_id(fleet, row)?;
+    forget_other(&dir, &store_id)?;
+    let spec = write_spec(fleet, row, store_id, &dir)?;
+    let child = spawn(&fleet.launch.compute_exe, &spec, &dir).map_err(Error::io("start scion compute"))?;
+    tracing::info!(endpoint = row.id, pid = child.id(), "started");
+    runtime.note_child(child);
+    failpoint::tried(Step::ComputeStarted)?;
+    wait_ready(fleet, &row.id, runtime, began)
+}
+
+fn wait_ready(fleet: &Fleet, id: &str, runtime: &Runtime, began: Instant) -> Result<()> {
+    let deadline = Instant::now() + READY_WITHIN;
+    let started = runtime.child_pid();
+    loop {
+        match ask_unless_full(fleet, id, control::Command::WaitReady, "start")? {
             Ok(Answer::Status(status)) => {
-                self.note_status(&runtime, &status);
-                self.settle_adopted(id, &runtime);
-                let alive = matches!(status.state, State::Starting | State::Running);
-                (if alive { Seen::Alive } else { Seen::Ending }, Some(status))
-            }
-            Ok(_) => (Seen::Silent, None),
-            Err(error) if timed_out(&error) => (Seen::Silent, None),
-            Err(_) if runtime.observed().known => {
-                let _ = runtime.child_ended();
-                runtime.note_dead();
-                (Seen::Dead, None)
-            }
-            Err(_) => (Seen::Unknown, None),
-        }
-    }
-
-    /// Whether an endpoint accepts connections.
-    pub fn runs(&self, id: &str) -> bool {
-        self.look(id).1.is_some_and(|status| status.state == State::Running)
-    }
-
-    /// Notes what a process says of itself, and has the reconciler told when it ends.
-    fn note_status(&self, runtime: &Runtime, status: &Status) {
-        runtime.note_status(status);
-        if !runtime.is_first_look_at(status.compute_pid) {
-            return;
-        }
-        if let Err(error) = watch::ring_at_end(status.compute_pid, &self.bell) {
-            tracing::debug!(pid = status.compute_pid, %error, "not watched, looked at once a second");
-        }
-    }
-
-    /// Starts an endpoint, waits until it accepts connections, and keeps a record of it. Nothing if it runs.
-    ///
-    /// # Errors
-    /// 423 if another request has it in hand for too long, 503 if it does not start.
-    pub fn start_endpoint(&self, row: &EndpointRow) -> Result<OperationRow> {
-        self.record_start(row, || self.start_unrecorded(row))
-    }
-
-    fn record_start(&self, row: &EndpointRow, start: impl FnOnce() -> Result<()>) -> Result<OperationRow> {
-        let now_us = clock::now_us();
-        let begun = OperationRow::begun(Action::StartCompute, &row.project_id, &row.branch_id, now_us)?;
-        let begun = begun.about_endpoint(&row.id);
-        let _shown = self.under_way.show(&begun);
-        let result = start();
-        let ended = begun.ended(result.as_ref().err());
-        self.metadata.write(|change| {
-            if result.is_ok() {
-                endpoint::set_started(change, &row.id, ended.updated_us)?;
-                self.settle_quarantine(change, row)?;
-            }
-            operation::put(change, &ended)
-        })?;
-        result.map(|()| ended)
-    }
-
-    fn start_unrecorded(&self, row: &EndpointRow) -> Result<()> {
-        let runtime = self.endpoints.of(&row.id);
-        let _turn = runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
-        self.start_in_turn(row, &runtime)
-    }
-
-    fn start_in_turn(&self, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
-        if self.closing.load(Ordering::Acquire) {
-            return Err(Error::unavailable("the server is being stopped"));
-        }
-        // While this waited for its turn, the endpoint may have been removed, stopped, or given another port.
-        let row = self.metadata.read(|connection| endpoint::get(connection, &row.project_id, &row.id))?;
-        if row.desired != Desired::Active {
-            return Err(busy(&row.id));
-        }
-        let row = &row;
-        let started = match self.look(&row.id).0 {
-            Seen::Alive => self.wait_ready(&row.id, runtime, Instant::now()),
-            Seen::Ending => {
-                self.wait_gone(&row.id, runtime, ENDED_WITHIN);
-                self.launch(row, runtime)
-            }
-            Seen::Silent => Err(busy(&row.id)),
-            Seen::Dead | Seen::Unknown => self.launch(row, runtime),
-        };
-        started.inspect_err(|error| runtime.note_failure(error))
-    }
-
-    fn wait_gone(&self, id: &str, runtime: &Runtime, within: Duration) {
-        let deadline = Instant::now() + within;
-        while Instant::now() < deadline && !matches!(self.look(id).0, Seen::Dead | Seen::Unknown) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        runtime.reap(REAPED_WITHIN);
-    }
-
-    /// Clears what an earlier run left, starts the process and waits until it is ready. The caller holds its turn.
-    ///
-    /// # Errors
-    /// 503 if it does not start or too many others do, 507 if it waits for space in the store; then it goes on by itself once there is some.
-    pub fn launch(&self, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
-        let _place = self.starts.take(&row.project_id, 1)?;
-        let began = Instant::now();
-        runtime.note(EndpointState::Init, None);
-        let dir = self.dir.endpoint(&row.id);
-        clear_leftovers(&dir);
-        let _ = fs::remove_file(compute::control_socket(&dir));
-        let make = fs::create_dir_all(&dir)
-            .and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o711)));
-        make.map_err(Error::io(format!("create {}", dir.display())))?;
-        failpoint::tried(Step::DirectoryMade)?;
-        let store_id = self.store_id(row)?;
-        forget_other(&dir, &store_id)?;
-        let spec = self.write_spec(row, store_id, &dir)?;
-        let child = spawn(&self.compute_exe, &spec, &dir).map_err(Error::io("start scion compute"))?;
-        tracing::info!(endpoint = row.id, pid = child.id(), "started");
-        runtime.note_child(child);
-        failpoint::tried(Step::ComputeStarted)?;
-        self.wait_ready(&row.id, runtime, began)
-    }
-
-    /// The major of a project.
-    ///
-    /// # Errors
-    /// Those of opening the store.
-    pub fn major(&self, project: &str) -> Result<i32> {
-        Ok(i32::try_from(self.store(project)?.format().major).unwrap_or_default())
-    }
-
-    /// What the store calls the branch of an endpoint.
-    fn store_id(&self, row: &EndpointRow) -> Result<String> {
-        if self.temporaries.lock().contains_key(&row.id) {
-            return Ok(row.branch_id.clone());
-        }
-        let found =
-            self.metadata.read(|connection| branch::find(connection, &row.project_id, &row.branch_id))?;
-        found.map(|branch| branch.store_id).ok_or_else(|| Error::not_found("branch", &row.branch_id))
-    }
-
-    fn write_spec(&self, row: &EndpointRow, store_id: String, dir: &Path) -> Result<std::path::PathBuf> {
-        let port = self.port_of(row)?;
-        let major = self.major(&row.project_id)?;
-        let pg_bin = self.postgres.bin(major)?;
-        let spec = compute::EndpointSpec {
-            project: row.project_id.clone(),
-            branch: store_id,
-            endpoint: row.id.clone(),
-            dir: dir.to_owned(),
-            serve_socket: self.dir.serve_socket(),
-            pg_bin: pg_bin.to_owned(),
-            port,
-            run_as: self.user_of(&row.project_id)?,
-            reaches: self.postgres_paths.clone(),
-            owner_extensions: self.owner_extensions.clone(),
-            superuser: SUPERUSER.to_owned(),
-            admission: self.admission(row)?,
-            passwords: self.due_passwords(row)?,
-            tls: self.postgres.offers_tls(major).then(|| self.tls.clone()),
-            read_only: row.read_only,
-            logical: self.replicates_logically(&row.project_id)?,
-            settings: options::in_force(row.tried.as_deref().unwrap_or(&row.options), &self.postgres_paths),
-        };
-        let text = serde_json::to_vec_pretty(&spec).map_err(|error| Error::internal(error.to_string()))?;
-        let path = dir.join("spec.json");
-        write_whole(&path, &text, 0o600)?;
-        failpoint::tried(Step::SpecWritten)?;
-        Ok(path)
-    }
-
-    /// The port that an endpoint listens on from now on: its own, unless something else does. A hidden one listens on none.
-    fn port_of(&self, row: &EndpointRow) -> Result<u16> {
-        if self.temporaries.lock().contains_key(&row.id) || is_free_within(row.port, PORT_WITHIN) {
-            return Ok(row.port);
-        }
-        let now_us = clock::now_us();
-        let moved = OperationRow::begun(Action::ApplyConfig, &row.project_id, &row.branch_id, now_us)?;
-        let port = self.metadata.write(|change| {
-            let other = reserve_port(change)?;
-            endpoint::set_port(change, &row.id, other)?;
-            let reason = format!("another process listens on port {}", row.port);
-            let detail = serde_json::json!({ "port": { "old": row.port, "new": other, "reason": reason } });
-            let moved = OperationRow { detail: Some(detail.to_string()), ..moved };
-            operation::put(change, &moved.about_endpoint(&row.id).ended(None)).map(|()| other)
-        })?;
-        tracing::warn!(endpoint = row.id, old = row.port, new = port, "port is taken, using another");
-        Ok(port)
-    }
-
-    fn wait_ready(&self, id: &str, runtime: &Runtime, began: Instant) -> Result<()> {
-        let deadline = Instant::now() + READY_WITHIN;
-        let started = runtime.child_pid();
-        loop {
-            match self.ask_unless_full(id, control::Command::WaitReady, "start")? {
-                Ok(Answer::Status(status)) => {
-                    self.note_status(runtime, &status);
-                    if status.state == State::Running {
-                        let ms = began.elapsed().as_secs_f64() * 1000.0;
-                        runtime.note_phase("process", ms);
-                        failpoint::tried(Step::ComputeReady)?;
-                        return self.await_passwords(id, status);
-                    }
-                    let reason = status.reason.unwrap_or_else(|| format!("it is {:?}", status.state));
-                    runtime.reap(REAPED_WITHIN);
-                    return Err(self.not_started(id, &reason));
+                note_status(fleet, runtime, &status);
+                if status.state == State::Running {
+                    let ms = began.elapsed().as_secs_f64() * 1000.0;
+                    runtime.note_phase("process", ms);
+                    failpoint::tried(Step::ComputeReady)?;
+                    return await_passwords(fleet, id, status);
                 }
-                Ok(answer) => return Err(self.not_started(id, &format!("{answer:?}"))),
-                Err(error) if !timed_out(&error) && runtime.child_ended() => {
-                    // It may have ended before it could be asked.
-                    let said = started.and_then(|pid| last_run::reason(&self.dir.endpoint(id), pid));
-                    let reason = said.unwrap_or_else(|| format!("its process ended ({error})"));
-                    return Err(self.not_started(id, &reason));
-                }
-                Err(_) if Instant::now() > deadline => {
-                    let text = format!("it was not ready within {} s", READY_WITHIN.as_secs());
-                    return Err(self.not_started(id, &text));
-                }
-                // Not listening yet, or not ready yet.
-                Err(_) => std::thread::sleep(Duration::from_millis(2)),
-            }
-        }
-    }
-
-    /// What an endpoint answers within `SPACE_LOOK`, a time-out if it is not done by then: to be asked again.
-    ///
-    /// # Errors
-    /// 507 if the store has no space for its log, for which it waits.
-    fn ask_unless_full(&self, id: &str, command: control::Command, verb: &str) -> Result<io::Result<Answer>> {
-        let answer = control::ask(&compute::control_socket(&self.dir.endpoint(id)), command, SPACE_LOOK);
-        if answer.as_ref().is_err_and(timed_out) && self.store_is_full() {
-            let store = self.dir.project("");
-            let text = format!("endpoint {id} cannot {verb}: no space for its log in {}", store.display());
-            return Err(Error::disk_full(text));
-        }
-        Ok(answer)
-    }
-
-    pub(crate) fn not_started(&self, id: &str, reason: &str) -> Error {
-        let log = self.dir.endpoint(id).join("compute.log");
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-        tracing::warn!(endpoint = id, reason, last, "did not start");
-        let hint = format!(
-            "hint: `scion doctor` checks what endpoints need; {} and postgres.log beside it say more",
-            log.display()
-        );
-        if format!("{reason}{last}").contains("No space left on device") {
-            return Error::disk_full(format!("endpoint {id} did not start: {reason}"));
-        }
-        Error::unavailable(format!("endpoint {id} did not start: {reason}\n{hint}"))
-    }
-
-    /// Stops an endpoint cleanly and keeps a record of it.
-    ///
-    /// # Errors
-    /// 423 if another request has it in hand for too long, 503 if what it holds could not be brought to the store, 507 if
-    /// there is no space for that; then it goes on by itself once there is some.
-    pub fn suspend_endpoint(&self, row: &EndpointRow) -> Result<OperationRow> {
-        let now_us = clock::now_us();
-        let begun = OperationRow::begun(Action::SuspendCompute, &row.project_id, &row.branch_id, now_us)?;
-        let begun = begun.about_endpoint(&row.id);
-        let _shown = self.under_way.show(&begun);
-        let result = self.stop_endpoint(row);
-        let ended = begun.ended(result.as_ref().err());
-        self.metadata.write(|change| {
-            if result.is_ok() {
-                endpoint::set_suspended(change, &row.id, ended.updated_us)?;
-            }
-            operation::put(change, &ended)
-        })?;
-        result.map(|()| ended)
-    }
-
-    /// Stops an endpoint cleanly, unless it is to run by now. One that died is started once more first.
-    ///
-    /// # Errors
-    /// As `suspend_endpoint`.
-    pub fn stop_endpoint(&self, row: &EndpointRow) -> Result<()> {
-        let runtime = self.endpoints.of(&row.id);
-        let _turn = runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
-        // While this waited for its turn, another request may have started it.
-        let now = self.metadata.read(|connection| endpoint::find(connection, &row.id))?;
-        if now.is_some_and(|now| now.desired == Desired::Active) {
-            return Err(busy(&row.id));
-        }
-        self.stop_in_turn(row, &runtime)
-    }
-
-    fn stop_in_turn(&self, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
-        // While this waited for its turn, a finalized restore may have given it to another branch. What it wrote is shipped
-        // with settings that are known to work. A hidden one has no row.
-        let now = self.metadata.read(|connection| endpoint::find(connection, &row.id))?;
-        let row = &now.map_or_else(|| row.clone(), |now| EndpointRow { tried: None, ..now });
-        let dead = matches!(self.look(&row.id).0, Seen::Dead | Seen::Unknown);
-        let clean = if dead {
-            ended_clean(&self.dir.endpoint(&row.id), &self.store_id(row)?)
-        } else {
-            self.ask_to_stop(row, runtime, STOPPED_WITHIN)?
-        };
-        if clean {
-            runtime.note(EndpointState::Idle, None);
-            return Ok(());
-        }
-        tracing::warn!(endpoint = row.id, "died unclean, starting it once more to ship what it wrote");
-        let stopped = self.launch(row, runtime).and_then(|()| {
-            let text = format!("endpoint {} did not stop cleanly", row.id);
-            self.ask_to_stop(row, runtime, STOPPED_WITHIN)?
-                .then_some(())
-                .ok_or_else(|| Error::unavailable(text))
-        });
-        stopped.inspect_err(|error| runtime.note_failure(error))?;
-        runtime.note(EndpointState::Idle, None);
-        Ok(())
-    }
-
-    /// Ends what runs on a branch, lets `change` say what the branch is from now on, and starts on that what should
-    /// run. With `keep`, all that was written is in the store before the change; without, it is lost.
-    ///
-    /// # Errors
-    /// Those of stopping, of `change`, and of starting. After one of stopping or of `change`, what should run is
-    /// started again by the reconciler.
-    pub fn change_under(
-        &self,
-        rows: &[EndpointRow],
-        keep: bool,
-        change: impl FnOnce() -> Result<()>,
-    ) -> Result<Vec<OperationRow>> {
-        let runtimes: Vec<Arc<Runtime>> = rows.iter().map(|row| self.endpoints.of(&row.id)).collect();
-        let mut turns = Vec::new();
-        for (row, runtime) in rows.iter().zip(&runtimes) {
-            turns.push(runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN).ok_or_else(|| busy(&row.id))?);
-        }
-        for (row, runtime) in rows.iter().zip(&runtimes) {
-            if keep {
-                // Its end is that of the operation which needs it.
-                let (action, now_us) = (Action::SuspendCompute, clock::now_us());
-                let begun = OperationRow::begun(action, &row.project_id, &row.branch_id, now_us)?;
-                self.operate(&begun.about_endpoint(&row.id), || self.stop_in_turn(row, runtime))?;
-            } else {
-                runtime.note(EndpointState::Init, None);
-                clear_leftovers(&self.dir.endpoint(&row.id));
+                let reason = status.reason.unwrap_or_else(|| format!("it is {:?}", status.state));
                 runtime.reap(REAPED_WITHIN);
-                failpoint::passed(Step::ComputeKilled);
+                return Err(not_started(&fleet.dir.endpoint(id), id, &reason));
             }
-        }
-        change()?;
-        let mut operations = Vec::new();
-        for (row, runtime) in rows.iter().zip(&runtimes) {
-            let wanted = self.metadata.read(|connection| endpoint::find(connection, &row.id))?;
-            if let Some(row) = wanted.filter(|row| row.desired == Desired::Active) {
-                let launch = || self.launch(&row, runtime).inspect_err(|error| runtime.note_failure(error));
-                operations.push(self.record_start(&row, launch)?);
-            } else {
-                runtime.note(EndpointState::Idle, None);
+            Ok(answer) => return Err(not_started(&fleet.dir.endpoint(id), id, &format!("{answer:?}"))),
+            Err(error) if !timed_out(&error) && runtime.child_ended() => {
+                // It may have ended before it could be asked.
+                let said = started.and_then(|pid| last_run::reason(&fleet.dir.endpoint(id), pid));
+                let reason = said.unwrap_or_else(|| format!("its process ended ({error})"));
+                return Err(not_started(&fleet.dir.endpoint(id), id, &reason));
             }
+            Err(_) if Instant::now() > deadline => {
+                let text = format!("it was not ready within {} s", READY_WITHIN.as_secs());
+                return Err(not_started(&fleet.dir.endpoint(id), id, &text));
+            }
+            // Not listening yet, or not ready yet.
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
         }
-        Ok(operations)
     }
+}
 
-    /// Stops an endpoint if it runs, for the server ends. One that died, cannot stop or is still in the hand of a
-    /// request is ended: its next start ships what it wrote.
-    pub fn stop_at_shutdown(&self, row: &EndpointRow) {
-        let runtime = self.endpoints.of(&row.id);
-        let Some(_turn) = runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN) else {
-            tracing::warn!(endpoint = row.id, "still in the hand of a request, is ended");
-            clear_leftovers(&self.dir.endpoint(&row.id));
-            return;
-        };
-        let dead = matches!(self.look(&row.id).0, Seen::Dead | Seen::Unknown);
-        let stopped = || {
-            let stored = self.store(&row.project_id).is_ok();
-            let within = if stored { STOPPED_WITHIN } else { STOPPED_WITHOUT_STORE_WITHIN };
-            let stopped = self.ask_to_stop(row, &runtime, within);
-            stopped
-                .inspect_err(|error| tracing::warn!(endpoint = row.id, %error, "is ended"))
-                .unwrap_or(false)
-        };
-        if dead || !stopped() {
-            clear_leftovers(&self.dir.endpoint(&row.id));
+/// What an endpoint answers within `SPACE_LOOK`, a time-out if it is not done by then: to be asked again.
+///
+/// # Errors
+/// 507 if the store has no space for its log, for which it waits.
+fn ask_unless_full(
+    fleet: &Fleet,
+    id: &str,
+    command: control::Command,
+    verb: &str,
+) -> Result<io::Result<Answer>> {
+    let answer = control::ask(&compute::control_socket(&fleet.dir.endpoint(id)), command, SPACE_LOOK);
+    if answer.as_ref().is_err_and(timed_out) && fleet.storage.is_full() {
+        let store = fleet.dir.project("");
+        let text = format!("endpoint {id} cannot {verb}: no space for its log in {}", store.display());
+        return Err(Error::disk_full(text));
+    }
+    Ok(answer)
+}
+
+/// Stops an endpoint cleanly and keeps a record of it.
+///
+/// # Errors
+/// 423 if another request has it in hand for too long, 503 if what it holds could not be brought to the store, 507 if
+/// there is no space for that; then it goes on by itself once there is some.
+pub fn suspend_endpoint(fleet: &Fleet, row: &EndpointRow) -> Result<OperationRow> {
+    let now_us = clock::now_us();
+    let begun = OperationRow::begun(Action::SuspendCompute, &row.project_id, &row.branch_id, now_us)?;
+    let begun = begun.about_endpoint(&row.id);
+    let _shown = fleet.operations.show(&begun);
+    let result = stop_endpoint(fleet, row);
+    let ended = begun.ended(result.as_ref().err());
+    fleet.metadata.write(|change| {
+        if result.is_ok() {
+            endpoint::set_suspended(change, &row.id, ended.updated_us)?;
         }
+        operation::put(change, &ended)
+    })?;
+    result.map(|()| ended)
+}
+
+/// Stops an endpoint cleanly, unless it is to run by now. One that died is started once more first.
+///
+/// # Errors
+/// As `suspend_endpoint`.
+pub fn stop_endpoint(fleet: &Fleet, row: &EndpointRow) -> Result<()> {
+    let runtime = fleet.endpoints.of(&row.id);
+    let _turn = runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN).ok_or_else(|| busy(&row.id))?;
+    // While this waited for its turn, another request may have started it.
+    let now = fleet.metadata.read(|connection| endpoint::find(connection, &row.id))?;
+    if now.is_some_and(|now| now.desired == Desired::Active) {
+        return Err(busy(&row.id));
+    }
+    stop_in_turn(fleet, row, &runtime)
+}
+
+fn stop_in_turn(fleet: &Fleet, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
+    // While this waited for its turn, a finalized restore may have given it to another branch. What it wrote is shipped
+    // with settings that are known to work. A hidden one has no row.
+    let now = fleet.metadata.read(|connection| endpoint::find(connection, &row.id))?;
+    let row = &now.map_or_else(|| row.clone(), |now| EndpointRow { tried: None, ..now });
+    let dead = matches!(look(fleet, &row.id).0, Seen::Dead | Seen::Unknown);
+    let clean = if dead {
+        ended_clean(&fleet.dir.endpoint(&row.id), &store_id(fleet, row)?)
+    } else {
+        ask_to_stop(fleet, row, runtime, STOPPED_WITHIN)?
+    };
+    if clean {
         runtime.note(EndpointState::Idle, None);
+        return Ok(());
     }
+    tracing::warn!(endpoint = row.id, "died unclean, starting it once more to ship what it wrote");
+    let stopped = launch(fleet, row, runtime).and_then(|()| {
+        let text = format!("endpoint {} did not stop cleanly", row.id);
+        ask_to_stop(fleet, row, runtime, STOPPED_WITHIN)?
+            .then_some(())
+            .ok_or_else(|| Error::unavailable(text))
+    });
+    stopped.inspect_err(|error| runtime.note_failure(error))?;
+    runtime.note(EndpointState::Idle, None);
+    Ok(())
+}
 
-    /// True once it said that it has stopped cleanly and is gone.
-    ///
-    /// # Errors
-    /// 507 if the store has no space for what it wrote; it goes on by itself once there is some.
-    fn ask_to_stop(&self, row: &EndpointRow, runtime: &Runtime, within: Duration) -> Result<bool> {
-        runtime.note(EndpointState::Init, None);
-        let deadline = Instant::now() + within;
-        let answer = loop {
-            match self.ask_unless_full(&row.id, control::Command::Stop, "stop")? {
-                Err(error) if timed_out(&error) && Instant::now() < deadline => {}
-                answer => break answer,
-            }
-        };
-        let clean = matches!(&answer, Ok(Answer::Status(status)) if status.state == State::Stopped);
-        if !clean {
-            tracing::warn!(endpoint = row.id, ?answer, "did not stop cleanly");
+/// Ends what runs on a branch, lets `change` say what the branch is from now on, and starts on that what should
+/// run. With `keep`, all that was written is in the store before the change; without, it is lost.
+///
+/// # Errors
+/// Those of stopping, of `change`, and of starting. After one of stopping or of `change`, what should run is
+/// started again by the reconciler.
+pub fn change_under(
+    fleet: &Fleet,
+    rows: &[EndpointRow],
+    keep: bool,
+    change: impl FnOnce() -> Result<()>,
+) -> Result<Vec<OperationRow>> {
+    let runtimes: Vec<Arc<Runtime>> = rows.iter().map(|row| fleet.endpoints.of(&row.id)).collect();
+    let mut turns = Vec::new();
+    for (row, runtime) in rows.iter().zip(&runtimes) {
+        turns.push(runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN).ok_or_else(|| busy(&row.id))?);
+    }
+    for (row, runtime) in rows.iter().zip(&runtimes) {
+        if keep {
+            // Its end is that of the operation which needs it.
+            let (action, now_us) = (Action::SuspendCompute, clock::now_us());
+            let begun = OperationRow::begun(action, &row.project_id, &row.branch_id, now_us)?;
+            fleet.operations.run(&begun.about_endpoint(&row.id), || stop_in_turn(fleet, row, runtime))?;
+        } else {
+            runtime.note(EndpointState::Init, None);
+            clear_leftovers(&fleet.dir.endpoint(&row.id));
+            runtime.reap(REAPED_WITHIN);
+            failpoint::passed(Step::ComputeKilled);
         }
-        self.wait_gone(&row.id, runtime, within.min(ENDED_WITHIN));
-        clear_leftovers(&self.dir.endpoint(&row.id));
-        runtime.reap(REAPED_WITHIN);
-        failpoint::passed(Step::ComputeStopped);
-        Ok(clean)
     }
-
-    /// Ends an endpoint at once and removes its files and its row. Nothing it wrote is kept beyond what the store has.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn remove_endpoint(&self, id: &str) -> Result<()> {
-        let runtime = self.endpoints.of(id);
-        let _turn = runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN).ok_or_else(|| busy(id))?;
-        self.remove_endpoint_files(id)?;
-        runtime.reap(REAPED_WITHIN);
-        self.metadata.write(|change| endpoint::remove(change, id))?;
-        self.endpoints.forget(id);
-        Ok(())
+    change()?;
+    let mut operations = Vec::new();
+    for (row, runtime) in rows.iter().zip(&runtimes) {
+        let wanted = fleet.metadata.read(|connection| endpoint::find(connection, &row.id))?;
+        if let Some(row) = wanted.filter(|row| row.desired == Desired::Active) {
+            let launch = || launch(fleet, &row, runtime).inspect_err(|error| runtime.note_failure(error));
+            operations.push(record_start(fleet, &row, launch)?);
+        } else {
+            runtime.note(EndpointState::Idle, None);
+        }
     }
+    Ok(operations)
+}
 
-    /// Ends what runs in an endpoint's directory and removes it.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn remove_endpoint_files(&self, id: &str) -> Result<()> {
-        let dir = self.dir.endpoint(id);
-        clear_leftovers(&dir);
-        failpoint::passed(Step::ComputeKilled);
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::io(format!("remove {}", dir.display()))(error))
-            }
-            _ => {
-                failpoint::passed(Step::FilesRemoved);
-                Ok(())
-            }
+/// Stops an endpoint if it runs, for the server ends. One that died, cannot stop or is still in the hand of a
+/// request is ended: its next start ships what it wrote.
+pub fn stop_at_shutdown(fleet: &Fleet, row: &EndpointRow) {
+    let runtime = fleet.endpoints.of(&row.id);
+    let Some(_turn) = runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN) else {
+        tracing::warn!(endpoint = row.id, "still in the hand of a request, is ended");
+        clear_leftovers(&fleet.dir.endpoint(&row.id));
+        return;
+    };
+    let dead = matches!(look(fleet, &row.id).0, Seen::Dead | Seen::Unknown);
+    let stopped = || {
+        let stored = fleet.storage.store(&row.project_id).is_ok();
+        let within = if stored { STOPPED_WITHIN } else { STOPPED_WITHOUT_STORE_WITHIN };
+        let stopped = ask_to_stop(fleet, row, &runtime, within);
+        stopped.inspect_err(|error| tracing::warn!(endpoint = row.id, %error, "is ended")).unwrap_or(false)
+    };
+    if dead || !stopped() {
+        clear_leftovers(&fleet.dir.endpoint(&row.id));
+    }
+    runtime.note(EndpointState::Idle, None);
+}
+
+/// True once it said that it has stopped cleanly and is gone.
+///
+/// # Errors
+/// 507 if the store has no space for what it wrote; it goes on by itself once there is some.
+fn ask_to_stop(fleet: &Fleet, row: &EndpointRow, runtime: &Runtime, within: Duration) -> Result<bool> {
+    runtime.note(EndpointState::Init, None);
+    let deadline = Instant::now() + within;
+    let answer = loop {
+        match ask_unless_full(fleet, &row.id, control::Command::Stop, "stop")? {
+            Err(error) if timed_out(&error) && Instant::now() < deadline => {}
+            answer => break answer,
+        }
+    };
+    let clean = matches!(&answer, Ok(Answer::Status(status)) if status.state == State::Stopped);
+    if !clean {
+        tracing::warn!(endpoint = row.id, ?answer, "did not stop cleanly");
+    }
+    wait_gone(fleet, &row.id, runtime, within.min(ENDED_WITHIN));
+    clear_leftovers(&fleet.dir.endpoint(&row.id));
+    runtime.reap(REAPED_WITHIN);
+    failpoint::passed(Step::ComputeStopped);
+    Ok(clean)
+}
+
+/// Ends an endpoint at once and removes its files and its row. Nothing it wrote is kept beyond what the store has.
+///
+/// # Errors
+/// Those of the file system.
+pub fn remove_endpoint(fleet: &Fleet, id: &str) -> Result<()> {
+    let runtime = fleet.endpoints.of(id);
+    let _turn = runtime.turn.try_lock_for(ENDPOINT_TURN_WITHIN).ok_or_else(|| busy(id))?;
+    remove_endpoint_files(fleet, id)?;
+    runtime.reap(REAPED_WITHIN);
+    fleet.metadata.write(|change| endpoint::remove(change, id))?;
+    fleet.endpoints.forget(id);
+    Ok(())
+}
+
+/// Ends what runs in an endpoint's directory and removes it.
+///
+/// # Errors
+/// Those of the file system.
+pub fn remove_endpoint_files(fleet: &Fleet, id: &str) -> Result<()> {
+    let dir = fleet.dir.endpoint(id);
+    clear_leftovers(&dir);
+    failpoint::passed(Step::ComputeKilled);
+    match fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io(format!("remove {}", dir.display()))(error))
+        }
+        _ => {
+            failpoint::passed(Step::FilesRemoved);
+            Ok(())
         }
     }
 }

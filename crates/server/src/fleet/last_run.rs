@@ -55,6 +55,22 @@ pub fn forget_other(dir: &Path, store_id: &str) -> Result<()> {
     }
 }
 
+/// The error of endpoint `id`, whose files are in `dir`, that did not start.
+pub fn not_started(dir: &Path, id: &str, reason: &str) -> Error {
+    let log = dir.join("compute.log");
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    tracing::warn!(endpoint = id, reason, last, "did not start");
+    let hint = format!(
+        "hint: `scion doctor` checks what endpoints need; {} and postgres.log beside it say more",
+        log.display()
+    );
+    if format!("{reason}{last}").contains("No space left on device") {
+        return Error::disk_full(format!("endpoint {id} did not start: {reason}"));
+    }
+    Error::unavailable(format!("endpoint {id} did not start: {reason}\n{hint}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

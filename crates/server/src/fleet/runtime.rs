@@ -36,7 +36,7 @@ pub struct Runtime {
     observed: Mutex<Observed>,
     child: Mutex<Option<Child>>,
     /// Whether what its start put to rest is in the metadata.
-    pub settled: AtomicBool,
+    pub quarantine_recorded: AtomicBool,
     /// The process whose end wakes the reconciler.
     watched: AtomicU32,
 }

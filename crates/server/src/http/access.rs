@@ -23,18 +23,18 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::{Context, answer};
-use crate::access::keys::Key;
-use crate::control::endpoint::settings;
+use crate::access::keys::{Key, Keys};
 use crate::error::Error;
 use crate::failpoint::Asked;
+use crate::http::answer;
 use crate::limits::{BODY_BYTES, BODY_WITHIN};
+use crate::machine::settings;
 
 /// Lets a request through if its key may make it; handlers find the key as an `Extension`.
-pub async fn check(State(context): State<Context>, mut request: Request, next: Next) -> Response {
+pub async fn check(State(keys): State<Arc<Keys>>, mut request: Request, next: Next) -> Response {
     let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let sent = sent.and_then(bearer).unwrap_or_default();
-    let key = match context.server.keys.admit(sent) {
+    let key = match keys.admit(sent) {
         Ok(key) => key,
         Err(error) => return answer::failed(&error),
     };

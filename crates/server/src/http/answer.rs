@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinError;
 
-use super::lanes::Place;
-use super::requests;
 use crate::error::{Error, Result};
 use crate::failpoint;
+use crate::http::admitted::Admitted;
+use crate::http::request_id;
 use crate::machine::work;
 
 /// Reads a JSON body; an empty one is an empty object.
@@ -77,15 +77,15 @@ where
     }
 }
 
-/// On a thread of the request's lane, whose place is kept until the work has ended, whether the client waits or not.
+/// On a thread of the request's lane, whose permits are kept until the work has ended, whether the client waits or not.
 async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> std::result::Result<Result<T>, JoinError> {
     let asked = failpoint::asked();
-    let place = Place::current();
-    let _client = place.as_ref().map(Place::client);
+    let admitted = Admitted::current();
+    let _client = admitted.as_ref().map(Admitted::client);
     tokio::task::spawn_blocking(move || {
-        let _begun = place.as_ref().map(|place| work::begin(place.unwanted()));
+        let _begun = admitted.as_ref().map(|admitted| work::begin(admitted.unwanted()));
         let _operation = failpoint::begin(asked);
         work()
     })
@@ -96,7 +96,7 @@ async fn on_thread<T: Send + 'static>(
 pub fn failed(error: &Error) -> Response {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let (code, message) = (error.code.to_owned(), error.message.clone());
-    let mut response = json(status, &ErrorBody { request_id: requests::id(), code, message });
+    let mut response = json(status, &ErrorBody { request_id: request_id::current(), code, message });
     if let Some(seconds) = error.retry_after_s {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

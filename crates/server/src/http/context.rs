@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use crate::control::Control;
 use crate::http::connections::Connections;
 use crate::http::lanes::Lanes;
 use crate::http::repeats::Repeats;
-use crate::state::Server;
 
 /// What every handler gets.
 #[derive(Clone)]
 pub struct Context {
     /// The server.
-    pub server: Arc<Server>,
+    pub control: Arc<Control>,
     /// Told when the process is to end.
     pub shutdown: Arc<Notify>,
     /// Who is at work.
@@ -26,7 +26,13 @@ pub struct Context {
 
 impl Context {
     /// For a server that `shutdown` ends.
-    pub fn new(server: Arc<Server>, shutdown: Arc<Notify>) -> Self {
-        Self { server, shutdown, lanes: Arc::default(), connections: Arc::default(), repeats: Arc::default() }
+    pub fn new(control: Arc<Control>, shutdown: Arc<Notify>) -> Self {
+        Self {
+            control,
+            shutdown,
+            lanes: Arc::default(),
+            connections: Arc::default(),
+            repeats: Arc::default(),
+        }
     }
 }

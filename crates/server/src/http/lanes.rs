@@ -1,7 +1,7 @@
 //! How many requests of one kind are at work at once, and how long one may take.
 //!
 //! ```text
-//!   request --> lane of its kind --> a place among those of its project --> a place among all --> blocking thread
+//!   request --> lane of its kind --> a permit of its project --> a permit of all --> blocking thread
 //!                                      too many wait, or for too long: 503 with Retry-After
 //! ```
 //!
@@ -9,13 +9,13 @@
 //! - Every lane has threads of its own, so what fills one never holds up another: a list is answered while every dump
 //!   hangs, and a shutdown whatever else there is.
 //! - One project takes a part of a lane only, so one whose store or Postgres hangs does not hold up the others.
-//! - A place is given back when the work has ended, not when the client has gone: what still runs is still counted.
+//! - A permit is given back when the work has ended, not when the client has gone: what still runs is still counted.
 //!
 //! Not here: connections (`connections`), how often a key may ask (`keys`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -25,13 +25,10 @@ use axum::response::Response;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Context, answer};
 use crate::error::{Error, Result};
+use crate::http::admitted::Admitted;
+use crate::http::answer;
 use crate::limits::{LaneLimits, SERVER_LANES};
-
-tokio::task_local! {
-    static PLACE: Place;
-}
 
 /// Kinds of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,45 +81,10 @@ pub struct Lanes {
 #[derive(Default)]
 struct Lane(Mutex<HashMap<String, Arc<Queue>>>);
 
-/// Places at work, and those who wait for one.
+/// Permits at work, and those who wait for one.
 struct Queue {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     waiting: AtomicUsize,
-}
-
-/// A place at work, for as long as anybody has a copy of it.
-#[derive(Clone)]
-pub struct Place {
-    _permits: Arc<Vec<OwnedSemaphorePermit>>,
-    unwanted: Option<Arc<AtomicBool>>,
-}
-
-/// Set when the client hangs up, which drops this.
-pub struct Client(Option<Arc<AtomicBool>>);
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        if let Some(unwanted) = &self.0 {
-            unwanted.store(true, Ordering::Release);
-        }
-    }
-}
-
-impl Place {
-    /// That of the request which is being answered, if it has one.
-    pub fn current() -> Option<Self> {
-        PLACE.try_with(Self::clone).ok()
-    }
-
-    /// What tells the work that nobody waits for it.
-    pub fn unwanted(&self) -> Arc<AtomicBool> {
-        self.unwanted.clone().unwrap_or_default()
-    }
-
-    /// To be held while the client waits.
-    pub fn client(&self) -> Client {
-        Client(self.unwanted.clone())
-    }
 }
 
 impl Lanes {
@@ -138,14 +100,14 @@ impl Lanes {
 }
 
 impl Lane {
-    /// A place among those of `project`, if there is one, and then among all.
-    async fn place(&self, limits: &LaneLimits, project: Option<&str>) -> Result<Vec<OwnedSemaphorePermit>> {
+    /// A permit of `project`, if there is one, and then one of all.
+    async fn admit(&self, limits: &LaneLimits, project: Option<&str>) -> Result<Vec<OwnedSemaphorePermit>> {
         let wait = async {
             let mut permits = Vec::new();
             if let Some(project) = project {
-                permits.push(self.queue(project, limits.of_project).place(limits.waiting_of_project).await?);
+                permits.push(self.queue(project, limits.of_project).permit(limits.waiting_of_project).await?);
             }
-            permits.push(self.queue("", limits.at_once).place(limits.waiting).await?);
+            permits.push(self.queue("", limits.at_once).permit(limits.waiting).await?);
             Some(permits)
         };
         let permits = tokio::time::timeout(limits.wait_within, wait).await.ok().flatten();
@@ -156,26 +118,26 @@ impl Lane {
     }
 
     /// Those of one project, or all by the name that no project has.
-    fn queue(&self, name: &str, places: usize) -> Arc<Queue> {
+    fn queue(&self, name: &str, permits: usize) -> Arc<Queue> {
         let mut queues = self.0.lock();
-        // Whoever waits or works has a copy, of the queue or of its places.
-        queues.retain(|_, queue| Arc::strong_count(queue) > 1 || Arc::strong_count(&queue.places) > 1);
-        let new = || Queue { places: Arc::new(Semaphore::new(places)), waiting: AtomicUsize::new(0) };
+        // Whoever waits or works has a copy, of the queue or of its permits.
+        queues.retain(|_, queue| Arc::strong_count(queue) > 1 || Arc::strong_count(&queue.permits) > 1);
+        let new = || Queue { permits: Arc::new(Semaphore::new(permits)), waiting: AtomicUsize::new(0) };
         Arc::clone(queues.entry(name.to_owned()).or_insert_with(|| Arc::new(new())))
     }
 }
 
 impl Queue {
-    /// A place, waited for among `most` at most; `None` if that many wait.
-    async fn place(&self, most: usize) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+    /// A permit, waited for among `most` at most; `None` if that many wait.
+    async fn permit(&self, most: usize) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Some(permit);
         }
         let waiting = Waiting(&self.waiting);
         if waiting.0.fetch_add(1, Ordering::AcqRel) >= most {
             return None;
         }
-        Arc::clone(&self.places).acquire_owned().await.ok()
+        Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 }
 
@@ -188,20 +150,19 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Lets a request to work once its lane has a place for it, and answers for it if it takes too long.
-pub async fn enter(State(context): State<Context>, request: Request, next: Next) -> Response {
+/// Lets a request to work once its lane has permits for it, and answers for it if it takes too long.
+pub async fn enter(State(lanes): State<Arc<Lanes>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.as_deref().unwrap_or_default();
     let kind = Kind::of(request.method(), route.strip_prefix(api::PREFIX).unwrap_or(route));
     let mut parts = request.uri().path().split('/').skip_while(|part| *part != "projects").skip(1);
     let project = parts.next().filter(|_| route.contains("{project}")).map(str::to_owned);
-    let (lane, limits) = context.lanes.of(kind);
-    let permits = match lane.place(limits, project.as_deref()).await {
-        Ok(permits) => Arc::new(permits),
+    let (lane, limits) = lanes.of(kind);
+    let permits = match lane.admit(limits, project.as_deref()).await {
+        Ok(permits) => permits,
         Err(error) => return answer::failed(&error),
     };
-    let place = Place { _permits: permits, unwanted: kind.only_looks().then(Arc::default) };
-    let answering = PLACE.scope(place, next.run(request));
+    let answering = Admitted::new(permits, kind.only_looks()).answer(next.run(request));
     tokio::time::timeout(limits.answer_within, answering)
         .await
         .unwrap_or_else(|_| answer::failed(&too_slow(limits.answer_within, kind)))
@@ -244,14 +205,14 @@ mod tests {
     #[tokio::test]
     async fn one_project_takes_a_part_of_a_lane_and_all_of_them_take_no_more_than_there_is() {
         let lane = Lane::default();
-        let a1 = lane.place(&LIMITS, Some("a")).await.unwrap();
-        let a2 = lane.place(&LIMITS, Some("a")).await.unwrap();
-        let error = lane.place(&LIMITS, Some("a")).await.unwrap_err();
+        let a1 = lane.admit(&LIMITS, Some("a")).await.unwrap();
+        let a2 = lane.admit(&LIMITS, Some("a")).await.unwrap();
+        let error = lane.admit(&LIMITS, Some("a")).await.unwrap_err();
         assert_eq!((error.status, error.retry_after_s), (503, Some(1)), "{error}");
-        let b1 = lane.place(&LIMITS, Some("b")).await.unwrap();
-        assert!(lane.place(&LIMITS, Some("b")).await.is_err(), "three are at work");
+        let b1 = lane.admit(&LIMITS, Some("b")).await.unwrap();
+        assert!(lane.admit(&LIMITS, Some("b")).await.is_err(), "three are at work");
         drop(a1);
-        let b2 = lane.place(&LIMITS, Some("b")).await.unwrap();
+        let b2 = lane.admit(&LIMITS, Some("b")).await.unwrap();
         drop((a2, b1, b2));
         drop(lane.queue("c", 1));
         assert!(lane.0.lock().len() <= 2, "what nobody uses is forgotten: {}", lane.0.lock().len());
@@ -262,25 +223,14 @@ mod tests {
         let lane = Lane::default();
         let limits = LaneLimits { wait_within: Duration::from_secs(3600), ..LIMITS };
         let held =
-            (lane.place(&limits, Some("a")).await.unwrap(), lane.place(&limits, Some("a")).await.unwrap());
-        let (second, third) = (lane.place(&limits, Some("a")), lane.place(&limits, Some("a")));
+            (lane.admit(&limits, Some("a")).await.unwrap(), lane.admit(&limits, Some("a")).await.unwrap());
+        let (second, third) = (lane.admit(&limits, Some("a")), lane.admit(&limits, Some("a")));
         tokio::select! {
             biased;
             _ = second => panic!("there is no place"),
             refused = third => assert!(refused.is_err()),
         }
         drop(held);
-        assert!(lane.place(&limits, Some("a")).await.is_ok(), "who waited in vain is not counted any more");
-    }
-
-    #[test]
-    fn a_client_that_hangs_up_is_told_to_work_that_only_looks() {
-        let place = Place { _permits: Arc::default(), unwanted: Some(Arc::default()) };
-        let unwanted = place.unwanted();
-        drop(place.client());
-        assert!(unwanted.load(Ordering::Acquire));
-        let change = Place { _permits: Arc::default(), unwanted: None };
-        drop(change.client());
-        assert!(!change.unwanted().load(Ordering::Acquire));
+        assert!(lane.admit(&limits, Some("a")).await.is_ok(), "who waited in vain is not counted any more");
     }
 }

@@ -26,10 +26,10 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::{Context, answer, requests};
 use crate::access::keys::Key;
 use crate::error::Error;
 use crate::failpoint;
+use crate::http::{answer, request_id};
 use crate::limits::{ANSWER_KEPT_BYTES, ANSWERS_KEPT, ANSWERS_KEPT_BYTES, ANSWERS_KEPT_FOR, BODY_BYTES};
 
 /// Whose request, and its `Idempotency-Key`.
@@ -132,7 +132,7 @@ impl Repeats {
 }
 
 /// Answers a POST with an `Idempotency-Key` once.
-pub async fn once(State(context): State<Context>, request: Request, next: Next) -> Response {
+pub async fn once(State(repeats): State<Arc<Repeats>>, request: Request, next: Next) -> Response {
     let Some(key) = request.headers().get("idempotency-key").filter(|_| request.method() == Method::POST)
     else {
         return next.run(request).await;
@@ -153,7 +153,7 @@ pub async fn once(State(context): State<Context>, request: Request, next: Next) 
     hash.update(&body);
     let hash: Hash = hash.finalize().into();
     loop {
-        match context.repeats.turn(&id, hash) {
+        match repeats.turn(&id, hash) {
             Turn::Other => {
                 let text = format!("Idempotency-Key {:?} was used for another request", id.1);
                 return answer::failed(&Error::refused("IDEMPOTENCY_KEY_REUSED", text));
@@ -169,7 +169,7 @@ pub async fn once(State(context): State<Context>, request: Request, next: Next) 
                 let asked = failpoint::asked();
                 let answering = next.run(Request::from_parts(parts, body.into()));
                 let whole = asked.answer(async { finish(first, answering.await).await });
-                let task = tokio::spawn(requests::same(whole));
+                let task = tokio::spawn(request_id::same(whole));
                 return task
                     .await
                     .unwrap_or_else(|error| answer::failed(&Error::internal(format!("a bug: {error}"))));

@@ -9,37 +9,26 @@ use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use super::{Context, answer};
 use crate::error::Error;
+use crate::http::answer;
+use crate::http::connections::Connections;
+use crate::http::request_id;
 use crate::limits::REQUEST_TEXT_BYTES;
 use crate::names;
-
-tokio::task_local! {
-    static ID: String;
-}
 
 /// The header that names a request.
 const REQUEST_ID: &str = "x-request-id";
 
-/// The id of the request that is being answered.
-pub fn id() -> String {
-    ID.try_with(String::clone).unwrap_or_else(|_| names::uuid().unwrap_or_default())
-}
-
-/// `answering` as a task of its own that answers the same request.
-pub fn same<F: Future>(answering: F) -> impl Future<Output = F::Output> {
-    ID.scope(id(), answering)
-}
-
 /// Answers a request, and says in the log what was not done.
-pub async fn follow(State(context): State<Context>, request: Request, next: Next) -> Response {
+pub async fn follow(State(connections): State<Arc<Connections>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
-    let _busy = peer.map(|peer| context.connections.request(peer));
+    let _busy = peer.map(|peer| connections.request(peer));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let id = names::uuid().unwrap_or_default();
     let answering = async { as_json(next.run(request).await).await };
-    let mut response = ID.scope(id.clone(), answering).await;
+    let mut response = request_id::of(id.clone(), answering).await;
     let status = response.status().as_u16();
     let message = response.extensions().get::<Error>().map(|error| error.message.clone());
     let message = message.as_deref().unwrap_or_default();

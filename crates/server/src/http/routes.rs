@@ -1,5 +1,7 @@
 //! Which handler answers which route, and what comes before it.
 
+use std::sync::Arc;
+
 use api::platform::{BucketList, CredentialList, FunctionList};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -8,15 +10,17 @@ use axum::response::Response;
 use axum::routing::{delete, get, post};
 
 use crate::error::Error;
+use crate::http::context::Context;
 use crate::http::resources::{
     api_keys, branch_log, branches, databases, endpoints, fixed, projects, roles, schedules, schema,
     snapshots, status,
 };
-use crate::http::{Context, access, answer, lanes, repeats, requests};
+use crate::http::{access, answer, lanes, repeats, requests};
 use crate::limits::BODY_BYTES;
 
 /// The whole interface.
 pub fn router(context: Context) -> Router {
+    let connections = Arc::clone(&context.connections);
     let routes = Router::new()
         .route("/projects", get(projects::list).post(projects::create))
         .route("/projects/shared", get(projects::shared))
@@ -57,16 +61,16 @@ pub fn router(context: Context) -> Router {
         .route("/shutdown", post(status::shutdown))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_route)
-        .layer(middleware::from_fn_with_state(context.clone(), lanes::enter))
-        .layer(middleware::from_fn_with_state(context.clone(), repeats::once))
+        .layer(middleware::from_fn_with_state(Arc::clone(&context.lanes), lanes::enter))
+        .layer(middleware::from_fn_with_state(Arc::clone(&context.repeats), repeats::once))
         .layer(middleware::from_fn(access::read_body))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .layer(middleware::from_fn_with_state(context.clone(), access::check))
-        .with_state(context.clone());
+        .layer(middleware::from_fn_with_state(Arc::clone(&context.control.keys), access::check))
+        .with_state(context);
     Router::new()
         .nest(api::PREFIX, routes)
         .fallback(unknown_route)
-        .layer(middleware::from_fn_with_state(context, requests::follow))
+        .layer(middleware::from_fn_with_state(connections, requests::follow))
 }
 
 fn catalog_routes() -> Router<Context> {

@@ -5,6 +5,7 @@
 //! cleanly, so that the store can import it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -15,11 +16,8 @@ use crate::failpoint::{self, Step};
 use crate::limits::{DUMP_LOCK_WITHIN, DUMP_WITHIN, PROGRAM_WITHIN};
 use crate::machine::installed::{self, Installed, NamedBin};
 use crate::machine::programs::{self, ProgramError};
-use crate::machine::sql::{identifier, literal};
+use crate::machine::sql::{SUPERUSER, identifier, literal};
 use crate::machine::users;
-
-/// The superuser of every cluster; reached over the unix socket only.
-pub const SUPERUSER: &str = "postgres";
 
 /// Which Postgres, and as whom.
 #[derive(Clone, Debug)]
@@ -47,6 +45,13 @@ pub struct Owner<'a> {
 }
 
 impl Postgres {
+    /// For programs that look at an endpoint (`pg_dump`), whose Postgres may still be that of an older scion: the same
+    /// installations, run as the user whose Postgres has its socket in `directory`.
+    pub fn as_owner_of(&self, directory: &Path) -> Self {
+        let owner = std::fs::metadata(directory).ok().map(|found| (found.uid(), found.gid()));
+        Self { run_as: self.run_as.and(owner).or(self.run_as), ..self.clone() }
+    }
+
     /// Finds every supported major and the user they are to run as.
     ///
     /// # Errors
@@ -265,6 +270,20 @@ fn user_ids(user: &str) -> Result<(u32, u32)> {
 mod tests {
     use super::*;
     use std::path::PathBuf;
+
+    #[test]
+    fn clients_run_as_who_has_the_socket_if_that_is_another_user() {
+        let postgres = Postgres {
+            installed: Default::default(),
+            run_as: None,
+            own_users: false,
+            dump_within: crate::limits::DUMP_WITHIN,
+        };
+        assert_eq!(postgres.as_owner_of(Path::new("/")).run_as, None);
+        let root = Postgres { run_as: Some((7, 8)), ..postgres };
+        assert_eq!(root.as_owner_of(Path::new("/")).run_as, Some((0, 0)));
+        assert_eq!(root.as_owner_of(Path::new("/nonexistent")).run_as, Some((7, 8)));
+    }
 
     #[test]
     fn names_and_passwords_cannot_leave_their_quotes() {

@@ -20,14 +20,16 @@ use tokio_postgres::{Config, NoTls, Row};
 
 use crate::error::{Error, Result};
 use crate::limits::{CALL_WITHIN, CANCEL_WITHIN, CONNECT_WITHIN, THEIRS_WITHIN};
-use crate::machine::postgres::SUPERUSER;
+
+/// The superuser of every cluster; reached over the unix socket only.
+pub const SUPERUSER: &str = "postgres";
 
 /// Databases that every cluster begins with and that users have no reason to take away, the likeliest first.
 const EVERYBODYS: [&str; 2] = [SUPERUSER, "template1"];
 
 /// Where a Postgres can be reached.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct Address<'a> {
     /// The endpoint's directory.
     pub dir: &'a Path,
     /// The port in the name of its socket.
@@ -36,7 +38,7 @@ pub struct Place<'a> {
     pub major: i32,
 }
 
-impl Place<'_> {
+impl Address<'_> {
     /// Connects to `database` as superuser.
     ///
     /// # Errors
@@ -65,7 +67,7 @@ impl Place<'_> {
     /// Connects as `role`, with the settings that it has there.
     ///
     /// # Errors
-    /// As [`Place::connect`]; 422 if the role may not log in.
+    /// As [`Address::connect`]; 422 if the role may not log in.
     pub fn connect_as(&self, database: &str, role: &str) -> Result<Client> {
         Client::connect(&self.config(role, database), THEIRS_WITHIN, explained)
     }
@@ -74,7 +76,7 @@ impl Place<'_> {
     /// that always fire have to be off meanwhile.
     ///
     /// # Errors
-    /// As [`Place::connect`], and what Postgres says of them.
+    /// As [`Address::connect`], and what Postgres says of them.
     pub fn change(&self, database: &str, statements: &str) -> Result<()> {
         let mut client = self.connect(database)?;
         let sql = "SELECT evtname::text, CASE evtenabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END \
@@ -270,7 +272,7 @@ mod tests {
     fn a_call_that_is_never_answered_is_given_up() {
         let temp = tempfile::tempdir().unwrap();
         silent(temp.path(), b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");
-        let place = Place { dir: temp.path(), port: 5432, major: 15 };
+        let place = Address { dir: temp.path(), port: 5432, major: 15 };
         let config = place.config(SUPERUSER, "postgres");
         let mut client = Client::connect(&config, Duration::from_millis(50), explained).unwrap();
         let error = client.batch_execute("DROP DATABASE x").unwrap_err();
@@ -281,7 +283,7 @@ mod tests {
     #[test]
     fn an_endpoint_that_is_not_there_is_503() {
         let temp = tempfile::tempdir().unwrap();
-        let place = Place { dir: temp.path(), port: 20_000, major: 15 };
+        let place = Address { dir: temp.path(), port: 20_000, major: 15 };
         assert_eq!(place.connect_any().err().unwrap().status, 503);
     }
 }

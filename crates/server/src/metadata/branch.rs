@@ -3,11 +3,12 @@
 //! A branch is *live* until it is deleted, then *deleted* and can be brought back, then *purged*: hidden for good, and
 //! its row goes when no row of a child is left.
 
+use crate::limits::NAMES_SHOWN;
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, Row, named_params};
 
-use super::place::Place;
+use super::cursor::Cursor;
 use super::{many, one, project, run};
 use crate::error::{Error, Result};
 
@@ -263,7 +264,7 @@ pub enum SortedBy {
 }
 
 impl SortedBy {
-    /// As SQLite computes the key of a [`Place`].
+    /// As SQLite computes the key of a [`Cursor`].
     const fn key(self) -> &'static str {
         match self {
             Self::Name => "lowered(name)",
@@ -273,11 +274,11 @@ impl SortedBy {
     }
 
     /// The place of a row in such a list.
-    pub fn place(self, row: &BranchRow) -> Place {
+    pub fn place(self, row: &BranchRow) -> Cursor {
         match self {
-            Self::Name => Place { key: row.name.to_lowercase(), id: row.id.clone() },
-            Self::Created => Place::at(row.created_us, &row.id),
-            Self::Updated => Place::at(row.updated_us, &row.id),
+            Self::Name => Cursor { key: row.name.to_lowercase(), id: row.id.clone() },
+            Self::Created => Cursor::at(row.created_us, &row.id),
+            Self::Updated => Cursor::at(row.updated_us, &row.id),
         }
     }
 }
@@ -312,7 +313,7 @@ pub fn page(
     project: &str,
     listed: Listed<'_>,
     (by, descending): (SortedBy, bool),
-    (after, limit): (Option<&Place>, usize),
+    (after, limit): (Option<&Cursor>, usize),
 ) -> Result<Vec<BranchRow>> {
     let (key, order, next) = if descending { (by.key(), "DESC", "<") } else { (by.key(), "ASC", ">") };
     let rule = listed.rule();
@@ -414,6 +415,14 @@ pub fn with_schema_only(connection: &Connection, project: &str) -> Result<Vec<Br
 ///
 /// # Errors
 /// Those of SQLite.
+/// Names of branches, for people; of many, the first ones and how many more.
+pub fn names_of(rows: &[BranchRow]) -> String {
+    let names: Vec<&str> = rows.iter().take(NAMES_SHOWN).map(|row| row.name.as_str()).collect();
+    let more = rows.len().saturating_sub(NAMES_SHOWN);
+    let names = names.join(", ");
+    if more == 0 { names } else { format!("{names} and {more} more") }
+}
+
 #[cfg(test)]
 pub fn all(connection: &Connection, project: &str) -> Result<Vec<BranchRow>> {
     let sql = format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? ORDER BY rowid");

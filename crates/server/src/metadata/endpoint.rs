@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, named_params};
 
-use super::place::Place;
+use super::cursor::Cursor;
 use super::{many, one, project, run};
 use crate::error::{Error, Result};
 
@@ -66,8 +66,8 @@ pub struct EndpointRow {
 
 impl EndpointRow {
     /// Its place in lists.
-    pub fn place(&self) -> Place {
-        Place::at(self.created_us, &self.id)
+    pub fn place(&self) -> Cursor {
+        Cursor::at(self.created_us, &self.id)
     }
 }
 

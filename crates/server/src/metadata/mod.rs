@@ -10,12 +10,12 @@
 
 pub mod api_key;
 pub mod branch;
+pub mod catalog;
+pub mod cursor;
 pub mod endpoint;
 pub mod idempotency;
 pub mod operation;
-pub mod os_user;
 pub mod password;
-pub mod place;
 pub mod project;
 pub mod quarantine;
 pub mod role;

@@ -56,7 +56,7 @@ pub fn due(connection: &Connection, branch: &str) -> Result<Passwords> {
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn settle(connection: &Connection, branch: &str, since: Lsn) -> Result<()> {
+pub fn note_set(connection: &Connection, branch: &str, since: Lsn) -> Result<()> {
     run(connection, "DELETE FROM role_kept WHERE branch_id = ?", [branch])?;
     let sql = "UPDATE foreign_password SET until_lsn = ?2 WHERE branch_id = ?1 AND until_lsn IS NULL";
     run(connection, sql, (branch, position(Some(since)))).map(|_| ())
@@ -240,8 +240,9 @@ fn verifier(row: &RoleRow, secrets: &mut Secrets) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::super::Metadata;
+    use super::super::catalog::{hand_over, take_over};
     use super::super::role::tests::{at, db, lsn, metadata, owner, secret};
-    use super::super::role::{Found, databases, hand_over, roles, set_pending};
+    use super::super::role::{Found, databases, roles, set_pending};
     use super::*;
 
     const PARENT: &str = "br-a-a-a";
@@ -267,10 +268,10 @@ mod tests {
         let (metadata, mut secrets) = (metadata(&dir), Secrets::made(8));
         metadata
             .write(|change| {
-                role::settle(change, PARENT, &found("first"), at(100), 2)?;
+                take_over(change, PARENT, &found("first"), at(100), 2)?;
                 set_pending(change, PARENT, "owner", &secret("second"))?;
                 let second = Found { roles: vec![owner("second")], databases: Vec::new() };
-                role::settle(change, PARENT, &second, at(200), 3)?;
+                take_over(change, PARENT, &second, at(200), 3)?;
                 // To its own past, with what it held kept.
                 hand_over(change, PARENT, CHILD)?;
                 replace((change, &mut secrets), CHILD, PARENT, lsn(150), false)?;
@@ -290,7 +291,7 @@ mod tests {
                 assert_eq!(password(change, GRANDCHILD), "first");
                 assert_eq!(databases(change, GRANDCHILD)?.len(), 1);
                 // A look before its start sees the password of that time, and a restore of it hands over what is due.
-                role::settle(change, PARENT, &found("first"), at(150), 4)?;
+                take_over(change, PARENT, &found("first"), at(150), 4)?;
                 assert_eq!(password(change, PARENT), "second");
                 hand_over(change, PARENT, GRANDCHILD)?;
                 assert_eq!(due(change, PARENT)?.verifiers.len(), 0);
@@ -305,7 +306,7 @@ mod tests {
         let (metadata, mut secrets) = (metadata(dir), Secrets::made(8));
         let fresh = metadata
             .write(|change| {
-                role::settle(change, PARENT, &found("first"), at(50), 2)?;
+                take_over(change, PARENT, &found("first"), at(50), 2)?;
                 begin((change, &mut secrets), PARENT, CHILD, lsn(100), true)?;
                 Ok(password(change, CHILD))
             })
@@ -325,11 +326,11 @@ mod tests {
                 // A look at its data, which has the parent's and a role that nobody knew of.
                 let stranger = FoundRole { oid: 11, name: "stranger".to_owned(), ..owner("first") };
                 let seen = Found { roles: vec![owner("first"), stranger], databases: Vec::new() };
-                role::settle(change, CHILD, &seen, at(100), 3)?;
+                take_over(change, CHILD, &seen, at(100), 3)?;
                 let rows = roles(change, CHILD)?;
                 assert_eq!(rows[0].password.as_deref(), Some(fresh.as_str()));
                 assert_eq!((rows[1].password.as_deref(), rows[1].verifier.as_deref()), (None, None));
-                settle(change, CHILD, lsn(120))?;
+                note_set(change, CHILD, lsn(120))?;
                 assert_eq!(due_names(change, CHILD), (Vec::new(), false));
                 Ok(())
             })
@@ -338,14 +339,14 @@ mod tests {
 
     #[test]
     fn what_begins_below_the_position_where_a_child_got_its_passwords_gets_them_too() {
-        for (settled, at, foreign) in [(false, 100, true), (true, 119, true), (true, 120, false)] {
+        for (set, at, foreign) in [(false, 100, true), (true, 119, true), (true, 120, false)] {
             let dir = tempfile::tempdir().unwrap();
             let (metadata, fresh) = family(&dir);
             let mut secrets = Secrets::made(8);
             metadata
                 .write(|change| {
-                    if settled {
-                        settle(change, CHILD, lsn(120))?;
+                    if set {
+                        note_set(change, CHILD, lsn(120))?;
                     }
                     begin((change, &mut secrets), CHILD, GRANDCHILD, lsn(at), false)?;
                     assert_eq!(password(change, GRANDCHILD), fresh);
@@ -364,15 +365,15 @@ mod tests {
         let mut secrets = Secrets::made(8);
         metadata
             .write(|change| {
-                settle(change, CHILD, lsn(120))?;
+                note_set(change, CHILD, lsn(120))?;
                 let new = FoundRole { oid: 11, name: "new".to_owned(), ..owner("new") };
                 let own = FoundRole { oid: 12, name: "own".to_owned(), ..owner("own") };
                 let seen = Found { roles: vec![owner("first"), new], databases: Vec::new() };
-                role::settle(change, PARENT, &seen, at(150), 3)?;
+                take_over(change, PARENT, &seen, at(150), 3)?;
                 let row = roles(change, CHILD)?.remove(0);
                 let mine = FoundRole { verifier: row.verifier, ..owner("") };
                 let seen = Found { roles: vec![mine, own], databases: Vec::new() };
-                role::settle(change, CHILD, &seen, at(150), 3)?;
+                take_over(change, CHILD, &seen, at(150), 3)?;
                 replace((change, &mut secrets), PARENT, CHILD, lsn(200), true)?;
                 let rows = roles(change, CHILD)?;
                 assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["owner", "new"]);
@@ -400,7 +401,7 @@ mod tests {
                 let made = FoundRole { oid: 11, name: "made".to_owned(), ..owner("made") };
                 allow(change, CHILD, std::slice::from_ref(&made))?;
                 let seen = Found { roles: vec![owner("first"), made], databases: Vec::new() };
-                role::settle(change, CHILD, &seen, at(110), 3)?;
+                take_over(change, CHILD, &seen, at(110), 3)?;
                 begin((change, &mut secrets), CHILD, GRANDCHILD, lsn(110), false)?;
                 for branch in [CHILD, GRANDCHILD] {
                     let due = due(change, branch)?.verifiers;

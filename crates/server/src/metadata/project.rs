@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, named_params};
 
-use super::place::Place;
+use super::cursor::Cursor;
 use super::{many, one, run};
 use crate::error::{Error, Result};
 
@@ -38,6 +38,22 @@ pub struct ProjectRow {
     pub updated_us: i64,
     /// When it was deleted.
     pub deleted_us: Option<i64>,
+}
+
+impl ProjectRow {
+    /// Whether the log of its endpoints holds what logical decoding needs.
+    pub fn replicates_logically(&self) -> bool {
+        let settings: serde_json::Value = serde_json::from_str(&self.settings).unwrap_or_default();
+        settings["enable_logical_replication"] == true
+    }
+}
+
+/// Whether the log of a project's endpoints holds what logical decoding needs.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn replicates_logically(connection: &Connection, id: &str) -> Result<bool> {
+    Ok(find(connection, id)?.is_some_and(|row| row.replicates_logically()))
 }
 
 const COLUMNS: &str = "id, name, state, pg_version, history_retention_s, settings, default_endpoint_settings, \
@@ -144,8 +160,8 @@ pub struct Listed<'a> {
 
 impl ProjectRow {
     /// Its place in lists.
-    pub fn place(&self) -> Place {
-        Place::at(self.created_us, &self.id)
+    pub fn place(&self) -> Cursor {
+        Cursor::at(self.created_us, &self.id)
     }
 }
 
@@ -155,7 +171,7 @@ impl ProjectRow {
 /// Those of SQLite.
 pub fn page(
     connection: &Connection,
-    after: Option<&Place>,
+    after: Option<&Cursor>,
     limit: usize,
     listed: Listed<'_>,
 ) -> Result<Vec<ProjectRow>> {
@@ -192,4 +208,41 @@ pub fn set_state(connection: &Connection, id: &str, state: &str) -> Result<()> {
 pub fn remove(connection: &Connection, id: &str) -> Result<()> {
     run(connection, "UPDATE branch SET parent_id = NULL WHERE project_id = ?", [id])?;
     run(connection, "DELETE FROM project WHERE id = ?", [id]).map(|_| ())
+}
+
+/// The user of the operating system that its Postgres runs as.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn os_user(connection: &Connection, project: &str) -> Result<Option<u32>> {
+    one(connection, "SELECT number FROM os_user WHERE project_id = ?", [project], |row| row.get(0))
+}
+
+/// Gives `user` to a project; false if another one has it.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn claim_os_user(change: &Connection, project: &str, user: u32) -> Result<bool> {
+    let sql = "INSERT OR IGNORE INTO os_user (project_id, number) VALUES (?, ?)";
+    run(change, sql, (project, user))?;
+    Ok(os_user(change, project)? == Some(user))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::project_row;
+    use super::*;
+
+    #[test]
+    fn logical_replication_is_on_only_if_it_was_asked_for() {
+        let on = |settings: &str| {
+            ProjectRow { settings: settings.to_owned(), ..project_row("p", READY) }.replicates_logically()
+        };
+        assert!(on(r#"{"enable_logical_replication":true}"#));
+        for other in
+            ["{}", "", r#"{"enable_logical_replication":false}"#, r#"{"enable_logical_replication":null}"#]
+        {
+            assert!(!on(other), "{other}");
+        }
+    }
 }

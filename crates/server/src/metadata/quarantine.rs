@@ -19,7 +19,7 @@ pub fn is_due(connection: &Connection, branch: &str) -> Result<bool> {
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn settle(connection: &Connection, branch: &str, now_us: i64) -> Result<bool> {
+pub fn note_done(connection: &Connection, branch: &str, now_us: i64) -> Result<bool> {
     let sql = "INSERT INTO quarantine (branch_id, settled_us) SELECT id, ?2 FROM branch WHERE id = ?1 \
                ON CONFLICT (branch_id) DO NOTHING";
     Ok(run(connection, sql, (branch, now_us))? > 0)

@@ -7,7 +7,7 @@
 //! What must hold
 //! - A password is believed only beside the verifier that Postgres holds: one that was changed by SQL is not known.
 //! - A new password is written as pending before Postgres gets it. Whichever of the two a crash leaves in Postgres,
-//!   [`settle`] finds out from its verifier.
+//!   [`take_over`](super::catalog::take_over) finds out from its verifier.
 //!
 //! Not here: asking the catalog (`catalog::change`), passwords that the data of a branch does not have (`password`).
 
@@ -15,7 +15,7 @@ use rusqlite::{Connection, Row, named_params};
 use types::Lsn;
 
 use super::secret::Secret;
-use super::{many, one, password, run};
+use super::{many, one, run};
 use crate::error::{Error, Result};
 
 /// One role.
@@ -53,8 +53,8 @@ pub struct DatabaseRow {
     pub created_us: i64,
     /// When it was last changed.
     pub updated_us: i64,
-    version: i64,
-    oid: Option<u32>,
+    pub(super) version: i64,
+    pub(super) oid: Option<u32>,
 }
 
 /// What the catalog of a branch says, read at one time.
@@ -140,7 +140,7 @@ fn read_database(row: &Row<'_>) -> rusqlite::Result<DatabaseRow> {
 }
 
 /// Branch or snapshot `?1`, and what its data began on, which are branches and snapshots of one project.
-const LINEAGE: &str = "lineage (id) AS (SELECT ?1 \
+pub(super) const LINEAGE: &str = "lineage (id) AS (SELECT ?1 \
      UNION SELECT parent_id FROM branch JOIN lineage USING (id) WHERE parent_id IS NOT NULL \
      UNION SELECT history_id FROM branch JOIN lineage USING (id) WHERE history_id IS NOT NULL \
      UNION SELECT restored_from FROM branch JOIN lineage USING (id) WHERE restored_from IS NOT NULL \
@@ -218,7 +218,7 @@ pub fn insert_database(
 }
 
 /// A row whose number is 0 gets a new one.
-fn put_database(connection: &Connection, row: &DatabaseRow, from: i64) -> Result<()> {
+pub(super) fn put_database(connection: &Connection, row: &DatabaseRow, from: i64) -> Result<()> {
     let sql = "INSERT INTO database (id, branch_id, oid, name, owner_name, from_lsn, created_us, updated_us) \
                VALUES (CASE :id WHEN 0 THEN (SELECT coalesce(max(id), 0) + 1 FROM database) ELSE :id END, \
                :branch, :oid, :name, :owner, :from, :created_us, :updated_us)";
@@ -253,22 +253,6 @@ pub fn inherit(connection: &Connection, parent: &str, child: &str, lsn: Lsn) -> 
          ?2, oid, name, owner_name, 0, created_us, updated_us FROM database {then}"
     );
     run(connection, &sql, values).map(|_| ())
-}
-
-/// Gives `to`, whose data is what `from` had, all that is known of it at every position.
-///
-/// # Errors
-/// Those of SQLite.
-pub fn hand_over(connection: &Connection, from: &str, to: &str) -> Result<()> {
-    let sql = "INSERT INTO role (branch_id, oid, name, login, password, verifier, from_lsn, until_lsn, created_us, \
-               updated_us) SELECT ?2, oid, name, login, password, verifier, from_lsn, until_lsn, created_us, \
-               updated_us FROM role WHERE branch_id = ?1 ORDER BY version";
-    run(connection, sql, [from, to])?;
-    let sql = "INSERT INTO database (id, branch_id, oid, name, owner_name, from_lsn, until_lsn, created_us, updated_us) \
-               SELECT (SELECT max(id) FROM database) + dense_rank() OVER (ORDER BY id), ?2, oid, name, owner_name, \
-               from_lsn, until_lsn, created_us, updated_us FROM database WHERE branch_id = ?1 ORDER BY version";
-    run(connection, sql, [from, to])?;
-    password::hand_over(connection, from, to)
 }
 
 /// Gives `branch` the roles and databases that `source` had at `lsn` instead of its own, which it may be itself.
@@ -315,152 +299,9 @@ pub fn set_pending(connection: &Connection, branch: &str, name: &str, secret: &S
     run(connection, sql, [branch, name, &secret.password, &secret.verifier]).map(|_| ())
 }
 
-/// Brings the rows of a branch into agreement with its catalog.
-///
-/// # Errors
-/// Those of SQLite.
-pub fn settle(
-    connection: &Connection,
-    branch: &str,
-    found: &Found,
-    moment: Moment,
-    now_us: i64,
-) -> Result<()> {
-    settle_copied(connection, (branch, branch), found, moment, now_us)
-}
-
-/// As [`settle`], for `branch` whose catalog may hold passwords that were made for `source`.
-///
-/// # Errors
-/// Those of SQLite.
-pub fn settle_copied(
-    connection: &Connection,
-    (branch, source): (&str, &str),
-    found: &Found,
-    moment: Moment,
-    now_us: i64,
-) -> Result<()> {
-    let lsn = moment.first();
-    let known = roles(connection, branch)?;
-    for row in &known {
-        if !found.roles.iter().any(|it| is_role(row, it)) {
-            close(connection, "role", row.version, lsn)?;
-        }
-    }
-    let due = password::due(connection, branch)?;
-    for it in &found.roles {
-        let row = known.iter().find(|row| is_role(row, it));
-        let it = FoundRole { verifier: password::instead_of(&due, it), ..it.clone() };
-        settle_role(connection, (branch, source), row, &it, (lsn, now_us))?;
-    }
-    run(connection, "DELETE FROM role_pending WHERE branch_id = ?", [branch])?;
-    let known = databases(connection, branch)?;
-    for row in &known {
-        if !found.databases.iter().any(|it| is_database(row, it)) {
-            close(connection, "database", row.version, lsn)?;
-        }
-    }
-    for it in &found.databases {
-        let row = known.iter().find(|row| is_database(row, it));
-        settle_database(connection, branch, row, it, (lsn, now_us))?;
-    }
-    Ok(())
-}
-
-fn is_role(row: &RoleRow, it: &FoundRole) -> bool {
-    row.oid.map_or(row.name == it.name, |oid| oid == it.oid)
-}
-
-fn is_database(row: &DatabaseRow, it: &FoundDatabase) -> bool {
-    row.oid.map_or(row.name == it.name, |oid| oid == it.oid)
-}
-
 pub(super) fn close(connection: &Connection, table: &str, version: i64, lsn: i64) -> Result<()> {
     let sql = format!("UPDATE {table} SET until_lsn = ?2 WHERE version = ?1");
     run(connection, &sql, (version, lsn)).map(|_| ())
-}
-
-fn settle_role(
-    connection: &Connection,
-    (branch, source): (&str, &str),
-    row: Option<&RoleRow>,
-    it: &FoundRole,
-    (lsn, now_us): (i64, i64),
-) -> Result<()> {
-    if let Some(row) = row.filter(|row| row.name == it.name && row.login == it.login) {
-        // A row of an older version of scion has no verifier yet.
-        let adopted = row.verifier.is_none() && row.password.is_some();
-        if row.oid.is_some() && row.verifier == it.verifier {
-            return Ok(());
-        }
-        if adopted || row.verifier == it.verifier {
-            let sql = "UPDATE role SET oid = ?2, verifier = ?3 WHERE version = ?1";
-            return run(connection, sql, (row.version, it.oid, &it.verifier)).map(|_| ());
-        }
-    }
-    let new = RoleRow {
-        branch_id: branch.to_owned(),
-        name: it.name.clone(),
-        password: password_of(connection, (branch, source), it)?,
-        login: it.login,
-        created_us: row.map_or(now_us, |row| row.created_us),
-        updated_us: now_us,
-        version: 0,
-        oid: Some(it.oid),
-        verifier: it.verifier.clone(),
-    };
-    if let Some(row) = row {
-        close(connection, "role", row.version, lsn)?;
-    }
-    put_role(connection, &new, lsn)
-}
-
-/// The password that belongs to a role's verifier, if it was made for a role of `source` or of what that began on. Elsewhere nobody looks: who copies the verifier of another project's role would be told its password.
-fn password_of(
-    connection: &Connection,
-    (branch, source): (&str, &str),
-    it: &FoundRole,
-) -> Result<Option<String>> {
-    let Some(verifier) = &it.verifier else { return Ok(None) };
-    let pending = "SELECT password FROM role_pending WHERE branch_id = ?1 AND name = ?2 AND verifier = ?3";
-    if let Some(password) = one(connection, pending, [branch, &it.name, verifier], |row| row.get(0))? {
-        return Ok(Some(password));
-    }
-    let known = format!(
-        "WITH RECURSIVE {LINEAGE} SELECT password FROM role \
-         WHERE verifier = ?2 AND password IS NOT NULL AND branch_id IN (SELECT id FROM lineage) LIMIT 1"
-    );
-    one(connection, &known, [source, verifier], |row| row.get(0))
-}
-
-fn settle_database(
-    connection: &Connection,
-    branch: &str,
-    row: Option<&DatabaseRow>,
-    it: &FoundDatabase,
-    (lsn, now_us): (i64, i64),
-) -> Result<()> {
-    if let Some(row) = row.filter(|row| row.name == it.name && row.owner_name == it.owner) {
-        if row.oid.is_none() {
-            let sql = "UPDATE database SET oid = ?2 WHERE version = ?1";
-            run(connection, sql, (row.version, it.oid))?;
-        }
-        return Ok(());
-    }
-    let new = DatabaseRow {
-        id: row.map_or(0, |row| row.id),
-        branch_id: branch.to_owned(),
-        name: it.name.clone(),
-        owner_name: it.owner.clone(),
-        created_us: row.map_or(now_us, |row| row.created_us),
-        updated_us: now_us,
-        version: 0,
-        oid: Some(it.oid),
-    };
-    if let Some(row) = row {
-        close(connection, "database", row.version, lsn)?;
-    }
-    put_database(connection, &new, lsn)
 }
 
 /// The role of that name.
@@ -481,6 +322,7 @@ pub fn named_database(rows: Vec<DatabaseRow>, name: &str) -> Result<DatabaseRow>
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::catalog::{take_over, take_over_copied};
     use super::super::{Metadata, branch, project, tests};
     use super::*;
 
@@ -536,10 +378,10 @@ pub(super) mod tests {
         let (roles, databases) = metadata
             .write(|change| {
                 let found = Found { roles: vec![owner("first")], databases: vec![db("db", "owner")] };
-                settle(change, "br-a-a-a", &found, at(100), 2)?;
+                take_over(change, "br-a-a-a", &found, at(100), 2)?;
                 set_pending(change, "br-a-a-a", "owner", &secret("second"))?;
                 let found = Found { roles: vec![owner("second")], databases: vec![db("renamed", "owner")] };
-                settle(change, "br-a-a-a", &found, at(200), 3)?;
+                take_over(change, "br-a-a-a", &found, at(200), 3)?;
                 inherit(change, "br-a-a-a", "br-b-b-b", lsn(199))?;
                 inherit(change, "br-a-a-a", "br-c-c-c", lsn(200))?;
                 let of = |id: &str| Ok::<_, Error>((roles(change, id)?, databases(change, id)?));
@@ -561,7 +403,7 @@ pub(super) mod tests {
             .write(|change| {
                 set_pending(change, "br-a-a-a", "owner", &secret("second"))?;
                 let found = Found { roles: vec![owner("second")], databases: vec![db("renamed", "owner")] };
-                settle(change, "br-a-a-a", &found, Moment::After(lsn(100)), 2)?;
+                take_over(change, "br-a-a-a", &found, Moment::After(lsn(100)), 2)?;
                 inherit(change, "br-a-a-a", "br-b-b-b", lsn(100))?;
                 inherit(change, "br-a-a-a", "br-c-c-c", lsn(101))?;
                 assert_eq!(databases(change, "br-b-b-b")?[0].name, "db");
@@ -582,7 +424,7 @@ pub(super) mod tests {
                     set_pending(change, "br-a-a-a", "owner", &secret("second"))?;
                     assert!(has_pending(change, "br-a-a-a")?);
                     let found = Found { roles: vec![owner(held)], ..Found::default() };
-                    settle(change, "br-a-a-a", &found, at(100), 2)?;
+                    take_over(change, "br-a-a-a", &found, at(100), 2)?;
                     assert!(!has_pending(change, "br-a-a-a")?);
                     Ok(roles(change, "br-a-a-a")?.remove(0).password)
                 })
@@ -600,7 +442,7 @@ pub(super) mod tests {
                 .write(|change| {
                     let thief = FoundRole { oid: 30, name: "x".to_owned(), ..owner("first") };
                     let found = Found { roles: vec![thief], ..Found::default() };
-                    settle_copied(change, (branch, source), &found, at(100), 2)?;
+                    take_over_copied(change, (branch, source), &found, at(100), 2)?;
                     let password = roles(change, branch)?.remove(0).password;
                     run(change, "DELETE FROM role WHERE branch_id = ?", [branch])?;
                     Ok(password)
@@ -627,24 +469,24 @@ pub(super) mod tests {
     fn what_sql_made_renamed_and_dropped_is_followed() {
         let dir = tempfile::tempdir().unwrap();
         let metadata = metadata(&dir);
-        let settled = |found: &Found| {
+        let taken_over = |found: &Found| {
             metadata
                 .write(|change| {
-                    settle(change, "br-a-a-a", found, at(100), 2)?;
+                    take_over(change, "br-a-a-a", found, at(100), 2)?;
                     Ok((roles(change, "br-a-a-a")?, databases(change, "br-a-a-a")?))
                 })
                 .unwrap()
         };
-        let before = settled(&Found { roles: vec![owner("first")], databases: vec![db("db", "owner")] });
+        let before = taken_over(&Found { roles: vec![owner("first")], databases: vec![db("db", "owner")] });
         let by_hand = FoundRole { oid: 11, name: "hand".to_owned(), login: false, verifier: None };
         let renamed = FoundRole { name: "chief".to_owned(), ..owner("first") };
         let after =
-            settled(&Found { roles: vec![renamed.clone(), by_hand], databases: vec![db("d2", "chief")] });
+            taken_over(&Found { roles: vec![renamed.clone(), by_hand], databases: vec![db("d2", "chief")] });
         let names: Vec<_> =
             after.0.iter().map(|row| (row.name.as_str(), row.password.as_deref(), row.login)).collect();
         assert_eq!(names, [("chief", Some("first"), true), ("hand", None, false)]);
         assert_eq!(after.1[0].id, before.1[0].id, "a renamed database is the same one");
-        let last = settled(&Found { roles: vec![renamed], databases: Vec::new() });
+        let last = taken_over(&Found { roles: vec![renamed], databases: Vec::new() });
         assert_eq!((last.0.len(), last.1.len()), (1, 0));
     }
 }

@@ -16,9 +16,8 @@ use parking_lot::{Condvar, Mutex};
 use store::StoreOptions;
 
 use crate::error::{Error, Result, chain};
-use crate::limits::{STORE_AGAIN_AFTER, STORE_IDLE, STORE_LOOK, STORE_OPENED_WITHIN, TREE_WITHIN};
+use crate::limits::STORE_AGAIN_AFTER;
 use crate::machine::threads;
-use crate::state::Server;
 
 /// The stores of all projects, by id.
 pub struct Stores<S = store::Project> {
@@ -59,7 +58,11 @@ impl<S: Send + Sync + 'static> Stores<S> {
         Arc::clone(self.known.lock().entry(project.to_owned()).or_default())
     }
 
-    fn open(
+    /// The store of `project`, which `open` opens if it is not open yet; waits `within` at most.
+    ///
+    /// # Errors
+    /// Those of `open`, of this or another caller a moment ago; 503 if that takes longer.
+    pub fn open(
         &self,
         project: &str,
         within: Duration,
@@ -82,7 +85,7 @@ impl<S: Send + Sync + 'static> Stores<S> {
                     };
                     let now = Instant::now();
                     let own = Arc::clone(&slot);
-                    threads::spawn("open store", move || own.settle(open()))?;
+                    threads::spawn("open store", move || own.opened(open()))?;
                     *state = Opened::Since(now);
                     now + within
                 }
@@ -100,28 +103,31 @@ impl<S: Send + Sync + 'static> Stores<S> {
         }
     }
 
-    fn put(&self, project: &str, store: S) {
-        self.slot(project).settle(Ok(store));
+    /// Keeps a store that was just made.
+    pub fn put(&self, project: &str, store: S) {
+        self.slot(project).opened(Ok(store));
     }
 
     /// Closes stores that nobody holds, that were not asked for since `idle`, and that are `unused`.
-    fn close_idle(&self, idle: Duration, unused: impl Fn(&S) -> bool) {
+    pub fn close_idle(&self, idle: Duration, unused: impl Fn(&S) -> bool) {
         let slots: Vec<_> = self.known.lock().values().cloned().collect();
         slots.iter().for_each(|slot| slot.close_if_idle(idle, &unused));
     }
 
-    fn forget(&self, project: &str) {
+    /// Forgets the store of a project that is deleted.
+    pub fn forget(&self, project: &str) {
         self.known.lock().remove(project);
         self.trees.lock().remove(project);
     }
 
-    fn tree(&self, project: &str) -> Arc<Mutex<()>> {
+    /// Held by whoever makes or removes branches of a project.
+    pub fn tree(&self, project: &str) -> Arc<Mutex<()>> {
         Arc::clone(self.trees.lock().entry(project.to_owned()).or_default())
     }
 }
 
 impl<S> Slot<S> {
-    fn settle(&self, opened: Result<S>) {
+    fn opened(&self, opened: Result<S>) {
         *self.store.lock() = match opened {
             Ok(store) => Opened::Yes(Arc::new(store), Instant::now()),
             Err(error) => Opened::Failed(error, Instant::now()),
@@ -145,50 +151,11 @@ impl<S> Slot<S> {
     }
 }
 
-impl Server {
-    /// The store of a project, opened if it is not.
-    ///
-    /// # Errors
-    /// 503 if it cannot be opened, or not soon.
-    pub fn store(&self, project: &str) -> Result<Arc<store::Project>> {
-        let (path, options, id) = (self.dir.project(project), self.store_options.clone(), project.to_owned());
-        self.stores.open(project, STORE_OPENED_WITHIN, move || open(path, options, &id))
-    }
-
-    /// Closes the stores of projects that nobody uses.
-    pub fn close_idle_stores(&self) {
-        self.stores.close_idle(STORE_IDLE, |store| store.open_branches() == 0);
-    }
-
-    /// Keeps a store that was just made.
-    pub fn put_store(&self, project: &str, store: store::Project) {
-        self.stores.put(project, store);
-    }
-
-    /// Forgets a store whose project is deleted.
-    pub fn drop_store(&self, project: &str) {
-        self.stores.forget(project);
-    }
-
-    /// Does `work` while nobody else makes or removes branches of a project, in its store or in its rows.
-    ///
-    /// # Errors
-    /// 423 if somebody does so for too long; those of `work`.
-    pub fn in_tree<T>(&self, project: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let tree = self.stores.tree(project);
-        let _held = tree.try_lock_for(TREE_WITHIN).ok_or_else(|| {
-            Error::busy(format!("branches of project {project} are being changed; try again")).again_after(5)
-        })?;
-        work()
-    }
-}
-
-/// Closes idle stores for as long as the process lives.
-pub fn run(server: &Arc<Server>) {
-    server.again_and_again(|| std::thread::sleep(STORE_LOOK), || server.close_idle_stores());
-}
-
-fn open(path: PathBuf, options: StoreOptions, project: &str) -> Result<store::Project> {
+/// Opens the store of a project.
+///
+/// # Errors
+/// 503 if it cannot be opened.
+pub fn open(path: PathBuf, options: StoreOptions, project: &str) -> Result<store::Project> {
     store::Project::open_with(&path, options).map_err(|error| {
         let text = chain(&error);
         Error::unavailable(format!("the store of project {project} cannot be opened: {text}"))

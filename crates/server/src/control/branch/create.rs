@@ -3,29 +3,35 @@
 //! The path of creating one is kept short: ask the parent's Postgres how far it has flushed, wait until the store has
 //! that, one manifest write in the store, one SQLite transaction.
 
-use std::time::Instant;
+use crate::control::branch::point::{At, discard, fork, parse_at};
+use crate::metadata::catalog;
 
 use api::branch::{BranchCreateRequest, BranchRestoreRequest, BranchUpdate};
 use api::endpoint::{BranchEndpointCreate, EndpointType};
-use store::{BranchPoint, StoreError};
-use types::{BranchId, Lsn, PgTime};
+use store::BranchPoint;
 
+use crate::control::Control;
+use crate::control::branch::delete::purge;
 use crate::control::branch::expiry;
 use crate::control::branch::history;
+use crate::control::branch::restore::restore_branch;
 use crate::control::branch::schema_only::Copied;
+use crate::control::branch::schema_only::copy_schema;
+use crate::control::catalog::change::know_roles;
 use crate::control::endpoint::options;
+use crate::control::endpoint::options::check_new;
 use crate::error::{Error, Result};
-use crate::failpoint::{self, Step};
-use crate::limits::{ANNOTATION_BYTES, DURABLE_LOOK, DURABLE_WITHIN, FULL_BELOW_BYTES, NAMES_SHOWN};
+use crate::fleet::endpoints::{remove_endpoint, start_endpoint};
+use crate::limits::ANNOTATION_BYTES;
 use crate::machine::clock;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::idempotency::{self, Key};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::role::{self, Moment};
+use crate::metadata::role::Moment;
 use crate::metadata::{password, project, quarantine};
 use crate::names;
-use crate::state::{Server, branch_id};
+use crate::names::parse_branch;
 
 /// What a branch can begin with (`init_source`).
 pub const PARENT_DATA: &str = "parent-data";
@@ -72,446 +78,282 @@ pub struct CreateOptions {
     pub on_conflict: OnConflict,
 }
 
-/// Where a branch is to begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum At {
-    /// At everything committed before the request.
-    Head,
-    /// At this position, or the record boundary below it.
-    Lsn(Lsn),
-    /// Right after the last transaction that had ended then.
-    Time(PgTime),
-}
-
-/// Where a request wants the branch to begin.
+/// Makes a branch and starts its endpoints.
 ///
 /// # Errors
-/// 400 for text that is neither, or for both.
-pub fn parse_at(lsn: Option<&str>, time: Option<&str>) -> Result<At> {
-    match (lsn, time) {
-        // What a script left empty by mistake must not mean "now".
-        (Some(""), _) | (_, Some("")) => {
-            Err(Error::malformed("an LSN or a timestamp is empty\nhint: leave the field out for the head"))
+/// 400, 404, 409, 422 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
+pub fn create_branch(
+    control: &Control,
+    project: &str,
+    request: &BranchCreateRequest,
+    options: &CreateOptions,
+) -> Result<Created> {
+    let began_us = clock::now_us();
+    check_request(request)?;
+    let at = parse_at(request.branch.parent_lsn.as_deref(), request.branch.parent_timestamp.as_deref())?;
+    let _once = options.key.as_ref().map(|key| control.locks.take_key(project, &key.key)).transpose()?;
+    if let Some(made) = made_before(control, project, request, options)? {
+        return Ok(made);
+    }
+    let id = names::branch_id()?;
+    let begun = OperationRow::begun(Action::CreateBranch, project, &id, began_us)?;
+    control.operations.run(&begun, || create_anew(control, &begun, request, options, at))
+}
+
+/// Makes the branch that `begun` is about, which there is not.
+fn create_anew(
+    control: &Control,
+    begun: &OperationRow,
+    request: &BranchCreateRequest,
+    options: &CreateOptions,
+    at: At,
+) -> Result<Created> {
+    let (project, id) = (begun.project_id.as_str(), begun.branch_id.clone().unwrap_or_default());
+    let name = request.branch.name.clone().unwrap_or_else(|| id.clone());
+    let parent = control.metadata.read(|connection| {
+        project::get(connection, project)?;
+        branch::check_free(connection, project, &name)?;
+        let parent = match &request.branch.parent_id {
+            Some(parent) => branch::get(connection, project, parent)?,
+            None => branch::default(connection, project)?,
+        };
+        if !is_schema_only(request) {
+            expiry::check_parent(&parent)?;
         }
-        (Some(_), Some(_)) => Err(Error::malformed("give an LSN or a timestamp, not both")),
-        (Some(text), None) => {
-            let lsn =
-                text.parse().map_err(|error: types::ParseLsnError| Error::malformed(error.to_string()))?;
-            Ok(At::Lsn(lsn))
+        Ok(parent)
+    })?;
+    check_new(control, project, Some(&parent.id), &request.endpoints)?;
+    if !is_schema_only(request) {
+        know_roles(control, &parent)?;
+    }
+    let data = parse_branch(&id)?;
+    // Until it runs, or nothing is left of it, nobody changes it and nothing begins on it.
+    let _held = control.locks.take(&[&id])?;
+    let _making = control.storage.unborn.make(&data);
+    let row = new_row(&id, name, project, request);
+    let (row, origin) = if row.schema_only {
+        (row, Origin::Schema(copy_schema(control, &parent, at, &data)?))
+    } else {
+        let (parent, point) = fork(control, &parent, at, &data)?;
+        (begun_at(row, &parent, at, &point), Origin::Data(Box::new(parent), point))
+    };
+    let (row, endpoints, operation) =
+        record_branch(control, row, &origin, begun.clone(), (request, options.key.as_ref()))?;
+    let mut operations = vec![operation];
+    operations.extend(start_first(control, &row, &endpoints)?);
+    tracing::info!(branch = row.id, parent = row.parent_id, lsn = row.parent_lsn, "branch created");
+    Ok(Created { branch: row, endpoints, operations })
+}
+
+/// The branch that the request is content with, if there is one: of an earlier request with its key, or of its name.
+fn made_before(
+    control: &Control,
+    project: &str,
+    request: &BranchCreateRequest,
+    options: &CreateOptions,
+) -> Result<Option<Created>> {
+    let (by_key, by_name) = control.metadata.read(|connection| {
+        project::get(connection, project)?;
+        let key = options.key.as_ref().map(|key| idempotency::find(connection, project, key));
+        let by_key = key.transpose()?.flatten();
+        let by_key = by_key.map(|id| branch::get(connection, project, &id)).transpose()?;
+        let name = request.branch.name.as_ref().filter(|_| options.on_conflict != OnConflict::Refuse);
+        let by_name = name.map(|name| branch::named(connection, project, name)).transpose()?.flatten();
+        Ok((by_key, by_name))
+    })?;
+    let (row, operations) = match (by_key, by_name) {
+        (Some(row), _) => (row, Vec::new()),
+        (None, Some(_)) if options.on_conflict == OnConflict::Reset && is_schema_only(request) => {
+            let text = "a branch cannot be reset to a schema\nhint: delete it and make it anew";
+            return Err(Error::refused("NOT_SUPPORTED", text));
         }
-        (None, Some(text)) => clock::parse(text).map(|us| At::Time(PgTime::from_unix_us(us))),
-        (None, None) => Ok(At::Head),
+        (None, Some(row)) if options.on_conflict == OnConflict::Reset => {
+            let source = match (&request.branch.parent_id, &row.parent_id) {
+                (Some(asked), _) => asked.clone(),
+                (None, Some(parent)) => parent.clone(),
+                (None, None) => control.metadata.read(|connection| branch::default(connection, project))?.id,
+            };
+            let reset = BranchRestoreRequest {
+                source_branch_id: source,
+                source_lsn: request.branch.parent_lsn.clone(),
+                source_timestamp: request.branch.parent_timestamp.clone(),
+                preserve_under_name: None,
+                expires_at: request.branch.expires_at.clone(),
+                quarantine: request.branch.quarantine,
+            };
+            let done = restore_branch(control, project, &row.id, &reset)?;
+            (done.branch, done.operations)
+        }
+        (None, Some(row)) => (row, Vec::new()),
+        (None, None) => return Ok(None),
+    };
+    let endpoints = control.metadata.read(|connection| endpoint::of_branch(connection, &row.id))?;
+    Ok(Some(Created { branch: row, endpoints, operations }))
+}
+
+/// Writes the rows of a new branch whose data is there.
+fn record_branch(
+    control: &Control,
+    mut row: BranchRow,
+    origin: &Origin,
+    begun: OperationRow,
+    (request, key): (&BranchCreateRequest, Option<&Key>),
+) -> Result<(BranchRow, Vec<EndpointRow>, OperationRow)> {
+    let written = control.metadata.write_with_secrets(|change, secrets| {
+        project::get(change, &row.project_id)?;
+        match origin {
+            // The parent may have been deleted or restored, or the name taken, since the request came in.
+            Origin::Data(parent, point) => {
+                let history = history::of(change, parent, point)?;
+                row.parent_id = Some(branch::holder(change, parent)?);
+                row.history_id = history.other;
+                branch::insert(change, &row)?;
+                let both = (change, secrets);
+                password::begin(both, &history.roles, &row.id, point.lsn, history.protected)?;
+            }
+            Origin::Schema(copied) => {
+                branch::insert(change, &row)?;
+                let (both, moment) = ((row.id.as_str(), copied.source.as_str()), Moment::At(copied.lsn));
+                catalog::take_over_copied(change, both, &copied.found, moment, row.created_us)?;
+                if copied.foreign {
+                    password::renew((change, secrets), &row.id)?;
+                }
+            }
+        }
+        if let Some(value) = &request.annotation_value {
+            branch::annotate(change, &row.id, &value.to_string())?;
+        }
+        if request.branch.quarantine == Some(false) {
+            quarantine::note_done(change, &row.id, clock::now_us())?;
+        }
+        let from = match origin {
+            Origin::Data(..) => row.parent_id.as_deref(),
+            Origin::Schema(copied) => Some(copied.parent.as_str()),
+        };
+        let endpoints = insert_endpoints(change, &row, from, &request.endpoints)?;
+        if let Some(key) = key {
+            idempotency::insert(change, &row.project_id, key, &row.id, row.created_us)?;
+        }
+        let ended = begun.clone().ended(None);
+        operation::put(change, &ended)?;
+        Ok((endpoints, ended))
+    });
+    match written {
+        Ok((endpoints, ended)) => Ok((row, endpoints, ended)),
+        Err(error) => {
+            discard(control, &row.project_id, &row.store_id);
+            Err(error)
+        }
     }
 }
 
-impl Server {
-    /// Makes a branch and starts its endpoints.
-    ///
-    /// # Errors
-    /// 400, 404, 409, 422 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
-    pub fn create_branch(
-        &self,
-        project: &str,
-        request: &BranchCreateRequest,
-        options: &CreateOptions,
-    ) -> Result<Created> {
-        let began_us = clock::now_us();
-        check_request(request)?;
-        let at = parse_at(request.branch.parent_lsn.as_deref(), request.branch.parent_timestamp.as_deref())?;
-        let _once = options.key.as_ref().map(|key| self.locks.take_key(project, &key.key)).transpose()?;
-        if let Some(made) = self.made_before(project, request, options)? {
-            return Ok(made);
+/// Starts those endpoints that are to run.
+///
+/// # Errors
+/// As `start_endpoint`.
+pub fn start_all(control: &Control, endpoints: &[EndpointRow]) -> Result<Vec<OperationRow>> {
+    let wanted = endpoints.iter().filter(|endpoint| endpoint.desired == Desired::Active);
+    wanted.map(|endpoint| start_endpoint(&control.fleet, endpoint)).collect()
+}
+
+/// Starts the endpoints of a branch that was just made. If one does not start, nothing is left of the branch.
+///
+/// # Errors
+/// As `start_endpoint`.
+pub fn start_first(
+    control: &Control,
+    row: &BranchRow,
+    endpoints: &[EndpointRow],
+) -> Result<Vec<OperationRow>> {
+    let started = start_all(control, endpoints);
+    if started.is_err() {
+        undo_branch(control, row, endpoints);
+    }
+    started
+}
+
+/// Removes a branch that was just made, and what remembers the request that made it.
+pub fn undo_branch(control: &Control, row: &BranchRow, endpoints: &[EndpointRow]) {
+    let undone = control.metadata.write(|change| {
+        let now_us = clock::now_us();
+        for endpoint in endpoints {
+            endpoint::set_desired(change, &endpoint.id, Desired::Gone, now_us)?;
         }
-        let id = names::branch_id()?;
-        let begun = OperationRow::begun(Action::CreateBranch, project, &id, began_us)?;
-        self.operate(&begun, || self.create_anew(&begun, request, options, at))
+        idempotency::forget(change, &row.id)?;
+        let going = branch::find(change, &row.project_id, &row.id)?;
+        let going = going.map(|row| BranchRow { deleted_us: Some(now_us), purging: true, ..row });
+        going.map_or(Ok(()), |row| branch::update(change, &row))
+    });
+    let removed = endpoints.iter().try_for_each(|endpoint| remove_endpoint(&control.fleet, &endpoint.id));
+    if let Err(error) = undone.and(removed) {
+        tracing::error!(branch = row.id, %error, "cannot undo a branch at once; it is removed later");
     }
+    purge(control, &row.project_id);
+    let left = control.metadata.read(|connection| branch::find(connection, &row.project_id, &row.id));
+    if left.is_ok_and(|left| left.is_none()) {
+        discard(control, &row.project_id, &row.store_id);
+    }
+}
 
-    /// Makes the branch that `begun` is about, which there is not.
-    fn create_anew(
-        &self,
-        begun: &OperationRow,
-        request: &BranchCreateRequest,
-        options: &CreateOptions,
-        at: At,
-    ) -> Result<Created> {
-        let (project, id) = (begun.project_id.as_str(), begun.branch_id.clone().unwrap_or_default());
-        let name = request.branch.name.clone().unwrap_or_else(|| id.clone());
-        let parent = self.metadata.read(|connection| {
-            project::get(connection, project)?;
-            branch::check_free(connection, project, &name)?;
-            let parent = match &request.branch.parent_id {
-                Some(parent) => branch::get(connection, project, parent)?,
-                None => branch::default(connection, project)?,
-            };
-            if !is_schema_only(request) {
-                expiry::check_parent(&parent)?;
-            }
-            Ok(parent)
-        })?;
-        self.check_new(project, Some(&parent.id), &request.endpoints)?;
-        if !is_schema_only(request) {
-            self.know_roles(&parent)?;
+/// Renames or protects a branch, or says when it expires.
+///
+/// # Errors
+/// 404 if it does not exist, 409 if the name is taken, 422 for an expiry that it cannot have.
+pub fn update_branch(
+    control: &Control,
+    project: &str,
+    id: &str,
+    update: &BranchUpdate,
+) -> Result<(BranchRow, OperationRow)> {
+    if let Some(name) = &update.name {
+        names::check_name("branch", name)?;
+    }
+    change_branch(control, project, id, Action::UpdateBranch, |change, row| {
+        if let Some(name) = update.name.as_ref().filter(|name| **name != row.name) {
+            branch::check_free(change, project, name)?;
+            row.name.clone_from(name);
         }
-        let data = branch_id(&id)?;
-        // Until it runs, or nothing is left of it, nobody changes it and nothing begins on it.
-        let _held = self.locks.take(&[&id])?;
-        let _making = self.unborn.make(&data);
-        let row = new_row(&id, name, project, request);
-        let (row, origin) = if row.schema_only {
-            (row, Origin::Schema(self.copy_schema(&parent, at, &data)?))
-        } else {
-            let (parent, point) = self.fork(&parent, at, &data)?;
-            (begun_at(row, &parent, at, &point), Origin::Data(Box::new(parent), point))
-        };
-        let (row, endpoints, operation) =
-            self.record_branch(row, &origin, begun.clone(), (request, options.key.as_ref()))?;
-        let mut operations = vec![operation];
-        operations.extend(self.start_first(&row, &endpoints)?);
-        tracing::info!(branch = row.id, parent = row.parent_id, lsn = row.parent_lsn, "branch created");
-        Ok(Created { branch: row, endpoints, operations })
-    }
-
-    /// The branch that the request is content with, if there is one: of an earlier request with its key, or of its name.
-    fn made_before(
-        &self,
-        project: &str,
-        request: &BranchCreateRequest,
-        options: &CreateOptions,
-    ) -> Result<Option<Created>> {
-        let (by_key, by_name) = self.metadata.read(|connection| {
-            project::get(connection, project)?;
-            let key = options.key.as_ref().map(|key| idempotency::find(connection, project, key));
-            let by_key = key.transpose()?.flatten();
-            let by_key = by_key.map(|id| branch::get(connection, project, &id)).transpose()?;
-            let name = request.branch.name.as_ref().filter(|_| options.on_conflict != OnConflict::Refuse);
-            let by_name = name.map(|name| branch::named(connection, project, name)).transpose()?.flatten();
-            Ok((by_key, by_name))
-        })?;
-        let (row, operations) = match (by_key, by_name) {
-            (Some(row), _) => (row, Vec::new()),
-            (None, Some(_)) if options.on_conflict == OnConflict::Reset && is_schema_only(request) => {
-                let text = "a branch cannot be reset to a schema\nhint: delete it and make it anew";
-                return Err(Error::refused("NOT_SUPPORTED", text));
-            }
-            (None, Some(row)) if options.on_conflict == OnConflict::Reset => {
-                let source = match (&request.branch.parent_id, &row.parent_id) {
-                    (Some(asked), _) => asked.clone(),
-                    (None, Some(parent)) => parent.clone(),
-                    (None, None) => self.metadata.read(|connection| branch::default(connection, project))?.id,
-                };
-                let reset = BranchRestoreRequest {
-                    source_branch_id: source,
-                    source_lsn: request.branch.parent_lsn.clone(),
-                    source_timestamp: request.branch.parent_timestamp.clone(),
-                    preserve_under_name: None,
-                    expires_at: request.branch.expires_at.clone(),
-                    quarantine: request.branch.quarantine,
-                };
-                let done = self.restore_branch(project, &row.id, &reset)?;
-                (done.branch, done.operations)
-            }
-            (None, Some(row)) => (row, Vec::new()),
-            (None, None) => return Ok(None),
-        };
-        let endpoints = self.metadata.read(|connection| endpoint::of_branch(connection, &row.id))?;
-        Ok(Some(Created { branch: row, endpoints, operations }))
-    }
-
-    /// Makes branch `data` of the store where `at` means on `source` or, before its start, on an ancestor; gives the
-    /// source as it was then. The caller keeps `data` from being swept until a row names it.
-    ///
-    /// # Errors
-    /// 404 if the source is gone, 423 while it is being made; those of finding the place.
-    pub fn fork(&self, source: &BranchRow, at: At, data: &BranchId) -> Result<(BranchRow, BranchPoint)> {
-        self.unborn.check_made(source)?;
-        let store = self.store(&source.project_id)?;
-        let mut source = source.clone();
-        loop {
-            let point = self.resolve(&source.project_id, &source, at)?;
-            let (now, made) = self.in_tree(&source.project_id, || {
-                let now = self.metadata.read(|c| branch::get(c, &source.project_id, &source.id))?;
-                let same = now.store_id == source.store_id;
-                if same {
-                    store.create_branch(data, &point.branch, point.lsn)?;
-                    failpoint::passed(Step::BranchMade);
-                }
-                Ok((now, same))
-            })?;
-            if made {
-                return Ok((now, point));
-            }
-            // It was restored meanwhile: the same request means another place now.
-            source = now;
+        row.protected = update.protected.unwrap_or(row.protected);
+        if let Some(expires_at) = &update.expires_at {
+            let expiry = expiry::parse(expires_at.as_deref(), clock::now_us())?;
+            row.expires_us = expiry.map(|expiry| expiry.at_us);
+            row.ttl_s = expiry.map(|expiry| expiry.ttl_s);
         }
-    }
+        expiry::check(row, &branch::children(change, id)?)
+    })
+}
 
-    /// An error of finding a place on `parent`, in which an ancestor that was asked has its name too.
-    fn explain(&self, error: StoreError, parent: &BranchRow) -> Error {
-        let ancestor = match &error {
-            StoreError::BeforeStart { branch, .. } | StoreError::BeforeHistory { branch, .. } => {
-                let find = |c: &rusqlite::Connection| branch::of_data(c, &parent.project_id, branch.as_str());
-                // Without its name the answer has its id.
-                self.metadata.read(find).ok().flatten()
-            }
-            _ => None,
-        };
-        let error = name_branch(error, parent);
-        match ancestor {
-            Some(ancestor) => rename(error, &ancestor),
-            None => error,
-        }
-    }
+/// Makes a branch the parent of branches that name none.
+///
+/// # Errors
+/// 404 if it does not exist.
+pub fn set_default_branch(control: &Control, project: &str, id: &str) -> Result<(BranchRow, OperationRow)> {
+    change_branch(control, project, id, Action::SetDefaultBranch, |change, row| {
+        row.is_default = true;
+        expiry::check(row, &[])?;
+        branch::set_default(change, project, id)
+    })
+}
 
-    /// The record boundary that `at` means on `parent`, with everything in the store that it needs.
-    fn resolve(&self, project: &str, parent: &BranchRow, at: At) -> Result<BranchPoint> {
-        let store = self.store(project)?;
-        let id = branch_id(&parent.store_id)?;
-        let explain = |error: StoreError| self.explain(error, parent);
-        let catch_up = || -> Result<Option<Lsn>> {
-            let flushed = self.flushed_lsn(parent)?;
-            if let Some(flushed) = flushed {
-                self.wait_durable(&store, &id, flushed).map_err(|error| rename(error, parent))?;
-            }
-            Ok(flushed)
-        };
-        match at {
-            At::Head => {
-                let upto = match catch_up()? {
-                    Some(flushed) => flushed,
-                    // Not what could be read of it: less than that is not the head.
-                    None => store.log_end(&id).map_err(explain)?,
-                };
-                store.resolve_lsn(&id, upto).map_err(explain)
-            }
-            At::Lsn(lsn) => match store.resolve_lsn(&id, lsn) {
-                Err(StoreError::Ahead { .. }) => {
-                    catch_up()?;
-                    store.resolve_lsn(&id, lsn).map_err(explain)
-                }
-                found => found.map_err(explain),
-            },
-            At::Time(time) => {
-                let now = PgTime::from_unix_us(clock::now_us());
-                if time > now {
-                    let hint = "hint: leave out parent_timestamp to branch from the head";
-                    let text = format!(
-                        "{} is in the future, now is {}\n{hint}",
-                        clock::show_pg(time),
-                        clock::show_pg(now)
-                    );
-                    return Err(Error::refused("TIME_IN_FUTURE", text));
-                }
-                self.check_history(project, parent, time)?;
-                self.check_schema_only(parent, time)?;
-                catch_up()?;
-                store.resolve_time(&id, time).map_err(explain)
-            }
-        }
-    }
-
-    /// Waits until the store holds the parent's WAL up to `upto`. A store that cannot grow says so at once.
-    ///
-    /// # Errors
-    /// 507 if it is full, 503 if it takes too long.
-    pub fn wait_durable(&self, store: &store::Project, id: &BranchId, upto: Lsn) -> Result<()> {
-        let deadline = Instant::now() + DURABLE_WITHIN;
-        loop {
-            match store.wait_durable(id, upto, DURABLE_LOOK) {
-                Err(StoreError::Timeout { .. }) if self.store_is_full() => {
-                    return Err(Error::disk_full(format!(
-                        "the store of branch {id} cannot take its latest WAL"
-                    )));
-                }
-                Err(StoreError::Timeout { .. }) if Instant::now() < deadline => {}
-                result => return result.map_err(Error::from),
-            }
-        }
-    }
-
-    pub(crate) fn store_is_full(&self) -> bool {
-        let disk = rustix::fs::statvfs(self.dir.project(""));
-        disk.is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL_BELOW_BYTES)
-    }
-
-    /// Checks that `time` is not before the project.
-    fn check_history(&self, project: &str, parent: &BranchRow, time: PgTime) -> Result<()> {
-        let project = self.metadata.read(|connection| project::get(connection, project))?;
-        if time.unix_us() >= project.created_us {
-            return Ok(());
-        }
-        Err(history::before_history(&parent.name, time, project.created_us))
-    }
-
-    /// Writes the rows of a new branch whose data is there.
-    fn record_branch(
-        &self,
-        mut row: BranchRow,
-        origin: &Origin,
-        begun: OperationRow,
-        (request, key): (&BranchCreateRequest, Option<&Key>),
-    ) -> Result<(BranchRow, Vec<EndpointRow>, OperationRow)> {
-        let written = self.metadata.write_with_secrets(|change, secrets| {
-            project::get(change, &row.project_id)?;
-            match origin {
-                // The parent may have been deleted or restored, or the name taken, since the request came in.
-                Origin::Data(parent, point) => {
-                    let history = history::of(change, parent, point)?;
-                    row.parent_id = Some(branch::holder(change, parent)?);
-                    row.history_id = history.other;
-                    branch::insert(change, &row)?;
-                    let both = (change, secrets);
-                    password::begin(both, &history.roles, &row.id, point.lsn, history.protected)?;
-                }
-                Origin::Schema(copied) => {
-                    branch::insert(change, &row)?;
-                    let (both, moment) = ((row.id.as_str(), copied.source.as_str()), Moment::At(copied.lsn));
-                    role::settle_copied(change, both, &copied.found, moment, row.created_us)?;
-                    if copied.foreign {
-                        password::renew((change, secrets), &row.id)?;
-                    }
-                }
-            }
-            if let Some(value) = &request.annotation_value {
-                branch::annotate(change, &row.id, &value.to_string())?;
-            }
-            if request.branch.quarantine == Some(false) {
-                quarantine::settle(change, &row.id, clock::now_us())?;
-            }
-            let from = match origin {
-                Origin::Data(..) => row.parent_id.as_deref(),
-                Origin::Schema(copied) => Some(copied.parent.as_str()),
-            };
-            let endpoints = insert_endpoints(change, &row, from, &request.endpoints)?;
-            if let Some(key) = key {
-                idempotency::insert(change, &row.project_id, key, &row.id, row.created_us)?;
-            }
-            let ended = begun.clone().ended(None);
-            operation::put(change, &ended)?;
-            Ok((endpoints, ended))
-        });
-        match written {
-            Ok((endpoints, ended)) => Ok((row, endpoints, ended)),
-            Err(error) => {
-                self.discard(&row.project_id, &row.store_id);
-                Err(error)
-            }
-        }
-    }
-
-    /// Removes data that no row came to name.
-    pub fn discard(&self, project: &str, data: &str) {
-        let removed = self.store(project).and_then(|store| Ok(store.delete_branch(&branch_id(data)?)?));
-        failpoint::passed(Step::BranchRemoved);
-        if let Err(error) = removed {
-            tracing::error!(project, data, %error, "cannot undo a branch; the next start will");
-        }
-    }
-
-    /// Starts those endpoints that are to run.
-    ///
-    /// # Errors
-    /// As `start_endpoint`.
-    pub fn start_all(&self, endpoints: &[EndpointRow]) -> Result<Vec<OperationRow>> {
-        let wanted = endpoints.iter().filter(|endpoint| endpoint.desired == Desired::Active);
-        wanted.map(|endpoint| self.start_endpoint(endpoint)).collect()
-    }
-
-    /// Starts the endpoints of a branch that was just made. If one does not start, nothing is left of the branch.
-    ///
-    /// # Errors
-    /// As `start_endpoint`.
-    pub fn start_first(&self, row: &BranchRow, endpoints: &[EndpointRow]) -> Result<Vec<OperationRow>> {
-        let started = self.start_all(endpoints);
-        if started.is_err() {
-            self.undo_branch(row, endpoints);
-        }
-        started
-    }
-
-    /// Removes a branch that was just made, and what remembers the request that made it.
-    pub fn undo_branch(&self, row: &BranchRow, endpoints: &[EndpointRow]) {
-        let undone = self.metadata.write(|change| {
-            let now_us = clock::now_us();
-            for endpoint in endpoints {
-                endpoint::set_desired(change, &endpoint.id, Desired::Gone, now_us)?;
-            }
-            idempotency::forget(change, &row.id)?;
-            let going = branch::find(change, &row.project_id, &row.id)?;
-            let going = going.map(|row| BranchRow { deleted_us: Some(now_us), purging: true, ..row });
-            going.map_or(Ok(()), |row| branch::update(change, &row))
-        });
-        let removed = endpoints.iter().try_for_each(|endpoint| self.remove_endpoint(&endpoint.id));
-        if let Err(error) = undone.and(removed) {
-            tracing::error!(branch = row.id, %error, "cannot undo a branch at once; it is removed later");
-        }
-        self.purge(&row.project_id);
-        let left = self.metadata.read(|connection| branch::find(connection, &row.project_id, &row.id));
-        if left.is_ok_and(|left| left.is_none()) {
-            self.discard(&row.project_id, &row.store_id);
-        }
-    }
-
-    /// Renames or protects a branch, or says when it expires.
-    ///
-    /// # Errors
-    /// 404 if it does not exist, 409 if the name is taken, 422 for an expiry that it cannot have.
-    pub fn update_branch(
-        &self,
-        project: &str,
-        id: &str,
-        update: &BranchUpdate,
-    ) -> Result<(BranchRow, OperationRow)> {
-        if let Some(name) = &update.name {
-            names::check_name("branch", name)?;
-        }
-        self.change_branch(project, id, Action::UpdateBranch, |change, row| {
-            if let Some(name) = update.name.as_ref().filter(|name| **name != row.name) {
-                branch::check_free(change, project, name)?;
-                row.name.clone_from(name);
-            }
-            row.protected = update.protected.unwrap_or(row.protected);
-            if let Some(expires_at) = &update.expires_at {
-                let expiry = expiry::parse(expires_at.as_deref(), clock::now_us())?;
-                row.expires_us = expiry.map(|expiry| expiry.at_us);
-                row.ttl_s = expiry.map(|expiry| expiry.ttl_s);
-            }
-            expiry::check(row, &branch::children(change, id)?)
-        })
-    }
-
-    /// Makes a branch the parent of branches that name none.
-    ///
-    /// # Errors
-    /// 404 if it does not exist.
-    pub fn set_default_branch(&self, project: &str, id: &str) -> Result<(BranchRow, OperationRow)> {
-        self.change_branch(project, id, Action::SetDefaultBranch, |change, row| {
-            row.is_default = true;
-            expiry::check(row, &[])?;
-            branch::set_default(change, project, id)
-        })
-    }
-
-    /// Changes a row, and keeps a record of it.
-    fn change_branch(
-        &self,
-        project: &str,
-        id: &str,
-        action: Action,
-        edit: impl FnOnce(&rusqlite::Connection, &mut BranchRow) -> Result<()>,
-    ) -> Result<(BranchRow, OperationRow)> {
-        let begun = OperationRow::begun(action, project, id, clock::now_us())?;
-        let _held = self.locks.take(&[id])?;
-        self.metadata.write(|change| {
-            let mut row = branch::get(change, project, id)?;
-            edit(change, &mut row)?;
-            row.updated_us = clock::now_us();
-            branch::update(change, &row)?;
-            let ended = begun.ended(None);
-            operation::put(change, &ended)?;
-            Ok((row, ended))
-        })
-    }
+/// Changes a row, and keeps a record of it.
+fn change_branch(
+    control: &Control,
+    project: &str,
+    id: &str,
+    action: Action,
+    edit: impl FnOnce(&rusqlite::Connection, &mut BranchRow) -> Result<()>,
+) -> Result<(BranchRow, OperationRow)> {
+    let begun = OperationRow::begun(action, project, id, clock::now_us())?;
+    let _held = control.locks.take(&[id])?;
+    control.metadata.write(|change| {
+        let mut row = branch::get(change, project, id)?;
+        edit(change, &mut row)?;
+        row.updated_us = clock::now_us();
+        branch::update(change, &row)?;
+        let ended = begun.ended(None);
+        operation::put(change, &ended)?;
+        Ok((row, ended))
+    })
 }
 
 fn check_request(request: &BranchCreateRequest) -> Result<()> {
@@ -553,14 +395,6 @@ pub fn check_endpoints(endpoints: &[BranchEndpointCreate]) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Names of branches, for people; of many, the first ones and how many more.
-pub fn names_of(rows: &[BranchRow]) -> String {
-    let names: Vec<&str> = rows.iter().take(NAMES_SHOWN).map(|row| row.name.as_str()).collect();
-    let more = rows.len().saturating_sub(NAMES_SHOWN);
-    let names = names.join(", ");
-    if more == 0 { names } else { format!("{names} and {more} more") }
 }
 
 /// Writes the rows of endpoints that are to run on `branch`, unless they are disabled, with the settings of the endpoint of
@@ -638,48 +472,5 @@ fn begun_at(row: BranchRow, parent: &BranchRow, at: At, point: &BranchPoint) -> 
         parent_time_us: point.last_commit.map(|(time, _)| time.unix_us()),
         requested_lsn,
         ..row
-    }
-}
-
-/// The store knows branches by id, people by name.
-fn name_branch(error: StoreError, branch: &BranchRow) -> Error {
-    rename(error.into(), branch)
-}
-
-fn rename(mut error: Error, branch: &BranchRow) -> Error {
-    if error.status != 404 {
-        error.message = error.message.replace(&branch.store_id, &branch.name);
-    }
-    error
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_branch_begins_at_one_place() {
-        assert_eq!(parse_at(None, None).unwrap(), At::Head);
-        assert_eq!(parse_at(Some(""), None).unwrap_err().status, 400);
-        assert_eq!(parse_at(None, Some("")).unwrap_err().status, 400);
-        assert_eq!(parse_at(Some("0/16B3748"), Some("")).unwrap_err().status, 400);
-        assert!(matches!(parse_at(Some("0/16B3748"), None).unwrap(), At::Lsn(_)));
-        assert!(matches!(parse_at(None, Some("2026-03-01T14:03:07Z")).unwrap(), At::Time(_)));
-        assert_eq!(parse_at(Some("0/1"), Some("2026-03-01T14:03:07Z")).unwrap_err().status, 400);
-        assert_eq!(parse_at(Some("rubbish"), None).unwrap_err().status, 400);
-        assert_eq!(parse_at(None, Some("rubbish")).unwrap_err().status, 400);
-    }
-
-    #[test]
-    fn errors_name_the_branch_as_people_do() {
-        let row = crate::metadata::tests::branch_row("br-a-b-c", "main");
-        let at = |raw| Lsn::from_raw(raw).unwrap();
-        let ahead = StoreError::Ahead { branch: "br-a-b-c".parse().unwrap(), asked: at(9), head: at(5) };
-        let error = name_branch(ahead, &row);
-        assert!(
-            error.message.starts_with("0/9 is ahead of branch main, which ends at 0/5"),
-            "{}",
-            error.message
-        );
     }
 }

@@ -11,24 +11,18 @@
 //!   endpoints wrote is in the store.
 //! - Data goes only in a sweep, which sees what still begins on it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Instant;
-
-use crate::control::branch::create::names_of;
+use crate::control::Control;
 use crate::control::branch::expiry;
 use crate::error::{Error, Result};
-use crate::failpoint;
-use crate::limits::{
-    DELETION_AGAIN_AFTER, DELETIONS_EVERY, KEYS_OF_REQUESTS_KEPT_US, OPERATIONS_PRUNED_EVERY, RECOVERABLE_US,
-};
+use crate::fleet::endpoints::{change_under, remove_endpoint};
+use crate::limits::RECOVERABLE_US;
 use crate::machine::clock;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::{idempotency, project, schedule, snapshot};
+use crate::metadata::{project, schedule};
 use crate::names;
-use crate::state::Server;
+use crate::storage::sweep::sweep_after;
 
 /// How to delete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,177 +37,174 @@ pub struct How {
     pub due_us: Option<i64>,
 }
 
-impl Server {
-    /// Deletes a branch with its endpoints. `None` if it was deleted before, or its time has not come.
-    ///
-    /// # Errors
-    /// 404 if there never was one; 422 for the default, a protected branch and one with children; 423 while another
-    /// request changes one of them; 503 if an endpoint could not bring what it wrote to the store.
-    pub fn delete_branch(
-        &self,
-        project: &str,
-        id: &str,
-        how: How,
-    ) -> Result<Option<(BranchRow, Vec<OperationRow>)>> {
-        let begun = OperationRow::begun(Action::DeleteTimeline, project, id, clock::now_us())?;
-        self.operate(&begun, || self.delete_as(&begun, id, how))
-    }
+/// Deletes a branch with its endpoints. `None` if it was deleted before, or its time has not come.
+///
+/// # Errors
+/// 404 if there never was one; 422 for the default, a protected branch and one with children; 423 while another
+/// request changes one of them; 503 if an endpoint could not bring what it wrote to the store.
+pub fn delete_branch(
+    control: &Control,
+    project: &str,
+    id: &str,
+    how: How,
+) -> Result<Option<(BranchRow, Vec<OperationRow>)>> {
+    let begun = OperationRow::begun(Action::DeleteTimeline, project, id, clock::now_us())?;
+    control.operations.run(&begun, || delete_as(control, &begun, id, how))
+}
 
-    fn delete_as(
-        &self,
-        begun: &OperationRow,
-        id: &str,
-        how: How,
-    ) -> Result<Option<(BranchRow, Vec<OperationRow>)>> {
-        let (project, began_us) = (begun.project_id.as_str(), begun.created_us);
-        let going = self.metadata.read(|connection| {
-            project::get(connection, project)?;
-            going(connection, project, id, how)
-        })?;
-        let ids: Vec<&str> = going.iter().map(|row| row.id.as_str()).collect();
-        let _held = self.locks.take(&ids)?;
-        let endpoints = self.metadata.read(|connection| {
-            // While this waited, it may have been brought back, or told to live on.
-            if self::going(connection, project, id, how)?.is_empty() {
-                return Ok(None);
-            }
-            let of = |row: &BranchRow| endpoint::of_branch(connection, &row.id);
-            Ok(Some(going.iter().map(of).collect::<Result<Vec<_>>>()?.concat()))
-        })?;
-        let Some(endpoints) = endpoints else { return Ok(None) };
-        let mut operations = Vec::new();
-        for endpoint in &endpoints {
-            let begun = OperationRow::begun(Action::SuspendCompute, project, &endpoint.branch_id, began_us)?;
-            operations.push(begun.about_endpoint(&endpoint.id));
-        }
-        for row in &going {
-            let its = OperationRow::begun(Action::DeleteTimeline, project, &row.id, began_us)?;
-            operations.push(if row.id == id { begun.clone() } else { its });
-        }
-        let mut gone = None;
-        self.change_under(&endpoints, !how.hard, || {
-            gone = self.record_deletion(project, id, how, &ids, &mut operations)?;
-            Ok(())
-        })?;
-        if gone.is_none() {
+fn delete_as(
+    control: &Control,
+    begun: &OperationRow,
+    id: &str,
+    how: How,
+) -> Result<Option<(BranchRow, Vec<OperationRow>)>> {
+    let (project, began_us) = (begun.project_id.as_str(), begun.created_us);
+    let going = control.metadata.read(|connection| {
+        project::get(connection, project)?;
+        going(connection, project, id, how)
+    })?;
+    let ids: Vec<&str> = going.iter().map(|row| row.id.as_str()).collect();
+    let _held = control.locks.take(&ids)?;
+    let endpoints = control.metadata.read(|connection| {
+        // While this waited, it may have been brought back, or told to live on.
+        if self::going(connection, project, id, how)?.is_empty() {
             return Ok(None);
         }
-        for endpoint in &endpoints {
-            self.remove_endpoint(&endpoint.id)?;
-        }
-        if how.hard {
-            self.purge(project);
-        }
-        tracing::info!(branch = id, ?how, "branch deleted");
-        Ok(gone.map(|row| (row, operations)))
+        let of = |row: &BranchRow| endpoint::of_branch(connection, &row.id);
+        Ok(Some(going.iter().map(of).collect::<Result<Vec<_>>>()?.concat()))
+    })?;
+    let Some(endpoints) = endpoints else { return Ok(None) };
+    let mut operations = Vec::new();
+    for endpoint in &endpoints {
+        let begun = OperationRow::begun(Action::SuspendCompute, project, &endpoint.branch_id, began_us)?;
+        operations.push(begun.about_endpoint(&endpoint.id));
     }
-
-    /// The transaction that deletes; `None` if there was nothing to delete any more.
-    fn record_deletion(
-        &self,
-        project: &str,
-        id: &str,
-        how: How,
-        held: &[&str],
-        operations: &mut [OperationRow],
-    ) -> Result<Option<BranchRow>> {
-        let now_us = clock::now_us();
-        self.metadata.write(|change| {
-            let rows = going(change, project, id, how)?;
-            if rows.is_empty() {
-                return Ok(None);
-            }
-            if rows.iter().any(|row| !held.contains(&row.id.as_str())) {
-                return Err(Error::busy(format!("branch {id} got a child while it was being deleted")));
-            }
-            for row in &rows {
-                for endpoint in endpoint::of_branch(change, &row.id)? {
-                    endpoint::set_desired(change, &endpoint.id, Desired::Gone, now_us)?;
-                }
-                let row = BranchRow {
-                    deleted_us: row.deleted_us.or(Some(now_us)),
-                    purging: how.hard,
-                    expired: how.expired,
-                    updated_us: now_us,
-                    ..row.clone()
-                };
-                branch::update(change, &row)?;
-            }
-            for operation in operations {
-                *operation = operation.clone().ended(None);
-                operation::put(change, operation)?;
-            }
-            branch::find(change, project, id)
-        })
+    for row in &going {
+        let its = OperationRow::begun(Action::DeleteTimeline, project, &row.id, began_us)?;
+        operations.push(if row.id == id { begun.clone() } else { its });
     }
+    let mut gone = None;
+    change_under(&control.fleet, &endpoints, !how.hard, || {
+        gone = record_deletion(control, project, id, how, &ids, &mut operations)?;
+        Ok(())
+    })?;
+    if gone.is_none() {
+        return Ok(None);
+    }
+    for endpoint in &endpoints {
+        remove_endpoint(&control.fleet, &endpoint.id)?;
+    }
+    if how.hard {
+        purge(control, project);
+    }
+    tracing::info!(branch = id, ?how, "branch deleted");
+    Ok(gone.map(|row| (row, operations)))
+}
 
-    /// Brings a deleted branch back, without an endpoint and without a time to expire. Its backup schedule goes on with the
-    /// next planned time: no backup is made up for the time in which the branch was deleted.
-    ///
-    /// # Errors
-    /// 404 if there is none, or it is too late; 409 if its name is taken; 422 if it is not deleted, or its parent is or
-    /// expires.
-    pub fn recover_branch(
-        &self,
-        project: &str,
-        id: &str,
-        name: Option<&str>,
-    ) -> Result<(BranchRow, OperationRow)> {
-        if let Some(name) = name {
-            names::check_name("branch", name)?;
+/// The transaction that deletes; `None` if there was nothing to delete any more.
+fn record_deletion(
+    control: &Control,
+    project: &str,
+    id: &str,
+    how: How,
+    held: &[&str],
+    operations: &mut [OperationRow],
+) -> Result<Option<BranchRow>> {
+    let now_us = clock::now_us();
+    control.metadata.write(|change| {
+        let rows = going(change, project, id, how)?;
+        if rows.is_empty() {
+            return Ok(None);
         }
-        let begun = OperationRow::begun(Action::RecoverBranch, project, id, clock::now_us())?;
-        self.operate(&begun, || self.recover_as(&begun, id, name))
-    }
-
-    fn recover_as(
-        &self,
-        begun: &OperationRow,
-        id: &str,
-        name: Option<&str>,
-    ) -> Result<(BranchRow, OperationRow)> {
-        let project = begun.project_id.as_str();
-        let _held = self.locks.take(&[id])?;
-        self.metadata.write(|change| {
-            project::get(change, project)?;
-            let found = branch::find(change, project, id)?.filter(|row| !row.purging);
-            let mut row = found.ok_or_else(|| Error::not_found("branch", id))?;
-            if row.deleted_us.is_none() {
-                let text = format!("branch {} is not deleted", row.name);
-                return Err(Error::refused("BRANCH_NOT_DELETED", text));
+        if rows.iter().any(|row| !held.contains(&row.id.as_str())) {
+            return Err(Error::busy(format!("branch {id} got a child while it was being deleted")));
+        }
+        for row in &rows {
+            for endpoint in endpoint::of_branch(change, &row.id)? {
+                endpoint::set_desired(change, &endpoint.id, Desired::Gone, now_us)?;
             }
-            let parent = row.parent_id.as_deref().map(|parent| branch::find(change, project, parent));
-            let parent = parent.transpose()?.flatten();
-            if let Some(parent) = parent.as_ref().filter(|parent| parent.deleted_us.is_some()) {
-                let text =
-                    format!("its parent {} is deleted\nhint: recover {} first", parent.name, parent.id);
-                return Err(Error::refused("PARENT_DELETED", text));
-            }
-            if let Some(parent) = &parent {
-                expiry::check_parent(parent)?;
-            }
-            row.name = name.map_or(row.name, str::to_owned);
-            branch::check_free(change, project, &row.name)?;
-            row.deleted_us = None;
-            row.expired = false;
-            row.expires_us = None;
-            row.ttl_s = None;
-            row.updated_us = clock::now_us();
+            let row = BranchRow {
+                deleted_us: row.deleted_us.or(Some(now_us)),
+                purging: how.hard,
+                expired: how.expired,
+                updated_us: now_us,
+                ..row.clone()
+            };
             branch::update(change, &row)?;
-            schedule::resume_branch(change, &row.id, row.updated_us)?;
-            let ended = begun.clone().ended(None);
-            operation::put(change, &ended)?;
-            Ok((row, ended))
-        })
-    }
-
-    /// Removes the rows of branches that are purged, children before parents, and their data.
-    pub fn purge(&self, project: &str) {
-        match self.metadata.write(|change| branch::purge(change, project)) {
-            Ok(0) => {}
-            Ok(_) => self.sweep_after(project),
-            Err(error) => tracing::error!(project, %error, "cannot purge branches"),
         }
+        for operation in operations {
+            *operation = operation.clone().ended(None);
+            operation::put(change, operation)?;
+        }
+        branch::find(change, project, id)
+    })
+}
+
+/// Brings a deleted branch back, without an endpoint and without a time to expire. Its backup schedule goes on with the
+/// next planned time: no backup is made up for the time in which the branch was deleted.
+///
+/// # Errors
+/// 404 if there is none, or it is too late; 409 if its name is taken; 422 if it is not deleted, or its parent is or
+/// expires.
+pub fn recover_branch(
+    control: &Control,
+    project: &str,
+    id: &str,
+    name: Option<&str>,
+) -> Result<(BranchRow, OperationRow)> {
+    if let Some(name) = name {
+        names::check_name("branch", name)?;
+    }
+    let begun = OperationRow::begun(Action::RecoverBranch, project, id, clock::now_us())?;
+    control.operations.run(&begun, || recover_as(control, &begun, id, name))
+}
+
+fn recover_as(
+    control: &Control,
+    begun: &OperationRow,
+    id: &str,
+    name: Option<&str>,
+) -> Result<(BranchRow, OperationRow)> {
+    let project = begun.project_id.as_str();
+    let _held = control.locks.take(&[id])?;
+    control.metadata.write(|change| {
+        project::get(change, project)?;
+        let found = branch::find(change, project, id)?.filter(|row| !row.purging);
+        let mut row = found.ok_or_else(|| Error::not_found("branch", id))?;
+        if row.deleted_us.is_none() {
+            let text = format!("branch {} is not deleted", row.name);
+            return Err(Error::refused("BRANCH_NOT_DELETED", text));
+        }
+        let parent = row.parent_id.as_deref().map(|parent| branch::find(change, project, parent));
+        let parent = parent.transpose()?.flatten();
+        if let Some(parent) = parent.as_ref().filter(|parent| parent.deleted_us.is_some()) {
+            let text = format!("its parent {} is deleted\nhint: recover {} first", parent.name, parent.id);
+            return Err(Error::refused("PARENT_DELETED", text));
+        }
+        if let Some(parent) = &parent {
+            expiry::check_parent(parent)?;
+        }
+        row.name = name.map_or(row.name, str::to_owned);
+        branch::check_free(change, project, &row.name)?;
+        row.deleted_us = None;
+        row.expired = false;
+        row.expires_us = None;
+        row.ttl_s = None;
+        row.updated_us = clock::now_us();
+        branch::update(change, &row)?;
+        schedule::resume_branch(change, &row.id, row.updated_us)?;
+        let ended = begun.clone().ended(None);
+        operation::put(change, &ended)?;
+        Ok((row, ended))
+    })
+}
+
+/// Removes the rows of branches that are purged, children before parents, and their data.
+pub fn purge(control: &Control, project: &str) {
+    match control.metadata.write(|change| branch::purge(change, project)) {
+        Ok(0) => {}
+        Ok(_) => sweep_after(&control.storage, project),
+        Err(error) => tracing::error!(project, %error, "cannot purge branches"),
     }
 }
 
@@ -230,7 +221,7 @@ fn going(connection: &rusqlite::Connection, project: &str, id: &str, how: How) -
         check_deletable(&row)?;
     }
     if !children.is_empty() && !how.recursive {
-        let names = names_of(&children);
+        let names = branch::names_of(&children);
         let hint = "hint: delete all children first, or ask for recursive=true";
         let text = format!("branch {} has children: {names}\n{hint}", row.name);
         return Err(Error::refused("BRANCH_HAS_CHILDREN", text));
@@ -263,170 +254,10 @@ fn check_deletable(row: &BranchRow) -> Result<()> {
     Ok(())
 }
 
-/// Looks for projects and branches whose time has come, until the process ends.
-pub fn run(server: &Arc<Server>) {
-    let mut failed: HashMap<String, Instant> = HashMap::new();
-    let mut pruned: Option<Instant> = None;
-    server.again_and_again(
-        || std::thread::sleep(DELETIONS_EVERY),
-        || {
-            if pruned.is_none_or(|at| at.elapsed() >= OPERATIONS_PRUNED_EVERY) {
-                pruned = Some(Instant::now());
-                if let Err(error) = server.prune_operations() {
-                    tracing::error!(%error, "cannot forget old operations");
-                }
-            }
-            failed.retain(|_, at| at.elapsed() < DELETION_AGAIN_AFTER);
-            let _pass = failpoint::at("deletion");
-            if let Err(error) = pass(server, &mut failed) {
-                tracing::error!(%error, "cannot look for expired branches");
-            }
-        },
-    );
-}
-
-fn pass(server: &Server, failed: &mut HashMap<String, Instant>) -> Result<()> {
-    server.remove_old_projects(failed)?;
-    let now_us = clock::now_us();
-    let rows = server.metadata.read(|connection| branch::due(connection, now_us, now_us - RECOVERABLE_US))?;
-    let mut purged: Vec<&str> = Vec::new();
-    for row in &rows {
-        if failed.contains_key(&row.id) {
-            continue;
-        }
-        if row.purging {
-            if !purged.contains(&row.project_id.as_str()) {
-                purged.push(&row.project_id);
-                server.purge(&row.project_id);
-            }
-            continue;
-        }
-        if let Err(error) = server.delete_branch(&row.project_id, &row.id, when_due(row, now_us)) {
-            tracing::warn!(branch = row.id, %error, "its time has come, but it cannot be deleted");
-            failed.insert(row.id.clone(), Instant::now());
-        }
-    }
-    for row in server.metadata.read(|connection| snapshot::due(connection, now_us))? {
-        if let Err(error) = server.delete_snapshot(&row.project_id, &row.id, Some(now_us)) {
-            tracing::warn!(snapshot = row.id, %error, "it has expired, but cannot be deleted");
-        }
-    }
-    server.metadata.write(|change| idempotency::forget_before(change, now_us - KEYS_OF_REQUESTS_KEPT_US))
-}
-
-/// How a branch goes whose time had come when it was looked at.
-fn when_due(row: &BranchRow, now_us: i64) -> How {
-    let purged = row.deleted_us.is_some();
-    How { hard: purged, expired: !purged || row.expired, due_us: Some(now_us), recursive: false }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::snapshot::SnapshotRow;
-    use crate::metadata::tests::{branch_row, project_row};
-
-    /// A server whose project has the branches `main`, `dev` and `other`, and nothing that runs.
-    fn server(dir: &tempfile::TempDir) -> Server {
-        let server = crate::state::tests::server(dir);
-        let write = server.metadata.write(|change| {
-            project::put(change, &project_row("p", project::READY))?;
-            branch::insert(change, &BranchRow { is_default: true, ..branch_row("br-a-a-a", "main") })?;
-            branch::insert(change, &branch_row("br-b-b-b", "dev"))?;
-            branch::insert(change, &branch_row("br-c-c-c", "other"))
-        });
-        write.unwrap();
-        server
-    }
-
-    fn change(server: &Server, id: &str, edit: impl FnOnce(&mut BranchRow)) {
-        let write = server.metadata.write(|change| {
-            let mut row = branch::find(change, "p", id)?.unwrap();
-            edit(&mut row);
-            branch::update(change, &row)
-        });
-        write.unwrap();
-    }
-
-    /// What a pass finds due, and is about to delete.
-    fn due(server: &Server, now_us: i64) -> Vec<BranchRow> {
-        server.metadata.read(|connection| branch::due(connection, now_us, now_us - RECOVERABLE_US)).unwrap()
-    }
-
-    #[test]
-    fn a_branch_that_was_brought_back_in_time_is_not_purged() {
-        let dir = tempfile::tempdir().unwrap();
-        let (server, now_us) = (server(&dir), clock::now_us());
-        for id in ["br-b-b-b", "br-c-c-c"] {
-            change(&server, id, |row| row.deleted_us = Some(now_us - RECOVERABLE_US - 1));
-        }
-        let found = due(&server, now_us);
-        assert_eq!(found.len(), 2);
-        server.recover_branch("p", "br-b-b-b", None).unwrap();
-        for row in &found {
-            let _ = server.delete_branch("p", &row.id, when_due(row, now_us)).unwrap();
-        }
-        let row = |id: &str| server.metadata.read(|connection| branch::find(connection, "p", id)).unwrap();
-        assert!(row("br-b-b-b").is_some_and(|row| row.deleted_us.is_none() && !row.purging));
-        assert_eq!(row("br-c-c-c"), None);
-    }
-
-    #[test]
-    fn a_branch_that_was_told_to_live_on_in_time_is_not_deleted() {
-        let dir = tempfile::tempdir().unwrap();
-        let (server, now_us) = (server(&dir), clock::now_us());
-        for id in ["br-b-b-b", "br-c-c-c"] {
-            change(&server, id, |row| row.expires_us = Some(now_us - 1));
-        }
-        let found = due(&server, now_us);
-        assert_eq!(found.len(), 2);
-        let update = api::branch::BranchUpdate { expires_at: Some(None), ..Default::default() };
-        server.update_branch("p", "br-b-b-b", &update).unwrap();
-        for row in &found {
-            let _ = server.delete_branch("p", &row.id, when_due(row, now_us)).unwrap();
-        }
-        assert!(due(&server, now_us).is_empty());
-        let row = |id: &str| server.metadata.read(|connection| branch::find(connection, "p", id)).unwrap();
-        assert!(row("br-b-b-b").unwrap().deleted_us.is_none());
-        assert!(row("br-c-c-c").is_some_and(|row| row.deleted_us.is_some() && row.expired));
-    }
-
-    #[test]
-    fn a_snapshot_that_was_told_to_live_on_in_time_is_not_deleted() {
-        let dir = tempfile::tempdir().unwrap();
-        let (server, now_us) = (server(&dir), clock::now_us());
-        let row = |id: &str| SnapshotRow {
-            id: id.to_owned(),
-            project_id: "p".to_owned(),
-            store_id: format!("br-{id}-s-s"),
-            name: id.to_owned(),
-            slug: None,
-            source_branch_id: "br-a-a-a".to_owned(),
-            history_id: None,
-            lsn: "0/1".to_owned(),
-            time_us: None,
-            manual: true,
-            full_bytes: None,
-            diff_bytes: None,
-            expires_us: Some(now_us - 1),
-            created_us: 1,
-            updated_us: 1,
-        };
-        let write = server.metadata.write(|change| {
-            snapshot::insert(change, &row("kept"))?;
-            snapshot::insert(change, &row("old"))
-        });
-        write.unwrap();
-        let found = server.metadata.read(|connection| snapshot::due(connection, now_us)).unwrap();
-        assert_eq!(found.len(), 2);
-        let update = api::snapshot::SnapshotUpdate { expires_at: Some(None), ..Default::default() };
-        server.update_snapshot("p", "kept", &update).unwrap();
-        for row in &found {
-            let _ = server.delete_snapshot("p", &row.id, Some(now_us)).unwrap();
-        }
-        let left = server.metadata.read(|connection| snapshot::all(connection, "p")).unwrap();
-        assert_eq!(left.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["kept"]);
-    }
+    use crate::metadata::tests::branch_row;
 
     #[test]
     fn defaults_and_protected_branches_stay() {

@@ -1,9 +1,9 @@
 //! When a branch expires, and which ones may. No clock, no row is read or written.
 
-use crate::control::branch::create::names_of;
 use crate::error::{Error, Result};
 use crate::limits::TTL_MAX_S;
 use crate::machine::clock;
+use crate::metadata::branch;
 use crate::metadata::branch::BranchRow;
 
 /// When a branch expires.
@@ -54,7 +54,7 @@ pub fn check(row: &BranchRow, children: &[BranchRow]) -> Result<()> {
         (_, _, children) => Err(refusal(&format!(
             "branch {} has children and cannot expire: {}",
             row.name,
-            names_of(children)
+            branch::names_of(children)
         ))),
     }
 }

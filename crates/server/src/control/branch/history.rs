@@ -17,11 +17,12 @@ use rusqlite::Connection;
 use store::BranchPoint;
 use types::PgTime;
 
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::machine::clock;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::snapshot;
-use crate::state::{Server, branch_id};
+use crate::names::parse_branch;
 
 /// Whose history a point is in that was found for a branch.
 pub struct History {
@@ -55,33 +56,31 @@ pub fn of(connection: &Connection, source: &BranchRow, point: &BranchPoint) -> R
     Ok(History { other: None, roles: holder, protected: true })
 }
 
-impl Server {
-    /// Id of the branch whose history `point` is in, if it is another than `source` and known.
-    ///
-    /// # Errors
-    /// Those of SQLite; 404 and 423 if `source` was deleted or given other data meanwhile.
-    pub fn history_of(&self, source: &BranchRow, point: &BranchPoint) -> Result<Option<String>> {
-        self.metadata.read(|connection| of(connection, source, point)).map(|history| history.other)
-    }
+/// Id of the branch whose history `point` is in, if it is another than `source` and known.
+///
+/// # Errors
+/// Those of SQLite; 404 and 423 if `source` was deleted or given other data meanwhile.
+pub fn history_of(control: &Control, source: &BranchRow, point: &BranchPoint) -> Result<Option<String>> {
+    control.metadata.read(|connection| of(connection, source, point)).map(|history| history.other)
+}
 
-    /// Refuses a `time` before a branch that was made of a schema alone, in the history of `parent`.
-    ///
-    /// # Errors
-    /// 422 for such a time; those of the store and SQLite.
-    pub fn check_schema_only(&self, parent: &BranchRow, time: PgTime) -> Result<()> {
-        let ancestors = self.store(&parent.project_id)?.ancestors(&branch_id(&parent.store_id)?)?;
-        let rows =
-            self.metadata.read(|connection| branch::with_schema_only(connection, &parent.project_id))?;
-        let in_history = |row: &&BranchRow| {
-            row.store_id == parent.store_id || ancestors.iter().any(|(id, _)| id.as_str() == row.store_id)
-        };
-        for row in rows.iter().filter(in_history) {
-            if let Some(began_us) = row.parent_time_us.filter(|began_us| time.unix_us() < *began_us) {
-                return Err(before_history(&row.name, time, began_us));
-            }
+/// Refuses a `time` before a branch that was made of a schema alone, in the history of `parent`.
+///
+/// # Errors
+/// 422 for such a time; those of the store and SQLite.
+pub fn check_schema_only(control: &Control, parent: &BranchRow, time: PgTime) -> Result<()> {
+    let ancestors = control.storage.store(&parent.project_id)?.ancestors(&parse_branch(&parent.store_id)?)?;
+    let rows =
+        control.metadata.read(|connection| branch::with_schema_only(connection, &parent.project_id))?;
+    let in_history = |row: &&BranchRow| {
+        row.store_id == parent.store_id || ancestors.iter().any(|(id, _)| id.as_str() == row.store_id)
+    };
+    for row in rows.iter().filter(in_history) {
+        if let Some(began_us) = row.parent_time_us.filter(|began_us| time.unix_us() < *began_us) {
+            return Err(before_history(&row.name, time, began_us));
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// The refusal of a `time` before `began_us`, when all that is known of branch `name` begins.

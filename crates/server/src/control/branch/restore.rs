@@ -12,21 +12,27 @@
 //! Id, name, endpoint, port, passwords and the branch's place as default stay. A crash before the transaction leaves data that no
 //! row names, which the next start removes; a crash after it leaves an endpoint to be started.
 
+use crate::metadata::catalog;
 use api::branch::BranchRestoreRequest;
 use store::BranchPoint;
 
-use crate::control::branch::create::{At, names_of, parse_at};
+use crate::control::Control;
 use crate::control::branch::expiry::{self, Expiry};
 use crate::control::branch::history;
+use crate::control::branch::point::{At, parse_at};
+use crate::control::branch::point::{discard, fork};
+use crate::control::catalog::change::{know_roles, while_unseen};
 use crate::control::endpoint::options;
 use crate::error::{Error, Result};
+use crate::fleet::endpoints::change_under;
 use crate::machine::clock;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::{password, quarantine, role};
+use crate::metadata::{password, quarantine};
 use crate::names;
-use crate::state::{Server, branch_id};
+use crate::names::parse_branch;
+use crate::storage::sweep::sweep_after;
 
 /// A branch that was given other data.
 #[derive(Debug)]
@@ -58,130 +64,133 @@ enum Keep {
     ForChildren,
 }
 
-impl Server {
-    /// Gives branch `id` the data of another branch, or of its own past.
-    ///
-    /// # Errors
-    /// 400, 404, 409, 422 for a request that cannot be done, and 423 while another one changes the branch: then
-    /// nothing has changed. 503 and 507 if the endpoint did not stop or start; `last_reset_at` tells whether the branch
-    /// has the new data.
-    pub fn restore_branch(
-        &self,
-        project: &str,
-        id: &str,
-        request: &BranchRestoreRequest,
-    ) -> Result<Restored> {
-        names::check_id("source_branch_id", Some(&request.source_branch_id))?;
-        let begun = OperationRow::begun(Action::RestoreBranch, project, id, clock::now_us())?;
-        self.operate(&begun, || self.restore_as(&begun, id, request))
-    }
+/// Gives branch `id` the data of another branch, or of its own past.
+///
+/// # Errors
+/// 400, 404, 409, 422 for a request that cannot be done, and 423 while another one changes the branch: then
+/// nothing has changed. 503 and 507 if the endpoint did not stop or start; `last_reset_at` tells whether the branch
+/// has the new data.
+pub fn restore_branch(
+    control: &Control,
+    project: &str,
+    id: &str,
+    request: &BranchRestoreRequest,
+) -> Result<Restored> {
+    names::check_id("source_branch_id", Some(&request.source_branch_id))?;
+    let begun = OperationRow::begun(Action::RestoreBranch, project, id, clock::now_us())?;
+    control.operations.run(&begun, || restore_as(control, &begun, id, request))
+}
 
-    fn restore_as(&self, begun: &OperationRow, id: &str, request: &BranchRestoreRequest) -> Result<Restored> {
-        let project = begun.project_id.as_str();
-        let _held = self.locks.take(&[id])?;
-        let plan = self.plan_restore(project, id, request)?;
-        self.know_roles(&plan.source)?;
-        let data = branch_id(&names::branch_id()?)?;
-        let making = self.unborn.make(&data);
-        let (source, point) = self.fork(&plan.source, plan.at, &data)?;
-        let plan = Plan { source, ..plan };
-        let mut done = None;
-        let keep = plan.keep_as.is_some();
-        let started = self.while_unseen(id, &plan.endpoints, || {
-            self.change_under(&plan.endpoints, keep, || {
-                done = Some(self.record_restore(&plan, &point, data.as_str(), begun.clone())?);
-                Ok(())
-            })
-        });
-        let Some((branch, backup, ended)) = done else {
-            self.discard(project, data.as_str());
-            return Err(started.err().unwrap_or_else(|| Error::internal("a restore that was not recorded")));
+fn restore_as(
+    control: &Control,
+    begun: &OperationRow,
+    id: &str,
+    request: &BranchRestoreRequest,
+) -> Result<Restored> {
+    let project = begun.project_id.as_str();
+    let _held = control.locks.take(&[id])?;
+    let plan = plan_restore(control, project, id, request)?;
+    know_roles(control, &plan.source)?;
+    let data = parse_branch(&names::branch_id()?)?;
+    let making = control.storage.unborn.make(&data);
+    let (source, point) = fork(control, &plan.source, plan.at, &data)?;
+    let plan = Plan { source, ..plan };
+    let mut done = None;
+    let keep = plan.keep_as.is_some();
+    let started = while_unseen(control, id, &plan.endpoints, || {
+        change_under(&control.fleet, &plan.endpoints, keep, || {
+            done = Some(record_restore(control, &plan, &point, data.as_str(), begun.clone())?);
+            Ok(())
+        })
+    });
+    let Some((branch, backup, ended)) = done else {
+        discard(control, project, data.as_str());
+        return Err(started.err().unwrap_or_else(|| Error::internal("a restore that was not recorded")));
+    };
+    drop(making);
+    sweep_after(&control.storage, project);
+    let mut operations = vec![ended];
+    operations.extend(started.map_err(|error| {
+        let (text, name) = (error.message.clone(), &branch.name);
+        Error { message: format!("branch {name} is restored, but does not run yet: {text}"), ..error }
+    })?);
+    tracing::info!(branch = id, source = plan.source.id, lsn = %point.lsn, "branch restored");
+    Ok(Restored { branch, backup, operations })
+}
+
+fn plan_restore(control: &Control, project: &str, id: &str, request: &BranchRestoreRequest) -> Result<Plan> {
+    let at = parse_at(request.source_lsn.as_deref(), request.source_timestamp.as_deref())?;
+    let expiry = expiry::parse(request.expires_at.as_deref(), clock::now_us())?;
+    let keep_as = request.preserve_under_name.clone().filter(|name| !name.is_empty());
+    if let Some(name) = &keep_as {
+        names::check_name("branch", name)?;
+    }
+    control.metadata.read(|connection| {
+        let target = branch::get(connection, project, id)?;
+        let source = branch::get(connection, project, &request.source_branch_id)?;
+        let children = branch::children(connection, id)?;
+        let keep_as = match keep_as {
+            Some(name) => {
+                branch::check_free(connection, project, &name)?;
+                Some(Keep::Named(name))
+            }
+            None => (!children.is_empty() && source.id != target.id).then_some(Keep::ForChildren),
         };
-        drop(making);
-        self.sweep_after(project);
-        let mut operations = vec![ended];
-        operations.extend(started.map_err(|error| {
-            let (text, name) = (error.message.clone(), &branch.name);
-            Error { message: format!("branch {name} is restored, but does not run yet: {text}"), ..error }
-        })?);
-        tracing::info!(branch = id, source = plan.source.id, lsn = %point.lsn, "branch restored");
-        Ok(Restored { branch, backup, operations })
-    }
+        check_restore(&target, &source, at, keep_as.is_some(), &children)?;
+        let endpoints = endpoint::of_branch(connection, id)?;
+        let quarantine = request.quarantine != Some(false);
+        Ok(Plan { target, source, endpoints, at, keep_as, quarantine, expiry })
+    })
+}
 
-    fn plan_restore(&self, project: &str, id: &str, request: &BranchRestoreRequest) -> Result<Plan> {
-        let at = parse_at(request.source_lsn.as_deref(), request.source_timestamp.as_deref())?;
-        let expiry = expiry::parse(request.expires_at.as_deref(), clock::now_us())?;
-        let keep_as = request.preserve_under_name.clone().filter(|name| !name.is_empty());
-        if let Some(name) = &keep_as {
-            names::check_name("branch", name)?;
+/// The transaction that makes the restore: the row, that of the backup, and the record of it.
+fn record_restore(
+    control: &Control,
+    plan: &Plan,
+    point: &BranchPoint,
+    data: &str,
+    begun: OperationRow,
+) -> Result<(BranchRow, Option<BranchRow>, OperationRow)> {
+    let now_us = clock::now_us();
+    let backup_id = names::branch_id()?;
+    control.metadata.write_with_secrets(|change, secrets| {
+        // Read again: it may have been renamed, and something may have begun on it.
+        let old = branch::get(change, &plan.target.project_id, &plan.target.id)?;
+        let children = branch::children(change, &old.id)?;
+        check_restore(&old, &plan.source, plan.at, plan.keep_as.is_some(), &children)?;
+        let mut row = restored_row(&old, plan, point, now_us);
+        row.store_id = data.to_owned();
+        let keep_as = match &plan.keep_as {
+            Some(Keep::Named(name)) => Some(name.clone()),
+            Some(Keep::ForChildren) => {
+                Some(branch::free_name(change, &old.project_id, &names::noted(&old.name, " (old)"))?)
+            }
+            None => None,
+        };
+        let backup = keep_as.map(|name| backup_row(&old, &backup_id, &name, now_us));
+        if let Some(backup) = &backup {
+            // The old data changes hands, which no two rows may name at a time.
+            branch::update(change, &BranchRow { store_id: data.to_owned(), ..old.clone() })?;
+            branch::insert(change, backup)?;
+            catalog::hand_over(change, &old.id, &backup.id)?;
+            branch::move_children(change, &old.id, &backup.id)?;
         }
-        self.metadata.read(|connection| {
-            let target = branch::get(connection, project, id)?;
-            let source = branch::get(connection, project, &request.source_branch_id)?;
-            let children = branch::children(connection, id)?;
-            let keep_as = match keep_as {
-                Some(name) => {
-                    branch::check_free(connection, project, &name)?;
-                    Some(Keep::Named(name))
-                }
-                None => (!children.is_empty() && source.id != target.id).then_some(Keep::ForChildren),
-            };
-            check_restore(&target, &source, at, keep_as.is_some(), &children)?;
-            let endpoints = endpoint::of_branch(connection, id)?;
-            let quarantine = request.quarantine != Some(false);
-            Ok(Plan { target, source, endpoints, at, keep_as, quarantine, expiry })
-        })
-    }
-
-    /// The transaction that makes the restore: the row, that of the backup, and the record of it.
-    fn record_restore(
-        &self,
-        plan: &Plan,
-        point: &BranchPoint,
-        data: &str,
-        begun: OperationRow,
-    ) -> Result<(BranchRow, Option<BranchRow>, OperationRow)> {
-        let now_us = clock::now_us();
-        let backup_id = names::branch_id()?;
-        self.metadata.write_with_secrets(|change, secrets| {
-            // Read again: it may have been renamed, and something may have begun on it.
-            let old = branch::get(change, &plan.target.project_id, &plan.target.id)?;
-            let children = branch::children(change, &old.id)?;
-            check_restore(&old, &plan.source, plan.at, plan.keep_as.is_some(), &children)?;
-            let mut row = restored_row(&old, plan, point, now_us);
-            row.store_id = data.to_owned();
-            let keep_as = match &plan.keep_as {
-                Some(Keep::Named(name)) => Some(name.clone()),
-                Some(Keep::ForChildren) => {
-                    Some(branch::free_name(change, &old.project_id, &names::noted(&old.name, " (old)"))?)
-                }
-                None => None,
-            };
-            let backup = keep_as.map(|name| backup_row(&old, &backup_id, &name, now_us));
-            if let Some(backup) = &backup {
-                // The old data changes hands, which no two rows may name at a time.
-                branch::update(change, &BranchRow { store_id: data.to_owned(), ..old.clone() })?;
-                branch::insert(change, backup)?;
-                role::hand_over(change, &old.id, &backup.id)?;
-                branch::move_children(change, &old.id, &backup.id)?;
-            }
-            let history = history::of(change, &plan.source, point)?;
-            row.parent_id = Some(branch::holder(change, &plan.source)?);
-            row.history_id = history.other;
-            expiry::check(&row, &[])?;
-            branch::update(change, &row)?;
-            options::adopt(change, &old.project_id, &old.id, &plan.source.id)?;
-            quarantine::begin_again(change, &old.id, backup.as_ref().map(|row| row.id.as_str()))?;
-            if !plan.quarantine {
-                quarantine::settle(change, &old.id, now_us)?;
-            }
-            let both = (change, secrets);
-            password::replace(both, &history.roles, &old.id, point.lsn, history.protected)?;
-            let ended = begun.clone().ended(None);
-            operation::put(change, &ended)?;
-            Ok((row, backup, ended))
-        })
-    }
+        let history = history::of(change, &plan.source, point)?;
+        row.parent_id = Some(branch::holder(change, &plan.source)?);
+        row.history_id = history.other;
+        expiry::check(&row, &[])?;
+        branch::update(change, &row)?;
+        options::adopt(change, &old.project_id, &old.id, &plan.source.id)?;
+        quarantine::begin_again(change, &old.id, backup.as_ref().map(|row| row.id.as_str()))?;
+        if !plan.quarantine {
+            quarantine::note_done(change, &old.id, now_us)?;
+        }
+        let both = (change, secrets);
+        password::replace(both, &history.roles, &old.id, point.lsn, history.protected)?;
+        let ended = begun.clone().ended(None);
+        operation::put(change, &ended)?;
+        Ok((row, backup, ended))
+    })
 }
 
 fn check_restore(
@@ -210,7 +219,7 @@ fn check_restore(
     }
     if !children.is_empty() && !kept {
         let hint = "hint: give preserve_under_name, and they become children of the branch of that name";
-        let text = format!("branch {name} has children: {}\n{hint}", names_of(children));
+        let text = format!("branch {name} has children: {}\n{hint}", branch::names_of(children));
         return Err(Error::refused("BRANCH_HAS_CHILDREN", text));
     }
     Ok(())

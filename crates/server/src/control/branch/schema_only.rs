@@ -11,27 +11,29 @@
 //!   used it, and its log holds what the script wrote.
 //! - A row names it when all of the schema is there, in the store.
 //!
-//! Not here: rows (`branch::create`), hidden endpoints (`temporary`).
+//! Not here: rows (`branch::create`), hidden endpoints (`fleet::hidden`).
 
 use std::path::Path;
 
 use store::BranchPoint;
 use types::{BranchId, Lsn};
 
-use crate::control::branch::create::At;
+use crate::control::Control;
 use crate::control::branch::history;
+use crate::control::branch::point::At;
+use crate::control::branch::point::{discard, hidden_at, wait_durable};
 use crate::control::catalog::change;
 use crate::control::catalog::schema_code;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
-use crate::fleet::temporary::Temporary;
-use crate::machine::postgres::SUPERUSER;
+use crate::fleet::hidden::Hidden;
+use crate::fleet::hidden::{hidden_permit, start_hidden};
+use crate::machine::sql::SUPERUSER;
 use crate::machine::sql::{Client, identifier};
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint;
 use crate::metadata::password;
 use crate::metadata::role::Found;
-use crate::state::Server;
 
 /// What the new data's catalog holds, and where in its log.
 #[derive(Debug)]
@@ -48,109 +50,111 @@ pub struct Copied {
     pub foreign: bool,
 }
 
-impl Server {
-    /// Makes branch `data` of the store with the schema that `source` had at `at`. The caller keeps `data` from being
-    /// swept until a row names it.
-    ///
-    /// # Errors
-    /// Those of creating a branch, and of hidden endpoints; 503 with the last words of `pg_dumpall` or `psql`. Then
-    /// nothing is left of it.
-    pub fn copy_schema(&self, source: &BranchRow, at: At, data: &BranchId) -> Result<Copied> {
-        let theirs = self.temporary(source, at, self.hidden_place(&source.project_id)?)?;
-        schema_code::refuse_code(&theirs)?;
-        let (script, origin) = (self.schema_of_all(&theirs)?, theirs.origin());
-        drop(theirs);
-        self.branch_off_first(&source.project_id, data)?;
-        let filled = self.fill(origin, data, &script);
-        if filled.is_err() {
-            self.discard(&source.project_id, data.as_str());
-        }
-        filled
+/// Makes branch `data` of the store with the schema that `source` had at `at`. The caller keeps `data` from being
+/// swept until a row names it.
+///
+/// # Errors
+/// Those of creating a branch, and of hidden endpoints; 503 with the last words of `pg_dumpall` or `psql`. Then
+/// nothing is left of it.
+pub fn copy_schema(control: &Control, source: &BranchRow, at: At, data: &BranchId) -> Result<Copied> {
+    let theirs = hidden_at(control, source, at, hidden_permit(&control.fleet, &source.project_id)?)?;
+    schema_code::refuse_code(&theirs)?;
+    let (script, origin) = (schema_of_all(control, &theirs)?, theirs.origin());
+    drop(theirs);
+    branch_off_first(control, &source.project_id, data)?;
+    let filled = fill(control, origin, data, &script);
+    if filled.is_err() {
+        discard(control, &source.project_id, data.as_str());
     }
+    filled
+}
 
-    /// Branches off the cluster as it was when the project was made.
-    fn branch_off_first(&self, project: &str, data: &BranchId) -> Result<()> {
-        let store = self.store(project)?;
-        self.in_tree(project, || {
-            let first = store.first_branch();
-            let (first, start) =
-                first.ok_or_else(|| Error::internal("a project without its first branch"))?;
-            store.create_branch(data, &first, start)?;
-            failpoint::passed(Step::BranchMade);
-            Ok(())
-        })
-    }
+/// Branches off the cluster as it was when the project was made.
+fn branch_off_first(control: &Control, project: &str, data: &BranchId) -> Result<()> {
+    let store = control.storage.store(project)?;
+    control.storage.in_tree(project, || {
+        let first = store.first_branch();
+        let (first, start) = first.ok_or_else(|| Error::internal("a project without its first branch"))?;
+        store.create_branch(data, &first, start)?;
+        failpoint::passed(Step::BranchMade);
+        Ok(())
+    })
+}
 
-    fn fill(&self, origin: (BranchRow, BranchPoint), data: &BranchId, script: &str) -> Result<Copied> {
-        let (source, point) = &origin;
-        let (options, holder, foreign) = self.metadata.read(|connection| {
-            let history = history::of(connection, source, point)?;
-            let foreign = history.protected || password::is_foreign(connection, &history.roles, point.lsn)?;
-            Ok((endpoint::of_branch(connection, &source.id)?, history.roles, foreign))
-        })?;
-        // An extension may need its library in `shared_preload_libraries`.
-        let options = options.first().map_or("{}", |row| row.options.as_str());
-        let (store, parent) = (self.store(&source.project_id)?, source.id.clone());
-        let place = self.hidden_place(&source.project_id)?;
-        let ours = self.hidden(data, origin, options, (None, place))?;
-        let mut client = ours.connect_any()?;
-        empty(&mut client)?;
-        self.restore_schema(&ours, script)?;
-        failpoint::tried(Step::SchemaCopied)?;
-        let (lsn, found) = change::look(&mut client)?;
-        let lsn = lsn.parse().map_err(|_| Error::internal("no flush position"))?;
-        self.wait_durable(&store, data, lsn)?;
-        Ok(Copied { found, lsn, source: holder, parent, foreign })
-    }
+fn fill(
+    control: &Control,
+    origin: (BranchRow, BranchPoint),
+    data: &BranchId,
+    script: &str,
+) -> Result<Copied> {
+    let (source, point) = &origin;
+    let (options, holder, foreign) = control.metadata.read(|connection| {
+        let history = history::of(connection, source, point)?;
+        let foreign = history.protected || password::is_foreign(connection, &history.roles, point.lsn)?;
+        Ok((endpoint::of_branch(connection, &source.id)?, history.roles, foreign))
+    })?;
+    // An extension may need its library in `shared_preload_libraries`.
+    let options = options.first().map_or("{}", |row| row.options.as_str());
+    let (store, parent) = (control.storage.store(&source.project_id)?, source.id.clone());
+    let permit = hidden_permit(&control.fleet, &source.project_id)?;
+    let ours = start_hidden(&control.fleet, data, origin, options, (None, permit))?;
+    let mut client = ours.connect_any()?;
+    empty(&mut client)?;
+    restore_schema(control, &ours, script)?;
+    failpoint::tried(Step::SchemaCopied)?;
+    let (lsn, found) = change::look(&mut client)?;
+    let lsn = lsn.parse().map_err(|_| Error::internal("no flush position"))?;
+    wait_durable(control, &store, data, lsn)?;
+    Ok(Copied { found, lsn, source: holder, parent, foreign })
+}
 
-    /// Roles, databases and all they hold but rows, as a script for psql.
-    fn schema_of_all(&self, from: &Temporary<'_>) -> Result<String> {
-        let waits = self.postgres.lock_wait();
-        let options = ["--schema-only", &waits, "--no-tablespaces", "--no-subscriptions", "--no-password"];
-        let (socket, port) = self.address(from);
-        let address = ["-h", &socket, "-p", &port, "-U", SUPERUSER];
-        let major = self.major(&from.endpoint().project_id)?;
-        let script = self.postgres.as_owner_of(Path::new(&socket)).output(
-            major,
-            "pg_dumpall",
-            &[options.as_slice(), &address].concat(),
-        )?;
-        // The only role that is there already.
-        let there = format!("\nCREATE ROLE {SUPERUSER};\n");
-        Ok(script.replacen(&there, "\n", 1))
-    }
+/// Roles, databases and all they hold but rows, as a script for psql.
+fn schema_of_all(control: &Control, from: &Hidden<'_>) -> Result<String> {
+    let waits = control.postgres.lock_wait();
+    let options = ["--schema-only", &waits, "--no-tablespaces", "--no-subscriptions", "--no-password"];
+    let (socket, port) = address(control, from);
+    let address = ["-h", &socket, "-p", &port, "-U", SUPERUSER];
+    let major = control.storage.major(&from.endpoint().project_id)?;
+    let script = control.postgres.as_owner_of(Path::new(&socket)).output(
+        major,
+        "pg_dumpall",
+        &[options.as_slice(), &address].concat(),
+    )?;
+    // The only role that is there already.
+    let there = format!("\nCREATE ROLE {SUPERUSER};\n");
+    Ok(script.replacen(&there, "\n", 1))
+}
 
-    fn restore_schema(&self, to: &Temporary<'_>, script: &str) -> Result<()> {
-        let (socket, port) = self.address(to);
-        let arguments = [
-            "-X",
-            "-q",
-            "--no-password",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-h",
-            &socket,
-            "-p",
-            &port,
-            "-U",
-            SUPERUSER,
-            "-d",
-            SUPERUSER,
-            "-f",
-            "-",
-        ];
-        self.postgres.as_owner_of(Path::new(&socket)).feed(
-            self.major(&to.endpoint().project_id)?,
-            "psql",
-            &arguments,
-            script,
-        )
-    }
+fn restore_schema(control: &Control, to: &Hidden<'_>, script: &str) -> Result<()> {
+    let (socket, port) = address(control, to);
+    let arguments = [
+        "-X",
+        "-q",
+        "--no-password",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-h",
+        &socket,
+        "-p",
+        &port,
+        "-U",
+        SUPERUSER,
+        "-d",
+        SUPERUSER,
+        "-f",
+        "-",
+    ];
+    control.postgres.as_owner_of(Path::new(&socket)).feed(
+        control.storage.major(&to.endpoint().project_id)?,
+        "psql",
+        &arguments,
+        script,
+    )
+}
 
-    fn address(&self, of: &Temporary<'_>) -> (String, String) {
-        let dir = self.dir.endpoint(&of.endpoint().id);
-        (dir.join("sock").to_string_lossy().into_owned(), of.endpoint().port.to_string())
-    }
+fn address(control: &Control, of: &Hidden<'_>) -> (String, String) {
+    let dir = control.dir.endpoint(&of.endpoint().id);
+    (dir.join("sock").to_string_lossy().into_owned(), of.endpoint().port.to_string())
 }
 
 /// Drops the first role and database of the project, which the script makes again if they are still there.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   read:    endpoint runs? its Postgres : nothing written since the last look? the rows : a hidden endpoint
-//!   change:  endpoint of the branch, started if it is idle --SQL--> catalog --settle--> rows
+//!   change:  endpoint of the branch, started if it is idle --SQL--> catalog --take_over--> rows
 //! ```
 //!
 //! What must hold
@@ -13,377 +13,360 @@
 //!
 //! Not here: how a password becomes a verifier, which positions a row holds for (`metadata::role`).
 
-use std::sync::Arc;
+use crate::fleet::sessions::{self, connect_any};
+use crate::metadata::catalog;
 
-use parking_lot::Mutex;
 use tokio_postgres::Row;
 use types::Lsn;
 
-use crate::control::branch::create::At;
+use crate::control::Control;
+use crate::control::branch::point::At;
+use crate::control::branch::point::hidden_at;
 use crate::control::endpoint::options;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
+use crate::fleet::endpoints::{runs, start_endpoint};
+use crate::fleet::hidden::hidden_permit;
 use crate::limits::{CATALOG_TURN_WITHIN, RENAMES};
 use crate::machine::clock;
-use crate::machine::postgres::{SUPERUSER, role_sql};
-use crate::machine::sql::{self, Client, Place, identifier};
+use crate::machine::postgres::role_sql;
+use crate::machine::sql::SUPERUSER;
+use crate::machine::sql::{self, Client, identifier};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
+use crate::metadata::project;
 use crate::metadata::role::{
     self, DatabaseRow, Found, FoundDatabase, FoundRole, Moment, RoleRow, named_database, named_role,
 };
 use crate::metadata::secret::Secret;
 use crate::names::check_sql_name;
-use crate::state::{Server, branch_id};
+use crate::names::parse_branch;
 
 /// Roles and databases of a branch.
 pub type Rows = (Vec<RoleRow>, Vec<DatabaseRow>);
 
-/// One at a time on a branch, and the head at which its catalog was last read while nothing wrote it.
-#[derive(Default)]
-pub struct CatalogTurn {
-    settled: Option<Lsn>,
+/// Roles and databases of a branch as they are now. If another request ends the Postgres that is asked, they are read
+/// again once that request is done.
+///
+/// # Errors
+/// 404 without such a branch; 423 if that takes too long; those of its endpoint.
+pub fn read_catalog(control: &Control, project: &str, id: &str) -> Result<Rows> {
+    match read_catalog_now(control, project, id) {
+        Err(error) if error.status == 503 && !error.is_crowded() => {
+            let _held = control.locks.take_turn(id)?;
+            read_catalog_now(control, project, id)
+        }
+        read => read,
+    }
 }
 
-impl Server {
-    fn catalog_turn(&self, branch: &str) -> Arc<Mutex<CatalogTurn>> {
-        Arc::clone(self.catalogs.lock().entry(branch.to_owned()).or_default())
+fn read_catalog_now(control: &Control, project: &str, id: &str) -> Result<Rows> {
+    let turn = control.catalogs.turn_of(id);
+    let mut turn = turn.try_lock_for(CATALOG_TURN_WITHIN).ok_or_else(|| busy(id))?;
+    let (branch, endpoints) = control.metadata.read(|connection| {
+        Ok((branch::get(connection, project, id)?, endpoint::of_branch(connection, id)?))
+    })?;
+    if let Some(row) = endpoints.into_iter().find(|row| row.desired == Desired::Active && !row.read_only) {
+        turn.read_at = None;
+        let (row, _) = running(control, &row)?;
+        let mut client = connect_any(&control.fleet, &row)?;
+        return take_over(control, id, &mut client, None);
     }
+    let head =
+        || -> Result<Lsn> { Ok(control.storage.store(project)?.head(&parse_branch(&branch.store_id)?)?) };
+    if turn.read_at == Some(head()?) {
+        return known_catalog(control, id);
+    }
+    let permit = hidden_permit(&control.fleet, project)?;
+    let head = head()?;
+    let hidden = hidden_at(control, &branch, At::Head, permit)?;
+    let mut client = hidden.connect_any()?;
+    let rows = take_over(control, id, &mut client, Some(Moment::At(head)))?;
+    turn.read_at = Some(head);
+    Ok(rows)
+}
 
-    /// Roles and databases of a branch as they are now. If another request ends the Postgres that is asked, they are read
-    /// again once that request is done.
-    ///
-    /// # Errors
-    /// 404 without such a branch; 423 if that takes too long; those of its endpoint.
-    pub fn read_catalog(&self, project: &str, id: &str) -> Result<Rows> {
-        match self.read_catalog_now(project, id) {
-            Err(error) if error.status == 503 && !error.is_crowded() => {
-                let _held = self.locks.take_turn(id)?;
-                self.read_catalog_now(project, id)
-            }
-            read => read,
+/// Roles and databases of a branch as they were seen last.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn known_catalog(control: &Control, branch: &str) -> Result<Rows> {
+    control
+        .metadata
+        .read(|connection| Ok((role::roles(connection, branch)?, role::databases(connection, branch)?)))
+}
+
+/// Does `work`, which gives a branch other data, while nobody looks at its catalog or changes it. Before, what the
+/// catalog says is taken over if that can be had at once.
+///
+/// # Errors
+/// 423 if another request has the catalog in hand for too long; those of `work`.
+pub fn while_unseen<T>(
+    control: &Control,
+    id: &str,
+    endpoints: &[EndpointRow],
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let turn = control.catalogs.turn_of(id);
+    let mut turn = turn.try_lock_for(CATALOG_TURN_WITHIN).ok_or_else(|| busy(id))?;
+    turn.read_at = None;
+    let runs = |row: &&EndpointRow| !row.read_only && runs(&control.fleet, &row.id);
+    if let Some(row) = endpoints.iter().find(runs)
+        && let Err(error) =
+            connect_any(&control.fleet, row).and_then(|mut client| take_over(control, id, &mut client, None))
+    {
+        tracing::warn!(branch = id, %error, "passwords that SQL changed last are not known");
+    }
+    work()
+}
+
+/// Takes over what the catalog of a protected branch says, whose roles are to get other passwords on what begins on
+/// it. A role that this does not find has none there.
+///
+/// # Errors
+/// 503 if there is no place for the Postgres that has to be asked. Another failure is logged.
+pub fn know_roles(control: &Control, branch: &BranchRow) -> Result<()> {
+    if !branch.protected {
+        return Ok(());
+    }
+    match read_catalog_now(control, &branch.project_id, &branch.id) {
+        Err(error) if error.is_crowded() => return Err(error),
+        Err(error) => {
+            tracing::warn!(branch = branch.id, %error, "roles that SQL made last are not known")
         }
+        Ok(_) => {}
     }
+    Ok(())
+}
 
-    fn read_catalog_now(&self, project: &str, id: &str) -> Result<Rows> {
-        let turn = self.catalog_turn(id);
-        let mut turn = turn.try_lock_for(CATALOG_TURN_WITHIN).ok_or_else(|| busy(id))?;
-        let (branch, endpoints) = self.metadata.read(|connection| {
-            Ok((branch::get(connection, project, id)?, endpoint::of_branch(connection, id)?))
-        })?;
-        if let Some(row) = endpoints.into_iter().find(|row| row.desired == Desired::Active && !row.read_only)
-        {
-            turn.settled = None;
-            let (row, _) = self.running(&row)?;
-            let mut client = self.connect_any(&row)?;
-            return self.settle(id, &mut client, None);
+/// The endpoint's row once it runs; a start that this needed.
+fn running(control: &Control, row: &EndpointRow) -> Result<(EndpointRow, Option<OperationRow>)> {
+    let started =
+        if runs(&control.fleet, &row.id) { None } else { Some(start_endpoint(&control.fleet, row)?) };
+    let row = control.metadata.read(|connection| endpoint::get(connection, &row.project_id, &row.id))?;
+    Ok((row, started))
+}
+
+/// Takes over what the catalog says; by default it was read where its Postgres is now.
+fn take_over(control: &Control, branch: &str, client: &mut Client, moment: Option<Moment>) -> Result<Rows> {
+    let (lsn, found) = look(client)?;
+    let moment = moment.or_else(|| lsn.parse().ok().map(Moment::At));
+    let moment = moment.ok_or_else(|| Error::internal("no flush position"))?;
+    control.metadata.write(|change| {
+        catalog::take_over(change, branch, &found, moment, clock::now_us())?;
+        Ok((role::roles(change, branch)?, role::databases(change, branch)?))
+    })
+}
+
+/// Does `work` in the branch's Postgres and takes over what that made of its catalog.
+fn change_catalog<T>(
+    control: &Control,
+    project: &str,
+    id: &str,
+    work: impl FnOnce(&mut Session<'_>) -> Result<T>,
+) -> Result<Changed<T>> {
+    let begun = OperationRow::begun(Action::ApplyConfig, project, id, clock::now_us())?;
+    control.operations.run(&begun, || change_catalog_as(control, &begun, id, work))
+}
+
+fn change_catalog_as<T>(
+    control: &Control,
+    begun: &OperationRow,
+    id: &str,
+    work: impl FnOnce(&mut Session<'_>) -> Result<T>,
+) -> Result<Changed<T>> {
+    let project = begun.project_id.as_str();
+    let _held = control.locks.take_turn(id)?;
+    let turn = control.catalogs.turn_of(id);
+    let mut turn = turn.try_lock_for(CATALOG_TURN_WITHIN).ok_or_else(|| busy(id))?;
+    turn.read_at = None;
+    let (branch, wanted) = control.metadata.write(|change| {
+        let branch = branch::get(change, project, id)?;
+        let row = endpoint::of_branch(change, id)?.into_iter().next();
+        let row = row.ok_or_else(|| no_endpoint(&branch))?;
+        if row.read_only {
+            return Err(only_reads(&branch, &row));
         }
-        let head = || -> Result<Lsn> { Ok(self.store(project)?.head(&branch_id(&branch.store_id)?)?) };
-        if turn.settled == Some(head()?) {
-            return self.known_catalog(id);
+        options::want(change, &row, Desired::Active)?;
+        Ok((branch, row))
+    })?;
+    let (endpoint, started) = running(control, &wanted)?;
+    let mut client = connect_any(&control.fleet, &endpoint)?;
+    let before = flushed(&mut client)?;
+    let (control, branch) = (control, &branch);
+    let done = work(&mut Session { control, branch, endpoint: &endpoint, client: &mut client });
+    // A change that stopped half-way has changed something too.
+    let rows = take_over(control, id, &mut client, before.parse().ok().map(Moment::After));
+    let ended = begun.clone().about_endpoint(&endpoint.id).ended(done.as_ref().err());
+    control.metadata.write(|change| operation::put(change, &ended))?;
+    let (value, rows) = (done?, rows?);
+    Ok(Changed { value, rows, operations: started.into_iter().chain([ended]).collect() })
+}
+
+/// Makes a role. One that may log in gets a password and what the owner of a project has.
+///
+/// # Errors
+/// 400 for a name that cannot be one, 409 if it is taken, 422 if the branch has no endpoint.
+pub fn create_role(
+    control: &Control,
+    project: &str,
+    branch: &str,
+    name: &str,
+    login: bool,
+) -> Result<Changed<RoleRow>> {
+    check_sql_name("role", name)?;
+    let secret = if login { Some(Secret::new()?) } else { None };
+    let done = change_catalog(control, project, branch, |session| {
+        if let Some(secret) = &secret {
+            session.expect_verifier(name, secret)?;
         }
-        let place = self.hidden_place(project)?;
-        let head = head()?;
-        let temporary = self.temporary(&branch, At::Head, place)?;
-        let mut client = temporary.connect_any()?;
-        let rows = self.settle(id, &mut client, Some(Moment::At(head)))?;
-        turn.settled = Some(head);
-        Ok(rows)
-    }
-
-    /// Roles and databases of a branch as they were seen last.
-    ///
-    /// # Errors
-    /// Those of SQLite.
-    pub fn known_catalog(&self, branch: &str) -> Result<Rows> {
-        self.metadata
-            .read(|connection| Ok((role::roles(connection, branch)?, role::databases(connection, branch)?)))
-    }
-
-    /// Does `work`, which gives a branch other data, while nobody looks at its catalog or changes it. Before, what the
-    /// catalog says is taken over if that can be had at once.
-    ///
-    /// # Errors
-    /// 423 if another request has the catalog in hand for too long; those of `work`.
-    pub fn while_unseen<T>(
-        &self,
-        id: &str,
-        endpoints: &[EndpointRow],
-        work: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
-        let turn = self.catalog_turn(id);
-        let mut turn = turn.try_lock_for(CATALOG_TURN_WITHIN).ok_or_else(|| busy(id))?;
-        turn.settled = None;
-        let runs = |row: &&EndpointRow| !row.read_only && self.runs(&row.id);
-        if let Some(row) = endpoints.iter().find(runs)
-            && let Err(error) =
-                self.connect_any(row).and_then(|mut client| self.settle(id, &mut client, None))
-        {
-            tracing::warn!(branch = id, %error, "passwords that SQL changed last are not known");
+        let mut statements = role_sql(name, secret.as_ref().map(|secret| secret.verifier.as_str()));
+        if login && control.metadata.read(|connection| project::replicates_logically(connection, project))? {
+            statements.push(format!("ALTER ROLE {} REPLICATION", identifier(name)));
         }
-        work()
-    }
+        session.run_together(&statements)
+    })?;
+    done.role(name)
+}
 
-    /// Takes over what the catalog of a protected branch says, whose roles are to get other passwords on what begins on
-    /// it. A role that this does not find has none there.
-    ///
-    /// # Errors
-    /// 503 if there is no place for the Postgres that has to be asked. Another failure is logged.
-    pub fn know_roles(&self, branch: &BranchRow) -> Result<()> {
-        if !branch.protected {
-            return Ok(());
+/// Gives a role a new password and ends its sessions.
+///
+/// # Errors
+/// 404 without such a role, 422 if it may not log in or the branch has no endpoint.
+pub fn reset_password(
+    control: &Control,
+    project: &str,
+    branch: &str,
+    name: &str,
+) -> Result<Changed<RoleRow>> {
+    let secret = Secret::new()?;
+    let done = change_catalog(control, project, branch, |session| {
+        if !session.role(name)?.login {
+            let text = format!("role {name} may not log in, so it has no password");
+            return Err(Error::refused("ROLE_NO_LOGIN", text));
         }
-        match self.read_catalog_now(&branch.project_id, &branch.id) {
-            Err(error) if error.is_crowded() => return Err(error),
-            Err(error) => {
-                tracing::warn!(branch = branch.id, %error, "roles that SQL made last are not known")
-            }
-            Ok(_) => {}
+        session.expect_verifier(name, &secret)?;
+        let verifier = sql::literal(&secret.verifier);
+        session.run(&format!("ALTER ROLE {} PASSWORD {verifier}", identifier(name)))?;
+        session.end_sessions("usename", name)
+    })?;
+    done.role(name)
+}
+
+/// Removes a role. What it owns in a database goes to that database's owner. `None` if it is not there.
+///
+/// # Errors
+/// 422 while it owns a database, or if the branch has no endpoint.
+pub fn delete_role(
+    control: &Control,
+    project: &str,
+    branch: &str,
+    name: &str,
+) -> Result<Option<Changed<RoleRow>>> {
+    let gone = |row: Result<RoleRow>| match row {
+        Err(error) if error.status == 404 => Ok(None),
+        row => row.map(Some),
+    };
+    let done = change_catalog(control, project, branch, |session| {
+        let Some(row) = gone(session.role(name))? else { return Ok(None) };
+        let owned: Vec<String> =
+            session.databases()?.into_iter().filter(|it| it.1 == name).map(|it| it.0).collect();
+        if !owned.is_empty() {
+            let hint = "hint: delete them or give them to another role first";
+            let text = format!("role {name} owns the databases {}\n{hint}", owned.join(", "));
+            return Err(Error::refused("ROLE_OWNS_DATABASES", text));
         }
-        Ok(())
-    }
+        let quoted = identifier(name);
+        for (database, owner) in session.databases()? {
+            let heir = identifier(&owner);
+            let sql = format!("REASSIGN OWNED BY {quoted} TO {heir}; DROP OWNED BY {quoted}");
+            sessions::at(&session.control.fleet, session.endpoint, |address| {
+                address.change(&database, &sql)
+            })?;
+            failpoint::passed(Step::StatementRun);
+        }
+        session.end_sessions("usename", name)?;
+        session.run(&format!("DROP ROLE {quoted}"))?;
+        Ok(Some(row))
+    })?;
+    let Changed { value, rows, operations } = done;
+    Ok(value.map(|value| Changed { value, rows, operations }))
+}
 
-    /// Does `work` where the Postgres of an endpoint can be reached.
-    ///
-    /// # Errors
-    /// Those of opening the store, and of `work`.
-    pub fn at<T>(&self, row: &EndpointRow, work: impl FnOnce(&Place<'_>) -> Result<T>) -> Result<T> {
-        let (dir, major) = (self.dir.endpoint(&row.id), self.major(&row.project_id)?);
-        work(&Place { dir: &dir, port: row.port, major })
-    }
+/// Makes a database.
+///
+/// # Errors
+/// 400 for names that cannot be, 404 without such an owner, 409 if the name is taken, 422 without endpoint.
+pub fn create_database(
+    control: &Control,
+    project: &str,
+    branch: &str,
+    name: &str,
+    owner: &str,
+) -> Result<Changed<DatabaseRow>> {
+    check_sql_name("database", name)?;
+    let done = change_catalog(control, project, branch, |session| {
+        session.role(owner)?;
+        session.run(&format!("CREATE DATABASE {} OWNER {}", identifier(name), identifier(owner)))
+    })?;
+    done.database(name)
+}
 
-    /// A session of the superuser of an endpoint that runs.
-    ///
-    /// # Errors
-    /// 503 if it does not answer.
-    pub fn connect_any(&self, row: &EndpointRow) -> Result<Client> {
-        self.at(row, |place| place.connect_any())
+/// Renames a database or gives it to another role. A rename ends its sessions, as Postgres demands that.
+///
+/// # Errors
+/// 400, 404, 409 and 422 as for making one.
+pub fn update_database(
+    control: &Control,
+    project: &str,
+    branch: &str,
+    name: &str,
+    (new_name, new_owner): (Option<&str>, Option<&str>),
+) -> Result<Changed<DatabaseRow>> {
+    let new_name = new_name.filter(|new| *new != name);
+    if let Some(new) = new_name {
+        check_sql_name("database", new)?;
     }
-
-    /// The endpoint's row once it runs; a start that this needed.
-    fn running(&self, row: &EndpointRow) -> Result<(EndpointRow, Option<OperationRow>)> {
-        let started = if self.runs(&row.id) { None } else { Some(self.start_endpoint(row)?) };
-        let row = self.metadata.read(|connection| endpoint::get(connection, &row.project_id, &row.id))?;
-        Ok((row, started))
-    }
-
-    /// Takes over what the catalog says; by default it was read where its Postgres is now.
-    fn settle(&self, branch: &str, client: &mut Client, moment: Option<Moment>) -> Result<Rows> {
-        let (lsn, found) = look(client)?;
-        let moment = moment.or_else(|| lsn.parse().ok().map(Moment::At));
-        let moment = moment.ok_or_else(|| Error::internal("no flush position"))?;
-        self.metadata.write(|change| {
-            role::settle(change, branch, &found, moment, clock::now_us())?;
-            Ok((role::roles(change, branch)?, role::databases(change, branch)?))
-        })
-    }
-
-    /// Does `work` in the branch's Postgres and takes over what that made of its catalog.
-    fn change_catalog<T>(
-        &self,
-        project: &str,
-        id: &str,
-        work: impl FnOnce(&mut Session<'_>) -> Result<T>,
-    ) -> Result<Changed<T>> {
-        let begun = OperationRow::begun(Action::ApplyConfig, project, id, clock::now_us())?;
-        self.operate(&begun, || self.change_catalog_as(&begun, id, work))
-    }
-
-    fn change_catalog_as<T>(
-        &self,
-        begun: &OperationRow,
-        id: &str,
-        work: impl FnOnce(&mut Session<'_>) -> Result<T>,
-    ) -> Result<Changed<T>> {
-        let project = begun.project_id.as_str();
-        let _held = self.locks.take_turn(id)?;
-        let turn = self.catalog_turn(id);
-        let mut turn = turn.try_lock_for(CATALOG_TURN_WITHIN).ok_or_else(|| busy(id))?;
-        turn.settled = None;
-        let (branch, wanted) = self.metadata.write(|change| {
-            let branch = branch::get(change, project, id)?;
-            let row = endpoint::of_branch(change, id)?.into_iter().next();
-            let row = row.ok_or_else(|| no_endpoint(&branch))?;
-            if row.read_only {
-                return Err(only_reads(&branch, &row));
-            }
-            options::want(change, &row, Desired::Active)?;
-            Ok((branch, row))
-        })?;
-        let (endpoint, started) = self.running(&wanted)?;
-        let mut client = self.connect_any(&endpoint)?;
-        let before = flushed(&mut client)?;
-        let (server, branch) = (self, &branch);
-        let done = work(&mut Session { server, branch, endpoint: &endpoint, client: &mut client });
-        // A change that stopped half-way has changed something too.
-        let rows = self.settle(id, &mut client, before.parse().ok().map(Moment::After));
-        let ended = begun.clone().about_endpoint(&endpoint.id).ended(done.as_ref().err());
-        self.metadata.write(|change| operation::put(change, &ended))?;
-        let (value, rows) = (done?, rows?);
-        Ok(Changed { value, rows, operations: started.into_iter().chain([ended]).collect() })
-    }
-
-    /// Makes a role. One that may log in gets a password and what the owner of a project has.
-    ///
-    /// # Errors
-    /// 400 for a name that cannot be one, 409 if it is taken, 422 if the branch has no endpoint.
-    pub fn create_role(
-        &self,
-        project: &str,
-        branch: &str,
-        name: &str,
-        login: bool,
-    ) -> Result<Changed<RoleRow>> {
-        check_sql_name("role", name)?;
-        let secret = if login { Some(Secret::new()?) } else { None };
-        let done = self.change_catalog(project, branch, |session| {
-            if let Some(secret) = &secret {
-                session.expect_verifier(name, secret)?;
-            }
-            let mut statements = role_sql(name, secret.as_ref().map(|secret| secret.verifier.as_str()));
-            if login && self.replicates_logically(project)? {
-                statements.push(format!("ALTER ROLE {} REPLICATION", identifier(name)));
-            }
-            session.run_together(&statements)
-        })?;
-        done.role(name)
-    }
-
-    /// Gives a role a new password and ends its sessions.
-    ///
-    /// # Errors
-    /// 404 without such a role, 422 if it may not log in or the branch has no endpoint.
-    pub fn reset_password(&self, project: &str, branch: &str, name: &str) -> Result<Changed<RoleRow>> {
-        let secret = Secret::new()?;
-        let done = self.change_catalog(project, branch, |session| {
-            if !session.role(name)?.login {
-                let text = format!("role {name} may not log in, so it has no password");
-                return Err(Error::refused("ROLE_NO_LOGIN", text));
-            }
-            session.expect_verifier(name, &secret)?;
-            let verifier = sql::literal(&secret.verifier);
-            session.run(&format!("ALTER ROLE {} PASSWORD {verifier}", identifier(name)))?;
-            session.end_sessions("usename", name)
-        })?;
-        done.role(name)
-    }
-
-    /// Removes a role. What it owns in a database goes to that database's owner. `None` if it is not there.
-    ///
-    /// # Errors
-    /// 422 while it owns a database, or if the branch has no endpoint.
-    pub fn delete_role(&self, project: &str, branch: &str, name: &str) -> Result<Option<Changed<RoleRow>>> {
-        let gone = |row: Result<RoleRow>| match row {
-            Err(error) if error.status == 404 => Ok(None),
-            row => row.map(Some),
-        };
-        let done = self.change_catalog(project, branch, |session| {
-            let Some(row) = gone(session.role(name))? else { return Ok(None) };
-            let owned: Vec<String> =
-                session.databases()?.into_iter().filter(|it| it.1 == name).map(|it| it.0).collect();
-            if !owned.is_empty() {
-                let hint = "hint: delete them or give them to another role first";
-                let text = format!("role {name} owns the databases {}\n{hint}", owned.join(", "));
-                return Err(Error::refused("ROLE_OWNS_DATABASES", text));
-            }
-            let quoted = identifier(name);
-            for (database, owner) in session.databases()? {
-                let heir = identifier(&owner);
-                let sql = format!("REASSIGN OWNED BY {quoted} TO {heir}; DROP OWNED BY {quoted}");
-                session.server.at(session.endpoint, |place| place.change(&database, &sql))?;
-                failpoint::passed(Step::StatementRun);
-            }
-            session.end_sessions("usename", name)?;
-            session.run(&format!("DROP ROLE {quoted}"))?;
-            Ok(Some(row))
-        })?;
-        let Changed { value, rows, operations } = done;
-        Ok(value.map(|value| Changed { value, rows, operations }))
-    }
-
-    /// Makes a database.
-    ///
-    /// # Errors
-    /// 400 for names that cannot be, 404 without such an owner, 409 if the name is taken, 422 without endpoint.
-    pub fn create_database(
-        &self,
-        project: &str,
-        branch: &str,
-        name: &str,
-        owner: &str,
-    ) -> Result<Changed<DatabaseRow>> {
-        check_sql_name("database", name)?;
-        let done = self.change_catalog(project, branch, |session| {
+    let done = change_catalog(control, project, branch, |session| {
+        session.database(name)?;
+        let mut statements = Vec::new();
+        if let Some(owner) = new_owner {
             session.role(owner)?;
-            session.run(&format!("CREATE DATABASE {} OWNER {}", identifier(name), identifier(owner)))
-        })?;
-        done.database(name)
-    }
-
-    /// Renames a database or gives it to another role. A rename ends its sessions, as Postgres demands that.
-    ///
-    /// # Errors
-    /// 400, 404, 409 and 422 as for making one.
-    pub fn update_database(
-        &self,
-        project: &str,
-        branch: &str,
-        name: &str,
-        (new_name, new_owner): (Option<&str>, Option<&str>),
-    ) -> Result<Changed<DatabaseRow>> {
-        let new_name = new_name.filter(|new| *new != name);
-        if let Some(new) = new_name {
-            check_sql_name("database", new)?;
+            statements.push(format!("ALTER DATABASE {} OWNER TO {}", identifier(name), identifier(owner)));
         }
-        let done = self.change_catalog(project, branch, |session| {
-            session.database(name)?;
-            let mut statements = Vec::new();
-            if let Some(owner) = new_owner {
-                session.role(owner)?;
-                statements.push(format!(
-                    "ALTER DATABASE {} OWNER TO {}",
-                    identifier(name),
-                    identifier(owner)
-                ));
+        match new_name {
+            Some(new) => {
+                statements.push(format!("ALTER DATABASE {} RENAME TO {}", identifier(name), identifier(new)));
+                session.run_without_sessions(name, &statements)
             }
-            match new_name {
-                Some(new) => {
-                    statements.push(format!(
-                        "ALTER DATABASE {} RENAME TO {}",
-                        identifier(name),
-                        identifier(new)
-                    ));
-                    session.run_without_sessions(name, &statements)
-                }
-                None => session.run_together(&statements),
-            }
-        })?;
-        done.database(new_name.unwrap_or(name))
-    }
+            None => session.run_together(&statements),
+        }
+    })?;
+    done.database(new_name.unwrap_or(name))
+}
 
-    /// Removes a database and ends its sessions. `None` if it is not there.
-    ///
-    /// # Errors
-    /// 422 if the branch has no endpoint.
-    pub fn delete_database(
-        &self,
-        project: &str,
-        branch: &str,
-        name: &str,
-    ) -> Result<Option<Changed<DatabaseRow>>> {
-        let known = self.read_catalog(project, branch)?.1;
-        let Some(row) = known.into_iter().find(|row| row.name == name) else { return Ok(None) };
-        let done = self.change_catalog(project, branch, |session| {
-            let quoted = identifier(name);
-            let sql = "SELECT FROM pg_database WHERE datname = $1::text AND datistemplate";
-            if session.client.query_opt(sql, &[&name])?.is_some() {
-                session.run(&format!("ALTER DATABASE {quoted} IS_TEMPLATE false"))?;
-            }
-            session.run(&format!("DROP DATABASE IF EXISTS {quoted} WITH (FORCE)"))
-        })?;
-        Ok(Some(Changed { value: row, rows: done.rows, operations: done.operations }))
-    }
+/// Removes a database and ends its sessions. `None` if it is not there.
+///
+/// # Errors
+/// 422 if the branch has no endpoint.
+pub fn delete_database(
+    control: &Control,
+    project: &str,
+    branch: &str,
+    name: &str,
+) -> Result<Option<Changed<DatabaseRow>>> {
+    let known = read_catalog(control, project, branch)?.1;
+    let Some(row) = known.into_iter().find(|row| row.name == name) else { return Ok(None) };
+    let done = change_catalog(control, project, branch, |session| {
+        let quoted = identifier(name);
+        let sql = "SELECT FROM pg_database WHERE datname = $1::text AND datistemplate";
+        if session.client.query_opt(sql, &[&name])?.is_some() {
+            session.run(&format!("ALTER DATABASE {quoted} IS_TEMPLATE false"))?;
+        }
+        session.run(&format!("DROP DATABASE IF EXISTS {quoted} WITH (FORCE)"))
+    })?;
+    Ok(Some(Changed { value: row, rows: done.rows, operations: done.operations }))
 }
 
 /// What a change of a catalog gave.
@@ -410,7 +393,7 @@ impl Changed<()> {
 
 /// A superuser's session on the branch whose catalog is being changed.
 struct Session<'a> {
-    server: &'a Server,
+    control: &'a Control,
     branch: &'a BranchRow,
     endpoint: &'a EndpointRow,
     client: &'a mut Client,
@@ -429,16 +412,16 @@ impl Session<'_> {
         self.run(&statements.join(";\n"))
     }
 
-    fn settled(&mut self) -> Result<Rows> {
-        self.server.settle(&self.branch.id, self.client, None)
+    fn taken_over(&mut self) -> Result<Rows> {
+        take_over(self.control, &self.branch.id, self.client, None)
     }
 
     fn role(&mut self, name: &str) -> Result<RoleRow> {
-        named_role(self.settled()?.0, name)
+        named_role(self.taken_over()?.0, name)
     }
 
     fn database(&mut self, name: &str) -> Result<DatabaseRow> {
-        named_database(self.settled()?.1, name)
+        named_database(self.taken_over()?.1, name)
     }
 
     /// Every database that can be connected to, with its owner. One whose DROP was interrupted (-2) cannot.
@@ -451,7 +434,7 @@ impl Session<'_> {
 
     /// Puts a password on disk before Postgres gets its verifier.
     fn expect_verifier(&self, name: &str, secret: &Secret) -> Result<()> {
-        self.server.metadata.write(|change| role::set_pending(change, &self.branch.id, name, secret))
+        self.control.metadata.write(|change| role::set_pending(change, &self.branch.id, name, secret))
     }
 
     /// Ends the sessions whose `column` of `pg_stat_activity` is `value`.

@@ -4,23 +4,27 @@
 //! The endpoint of the branch is asked when it runs and the present is wanted; otherwise a hidden one, which ends with
 //! the question.
 //!
-//! Not here: starting and removing a hidden endpoint (`temporary`).
+//! Not here: starting and removing a hidden endpoint (`fleet::hidden`).
 
 use std::path::Path;
 
 use api::schema::{SchemaDiff, SchemaTables};
 use similar::TextDiff;
 
-use crate::control::branch::create::{At, parse_at};
+use crate::control::Control;
+use crate::control::branch::history::history_of;
+use crate::control::branch::point::hidden_at;
+use crate::control::branch::point::{At, parse_at};
 use crate::error::{Error, Result};
-use crate::fleet::places::Taken;
-use crate::machine::postgres::SUPERUSER;
-use crate::machine::sql::{self, Place};
+use crate::fleet::endpoints::runs;
+use crate::fleet::hidden::hidden_permit;
+use crate::machine::permits::Permit;
+use crate::machine::sql::SUPERUSER;
+use crate::machine::sql::{self, Address};
 use crate::machine::threads;
 use crate::machine::work;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint;
-use crate::state::Server;
 
 /// Unchanged lines around a change.
 const CONTEXT_LINES: usize = 3;
@@ -85,149 +89,148 @@ pub struct Seen<T> {
     pub history: Option<String>,
 }
 
-impl Server {
-    /// The schema of a database as SQL.
-    ///
-    /// # Errors
-    /// 400 and 422 for a moment that cannot be; 404 without such a branch or database.
-    pub fn schema(&self, project: &str, side: &Side<'_>, database: &str) -> Result<Seen<String>> {
-        let (asked, place) = self.find(project, side)?;
-        self.schema_of(project, asked, place, database)
-    }
+/// The schema of a database as SQL.
+///
+/// # Errors
+/// 400 and 422 for a moment that cannot be; 404 without such a branch or database.
+pub fn schema(control: &Control, project: &str, side: &Side<'_>, database: &str) -> Result<Seen<String>> {
+    let (asked, permit) = find(control, project, side)?;
+    schema_of(control, project, asked, permit, database)
+}
 
-    fn schema_of(
-        &self,
-        project: &str,
-        asked: Asked,
-        place: Option<Taken>,
-        database: &str,
-    ) -> Result<Seen<String>> {
-        self.looking_at((asked, place), |dir, port| self.dump(project, dir, port, database))
-    }
+fn schema_of(
+    control: &Control,
+    project: &str,
+    asked: Asked,
+    permit: Option<Permit>,
+    database: &str,
+) -> Result<Seen<String>> {
+    looking_at(control, (asked, permit), |dir, port| dump(control, project, dir, port, database))
+}
 
-    /// The tables of a database, with their columns and keys.
-    ///
-    /// # Errors
-    /// As [`Server::schema`].
-    pub fn schema_tables(
-        &self,
-        project: &str,
-        side: &Side<'_>,
-        database: &str,
-    ) -> Result<Seen<SchemaTables>> {
-        let asked = self.find(project, side)?;
-        let major = self.major(project)?;
-        self.looking_at(asked, |dir, port| {
-            let mut client = Place { dir, port, major }.connect(database)?;
-            let row = client.query_one(TABLES, &[])?;
-            let text: String = row.get(0);
-            serde_json::from_str(&text).map_err(|error| Error::internal(format!("tables: {error}")))
-        })
-    }
+/// The tables of a database, with their columns and keys.
+///
+/// # Errors
+/// As [`Server::schema`].
+pub fn schema_tables(
+    control: &Control,
+    project: &str,
+    side: &Side<'_>,
+    database: &str,
+) -> Result<Seen<SchemaTables>> {
+    let asked = find(control, project, side)?;
+    let major = control.storage.major(project)?;
+    looking_at(control, asked, |dir, port| {
+        let mut client = Address { dir, port, major }.connect(database)?;
+        let row = client.query_one(TABLES, &[])?;
+        let text: String = row.get(0);
+        serde_json::from_str(&text).map_err(|error| Error::internal(format!("tables: {error}")))
+    })
+}
 
-    /// What is asked for a side, with a place for it if it is to be started.
-    fn find(&self, project: &str, side: &Side<'_>) -> Result<(Asked, Option<Taken>)> {
-        let asked = self.asked(project, side)?;
-        let place = asked.is_hidden().then(|| self.hidden_place(project)).transpose()?;
-        Ok((asked, place))
-    }
+/// What is asked for a side, with a permit for it if it is to be started.
+fn find(control: &Control, project: &str, side: &Side<'_>) -> Result<(Asked, Option<Permit>)> {
+    let asked = asked(control, project, side)?;
+    let permit = asked.is_hidden().then(|| hidden_permit(&control.fleet, project)).transpose()?;
+    Ok((asked, permit))
+}
 
-    fn asked(&self, project: &str, side: &Side<'_>) -> Result<Asked> {
-        let at = parse_at(side.lsn, side.time)?;
-        let row = self.metadata.read(|connection| branch::get(connection, project, side.branch))?;
-        let running = if at == At::Head { self.running_endpoint(&row)? } else { None };
-        Ok(running.map_or_else(|| Asked::Hidden(Box::new(row), at), |(id, port)| Asked::Endpoint(id, port)))
-    }
+fn asked(control: &Control, project: &str, side: &Side<'_>) -> Result<Asked> {
+    let at = parse_at(side.lsn, side.time)?;
+    let row = control.metadata.read(|connection| branch::get(connection, project, side.branch))?;
+    let running = if at == At::Head { running_endpoint(control, &row)? } else { None };
+    Ok(running.map_or_else(|| Asked::Hidden(Box::new(row), at), |(id, port)| Asked::Endpoint(id, port)))
+}
 
-    /// Does `work` with the directory and the port of the endpoint that is asked.
-    fn looking_at<T>(
-        &self,
-        (asked, place): (Asked, Option<Taken>),
-        work: impl FnOnce(&Path, u16) -> Result<T>,
-    ) -> Result<Seen<T>> {
-        let (row, at) = match asked {
-            Asked::Endpoint(id, port) => {
-                let what = work(&self.dir.endpoint(&id), port)?;
-                return Ok(Seen { what, history: None });
-            }
-            Asked::Hidden(row, at) => (row, at),
+/// Does `work` with the directory and the port of the endpoint that is asked.
+fn looking_at<T>(
+    control: &Control,
+    (asked, permit): (Asked, Option<Permit>),
+    work: impl FnOnce(&Path, u16) -> Result<T>,
+) -> Result<Seen<T>> {
+    let (row, at) = match asked {
+        Asked::Endpoint(id, port) => {
+            let what = work(&control.dir.endpoint(&id), port)?;
+            return Ok(Seen { what, history: None });
+        }
+        Asked::Hidden(row, at) => (row, at),
+    };
+    let permit = permit.map_or_else(|| hidden_permit(&control.fleet, &row.project_id), Ok)?;
+    let hidden = hidden_at(control, &row, at, permit)?;
+    let (source, point) = hidden.origin();
+    let history = history_of(control, &source, &point)?;
+    let endpoint = hidden.endpoint();
+    let what = work(&control.dir.endpoint(&endpoint.id), endpoint.port)?;
+    Ok(Seen { what, history })
+}
+
+/// Id and port of the branch's endpoint, if that runs.
+fn running_endpoint(control: &Control, branch: &BranchRow) -> Result<Option<(String, u16)>> {
+    let rows = control.metadata.read(|connection| endpoint::of_branch(connection, &branch.id))?;
+    Ok(rows.into_iter().find(|row| runs(&control.fleet, &row.id)).map(|row| (row.id, row.port)))
+}
+
+fn dump(control: &Control, project: &str, dir: &Path, port: u16, database: &str) -> Result<String> {
+    let major = control.storage.major(project)?;
+    // Says which database is missing better than pg_dump does.
+    drop(Address { dir, port, major }.connect(database)?);
+    let socket = dir.join("sock").to_string_lossy().into_owned();
+    let port = port.to_string();
+    let waits = control.postgres.lock_wait();
+    let arguments =
+        ["--schema-only", &waits, "--no-password", "-h", &socket, "-p", &port, "-U", SUPERUSER, "-d"];
+    let named = sql::database_argument(database);
+    // Not an older one, which refuses a newer server.
+    let written = control.postgres.as_owner_of(Path::new(&socket)).output(
+        major,
+        "pg_dump",
+        &[arguments.as_slice(), &[&named]].concat(),
+    )?;
+    Ok(without_keys(&written))
+}
+
+/// What differs in a database from `base` to `side` as a unified diff; empty if nothing does. A database that one of
+/// them does not have is empty there.
+///
+/// # Errors
+/// As [`Server::schema`]; 404 if neither has the database.
+pub fn compare_schema(
+    control: &Control,
+    project: &str,
+    side: &Side<'_>,
+    base: &Side<'_>,
+    database: &str,
+) -> Result<SchemaDiff> {
+    let (of_base, of_side) = (asked(control, project, base)?, asked(control, project, side)?);
+    // Both places at once: two requests with one each would wait for each other.
+    let hidden = [&of_base, &of_side].iter().filter(|asked| asked.is_hidden()).count();
+    let mut places =
+        if hidden > 0 { Some(control.fleet.hidden_servers.take(project, hidden)?) } else { None };
+    let second = places.as_mut().and_then(Permit::split);
+    let (base_place, side_place) = if of_base.is_hidden() { (places, second) } else { (None, places) };
+    let (old, new) = std::thread::scope(|scope| {
+        let unwanted = work::flag();
+        let of_base = || {
+            let _begun = work::begin(unwanted);
+            schema_of(control, project, of_base, base_place, database)
         };
-        let place = place.map_or_else(|| self.hidden_place(&row.project_id), Ok)?;
-        let temporary = self.temporary(&row, at, place)?;
-        let (source, point) = temporary.origin();
-        let history = self.history_of(&source, &point)?;
-        let endpoint = temporary.endpoint();
-        let what = work(&self.dir.endpoint(&endpoint.id), endpoint.port)?;
-        Ok(Seen { what, history })
-    }
-
-    /// Id and port of the branch's endpoint, if that runs.
-    fn running_endpoint(&self, branch: &BranchRow) -> Result<Option<(String, u16)>> {
-        let rows = self.metadata.read(|connection| endpoint::of_branch(connection, &branch.id))?;
-        Ok(rows.into_iter().find(|row| self.runs(&row.id)).map(|row| (row.id, row.port)))
-    }
-
-    fn dump(&self, project: &str, dir: &Path, port: u16, database: &str) -> Result<String> {
-        let major = self.major(project)?;
-        // Says which database is missing better than pg_dump does.
-        drop(Place { dir, port, major }.connect(database)?);
-        let socket = dir.join("sock").to_string_lossy().into_owned();
-        let port = port.to_string();
-        let waits = self.postgres.lock_wait();
-        let arguments =
-            ["--schema-only", &waits, "--no-password", "-h", &socket, "-p", &port, "-U", SUPERUSER, "-d"];
-        let named = sql::database_argument(database);
-        // Not an older one, which refuses a newer server.
-        let written = self.postgres.as_owner_of(Path::new(&socket)).output(
-            major,
-            "pg_dump",
-            &[arguments.as_slice(), &[&named]].concat(),
-        )?;
-        Ok(without_keys(&written))
-    }
-
-    /// What differs in a database from `base` to `side` as a unified diff; empty if nothing does. A database that one of
-    /// them does not have is empty there.
-    ///
-    /// # Errors
-    /// As [`Server::schema`]; 404 if neither has the database.
-    pub fn compare_schema(
-        &self,
-        project: &str,
-        side: &Side<'_>,
-        base: &Side<'_>,
-        database: &str,
-    ) -> Result<SchemaDiff> {
-        let (of_base, of_side) = (self.asked(project, base)?, self.asked(project, side)?);
-        // Both places at once: two requests with one each would wait for each other.
-        let hidden = [&of_base, &of_side].iter().filter(|asked| asked.is_hidden()).count();
-        let mut places = if hidden > 0 { Some(self.hidden_servers.take(project, hidden)?) } else { None };
-        let second = places.as_mut().and_then(Taken::split);
-        let (base_place, side_place) = if of_base.is_hidden() { (places, second) } else { (None, places) };
-        let (old, new) = std::thread::scope(|scope| {
-            let unwanted = work::flag();
-            let of_base = || {
-                let _begun = work::begin(unwanted);
-                self.schema_of(project, of_base, base_place, database)
-            };
-            let old = std::thread::Builder::new().spawn_scoped(scope, of_base);
-            let new = self.schema_of(project, of_side, side_place, database);
-            let panicked = || Error::internal("a bug: a dump panicked");
-            let old = old.map_err(|error| threads::none("a dump", &error));
-            (old.and_then(|old| old.join().unwrap_or_else(|_| Err(panicked()))), new)
-        });
-        let (old, new) = match (old, new) {
-            (Err(old), Err(error)) if old.status == 404 && error.status == 404 => return Err(error),
-            (Err(error), new) if error.status == 404 => (Seen::default(), new?),
-            (old, Err(error)) if error.status == 404 => (old?, Seen::default()),
-            (old, new) => (old?, new?),
-        };
-        Ok(SchemaDiff {
-            diff: diff(&old.what, &new.what, database),
-            history_branch_id: new.history,
-            base_history_branch_id: old.history,
-        })
-    }
+        let old = std::thread::Builder::new().spawn_scoped(scope, of_base);
+        let new = schema_of(control, project, of_side, side_place, database);
+        let panicked = || Error::internal("a bug: a dump panicked");
+        let old = old.map_err(|error| threads::none("a dump", &error));
+        (old.and_then(|old| old.join().unwrap_or_else(|_| Err(panicked()))), new)
+    });
+    let (old, new) = match (old, new) {
+        (Err(old), Err(error)) if old.status == 404 && error.status == 404 => return Err(error),
+        (Err(error), new) if error.status == 404 => (Seen::default(), new?),
+        (old, Err(error)) if error.status == 404 => (old?, Seen::default()),
+        (old, new) => (old?, new?),
+    };
+    Ok(SchemaDiff {
+        diff: diff(&old.what, &new.what, database),
+        history_branch_id: new.history,
+        base_history_branch_id: old.history,
+    })
 }
 
 impl Asked {

@@ -13,7 +13,7 @@
 //! Types and functions of extensions are not a user's.
 
 use crate::error::{Error, Result};
-use crate::fleet::temporary::Temporary;
+use crate::fleet::hidden::Hidden;
 
 /// Finds one of each kind. The first number of what users make is 16384 (`FirstNormalObjectId`).
 const FIND: &str = "
@@ -45,7 +45,7 @@ const FIND: &str = "
 ///
 /// # Errors
 /// 422 that names what would; those of SQL.
-pub fn refuse_code(of: &Temporary<'_>) -> Result<()> {
+pub fn refuse_code(of: &Hidden<'_>) -> Result<()> {
     let list = "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY oid";
     let databases = of.connect_any()?.query(list, &[])?;
     for database in databases {

@@ -11,235 +11,244 @@
 //!
 //! What must hold: settings that Postgres does not start with are taken back, so that a change never costs an endpoint.
 
+use crate::fleet::spec::{in_force, pg_settings, settings_of, text};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use api::endpoint::{BranchEndpointCreate, EndpointOptions};
 use compute::control::State;
 use rusqlite::Connection;
 use serde_json::{Map, Value};
 
-use crate::control::endpoint::settings;
+use crate::control::Control;
+use crate::control::endpoint::trial::check_settings;
 use crate::control::locks::Held;
 use crate::error::{Error, Result};
+use crate::fleet::endpoints::{change_under, look, start_endpoint, suspend_endpoint};
 use crate::fleet::process::clear_leftovers;
 use crate::limits::SUSPEND_TIMEOUT_MAX_S;
 use crate::machine::clock::now_us;
+use crate::machine::settings;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::{project, snapshot};
-use crate::state::Server;
 
 /// What the data of a branch may need of the server that it is in, beside the libraries and the settings of extensions.
 const NEEDED: &[&str] = &["max_prepared_transactions", "track_commit_timestamp", "wal_level"];
 
-impl Server {
-    /// Changes an endpoint; what is left out stays. One that runs is restarted if its Postgres is to have other settings,
-    /// and stopped if it is disabled.
-    ///
-    /// # Errors
-    /// 400 for a value that cannot be, 404, 422 if Postgres does not start with the settings, 423 while another request
-    /// changes the branch. Then everything is as it was.
-    pub fn update_endpoint(
-        &self,
-        project: &str,
-        id: &str,
-        update: &EndpointOptions,
-    ) -> Result<(EndpointRow, Vec<OperationRow>)> {
-        check(update)?;
-        let began_us = now_us();
-        let (_held, row) = self.endpoint_in_turn(project, id)?;
-        let new = self.unset_as_the_project_says(overlaid(update.clone(), of(&row)), &row)?;
-        check_sizes(&new)?;
-        let text = as_text(&new)?;
-        let runs = row.desired == Desired::Active;
-        let stops = runs && new.disabled == Some(true);
-        let changes = pg_settings(&text) != pg_settings(&row.options);
-        if changes {
-            // Whether it runs or not: it is to start again.
-            self.check_settings(project, &pg_settings(&text)).map_err(|error| {
-                let text = format!("endpoint {id} keeps its old settings: {}", error.message);
-                Error { message: text, ..error }
-            })?;
-        }
-        if runs && !stops && changes {
-            let operations = self.restart_with(&row, &text)?;
-            return Ok((row, operations));
-        }
-        let begun = OperationRow::begun(Action::UpdateEndpoint, project, &row.branch_id, began_us)?;
-        let ended = self.metadata.write(|change| {
-            endpoint::set_options(change, id, &text, now_us())?;
-            if stops {
-                endpoint::set_desired(change, id, Desired::Idle, now_us())?;
-            }
-            let ended = begun.about_endpoint(id).ended(None);
-            operation::put(change, &ended).map(|()| ended)
+/// Changes an endpoint; what is left out stays. One that runs is restarted if its Postgres is to have other settings,
+/// and stopped if it is disabled.
+///
+/// # Errors
+/// 400 for a value that cannot be, 404, 422 if Postgres does not start with the settings, 423 while another request
+/// changes the branch. Then everything is as it was.
+pub fn update_endpoint(
+    control: &Control,
+    project: &str,
+    id: &str,
+    update: &EndpointOptions,
+) -> Result<(EndpointRow, Vec<OperationRow>)> {
+    check(update)?;
+    let began_us = now_us();
+    let (_held, row) = endpoint_in_turn(control, project, id)?;
+    let new = unset_as_the_project_says(control, overlaid(update.clone(), of(&row)), &row)?;
+    check_sizes(&new)?;
+    let text = as_text(&new)?;
+    let runs = row.desired == Desired::Active;
+    let stops = runs && new.disabled == Some(true);
+    let changes = pg_settings(&text) != pg_settings(&row.options);
+    if changes {
+        // Whether it runs or not: it is to start again.
+        check_settings(control, project, &pg_settings(&text)).map_err(|error| {
+            let text = format!("endpoint {id} keeps its old settings: {}", error.message);
+            Error { message: text, ..error }
         })?;
-        let mut operations = vec![ended];
+    }
+    if runs && !stops && changes {
+        let operations = restart_with(control, &row, &text)?;
+        return Ok((row, operations));
+    }
+    let begun = OperationRow::begun(Action::UpdateEndpoint, project, &row.branch_id, began_us)?;
+    let ended = control.metadata.write(|change| {
+        endpoint::set_options(change, id, &text, now_us())?;
         if stops {
-            operations.push(self.suspend_endpoint(&row)?);
+            endpoint::set_desired(change, id, Desired::Idle, now_us())?;
         }
-        Ok((row, operations))
+        let ended = begun.about_endpoint(id).ended(None);
+        operation::put(change, &ended).map(|()| ended)
+    })?;
+    let mut operations = vec![ended];
+    if stops {
+        operations.push(suspend_endpoint(&control.fleet, &row)?);
     }
+    Ok((row, operations))
+}
 
-    fn restart_with(&self, row: &EndpointRow, options: &str) -> Result<Vec<OperationRow>> {
-        let (project, branch) = (&row.project_id, &row.branch_id);
-        let begun = OperationRow::begun(Action::UpdateEndpoint, project, branch, now_us())?;
-        let begun = begun.about_endpoint(&row.id);
-        let _shown = self.under_way.show(&begun);
-        self.metadata.write(|change| endpoint::set_tried(change, &row.id, Some(options)))?;
-        let restarted = self.restart(row);
-        let ended = begun.ended(restarted.as_ref().err());
-        self.metadata.write(|change| {
-            operation::put(change, &ended)?;
-            match &restarted {
-                Ok(_) => endpoint::set_options(change, &row.id, options, now_us()),
-                Err(_) => endpoint::set_tried(change, &row.id, None),
-            }
-        })?;
-        let error = match restarted {
-            Ok(operations) => return Ok([vec![ended], operations].concat()),
-            Err(error) => error,
-        };
-        self.restart(row)?;
-        let id = &row.id;
-        let text = format!(
-            "endpoint {id} has its old settings again, nothing was changed: with these, {}",
-            error.message
-        );
-        // Out of room, or in the hands of another request: that is not what was asked for.
-        if error.status != 503 {
-            return Err(Error { message: text, ..error });
+fn restart_with(control: &Control, row: &EndpointRow, options: &str) -> Result<Vec<OperationRow>> {
+    let (project, branch) = (&row.project_id, &row.branch_id);
+    let begun = OperationRow::begun(Action::UpdateEndpoint, project, branch, now_us())?;
+    let begun = begun.about_endpoint(&row.id);
+    let _shown = control.operations.show(&begun);
+    control.metadata.write(|change| endpoint::set_tried(change, &row.id, Some(options)))?;
+    let restarted = restart(control, row);
+    let ended = begun.ended(restarted.as_ref().err());
+    control.metadata.write(|change| {
+        operation::put(change, &ended)?;
+        match &restarted {
+            Ok(_) => endpoint::set_options(change, &row.id, options, now_us()),
+            Err(_) => endpoint::set_tried(change, &row.id, None),
         }
-        Err(Error::refused("SETTINGS_REFUSED", text))
+    })?;
+    let error = match restarted {
+        Ok(operations) => return Ok([vec![ended], operations].concat()),
+        Err(error) => error,
+    };
+    restart(control, row)?;
+    let id = &row.id;
+    let text = format!(
+        "endpoint {id} has its old settings again, nothing was changed: with these, {}",
+        error.message
+    );
+    // Out of room, or in the hands of another request: that is not what was asked for.
+    if error.status != 503 {
+        return Err(Error { message: text, ..error });
     }
+    Err(Error::refused("SETTINGS_REFUSED", text))
+}
 
-    /// What was set before and is not any more is as the project says of new endpoints.
-    fn unset_as_the_project_says(&self, new: EndpointOptions, row: &EndpointRow) -> Result<EndpointOptions> {
-        let mut settings = settings_of(&new);
-        let had = settings_of(&of(row));
-        if had.keys().all(|name| settings.contains_key(name)) {
-            return Ok(new);
-        }
-        let defaults = self.metadata.read(|connection| defaults_in(connection, &row.project_id))?;
-        for (name, value) in settings_of(&defaults) {
-            if had.contains_key(&name) {
-                settings.entry(name).or_insert(value);
-            }
-        }
-        Ok(with_settings(new, settings))
+/// What was set before and is not any more is as the project says of new endpoints.
+fn unset_as_the_project_says(
+    control: &Control,
+    new: EndpointOptions,
+    row: &EndpointRow,
+) -> Result<EndpointOptions> {
+    let mut settings = settings_of(&new);
+    let had = settings_of(&of(row));
+    if had.keys().all(|name| settings.contains_key(name)) {
+        return Ok(new);
     }
-
-    /// Checks that the Postgres of new endpoints starts with the settings that a request gives them, on a branch that
-    /// begins with those of the endpoint of `from`.
-    ///
-    /// # Errors
-    /// 400 and 422 as `check_settings`.
-    pub fn check_new(
-        &self,
-        project: &str,
-        from: Option<&str>,
-        wanted: &[BranchEndpointCreate],
-    ) -> Result<()> {
-        for options in wanted.iter().map(|wanted| &wanted.options) {
-            if settings_of(options).is_empty() {
-                continue;
-            }
-            let text = self.metadata.read(|connection| of_new(connection, project, from, options))?;
-            self.check_settings(project, &pg_settings(&text))?;
-        }
-        Ok(())
-    }
-
-    /// Decides what a crash left tried: an endpoint that runs with it has it, and any other is to start with what it had.
-    ///
-    /// # Errors
-    /// Those of SQLite.
-    pub fn settle_tried(&self) -> Result<()> {
-        for row in self.metadata.read(endpoint::all)? {
-            let Some(tried) = &row.tried else { continue };
-            let dir = self.dir.endpoint(&row.id);
-            let with_it = started_with(&dir) == Some(in_force(tried, &self.postgres_paths));
-            let state = self.look(&row.id).1.map(|status| status.state);
-            if with_it && state == Some(State::Running) {
-                self.metadata.write(|change| endpoint::set_options(change, &row.id, tried, now_us()))?;
-                continue;
-            }
-            if with_it {
-                clear_leftovers(&dir);
-            }
-            self.metadata.write(|change| endpoint::set_tried(change, &row.id, None))?;
-        }
-        Ok(())
-    }
-
-    /// Stops an endpoint cleanly and starts it again; starts one that does not run.
-    ///
-    /// # Errors
-    /// 404, 422 if it is disabled, 423 while another request changes the branch, 503 if it does not stop or start.
-    pub fn restart_endpoint(&self, project: &str, id: &str) -> Result<(EndpointRow, Vec<OperationRow>)> {
-        let (_held, _) = self.endpoint_in_turn(project, id)?;
-        let row = self.wish(project, id, Desired::Active)?;
-        let operations = self.restart(&row)?;
-        Ok((row, operations))
-    }
-
-    /// Starts an endpoint and lets it run.
-    ///
-    /// # Errors
-    /// 404, 422 if it is disabled, 423 while another request changes the branch, 503 if it does not start.
-    pub fn wake_endpoint(&self, project: &str, id: &str) -> Result<(EndpointRow, OperationRow)> {
-        let (_held, _) = self.endpoint_in_turn(project, id)?;
-        let row = self.wish(project, id, Desired::Active)?;
-        let operation = self.start_endpoint(&row)?;
-        Ok((row, operation))
-    }
-
-    /// Stops an endpoint until somebody starts it.
-    ///
-    /// # Errors
-    /// 404, 423 while another request changes the branch, those of stopping.
-    pub fn put_to_sleep(&self, project: &str, id: &str) -> Result<(EndpointRow, OperationRow)> {
-        let (_held, _) = self.endpoint_in_turn(project, id)?;
-        let row = self.wish(project, id, Desired::Idle)?;
-        let operation = self.suspend_endpoint(&row)?;
-        Ok((row, operation))
-    }
-
-    /// An endpoint, and the turn of its branch, in which nobody else starts, stops or changes it.
-    fn endpoint_in_turn(&self, project: &str, id: &str) -> Result<(Held<'_>, EndpointRow)> {
-        let read = || self.metadata.read(|connection| endpoint::get(connection, project, id));
-        let mut row = read()?;
-        loop {
-            let held = self.locks.take_turn(&row.branch_id)?;
-            let now = read()?;
-            if now.branch_id == row.branch_id {
-                return Ok((held, now));
-            }
-            // A finalized restore gave it to another branch.
-            row = now;
+    let defaults = control.metadata.read(|connection| defaults_in(connection, &row.project_id))?;
+    for (name, value) in settings_of(&defaults) {
+        if had.contains_key(&name) {
+            settings.entry(name).or_insert(value);
         }
     }
+    Ok(with_settings(new, settings))
+}
 
-    /// The same, by a caller that holds the branch.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn restart(&self, row: &EndpointRow) -> Result<Vec<OperationRow>> {
-        self.change_under(std::slice::from_ref(row), true, || Ok(()))
+/// Checks that the Postgres of new endpoints starts with the settings that a request gives them, on a branch that
+/// begins with those of the endpoint of `from`.
+///
+/// # Errors
+/// 400 and 422 as `check_settings`.
+pub fn check_new(
+    control: &Control,
+    project: &str,
+    from: Option<&str>,
+    wanted: &[BranchEndpointCreate],
+) -> Result<()> {
+    for options in wanted.iter().map(|wanted| &wanted.options) {
+        if settings_of(options).is_empty() {
+            continue;
+        }
+        let text = control.metadata.read(|connection| of_new(connection, project, from, options))?;
+        check_settings(control, project, &pg_settings(&text))?;
     }
+    Ok(())
+}
 
-    /// Says what an endpoint should be; the row as it was before.
-    ///
-    /// # Errors
-    /// 404, 422 if a disabled one is to run.
-    fn wish(&self, project: &str, id: &str, desired: Desired) -> Result<EndpointRow> {
-        self.metadata.write(|change| {
-            let row = endpoint::get(change, project, id)?;
-            want(change, &row, desired).map(|()| row)
-        })
+/// Decides what a crash left tried: an endpoint that runs with it has it, and any other is to start with what it had.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn end_trials(control: &Control) -> Result<()> {
+    for row in control.metadata.read(endpoint::all)? {
+        let Some(tried) = &row.tried else { continue };
+        let dir = control.dir.endpoint(&row.id);
+        let with_it = started_with(&dir) == Some(in_force(tried, &control.fleet.launch.postgres_paths));
+        let state = look(&control.fleet, &row.id).1.map(|status| status.state);
+        if with_it && state == Some(State::Running) {
+            control.metadata.write(|change| endpoint::set_options(change, &row.id, tried, now_us()))?;
+            continue;
+        }
+        if with_it {
+            clear_leftovers(&dir);
+        }
+        control.metadata.write(|change| endpoint::set_tried(change, &row.id, None))?;
     }
+    Ok(())
+}
+
+/// Stops an endpoint cleanly and starts it again; starts one that does not run.
+///
+/// # Errors
+/// 404, 422 if it is disabled, 423 while another request changes the branch, 503 if it does not stop or start.
+pub fn restart_endpoint(
+    control: &Control,
+    project: &str,
+    id: &str,
+) -> Result<(EndpointRow, Vec<OperationRow>)> {
+    let (_held, _) = endpoint_in_turn(control, project, id)?;
+    let row = wish(control, project, id, Desired::Active)?;
+    let operations = restart(control, &row)?;
+    Ok((row, operations))
+}
+
+/// Starts an endpoint and lets it run.
+///
+/// # Errors
+/// 404, 422 if it is disabled, 423 while another request changes the branch, 503 if it does not start.
+pub fn wake_endpoint(control: &Control, project: &str, id: &str) -> Result<(EndpointRow, OperationRow)> {
+    let (_held, _) = endpoint_in_turn(control, project, id)?;
+    let row = wish(control, project, id, Desired::Active)?;
+    let operation = start_endpoint(&control.fleet, &row)?;
+    Ok((row, operation))
+}
+
+/// Stops an endpoint until somebody starts it.
+///
+/// # Errors
+/// 404, 423 while another request changes the branch, those of stopping.
+pub fn put_to_sleep(control: &Control, project: &str, id: &str) -> Result<(EndpointRow, OperationRow)> {
+    let (_held, _) = endpoint_in_turn(control, project, id)?;
+    let row = wish(control, project, id, Desired::Idle)?;
+    let operation = suspend_endpoint(&control.fleet, &row)?;
+    Ok((row, operation))
+}
+
+/// An endpoint, and the turn of its branch, in which nobody else starts, stops or changes it.
+fn endpoint_in_turn<'a>(control: &'a Control, project: &str, id: &str) -> Result<(Held<'a>, EndpointRow)> {
+    let read = || control.metadata.read(|connection| endpoint::get(connection, project, id));
+    let mut row = read()?;
+    loop {
+        let held = control.locks.take_turn(&row.branch_id)?;
+        let now = read()?;
+        if now.branch_id == row.branch_id {
+            return Ok((held, now));
+        }
+        // A finalized restore gave it to another branch.
+        row = now;
+    }
+}
+
+/// The same, by a caller that holds the branch.
+///
+/// # Errors
+/// The same.
+pub fn restart(control: &Control, row: &EndpointRow) -> Result<Vec<OperationRow>> {
+    change_under(&control.fleet, std::slice::from_ref(row), true, || Ok(()))
+}
+
+/// Says what an endpoint should be; the row as it was before.
+///
+/// # Errors
+/// 404, 422 if a disabled one is to run.
+fn wish(control: &Control, project: &str, id: &str, desired: Desired) -> Result<EndpointRow> {
+    control.metadata.write(|change| {
+        let row = endpoint::get(change, project, id)?;
+        want(change, &row, desired).map(|()| row)
+    })
 }
 
 /// Says what an endpoint should be.
@@ -264,32 +273,6 @@ fn started_with(dir: &Path) -> Option<BTreeMap<String, String>> {
 
 fn of(row: &EndpointRow) -> EndpointOptions {
     serde_json::from_str(&row.options).unwrap_or_default()
-}
-
-/// The settings of Postgres in what is kept of an endpoint's options, as text.
-pub fn pg_settings(options: &str) -> BTreeMap<String, String> {
-    let options: EndpointOptions = serde_json::from_str(options).unwrap_or_default();
-    settings_of(&options).iter().map(|(name, value)| (name.clone(), text(value))).collect()
-}
-
-/// Those of them that Postgres is started with: what an older scion took and may not be given is left out.
-pub fn in_force(options: &str, paths: &[PathBuf]) -> BTreeMap<String, String> {
-    let mut settings = pg_settings(options);
-    settings.retain(|name, value| {
-        let why = settings::never(name).or_else(|| settings::library_by_path(name, value, paths));
-        if let Some(why) = &why {
-            tracing::warn!(name, why, "a setting of an endpoint is left out");
-        }
-        why.is_none()
-    });
-    settings
-}
-
-fn settings_of(options: &EndpointOptions) -> Map<String, Value> {
-    let settings = options.settings.as_ref().and_then(|settings| settings.get("pg_settings"));
-    let settings = settings.and_then(Value::as_object).cloned().unwrap_or_default();
-    // To Postgres the case of a name is nothing.
-    settings.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
 }
 
 /// `options` with these settings of Postgres.
@@ -409,11 +392,6 @@ fn with_needed(mut ours: Map<String, Value>, theirs: &Map<String, Value>) -> Map
         }
     }
     ours
-}
-
-/// A value as Postgres reads it.
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn with_defaults(

@@ -18,119 +18,120 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::fleet::hidden::hidden_permit;
 use crate::fleet::process::clear_leftovers;
 use crate::limits::TRIED_WITHIN;
 use crate::names;
-use crate::state::Server;
 
 /// How such a start ends if nothing is wrong with the settings.
 const ENDS: [&str; 2] = ["could not open directory \"pg_", "no socket created for listening"];
 
-impl Server {
-    /// Checks that settings may be given to an endpoint of a project, and that its Postgres starts with them.
-    ///
-    /// # Errors
-    /// 400 for one that may not be given, 422 with Postgres's words; those of the store.
-    pub fn check_settings(&self, project: &str, settings: &BTreeMap<String, String>) -> Result<()> {
-        if settings.is_empty() {
-            return Ok(());
-        }
-        let store = self.store(project)?;
-        self.check_settings_of((project, self.major(project)?), settings, store.control_template())
+/// Checks that settings may be given to an endpoint of a project, and that its Postgres starts with them.
+///
+/// # Errors
+/// 400 for one that may not be given, 422 with Postgres's words; those of the store.
+pub fn check_settings(control: &Control, project: &str, settings: &BTreeMap<String, String>) -> Result<()> {
+    if settings.is_empty() {
+        return Ok(());
     }
+    let store = control.storage.store(project)?;
+    check_settings_of(control, (project, control.storage.major(project)?), settings, store.control_template())
+}
 
-    /// As `check_settings`, for a cluster of this project and major whose `pg_control` is given.
-    ///
-    /// # Errors
-    /// As `check_settings`; 503 if there is no place for the Postgres that is tried.
-    pub fn check_settings_of(
-        &self,
-        (project, major): (&str, i32),
-        settings: &BTreeMap<String, String>,
-        control: &[u8],
-    ) -> Result<()> {
-        self.check_given(major, settings)?;
-        if settings.is_empty() {
-            return Ok(());
-        }
-        let _place = self.hidden_place(project)?;
-        let dir = self.dir.bootstrap(&format!("try-{}", names::uuid()?));
-        let said = self.try_start(major, &dir, settings, control);
-        clear_leftovers(&dir);
-        if let Err(error) = fs::remove_dir_all(&dir) {
-            tracing::warn!(dir = %dir.display(), %error, "cannot be removed; the next start will");
-        }
-        match refusal(&said?) {
-            None => Ok(()),
-            Some(why) if why.contains("No space left on device") => Err(Error::disk_full(why)),
-            Some(why) => {
-                let text = format!(
-                    "nothing was changed: PostgreSQL {major} does not start with these settings: {why}"
-                );
-                Err(Error::refused("SETTINGS_REFUSED", text))
-            }
+/// As `check_settings`, for a cluster of this project and major whose `pg_control` is given.
+///
+/// # Errors
+/// As `check_settings`; 503 if there is no place for the Postgres that is tried.
+pub fn check_settings_of(
+    control: &Control,
+    (project, major): (&str, i32),
+    settings: &BTreeMap<String, String>,
+    pg_control: &[u8],
+) -> Result<()> {
+    check_given(control, major, settings)?;
+    if settings.is_empty() {
+        return Ok(());
+    }
+    let _place = hidden_permit(&control.fleet, project)?;
+    let dir = control.dir.bootstrap(&format!("try-{}", names::uuid()?));
+    let said = try_start(control, major, &dir, settings, pg_control);
+    clear_leftovers(&dir);
+    if let Err(error) = fs::remove_dir_all(&dir) {
+        tracing::warn!(dir = %dir.display(), %error, "cannot be removed; the next start will");
+    }
+    match refusal(&said?) {
+        None => Ok(()),
+        Some(why) if why.contains("No space left on device") => Err(Error::disk_full(why)),
+        Some(why) => {
+            let text =
+                format!("nothing was changed: PostgreSQL {major} does not start with these settings: {why}");
+            Err(Error::refused("SETTINGS_REFUSED", text))
         }
     }
+}
 
-    /// Checks that settings may be given to an endpoint of this major.
-    ///
-    /// # Errors
-    /// 400 for one that may not be given.
-    pub fn check_given(&self, major: i32, settings: &BTreeMap<String, String>) -> Result<()> {
-        if settings.is_empty() {
-            return Ok(());
-        }
-        let ask = || self.postgres.output(major, "postgres", &["--describe-config"]);
-        self.settings.of(self.postgres.bin(major)?, ask)?.check(settings, &self.postgres_paths)
+/// Checks that settings may be given to an endpoint of this major.
+///
+/// # Errors
+/// 400 for one that may not be given.
+pub fn check_given(control: &Control, major: i32, settings: &BTreeMap<String, String>) -> Result<()> {
+    if settings.is_empty() {
+        return Ok(());
     }
+    let ask = || control.postgres.output(major, "postgres", &["--describe-config"]);
+    control
+        .settings
+        .of(control.postgres.bin(major)?, ask)?
+        .check(settings, &control.fleet.launch.postgres_paths)
+}
 
-    /// What Postgres says at a start with `settings` in `dir`, which must not exist.
-    fn try_start(
-        &self,
-        major: i32,
-        dir: &Path,
-        settings: &BTreeMap<String, String>,
-        control: &[u8],
-    ) -> Result<String> {
-        let conf =
-            compute::trial_conf(settings, control).map_err(|error| Error::internal(error.to_string()))?;
-        let failed = |error| Error::io(format!("try settings in {}", dir.display()))(error);
-        fs::create_dir_all(dir.join("global")).map_err(failed)?;
-        let version = format!("{major}\n");
-        let files: [(&str, &[u8]); 4] = [
-            ("PG_VERSION", version.as_bytes()),
-            ("global/pg_control", control),
-            ("postgresql.conf", conf.as_bytes()),
-            ("pg_hba.conf", b""),
-        ];
-        for (name, bytes) in files {
-            fs::write(dir.join(name), bytes).map_err(failed)?;
-        }
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)?;
-        let log = dir.join("log");
-        let output = File::create(&log).map_err(failed)?;
-        let files = files.map(|(name, _)| name);
-        for name in ["", "global", "log"].iter().chain(&files).filter(|_| self.postgres.run_as.is_some()) {
-            let (uid, gid) = self.postgres.run_as.unzip();
-            std::os::unix::fs::chown(dir.join(name), uid, gid).map_err(failed)?;
-        }
-        let mut command = self.postgres.command(self.postgres.bin(major)?, "postgres");
-        // Its words are read, whatever it is to say to others.
-        command.arg("-D").arg(dir).args(["-c", "lc_messages=C", "-c", "log_min_messages=warning"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
-        let mut child = command.spawn().map_err(failed)?;
-        let deadline = Instant::now() + TRIED_WITHIN;
-        while child.try_wait().map_err(failed)?.is_none() {
-            if Instant::now() > deadline {
-                child.kill().map_err(failed)?;
-                child.wait().map_err(failed)?;
-                return Ok(format!("FATAL:  not within {} s", TRIED_WITHIN.as_secs()));
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(String::from_utf8_lossy(&fs::read(&log).map_err(failed)?).into_owned())
+/// What Postgres says at a start with `settings` in `dir`, which must not exist.
+fn try_start(
+    control: &Control,
+    major: i32,
+    dir: &Path,
+    settings: &BTreeMap<String, String>,
+    pg_control: &[u8],
+) -> Result<String> {
+    let conf =
+        compute::trial_conf(settings, pg_control).map_err(|error| Error::internal(error.to_string()))?;
+    let failed = |error| Error::io(format!("try settings in {}", dir.display()))(error);
+    fs::create_dir_all(dir.join("global")).map_err(failed)?;
+    let version = format!("{major}\n");
+    let files: [(&str, &[u8]); 4] = [
+        ("PG_VERSION", version.as_bytes()),
+        ("global/pg_control", pg_control),
+        ("postgresql.conf", conf.as_bytes()),
+        ("pg_hba.conf", b""),
+    ];
+    for (name, bytes) in files {
+        fs::write(dir.join(name), bytes).map_err(failed)?;
     }
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    let log = dir.join("log");
+    let output = File::create(&log).map_err(failed)?;
+    let files = files.map(|(name, _)| name);
+    for name in ["", "global", "log"].iter().chain(&files).filter(|_| control.postgres.run_as.is_some()) {
+        let (uid, gid) = control.postgres.run_as.unzip();
+        std::os::unix::fs::chown(dir.join(name), uid, gid).map_err(failed)?;
+    }
+    let mut command = control.postgres.command(control.postgres.bin(major)?, "postgres");
+    // Its words are read, whatever it is to say to others.
+    command.arg("-D").arg(dir).args(["-c", "lc_messages=C", "-c", "log_min_messages=warning"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
+    let mut child = command.spawn().map_err(failed)?;
+    let deadline = Instant::now() + TRIED_WITHIN;
+    while child.try_wait().map_err(failed)?.is_none() {
+        if Instant::now() > deadline {
+            child.kill().map_err(failed)?;
+            child.wait().map_err(failed)?;
+            return Ok(format!("FATAL:  not within {} s", TRIED_WITHIN.as_secs()));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(String::from_utf8_lossy(&fs::read(&log).map_err(failed)?).into_owned())
 }
 
 /// What is wrong with the settings of a start that was tried, if anything is.
@@ -179,14 +180,15 @@ mod tests {
     fn settings_that_postgres_does_not_start_with_are_found_without_an_endpoint() {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
-        let server = crate::state::tests::server(&dir);
-        for major in server.postgres.installed.by_major.keys().copied() {
+        let control = crate::control::tests::control(&dir);
+        for major in control.postgres.installed.by_major.keys().copied() {
             let cluster = dir.path().join(format!("cluster-{major}"));
             let owner = Owner { role: "o", verifier: "SCRAM-SHA-256$4096:AAAA$AAAA:AAAA", database: "d" };
-            server.postgres.make_cluster(major, &cluster, &owner).unwrap();
-            let control = fs::read(cluster.join("global/pg_control")).unwrap();
-            let check =
-                |list: &[(&str, &str)]| server.check_settings_of(("p", major), &settings(list), &control);
+            control.postgres.make_cluster(major, &cluster, &owner).unwrap();
+            let pg_control = fs::read(cluster.join("global/pg_control")).unwrap();
+            let check = |list: &[(&str, &str)]| {
+                check_settings_of(&control, ("p", major), &settings(list), &pg_control)
+            };
             for good in [
                 &[("work_mem", "8MB"), ("wal_level", "logical"), ("DateStyle", "ISO, DMY")][..],
                 &[
@@ -223,6 +225,6 @@ mod tests {
             }
             assert_eq!(check(&[("port", "5432")]).unwrap_err().status, 400);
         }
-        assert_eq!(server.dir.names_in("bootstrap").unwrap(), [""; 0]);
+        assert_eq!(control.dir.names_in("bootstrap").unwrap(), [""; 0]);
     }
 }

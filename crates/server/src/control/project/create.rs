@@ -10,9 +10,15 @@ use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
 use api::project::{ProjectCreate, ProjectUpdate};
 use store::ClusterImport;
 
+use crate::control::Control;
 use crate::control::endpoint::options;
+use crate::control::endpoint::options::restart;
+use crate::control::endpoint::trial::{check_given, check_settings, check_settings_of};
+use crate::control::project::delete::remove_project;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
+use crate::fleet::endpoints::start_endpoint;
+use crate::fleet::hidden::hidden_permit;
 use crate::limits::{HISTORY_RETENTION_MAX_S, HISTORY_RETENTION_S};
 use crate::machine::clock;
 use crate::machine::postgres::Owner;
@@ -23,7 +29,7 @@ use crate::metadata::project::{self, ProjectRow};
 use crate::metadata::role;
 use crate::metadata::secret::Secret;
 use crate::names;
-use crate::state::{Server, branch_id};
+use crate::names::parse_branch;
 
 /// A project that was made.
 #[derive(Debug)]
@@ -46,180 +52,161 @@ struct First {
     secret: Secret,
 }
 
-impl Server {
-    /// Makes a project and starts its root branch.
-    ///
-    /// # Errors
-    /// 400 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
-    pub fn create_project(&self, request: &ProjectCreate) -> Result<Created> {
-        let first = check_request(request)?;
-        let row = new_row(request, self.postgres.choose(request.pg_version)?)?;
-        self.check_given(row.pg_version, &defaults(&row)?)?;
-        let _held = self.locks.take(&[&row.id])?;
-        // To `GET /status` only: the project is not there yet, and if that fails it never was.
-        let root = names::branch_id()?;
-        let begun = OperationRow::begun(Action::CreateTimeline, &row.id, &root, row.created_us)?;
-        let _shown = self.under_way.show(&begun);
-        self.metadata.write(|change| project::put(change, &row))?;
-        let created = self.fill_project(row.clone(), &root, begun, &first);
-        created.inspect_err(|error| {
-            tracing::warn!(project = row.id, %error, "project not created");
-            if let Err(error) = self.remove_project(&row.id) {
-                tracing::error!(project = row.id, %error, "cannot undo a project; the next start will");
-            }
-        })
-    }
-
-    fn fill_project(
-        &self,
-        mut row: ProjectRow,
-        root: &str,
-        begun: OperationRow,
-        first: &First,
-    ) -> Result<Created> {
-        self.import_cluster(&row, root, first)?;
-        let branch = root_row(&row, root, &first.branch);
-        let wanted =
-            BranchEndpointCreate { kind: EndpointType::ReadWrite, options: EndpointOptions::default() };
-        let (endpoint, ended) = self.metadata.write(|change| {
-            branch::insert(change, &branch)?;
-            role::insert_role(change, &branch.id, &first.role, &first.secret, branch.created_us)?;
-            role::insert_database(change, &branch.id, &first.database, &first.role, branch.created_us)?;
-            let endpoint = crate::control::branch::create::insert_endpoint(change, &branch, None, &wanted)?;
-            let ended = begun.ended(None);
-            operation::put(change, &ended)?;
-            Ok((endpoint, ended))
-        })?;
-        let started = self.start_endpoint(&endpoint)?;
-        row.state = project::READY.to_owned();
-        self.metadata.write(|change| project::put(change, &row))?;
-        tracing::info!(project = row.id, "project created");
-        Ok(Created { project: row, branch, endpoint, operations: vec![ended, started] })
-    }
-
-    /// Makes a cluster, takes it into a new store, and removes it.
-    fn import_cluster(&self, row: &ProjectRow, root: &str, first: &First) -> Result<()> {
-        let project = &row.id;
-        let data_dir = self.dir.bootstrap(project);
-        let owner = Owner { role: &first.role, verifier: &first.secret.verifier, database: &first.database };
-        let place = self.hidden_place(project)?;
-        self.postgres.make_cluster(row.pg_version, &data_dir, &owner)?;
-        drop(place);
-        let settings = defaults(row)?;
-        if !settings.is_empty() {
-            let control = data_dir.join("global/pg_control");
-            let control = fs::read(&control).map_err(Error::io(format!("read {}", control.display())))?;
-            self.check_settings_of((project, row.pg_version), &settings, &control)?;
+/// Makes a project and starts its root branch.
+///
+/// # Errors
+/// 400 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
+pub fn create_project(control: &Control, request: &ProjectCreate) -> Result<Created> {
+    let first = check_request(request)?;
+    let row = new_row(request, control.postgres.choose(request.pg_version)?)?;
+    check_given(control, row.pg_version, &defaults(&row)?)?;
+    let _held = control.locks.take(&[&row.id])?;
+    // To `GET /status` only: the project is not there yet, and if that fails it never was.
+    let root = names::branch_id()?;
+    let begun = OperationRow::begun(Action::CreateTimeline, &row.id, &root, row.created_us)?;
+    let _shown = control.operations.show(&begun);
+    control.metadata.write(|change| project::put(change, &row))?;
+    let created = fill_project(control, row.clone(), &root, begun, &first);
+    created.inspect_err(|error| {
+        tracing::warn!(project = row.id, %error, "project not created");
+        if let Err(error) = remove_project(control, &row.id) {
+            tracing::error!(project = row.id, %error, "cannot undo a project; the next start will");
         }
-        let import = ClusterImport { data_dir: data_dir.clone(), root: branch_id(root)? };
-        let store =
-            store::Project::create_with(&self.dir.project(project), &import, self.store_options.clone())?;
-        self.put_store(project, store);
-        failpoint::tried(Step::StoreMade)?;
-        fs::remove_dir_all(&data_dir).map_err(Error::io(format!("remove {}", data_dir.display())))?;
-        failpoint::tried(Step::ClusterRemoved)?;
-        Ok(())
-    }
+    })
+}
 
-    /// Changes a project; what was done for that. Its endpoints that run are restarted if they are to be ready for logical
-    /// replication from now on.
-    ///
-    /// # Errors
-    /// 404 if it does not exist, 422 if logical replication is to be switched off; 400 and
-    /// 422 for settings that new endpoints cannot have.
-    pub fn update_project(
-        &self,
-        id: &str,
-        update: &ProjectUpdate,
-    ) -> Result<(ProjectRow, Vec<OperationRow>)> {
-        let begun = OperationRow::begun_in(Action::UpdateProject, id, clock::now_us())?;
-        self.operate(&begun, || self.update_project_as(&begun, update))
-    }
+fn fill_project(
+    control: &Control,
+    mut row: ProjectRow,
+    root: &str,
+    begun: OperationRow,
+    first: &First,
+) -> Result<Created> {
+    import_cluster(control, &row, root, first)?;
+    let branch = root_row(&row, root, &first.branch);
+    let wanted = BranchEndpointCreate { kind: EndpointType::ReadWrite, options: EndpointOptions::default() };
+    let (endpoint, ended) = control.metadata.write(|change| {
+        branch::insert(change, &branch)?;
+        role::insert_role(change, &branch.id, &first.role, &first.secret, branch.created_us)?;
+        role::insert_database(change, &branch.id, &first.database, &first.role, branch.created_us)?;
+        let endpoint = crate::control::branch::create::insert_endpoint(change, &branch, None, &wanted)?;
+        let ended = begun.ended(None);
+        operation::put(change, &ended)?;
+        Ok((endpoint, ended))
+    })?;
+    let started = start_endpoint(&control.fleet, &endpoint)?;
+    row.state = project::READY.to_owned();
+    control.metadata.write(|change| project::put(change, &row))?;
+    tracing::info!(project = row.id, "project created");
+    Ok(Created { project: row, branch, endpoint, operations: vec![ended, started] })
+}
 
-    fn update_project_as(
-        &self,
-        begun: &OperationRow,
-        update: &ProjectUpdate,
-    ) -> Result<(ProjectRow, Vec<OperationRow>)> {
-        let id = begun.project_id.as_str();
+/// Makes a cluster, takes it into a new store, and removes it.
+fn import_cluster(control: &Control, row: &ProjectRow, root: &str, first: &First) -> Result<()> {
+    let project = &row.id;
+    let data_dir = control.dir.bootstrap(project);
+    let owner = Owner { role: &first.role, verifier: &first.secret.verifier, database: &first.database };
+    let permit = hidden_permit(&control.fleet, project)?;
+    control.postgres.make_cluster(row.pg_version, &data_dir, &owner)?;
+    drop(permit);
+    let settings = defaults(row)?;
+    if !settings.is_empty() {
+        let file = data_dir.join("global/pg_control");
+        let pg_control = fs::read(&file).map_err(Error::io(format!("read {}", file.display())))?;
+        check_settings_of(control, (project, row.pg_version), &settings, &pg_control)?;
+    }
+    let import = ClusterImport { data_dir: data_dir.clone(), root: parse_branch(root)? };
+    let store =
+        store::Project::create_with(&control.dir.project(project), &import, control.storage.options.clone())?;
+    control.storage.put(project, store);
+    failpoint::tried(Step::StoreMade)?;
+    fs::remove_dir_all(&data_dir).map_err(Error::io(format!("remove {}", data_dir.display())))?;
+    failpoint::tried(Step::ClusterRemoved)?;
+    Ok(())
+}
+
+/// Changes a project; what was done for that. Its endpoints that run are restarted if they are to be ready for logical
+/// replication from now on.
+///
+/// # Errors
+/// 404 if it does not exist, 422 if logical replication is to be switched off; 400 and
+/// 422 for settings that new endpoints cannot have.
+pub fn update_project(
+    control: &Control,
+    id: &str,
+    update: &ProjectUpdate,
+) -> Result<(ProjectRow, Vec<OperationRow>)> {
+    let begun = OperationRow::begun_in(Action::UpdateProject, id, clock::now_us())?;
+    control.operations.run(&begun, || update_project_as(control, &begun, update))
+}
+
+fn update_project_as(
+    control: &Control,
+    begun: &OperationRow,
+    update: &ProjectUpdate,
+) -> Result<(ProjectRow, Vec<OperationRow>)> {
+    let id = begun.project_id.as_str();
+    if let Some(name) = &update.name {
+        names::check_name("project", name)?;
+    }
+    check_retention(update.history_retention_seconds)?;
+    options::check_defaults(update.default_endpoint_settings.as_ref())?;
+    check_logical(update.settings.as_ref())?;
+    if update.default_endpoint_settings.is_some() {
+        let mut row = control.metadata.read(|connection| project::get(connection, id))?;
+        merge(&mut row.default_endpoint_settings, update.default_endpoint_settings.as_ref());
+        check_settings(control, id, &defaults(&row)?)?;
+    }
+    let (row, ended, logical_now) = control.metadata.write(|change| {
+        let mut row = project::get(change, id)?;
+        let was_logical = row.replicates_logically();
         if let Some(name) = &update.name {
-            names::check_name("project", name)?;
+            row.name.clone_from(name);
         }
-        check_retention(update.history_retention_seconds)?;
-        options::check_defaults(update.default_endpoint_settings.as_ref())?;
-        check_settings(update.settings.as_ref())?;
+        row.history_retention_s = update.history_retention_seconds.unwrap_or(row.history_retention_s);
+        merge(&mut row.settings, update.settings.as_ref());
+        let logical = row.replicates_logically();
+        if was_logical && !logical {
+            let text = format!("logical replication of project {} cannot be switched off again", row.name);
+            let hint = "hint: leave enable_logical_replication out, or send true";
+            return Err(Error::refused("LOGICAL_REPLICATION_STAYS", format!("{text}\n{hint}")));
+        }
+        merge(&mut row.default_endpoint_settings, update.default_endpoint_settings.as_ref());
         if update.default_endpoint_settings.is_some() {
-            let mut row = self.metadata.read(|connection| project::get(connection, id))?;
-            merge(&mut row.default_endpoint_settings, update.default_endpoint_settings.as_ref());
-            self.check_settings(id, &defaults(&row)?)?;
+            let merged = serde_json::from_str(&row.default_endpoint_settings).unwrap_or_default();
+            options::check_defaults(Some(&merged))?;
         }
-        let (row, ended, logical_now) = self.metadata.write(|change| {
-            let mut row = project::get(change, id)?;
-            let was_logical = is_logical(&row.settings);
-            if let Some(name) = &update.name {
-                row.name.clone_from(name);
-            }
-            row.history_retention_s = update.history_retention_seconds.unwrap_or(row.history_retention_s);
-            merge(&mut row.settings, update.settings.as_ref());
-            let logical = is_logical(&row.settings);
-            if was_logical && !logical {
-                let text =
-                    format!("logical replication of project {} cannot be switched off again", row.name);
-                let hint = "hint: leave enable_logical_replication out, or send true";
-                return Err(Error::refused("LOGICAL_REPLICATION_STAYS", format!("{text}\n{hint}")));
-            }
-            merge(&mut row.default_endpoint_settings, update.default_endpoint_settings.as_ref());
-            if update.default_endpoint_settings.is_some() {
-                let merged = serde_json::from_str(&row.default_endpoint_settings).unwrap_or_default();
-                options::check_defaults(Some(&merged))?;
-            }
-            row.updated_us = clock::now_us();
-            project::put(change, &row)?;
-            let ended = begun.clone().ended(None);
-            operation::put(change, &ended)?;
-            Ok((row, ended, logical && !was_logical))
-        })?;
-        let mut operations = vec![ended];
-        if logical_now {
-            operations.extend(self.restart_active(id)?);
-        }
-        Ok((row, operations))
+        row.updated_us = clock::now_us();
+        project::put(change, &row)?;
+        let ended = begun.clone().ended(None);
+        operation::put(change, &ended)?;
+        Ok((row, ended, logical && !was_logical))
+    })?;
+    let mut operations = vec![ended];
+    if logical_now {
+        operations.extend(restart_active(control, id)?);
     }
-
-    /// Restarts every endpoint of a project that runs and writes. One that does not come back is tried again as after any
-    /// other failure.
-    fn restart_active(&self, project: &str) -> Result<Vec<OperationRow>> {
-        let rows = self.metadata.read(|connection| endpoint::of_project(connection, project))?;
-        let mut operations = Vec::new();
-        for row in rows.iter().filter(|row| row.desired == Desired::Active && !row.read_only) {
-            let _held = self.locks.take(&[&row.branch_id])?;
-            match self.restart(row) {
-                Ok(done) => operations.extend(done),
-                Err(error) => {
-                    tracing::warn!(endpoint = row.id, %error, "not restarted for logical replication")
-                }
-            }
-        }
-        Ok(operations)
-    }
-
-    /// Whether the log of a project's endpoints holds what logical decoding needs.
-    ///
-    /// # Errors
-    /// Those of SQLite.
-    pub fn replicates_logically(&self, project: &str) -> Result<bool> {
-        let row = self.metadata.read(|connection| project::find(connection, project))?;
-        Ok(row.is_some_and(|row| is_logical(&row.settings)))
-    }
+    Ok((row, operations))
 }
 
-/// Whether a project's settings, as they are kept, enable logical replication.
-fn is_logical(settings: &str) -> bool {
-    let settings: serde_json::Value = serde_json::from_str(settings).unwrap_or_default();
-    settings["enable_logical_replication"] == true
+/// Restarts every endpoint of a project that runs and writes. One that does not come back is tried again as after any
+/// other failure.
+fn restart_active(control: &Control, project: &str) -> Result<Vec<OperationRow>> {
+    let rows = control.metadata.read(|connection| endpoint::of_project(connection, project))?;
+    let mut operations = Vec::new();
+    for row in rows.iter().filter(|row| row.desired == Desired::Active && !row.read_only) {
+        let _held = control.locks.take(&[&row.branch_id])?;
+        match restart(control, row) {
+            Ok(done) => operations.extend(done),
+            Err(error) => {
+                tracing::warn!(endpoint = row.id, %error, "not restarted for logical replication")
+            }
+        }
+    }
+    Ok(operations)
 }
 
-fn check_settings(settings: Option<&serde_json::Value>) -> Result<()> {
+fn check_logical(settings: Option<&serde_json::Value>) -> Result<()> {
     match settings.and_then(|settings| settings.get("enable_logical_replication")) {
         None | Some(serde_json::Value::Bool(_) | serde_json::Value::Null) => Ok(()),
         Some(_) => Err(Error::malformed("settings.enable_logical_replication is true or false")),
@@ -232,7 +219,7 @@ fn check_request(request: &ProjectCreate) -> Result<First> {
     }
     check_retention(request.history_retention_seconds)?;
     options::check_defaults(request.default_endpoint_settings.as_ref())?;
-    check_settings(request.settings.as_ref())?;
+    check_logical(request.settings.as_ref())?;
     let asked = request.branch.clone().unwrap_or_default();
     let first = First {
         branch: asked.name.unwrap_or_else(|| "main".to_owned()),
@@ -301,15 +288,9 @@ mod tests {
     }
 
     #[test]
-    fn logical_replication_is_on_only_if_it_was_asked_for() {
-        assert!(is_logical(r#"{"enable_logical_replication":true}"#));
-        for other in
-            ["{}", "", r#"{"enable_logical_replication":false}"#, r#"{"enable_logical_replication":null}"#]
-        {
-            assert!(!is_logical(other), "{other}");
-        }
+    fn logical_replication_is_asked_for_by_a_boolean() {
         assert_eq!(
-            check_settings(Some(&serde_json::json!({"enable_logical_replication": "yes"})))
+            check_logical(Some(&serde_json::json!({"enable_logical_replication": "yes"})))
                 .unwrap_err()
                 .status,
             400

@@ -11,8 +11,10 @@ use std::time::Instant;
 use api::schedule::{BackupFrequency, BackupSchedule, BackupScheduleItem};
 use api::snapshot::SnapshotCreate;
 
+use crate::control::Control;
 use crate::control::schedule::timetable::Timetable;
 use crate::control::snapshot::create::By;
+use crate::control::snapshot::create::create_snapshot;
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::limits::{BACKUP_AGAIN_AFTER, BACKUPS_EVERY, RETENTION_MIN_S};
@@ -20,92 +22,94 @@ use crate::machine::clock;
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::schedule::{self, BackupRow};
 use crate::metadata::{branch, snapshot};
-use crate::state::Server;
 
 /// Backups that failed, by branch and line.
 #[derive(Default)]
 struct Failed(HashMap<(String, i64), Instant>);
 
-impl Server {
-    /// The backup schedule of a branch.
-    ///
-    /// # Errors
-    /// 404 without such a branch.
-    pub fn backup_schedule(&self, project: &str, id: &str) -> Result<BackupSchedule> {
-        let rows = self.metadata.read(|connection| {
-            branch::get(connection, project, id)?;
-            schedule::backups(connection, id)
-        })?;
-        Ok(BackupSchedule { schedule: rows.iter().map(item).collect::<Result<_>>()? })
-    }
+/// The backup schedule of a branch.
+///
+/// # Errors
+/// 404 without such a branch.
+pub fn backup_schedule(control: &Control, project: &str, id: &str) -> Result<BackupSchedule> {
+    let rows = control.metadata.read(|connection| {
+        branch::get(connection, project, id)?;
+        schedule::backups(connection, id)
+    })?;
+    Ok(BackupSchedule { schedule: rows.iter().map(item).collect::<Result<_>>()? })
+}
 
-    /// Gives a branch another backup schedule.
-    ///
-    /// # Errors
-    /// 400 for a line that means nothing, 404 without such a branch.
-    pub fn set_backup_schedule(&self, project: &str, id: &str, wanted: &BackupSchedule) -> Result<()> {
-        let mut lines = Vec::new();
-        for item in &wanted.schedule {
-            timetable(item)?;
-            if item.retention_seconds.is_some_and(|retention_s| retention_s < RETENTION_MIN_S) {
-                return Err(Error::malformed("retention_seconds is at least 3600"));
-            }
-            lines.push(serde_json::to_string(item).map_err(|error| Error::internal(error.to_string()))?);
+/// Gives a branch another backup schedule.
+///
+/// # Errors
+/// 400 for a line that means nothing, 404 without such a branch.
+pub fn set_backup_schedule(
+    control: &Control,
+    project: &str,
+    id: &str,
+    wanted: &BackupSchedule,
+) -> Result<()> {
+    let mut lines = Vec::new();
+    for item in &wanted.schedule {
+        timetable(item)?;
+        if item.retention_seconds.is_some_and(|retention_s| retention_s < RETENTION_MIN_S) {
+            return Err(Error::malformed("retention_seconds is at least 3600"));
         }
-        let begun = OperationRow::begun(Action::UpdateBackupSchedule, project, id, clock::now_us())?;
-        self.metadata.write(|change| {
-            branch::get(change, project, id)?;
-            schedule::set_backups(change, id, &lines, clock::now_us())?;
-            operation::put(change, &begun.ended(None))
-        })
+        lines.push(serde_json::to_string(item).map_err(|error| Error::internal(error.to_string()))?);
     }
+    let begun = OperationRow::begun(Action::UpdateBackupSchedule, project, id, clock::now_us())?;
+    control.metadata.write(|change| {
+        branch::get(change, project, id)?;
+        schedule::set_backups(change, id, &lines, clock::now_us())?;
+        operation::put(change, &begun.ended(None))
+    })
+}
 
-    /// Makes the backups that are due at `now_us`.
-    ///
-    /// # Errors
-    /// Those of SQLite; a backup that cannot be made is logged.
-    fn make_backups(&self, failed: &mut Failed, now_us: i64) -> Result<()> {
-        failed.0.retain(|_, at| at.elapsed() < BACKUP_AGAIN_AFTER);
-        for row in self.metadata.read(schedule::all_backups)? {
-            let key = (row.branch_id.clone(), row.position);
-            if failed.0.contains_key(&key) {
-                continue;
-            }
-            if let Err(error) = self.make_backup(&row, now_us) {
-                tracing::warn!(branch = row.branch_id, %error, "backup not made");
-                failed.0.insert(key, Instant::now());
-            }
+/// Makes the backups that are due at `now_us`.
+///
+/// # Errors
+/// Those of SQLite; a backup that cannot be made is logged.
+fn make_backups(control: &Control, failed: &mut Failed, now_us: i64) -> Result<()> {
+    failed.0.retain(|_, at| at.elapsed() < BACKUP_AGAIN_AFTER);
+    for row in control.metadata.read(schedule::all_backups)? {
+        let key = (row.branch_id.clone(), row.position);
+        if failed.0.contains_key(&key) {
+            continue;
         }
-        Ok(())
+        if let Err(error) = make_backup(control, &row, now_us) {
+            tracing::warn!(branch = row.branch_id, %error, "backup not made");
+            failed.0.insert(key, Instant::now());
+        }
     }
+    Ok(())
+}
 
-    fn make_backup(&self, row: &BackupRow, now_us: i64) -> Result<()> {
-        let item = item(row)?;
-        let Some(planned_us) = timetable(&item)?.due(row.planned_us, now_us) else { return Ok(()) };
-        let name = self.metadata.read(|connection| {
-            let branch = branch::get(connection, &row.project_id, &row.branch_id)?;
-            let name = backup_name(&branch.name, item.frequency, planned_us);
-            snapshot::free_name(connection, &row.project_id, &name)
-        })?;
-        let kept_us = item.retention_seconds.map(|retention_s| retention_s.saturating_mul(1_000_000));
-        let request = SnapshotCreate {
-            name: Some(name),
-            expires_at: kept_us.map(|kept_us| clock::show(now_us.saturating_add(kept_us))),
-            ..SnapshotCreate::default()
-        };
-        let also = |change: &rusqlite::Connection| schedule::take_backup(change, row, planned_us);
-        self.create_snapshot(&row.project_id, &row.branch_id, &request, By::Schedule, also).map(|_| ())
-    }
+fn make_backup(control: &Control, row: &BackupRow, now_us: i64) -> Result<()> {
+    let item = item(row)?;
+    let Some(planned_us) = timetable(&item)?.due(row.planned_us, now_us) else { return Ok(()) };
+    let name = control.metadata.read(|connection| {
+        let branch = branch::get(connection, &row.project_id, &row.branch_id)?;
+        let name = backup_name(&branch.name, item.frequency, planned_us);
+        snapshot::free_name(connection, &row.project_id, &name)
+    })?;
+    let kept_us = item.retention_seconds.map(|retention_s| retention_s.saturating_mul(1_000_000));
+    let request = SnapshotCreate {
+        name: Some(name),
+        expires_at: kept_us.map(|kept_us| clock::show(now_us.saturating_add(kept_us))),
+        ..SnapshotCreate::default()
+    };
+    let also = |change: &rusqlite::Connection| schedule::take_backup(change, row, planned_us);
+    create_snapshot(control, &row.project_id, &row.branch_id, &request, By::Schedule, also).map(|_| ())
 }
 
 /// Looks for what is due, until the process ends.
-pub fn run(server: &Arc<Server>) {
+pub fn run(control: &Arc<Control>) {
     let mut failed = Failed::default();
-    server.again_and_again(
+    control.life.again_and_again(
         || std::thread::sleep(BACKUPS_EVERY),
         || {
             let _pass = failpoint::at("backups");
-            if let Err(error) = server.make_backups(&mut failed, clock::now_us()) {
+            if let Err(error) = make_backups(control, &mut failed, clock::now_us()) {
                 tracing::error!(%error, "cannot look for backups that are due");
             }
         },

@@ -16,6 +16,7 @@
 //!
 //! Not here: when something is due (`timetable`), snapshots (`backups`).
 
+use crate::metadata::catalog;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,28 +27,36 @@ use parking_lot::Mutex;
 use store::BranchPoint;
 use types::{Lsn, PgTime};
 
-use crate::control::branch::create::{At, check_endpoints, insert_endpoints, parse_at};
+use crate::control::Control;
+use crate::control::branch::create::start_all;
+use crate::control::branch::create::{check_endpoints, insert_endpoints};
 use crate::control::branch::delete::How;
+use crate::control::branch::delete::delete_branch;
 use crate::control::branch::expiry::{self, Expiry};
 use crate::control::branch::history;
+use crate::control::branch::point::{At, parse_at};
+use crate::control::branch::point::{discard, fork, hidden_at};
 use crate::control::catalog::change;
+use crate::control::catalog::change::know_roles;
+use crate::control::endpoint::options::check_new;
 use crate::control::schedule::timetable::Timetable;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
+use crate::fleet::hidden::hidden_permit;
 use crate::limits::{SCHEDULES_AT_ONCE, SCHEDULES_EVERY, SCHEDULES_OF_PROJECT};
 use crate::machine::clock;
-use crate::machine::postgres::SUPERUSER;
 use crate::machine::sql::Client;
+use crate::machine::sql::SUPERUSER;
 use crate::machine::threads;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::role::{self, Found, FoundRole, Moment};
+use crate::metadata::role::{Found, FoundRole, Moment};
 use crate::metadata::schedule::{self, ScheduleRow};
 use crate::metadata::{password, project};
 use crate::names;
-use crate::state::{Server, branch_id};
-use crate::storage::sweep::Making;
+use crate::names::parse_branch;
+use crate::storage::unborn::Making;
 
 /// Schedules that run, and their projects.
 #[derive(Default)]
@@ -84,235 +93,233 @@ struct Ran {
     changed: Vec<FoundRole>,
 }
 
-impl Server {
-    /// Makes a schedule, whose first run is the first planned time from now.
-    ///
-    /// # Errors
-    /// 400, 404, 409, 422 for one that cannot be.
-    pub fn create_branch_schedule(
-        &self,
-        project: &str,
-        wanted: &BranchScheduleCreate,
-    ) -> Result<ScheduleRow> {
-        names::check_name("schedule", &wanted.name)?;
-        Timetable::parse(&wanted.cron, wanted.time_zone.as_deref())?;
-        check_template(&wanted.template, &wanted.name)?;
-        let template =
-            serde_json::to_string(&wanted.template).map_err(|error| Error::internal(error.to_string()))?;
-        let now_us = clock::now_us();
-        let row = ScheduleRow {
-            id: names::schedule_id()?,
-            project_id: project.to_owned(),
-            name: wanted.name.clone(),
-            cron: wanted.cron.clone(),
-            time_zone: wanted.time_zone.clone().filter(|zone| !zone.is_empty()),
-            template,
-            planned_us: now_us,
-            branch_id: None,
-            last_run_us: None,
-            last_error: None,
-            created_us: now_us,
-            updated_us: now_us,
-        };
-        let parent = self.metadata.read(|connection| match &wanted.template.parent_id {
-            Some(parent) => Ok(parent.clone()),
-            None => branch::default(connection, project).map(|row| row.id),
-        })?;
-        self.check_new(project, Some(&parent), &wanted_endpoints(&wanted.template))?;
-        let begun = OperationRow::begun_in(Action::CreateSchedule, project, now_us)?;
-        self.metadata.write(|change| {
-            project::get(change, project)?;
-            if let Some(parent) = &wanted.template.parent_id {
-                expiry::check_parent(&branch::get(change, project, parent)?)?;
-            }
-            schedule::insert(change, &row)?;
-            operation::put(change, &begun.ended(None))
-        })?;
-        Ok(row)
-    }
+/// Makes a schedule, whose first run is the first planned time from now.
+///
+/// # Errors
+/// 400, 404, 409, 422 for one that cannot be.
+pub fn create_branch_schedule(
+    control: &Control,
+    project: &str,
+    wanted: &BranchScheduleCreate,
+) -> Result<ScheduleRow> {
+    names::check_name("schedule", &wanted.name)?;
+    Timetable::parse(&wanted.cron, wanted.time_zone.as_deref())?;
+    check_template(&wanted.template, &wanted.name)?;
+    let template =
+        serde_json::to_string(&wanted.template).map_err(|error| Error::internal(error.to_string()))?;
+    let now_us = clock::now_us();
+    let row = ScheduleRow {
+        id: names::schedule_id()?,
+        project_id: project.to_owned(),
+        name: wanted.name.clone(),
+        cron: wanted.cron.clone(),
+        time_zone: wanted.time_zone.clone().filter(|zone| !zone.is_empty()),
+        template,
+        planned_us: now_us,
+        branch_id: None,
+        last_run_us: None,
+        last_error: None,
+        created_us: now_us,
+        updated_us: now_us,
+    };
+    let parent = control.metadata.read(|connection| match &wanted.template.parent_id {
+        Some(parent) => Ok(parent.clone()),
+        None => branch::default(connection, project).map(|row| row.id),
+    })?;
+    check_new(control, project, Some(&parent), &wanted_endpoints(&wanted.template))?;
+    let begun = OperationRow::begun_in(Action::CreateSchedule, project, now_us)?;
+    control.metadata.write(|change| {
+        project::get(change, project)?;
+        if let Some(parent) = &wanted.template.parent_id {
+            expiry::check_parent(&branch::get(change, project, parent)?)?;
+        }
+        schedule::insert(change, &row)?;
+        operation::put(change, &begun.ended(None))
+    })?;
+    Ok(row)
+}
 
-    /// Runs what is due at `now_us`, and disposes of what earlier runs made: each schedule on a thread of its own, so that
-    /// SQL of one template that takes its time holds up no other project.
-    ///
-    /// # Errors
-    /// Those of SQLite; a run that makes nothing is noted in its row.
-    fn run_schedules(self: &Arc<Self>, busy: &Arc<Busy>, now_us: i64) -> Result<()> {
-        for row in self.metadata.read(schedule::all)? {
-            let due = Timetable::parse(&row.cron, row.time_zone.as_deref())
-                .map(|timetable| timetable.due(row.planned_us, now_us));
-            let made = self.metadata.read(|connection| schedule::made(connection, &row.id))?;
-            let planned_us = match due {
-                Ok(planned_us) if planned_us.is_some() || made.len() > 1 => planned_us,
-                Ok(_) => continue,
-                Err(error) => {
-                    tracing::warn!(schedule = row.id, %error, "it cannot be read");
-                    continue;
-                }
-            };
-            if !busy.begin(&row) {
+/// Runs what is due at `now_us`, and disposes of what earlier runs made: each schedule on a thread of its own, so that
+/// SQL of one template that takes its time holds up no other project.
+///
+/// # Errors
+/// Those of SQLite; a run that makes nothing is noted in its row.
+fn run_schedules(control: &Arc<Control>, busy: &Arc<Busy>, now_us: i64) -> Result<()> {
+    for row in control.metadata.read(schedule::all)? {
+        let due = Timetable::parse(&row.cron, row.time_zone.as_deref())
+            .map(|timetable| timetable.due(row.planned_us, now_us));
+        let made = control.metadata.read(|connection| schedule::made(connection, &row.id))?;
+        let planned_us = match due {
+            Ok(planned_us) if planned_us.is_some() || made.len() > 1 => planned_us,
+            Ok(_) => continue,
+            Err(error) => {
+                tracing::warn!(schedule = row.id, %error, "it cannot be read");
                 continue;
             }
-            let (server, own, id) = (Arc::clone(self), Arc::clone(busy), row.id.clone());
-            let started = threads::spawn("branch schedule", move || {
-                let _pass = failpoint::at("schedules");
-                server.run_due(&row, planned_us);
-                own.0.lock().remove(&row.id);
-            });
-            if let Err(error) = started {
-                busy.0.lock().remove(&id);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    fn run_due(&self, row: &ScheduleRow, planned_us: Option<i64>) {
-        let ran = planned_us.map_or(Ok(()), |_| self.run_schedule(row, planned_us).map(|_| ()));
-        if let Err(error) = ran.and_then(|()| self.dispose(row)) {
-            tracing::warn!(schedule = row.id, %error, "a run made nothing, or what it made does not run");
-        }
-    }
-
-    /// Runs a schedule once: for a planned time, or because somebody asks.
-    ///
-    /// # Errors
-    /// Those of creating a branch; what the template's SQL said. They are noted in the row.
-    pub fn run_schedule(
-        &self,
-        row: &ScheduleRow,
-        planned_us: Option<i64>,
-    ) -> Result<(BranchRow, Vec<OperationRow>)> {
-        let began_us = clock::now_us();
-        let _held = self.locks.take(&[&row.id])?;
-        let begun = OperationRow::begun_in(Action::CreateBranch, &row.project_id, began_us)?;
-        let _shown = self.under_way.show(&begun);
-        let made = self.prepare(row, planned_us.unwrap_or(began_us)).and_then(|prepared| {
-            let recorded = self.record_run(row, planned_us, &prepared, &begun);
-            recorded.inspect_err(|_| self.discard(&row.project_id, &prepared.data))
-        });
-        let (branch, endpoints, ended) = made.inspect_err(|error| {
-            // The end of the server is no fault of the run; the next one makes it up.
-            if self.closing.load(Ordering::Acquire) {
-                return;
-            }
-            let failed = begun.clone().ended(Some(error));
-            let noted = self.metadata.write(|change| {
-                operation::put(change, &failed)?;
-                schedule::set_failed(change, row, planned_us, &error.message, clock::now_us())
-            });
-            if let Err(error) = noted {
-                tracing::debug!(schedule = row.id, %error, "not noted");
-            }
-        })?;
-        tracing::info!(schedule = row.id, branch = branch.id, "branch made");
-        let mut operations = vec![ended];
-        let started = self.start_all(&endpoints).map_err(|error| {
-            let text = format!("branch {} is made, but does not run yet: {}", branch.name, error.message);
-            Error { message: text, ..error }
-        });
-        self.dispose(row)?;
-        operations.extend(started?);
-        Ok((branch, operations))
-    }
-
-    /// Makes the data of a run, and runs the template's SQL on it.
-    fn prepare(&self, row: &ScheduleRow, planned_us: i64) -> Result<Prepared<'_>> {
-        let template = template(row)?;
-        let parent = self.metadata.read(|connection| match &template.parent_id {
-            Some(parent) => branch::get(connection, &row.project_id, parent),
-            None => branch::default(connection, &row.project_id),
-        })?;
-        expiry::check_parent(&parent)?;
-        let at = at(&template, planned_us)?;
-        self.know_roles(&parent)?;
-        let Some(sql) = template.sql.as_ref().filter(|sql| !sql.trim().is_empty()) else {
-            let data = branch_id(&names::branch_id()?)?;
-            let making = self.unborn.make(&data);
-            let (source, point) = self.fork(&parent, at, &data)?;
-            let data = data.to_string();
-            return Ok(Prepared { data, source, point, ran: None, _making: Some(making) });
         };
-        let hidden = self.temporary(&parent, at, self.hidden_place(&row.project_id)?)?;
-        let mut look = hidden.connect_any()?;
-        let (_, before) = change::look(&mut look)?;
-        // Not as superuser, not even for a moment: SQL of a key for one project may not reach the system.
-        let (database, owner) = whose(&mut look, template.database_name.as_deref())?;
-        let mut client = hidden.connect_as(&database, &owner)?;
-        client.batch_execute(sql)?;
-        drop(client);
-        failpoint::tried(Step::TemplateRun)?;
-        let ran = Some(ran(&before, &mut look)?);
-        drop(look);
-        let (source, point) = hidden.origin();
-        let (data, making) = hidden.keep()?;
-        Ok(Prepared { data, source, point, ran, _making: making })
-    }
-
-    /// The transaction that makes the run.
-    fn record_run(
-        &self,
-        schedule: &ScheduleRow,
-        planned_us: Option<i64>,
-        prepared: &Prepared<'_>,
-        begun: &OperationRow,
-    ) -> Result<(BranchRow, Vec<EndpointRow>, OperationRow)> {
-        let project = &schedule.project_id;
-        let template = template(schedule)?;
-        let began_us = begun.created_us;
-        let begun = OperationRow { branch_id: Some(prepared.data.clone()), ..begun.clone() };
-        let name = template.name.clone().unwrap_or_else(|| schedule.name.clone());
-        let row = new_row(prepared, name, &template);
-        self.metadata.write_with_secrets(|change, secrets| {
-            if let Some(before) = branch::named(change, project, &row.name)? {
-                // Only what an earlier run made makes way; for another one, writing the row refuses.
-                if schedule::made(change, &schedule.id)?.contains(&before.id) {
-                    let left = format!("{} until {}", row.name, clock::show(began_us));
-                    let name = branch::free_name(change, project, &left)?;
-                    branch::update(change, &BranchRow { name, ..before })?;
-                }
-            }
-            let history = history::of(change, &prepared.source, &prepared.point)?;
-            let parent_id = Some(branch::holder(change, &prepared.source)?);
-            let row = BranchRow { parent_id, history_id: history.other, ..row.clone() };
-            branch::insert(change, &row)?;
-            let both = (change, secrets);
-            password::begin(both, &history.roles, &row.id, prepared.point.lsn, history.protected)?;
-            if let Some(ran) = &prepared.ran {
-                password::allow(change, &row.id, &ran.changed)?;
-                role::settle(change, &row.id, &ran.found, Moment::At(ran.lsn), row.created_us)?;
-            }
-            schedule::set_made(change, schedule, planned_us, &row.id, clock::now_us())?;
-            let endpoints =
-                insert_endpoints(change, &row, row.parent_id.as_deref(), &wanted_endpoints(&template))?;
-            let ended = begun.clone().ended(None);
-            operation::put(change, &ended)?;
-            Ok((row, endpoints, ended))
-        })
-    }
-
-    /// Deletes what a schedule made before its last run.
-    ///
-    /// # Errors
-    /// Those of SQLite; a branch that cannot be deleted is logged.
-    fn dispose(&self, schedule: &ScheduleRow) -> Result<()> {
-        let mut made = self.metadata.read(|connection| schedule::made(connection, &schedule.id))?;
-        made.pop();
-        for id in &made {
-            match self.delete_branch(&schedule.project_id, id, How::default()) {
-                // Somebody needs it, or it is gone: either way it is not the schedule's any more.
-                Err(error) if error.status >= 500 || error.status == 423 => {
-                    tracing::warn!(branch = id, %error, "not disposed of yet");
-                    continue;
-                }
-                Err(error) => {
-                    tracing::warn!(branch = id, %error, "not disposed of, and left alone from now on")
-                }
-                Ok(_) => {}
-            }
-            self.metadata.write(|change| schedule::forget_made(change, id))?;
+        if !busy.begin(&row) {
+            continue;
         }
-        Ok(())
+        let (control, own, id) = (Arc::clone(control), Arc::clone(busy), row.id.clone());
+        let started = threads::spawn("branch schedule", move || {
+            let _pass = failpoint::at("schedules");
+            run_due(&control, &row, planned_us);
+            own.0.lock().remove(&row.id);
+        });
+        if let Err(error) = started {
+            busy.0.lock().remove(&id);
+            return Err(error);
+        }
     }
+    Ok(())
+}
+
+fn run_due(control: &Control, row: &ScheduleRow, planned_us: Option<i64>) {
+    let ran = planned_us.map_or(Ok(()), |_| run_schedule(control, row, planned_us).map(|_| ()));
+    if let Err(error) = ran.and_then(|()| dispose(control, row)) {
+        tracing::warn!(schedule = row.id, %error, "a run made nothing, or what it made does not run");
+    }
+}
+
+/// Runs a schedule once: for a planned time, or because somebody asks.
+///
+/// # Errors
+/// Those of creating a branch; what the template's SQL said. They are noted in the row.
+pub fn run_schedule(
+    control: &Control,
+    row: &ScheduleRow,
+    planned_us: Option<i64>,
+) -> Result<(BranchRow, Vec<OperationRow>)> {
+    let began_us = clock::now_us();
+    let _held = control.locks.take(&[&row.id])?;
+    let begun = OperationRow::begun_in(Action::CreateBranch, &row.project_id, began_us)?;
+    let _shown = control.operations.show(&begun);
+    let made = prepare(control, row, planned_us.unwrap_or(began_us)).and_then(|prepared| {
+        let recorded = record_run(control, row, planned_us, &prepared, &begun);
+        recorded.inspect_err(|_| discard(control, &row.project_id, &prepared.data))
+    });
+    let (branch, endpoints, ended) = made.inspect_err(|error| {
+        // The end of the server is no fault of the run; the next one makes it up.
+        if control.life.closing.load(Ordering::Acquire) {
+            return;
+        }
+        let failed = begun.clone().ended(Some(error));
+        let noted = control.metadata.write(|change| {
+            operation::put(change, &failed)?;
+            schedule::set_failed(change, row, planned_us, &error.message, clock::now_us())
+        });
+        if let Err(error) = noted {
+            tracing::debug!(schedule = row.id, %error, "not noted");
+        }
+    })?;
+    tracing::info!(schedule = row.id, branch = branch.id, "branch made");
+    let mut operations = vec![ended];
+    let started = start_all(control, &endpoints).map_err(|error| {
+        let text = format!("branch {} is made, but does not run yet: {}", branch.name, error.message);
+        Error { message: text, ..error }
+    });
+    dispose(control, row)?;
+    operations.extend(started?);
+    Ok((branch, operations))
+}
+
+/// Makes the data of a run, and runs the template's SQL on it.
+fn prepare<'a>(control: &'a Control, row: &ScheduleRow, planned_us: i64) -> Result<Prepared<'a>> {
+    let template = template(row)?;
+    let parent = control.metadata.read(|connection| match &template.parent_id {
+        Some(parent) => branch::get(connection, &row.project_id, parent),
+        None => branch::default(connection, &row.project_id),
+    })?;
+    expiry::check_parent(&parent)?;
+    let at = at(&template, planned_us)?;
+    know_roles(control, &parent)?;
+    let Some(sql) = template.sql.as_ref().filter(|sql| !sql.trim().is_empty()) else {
+        let data = parse_branch(&names::branch_id()?)?;
+        let making = control.storage.unborn.make(&data);
+        let (source, point) = fork(control, &parent, at, &data)?;
+        let data = data.to_string();
+        return Ok(Prepared { data, source, point, ran: None, _making: Some(making) });
+    };
+    let hidden = hidden_at(control, &parent, at, hidden_permit(&control.fleet, &row.project_id)?)?;
+    let mut look = hidden.connect_any()?;
+    let (_, before) = change::look(&mut look)?;
+    // Not as superuser, not even for a moment: SQL of a key for one project may not reach the system.
+    let (database, owner) = whose(&mut look, template.database_name.as_deref())?;
+    let mut client = hidden.connect_as(&database, &owner)?;
+    client.batch_execute(sql)?;
+    drop(client);
+    failpoint::tried(Step::TemplateRun)?;
+    let ran = Some(ran(&before, &mut look)?);
+    drop(look);
+    let (source, point) = hidden.origin();
+    let (data, making) = hidden.keep()?;
+    Ok(Prepared { data, source, point, ran, _making: making })
+}
+
+/// The transaction that makes the run.
+fn record_run(
+    control: &Control,
+    schedule: &ScheduleRow,
+    planned_us: Option<i64>,
+    prepared: &Prepared<'_>,
+    begun: &OperationRow,
+) -> Result<(BranchRow, Vec<EndpointRow>, OperationRow)> {
+    let project = &schedule.project_id;
+    let template = template(schedule)?;
+    let began_us = begun.created_us;
+    let begun = OperationRow { branch_id: Some(prepared.data.clone()), ..begun.clone() };
+    let name = template.name.clone().unwrap_or_else(|| schedule.name.clone());
+    let row = new_row(prepared, name, &template);
+    control.metadata.write_with_secrets(|change, secrets| {
+        if let Some(before) = branch::named(change, project, &row.name)? {
+            // Only what an earlier run made makes way; for another one, writing the row refuses.
+            if schedule::made(change, &schedule.id)?.contains(&before.id) {
+                let left = format!("{} until {}", row.name, clock::show(began_us));
+                let name = branch::free_name(change, project, &left)?;
+                branch::update(change, &BranchRow { name, ..before })?;
+            }
+        }
+        let history = history::of(change, &prepared.source, &prepared.point)?;
+        let parent_id = Some(branch::holder(change, &prepared.source)?);
+        let row = BranchRow { parent_id, history_id: history.other, ..row.clone() };
+        branch::insert(change, &row)?;
+        let both = (change, secrets);
+        password::begin(both, &history.roles, &row.id, prepared.point.lsn, history.protected)?;
+        if let Some(ran) = &prepared.ran {
+            password::allow(change, &row.id, &ran.changed)?;
+            catalog::take_over(change, &row.id, &ran.found, Moment::At(ran.lsn), row.created_us)?;
+        }
+        schedule::set_made(change, schedule, planned_us, &row.id, clock::now_us())?;
+        let endpoints =
+            insert_endpoints(change, &row, row.parent_id.as_deref(), &wanted_endpoints(&template))?;
+        let ended = begun.clone().ended(None);
+        operation::put(change, &ended)?;
+        Ok((row, endpoints, ended))
+    })
+}
+
+/// Deletes what a schedule made before its last run.
+///
+/// # Errors
+/// Those of SQLite; a branch that cannot be deleted is logged.
+fn dispose(control: &Control, schedule: &ScheduleRow) -> Result<()> {
+    let mut made = control.metadata.read(|connection| schedule::made(connection, &schedule.id))?;
+    made.pop();
+    for id in &made {
+        match delete_branch(control, &schedule.project_id, id, How::default()) {
+            // Somebody needs it, or it is gone: either way it is not the schedule's any more.
+            Err(error) if error.status >= 500 || error.status == 423 => {
+                tracing::warn!(branch = id, %error, "not disposed of yet");
+                continue;
+            }
+            Err(error) => {
+                tracing::warn!(branch = id, %error, "not disposed of, and left alone from now on")
+            }
+            Ok(_) => {}
+        }
+        control.metadata.write(|change| schedule::forget_made(change, id))?;
+    }
+    Ok(())
 }
 
 /// What a schedule makes.
@@ -389,12 +396,12 @@ fn new_row(prepared: &Prepared<'_>, name: String, template: &BranchTemplate) -> 
 }
 
 /// Looks for what is due, until the process ends.
-pub fn run(server: &Arc<Server>) {
+pub fn run(control: &Arc<Control>) {
     let busy = Arc::new(Busy::default());
-    server.again_and_again(
+    control.life.again_and_again(
         || std::thread::sleep(SCHEDULES_EVERY),
         || {
-            if let Err(error) = server.run_schedules(&busy, clock::now_us()) {
+            if let Err(error) = run_schedules(control, &busy, clock::now_us()) {
                 tracing::error!(%error, "cannot look for branches that are due");
             }
         },

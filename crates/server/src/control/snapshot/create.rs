@@ -19,10 +19,18 @@ use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
 use api::snapshot::{SnapshotCreate, SnapshotRestoreRequest, SnapshotUpdate};
 use types::Lsn;
 
-use crate::control::branch::create::{At, check_endpoints, insert_endpoints, parse_at};
+use crate::control::Control;
+use crate::control::branch::create::start_first;
+use crate::control::branch::create::{check_endpoints, insert_endpoints};
 use crate::control::branch::history;
+use crate::control::branch::point::{At, parse_at};
+use crate::control::branch::point::{discard, fork};
+use crate::control::catalog::change::know_roles;
 use crate::control::endpoint::options;
+use crate::control::endpoint::options::check_new;
 use crate::control::snapshot::finalize::Finalized;
+use crate::control::snapshot::finalize::make_in_place;
+use crate::control::snapshot::size::snapshot_sizes;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
 use crate::machine::clock;
@@ -33,7 +41,8 @@ use crate::metadata::secret::Secrets;
 use crate::metadata::snapshot::{self, SnapshotRow};
 use crate::metadata::{password, project, quarantine};
 use crate::names;
-use crate::state::{Server, branch_id};
+use crate::names::parse_branch;
+use crate::storage::sweep::sweep_after;
 
 /// A branch that was made of a snapshot.
 #[derive(Debug)]
@@ -55,224 +64,227 @@ pub enum By {
     Schedule,
 }
 
-impl Server {
-    /// Makes a snapshot of a branch. `also` is done in the transaction that writes its row.
-    ///
-    /// # Errors
-    /// 400, 404, 409, 422 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
-    pub fn create_snapshot(
-        &self,
-        project: &str,
-        source: &str,
-        request: &SnapshotCreate,
-        by: By,
-        also: impl Fn(&rusqlite::Connection) -> Result<()>,
-    ) -> Result<(SnapshotRow, OperationRow)> {
-        let now_us = clock::now_us();
-        let expires_us = parse_expiry(request.expires_at.as_deref(), now_us)?;
-        for name in request.name.iter().chain(&request.slug) {
-            names::check_name("snapshot", name)?;
+/// Makes a snapshot of a branch. `also` is done in the transaction that writes its row.
+///
+/// # Errors
+/// 400, 404, 409, 422 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
+pub fn create_snapshot(
+    control: &Control,
+    project: &str,
+    source: &str,
+    request: &SnapshotCreate,
+    by: By,
+    also: impl Fn(&rusqlite::Connection) -> Result<()>,
+) -> Result<(SnapshotRow, OperationRow)> {
+    let now_us = clock::now_us();
+    let expires_us = parse_expiry(request.expires_at.as_deref(), now_us)?;
+    for name in request.name.iter().chain(&request.slug) {
+        names::check_name("snapshot", name)?;
+    }
+    let at = parse_at(request.lsn.as_deref(), request.timestamp.as_deref())?;
+    let source = control.metadata.read(|connection| {
+        if let Some(name) = &request.name {
+            snapshot::check_free(connection, project, name)?;
         }
-        let at = parse_at(request.lsn.as_deref(), request.timestamp.as_deref())?;
-        let source = self.metadata.read(|connection| {
-            if let Some(name) = &request.name {
-                snapshot::check_free(connection, project, name)?;
-            }
-            branch::get(connection, project, source)
-        })?;
-        let begun = OperationRow::begun(Action::CreateSnapshot, project, &source.id, now_us)?;
-        self.operate(&begun, || self.snapshot_as(&begun, (source, at), (request, expires_us), by, also))
-    }
+        branch::get(connection, project, source)
+    })?;
+    let begun = OperationRow::begun(Action::CreateSnapshot, project, &source.id, now_us)?;
+    control
+        .operations
+        .run(&begun, || snapshot_as(control, &begun, (source, at), (request, expires_us), by, also))
+}
 
-    fn snapshot_as(
-        &self,
-        begun: &OperationRow,
-        (source, at): (BranchRow, At),
-        (request, expires_us): (&SnapshotCreate, Option<i64>),
-        by: By,
-        also: impl Fn(&rusqlite::Connection) -> Result<()>,
-    ) -> Result<(SnapshotRow, OperationRow)> {
-        let (project, now_us) = (begun.project_id.as_str(), begun.created_us);
-        self.know_roles(&source)?;
-        let data = branch_id(&names::branch_id()?)?;
-        let _making = self.unborn.make(&data);
-        let (source, point) = self.fork(&source, at, &data)?;
-        let sizes = self.snapshot_sizes(&source, &data, &point);
-        let sizes = sizes.inspect_err(|_| self.discard(project, data.as_str()))?;
-        let mut row = SnapshotRow {
-            id: names::snapshot_id()?,
-            project_id: project.to_owned(),
-            store_id: data.to_string(),
-            name: request.name.clone().unwrap_or_else(|| format!("{} {}", source.name, clock::show(now_us))),
-            slug: request.slug.clone(),
-            source_branch_id: source.id.clone(),
-            history_id: None,
-            lsn: point.lsn.to_string(),
-            time_us: point.last_commit.map(|(time, _)| time.unix_us()),
-            manual: by == By::Request,
-            full_bytes: Some(sizes.full_bytes),
-            diff_bytes: sizes.diff_bytes,
-            expires_us,
-            created_us: now_us,
-            updated_us: now_us,
-        };
-        let written = self.metadata.write_with_secrets(|change, secrets| {
-            // The source may have been deleted or restored since.
-            let history = history::of(change, &source, &point)?;
-            row.history_id = history.other;
-            snapshot::insert(change, &row)?;
-            let both = (change, secrets);
-            password::begin(both, &history.roles, &row.id, point.lsn, history.protected)?;
-            also(change)?;
-            let ended = begun.clone().ended(None);
-            operation::put(change, &ended)?;
-            Ok(ended)
-        });
-        let ended = written.inspect_err(|_| self.discard(project, data.as_str()))?;
-        tracing::info!(snapshot = row.id, branch = source.id, lsn = row.lsn, "snapshot created");
-        Ok((row, ended))
-    }
+fn snapshot_as(
+    control: &Control,
+    begun: &OperationRow,
+    (source, at): (BranchRow, At),
+    (request, expires_us): (&SnapshotCreate, Option<i64>),
+    by: By,
+    also: impl Fn(&rusqlite::Connection) -> Result<()>,
+) -> Result<(SnapshotRow, OperationRow)> {
+    let (project, now_us) = (begun.project_id.as_str(), begun.created_us);
+    know_roles(control, &source)?;
+    let data = parse_branch(&names::branch_id()?)?;
+    let _making = control.storage.unborn.make(&data);
+    let (source, point) = fork(control, &source, at, &data)?;
+    let sizes = snapshot_sizes(control, &source, &data, &point);
+    let sizes = sizes.inspect_err(|_| discard(control, project, data.as_str()))?;
+    let mut row = SnapshotRow {
+        id: names::snapshot_id()?,
+        project_id: project.to_owned(),
+        store_id: data.to_string(),
+        name: request.name.clone().unwrap_or_else(|| format!("{} {}", source.name, clock::show(now_us))),
+        slug: request.slug.clone(),
+        source_branch_id: source.id.clone(),
+        history_id: None,
+        lsn: point.lsn.to_string(),
+        time_us: point.last_commit.map(|(time, _)| time.unix_us()),
+        manual: by == By::Request,
+        full_bytes: Some(sizes.full_bytes),
+        diff_bytes: sizes.diff_bytes,
+        expires_us,
+        created_us: now_us,
+        updated_us: now_us,
+    };
+    let written = control.metadata.write_with_secrets(|change, secrets| {
+        // The source may have been deleted or restored since.
+        let history = history::of(change, &source, &point)?;
+        row.history_id = history.other;
+        snapshot::insert(change, &row)?;
+        let both = (change, secrets);
+        password::begin(both, &history.roles, &row.id, point.lsn, history.protected)?;
+        also(change)?;
+        let ended = begun.clone().ended(None);
+        operation::put(change, &ended)?;
+        Ok(ended)
+    });
+    let ended = written.inspect_err(|_| discard(control, project, data.as_str()))?;
+    tracing::info!(snapshot = row.id, branch = source.id, lsn = row.lsn, "snapshot created");
+    Ok((row, ended))
+}
 
-    /// Renames a snapshot, or says when it expires.
-    ///
-    /// # Errors
-    /// 404 if it does not exist, 409 if the name is taken, 422 for a time in the past.
-    pub fn update_snapshot(&self, project: &str, id: &str, update: &SnapshotUpdate) -> Result<SnapshotRow> {
-        if let Some(name) = &update.name {
-            names::check_name("snapshot", name)?;
+/// Renames a snapshot, or says when it expires.
+///
+/// # Errors
+/// 404 if it does not exist, 409 if the name is taken, 422 for a time in the past.
+pub fn update_snapshot(
+    control: &Control,
+    project: &str,
+    id: &str,
+    update: &SnapshotUpdate,
+) -> Result<SnapshotRow> {
+    if let Some(name) = &update.name {
+        names::check_name("snapshot", name)?;
+    }
+    let now_us = clock::now_us();
+    let begun = OperationRow::begun_in(Action::UpdateSnapshot, project, now_us)?;
+    control.metadata.write(|change| {
+        let mut row = snapshot::get(change, project, id)?;
+        if let Some(name) = update.name.as_ref().filter(|name| **name != row.name) {
+            snapshot::check_free(change, project, name)?;
+            row.name.clone_from(name);
         }
-        let now_us = clock::now_us();
-        let begun = OperationRow::begun_in(Action::UpdateSnapshot, project, now_us)?;
-        self.metadata.write(|change| {
-            let mut row = snapshot::get(change, project, id)?;
-            if let Some(name) = update.name.as_ref().filter(|name| **name != row.name) {
-                snapshot::check_free(change, project, name)?;
-                row.name.clone_from(name);
-            }
-            if let Some(expires_at) = &update.expires_at {
-                row.expires_us = parse_expiry(expires_at.as_deref(), now_us)?;
-            }
-            row.updated_us = now_us;
-            snapshot::update(change, &row)?;
-            let branch_id = Some(row.source_branch_id.clone());
-            operation::put(change, &OperationRow { branch_id, ..begun }.ended(None)).map(|()| row)
-        })
-    }
+        if let Some(expires_at) = &update.expires_at {
+            row.expires_us = parse_expiry(expires_at.as_deref(), now_us)?;
+        }
+        row.updated_us = now_us;
+        snapshot::update(change, &row)?;
+        let branch_id = Some(row.source_branch_id.clone());
+        operation::put(change, &OperationRow { branch_id, ..begun }.ended(None)).map(|()| row)
+    })
+}
 
-    /// Deletes a snapshot, and its data unless a branch begins on it. `None` if it does not expire by `due_us`, if that is
-    /// given.
-    ///
-    /// # Errors
-    /// 404 if it does not exist.
-    pub fn delete_snapshot(
-        &self,
-        project: &str,
-        id: &str,
-        due_us: Option<i64>,
-    ) -> Result<Option<(SnapshotRow, OperationRow)>> {
-        let source =
-            self.metadata.read(|connection| snapshot::get(connection, project, id))?.source_branch_id;
-        let begun = OperationRow::begun(Action::DeleteSnapshot, project, &source, clock::now_us())?;
-        self.operate(&begun, || self.delete_snapshot_as(&begun, id, due_us))
-    }
+/// Deletes a snapshot, and its data unless a branch begins on it. `None` if it does not expire by `due_us`, if that is
+/// given.
+///
+/// # Errors
+/// 404 if it does not exist.
+pub fn delete_snapshot(
+    control: &Control,
+    project: &str,
+    id: &str,
+    due_us: Option<i64>,
+) -> Result<Option<(SnapshotRow, OperationRow)>> {
+    let source = control.metadata.read(|connection| snapshot::get(connection, project, id))?.source_branch_id;
+    let begun = OperationRow::begun(Action::DeleteSnapshot, project, &source, clock::now_us())?;
+    control.operations.run(&begun, || delete_snapshot_as(control, &begun, id, due_us))
+}
 
-    fn delete_snapshot_as(
-        &self,
-        begun: &OperationRow,
-        id: &str,
-        due_us: Option<i64>,
-    ) -> Result<Option<(SnapshotRow, OperationRow)>> {
-        let project = begun.project_id.as_str();
-        let done = self.metadata.write(|change| {
-            let row = snapshot::get(change, project, id)?;
-            if due_us.is_some_and(|due_us| row.expires_us.is_none_or(|at_us| at_us > due_us)) {
-                return Ok(None);
-            }
-            snapshot::remove(change, project, id)?;
-            let ended = begun.clone().ended(None);
-            operation::put(change, &ended)?;
-            Ok(Some((row, ended)))
-        })?;
-        if done.is_none() {
+fn delete_snapshot_as(
+    control: &Control,
+    begun: &OperationRow,
+    id: &str,
+    due_us: Option<i64>,
+) -> Result<Option<(SnapshotRow, OperationRow)>> {
+    let project = begun.project_id.as_str();
+    let done = control.metadata.write(|change| {
+        let row = snapshot::get(change, project, id)?;
+        if due_us.is_some_and(|due_us| row.expires_us.is_none_or(|at_us| at_us > due_us)) {
             return Ok(None);
         }
-        self.sweep_after(project);
-        tracing::info!(snapshot = id, "snapshot deleted");
-        Ok(done)
+        snapshot::remove(change, project, id)?;
+        let ended = begun.clone().ended(None);
+        operation::put(change, &ended)?;
+        Ok(Some((row, ended)))
+    })?;
+    if done.is_none() {
+        return Ok(None);
     }
+    sweep_after(&control.storage, project);
+    tracing::info!(snapshot = id, "snapshot deleted");
+    Ok(done)
+}
 
-    /// Makes a branch of a snapshot; with `finalize_restore`, one that takes the place of another at once.
-    ///
-    /// # Errors
-    /// 400, 404, 409, 422 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it,
-    /// unless the error says that it took the place and does not run yet.
-    pub fn restore_snapshot(
-        &self,
-        project: &str,
-        id: &str,
-        request: &SnapshotRestoreRequest,
-    ) -> Result<FromSnapshot> {
-        if let Some(name) = &request.name {
-            names::check_name("branch", name)?;
-        }
-        names::check_id("target_branch_id", request.target_branch_id.as_deref())?;
-        check_endpoints(&wanted_endpoints(request))?;
-        let (snapshot, target) = self.metadata.read(|connection| {
-            project::get(connection, project)?;
-            let snapshot = snapshot::get(connection, project, id)?;
-            let target = target(connection, &snapshot, request)?;
-            Ok((snapshot, target))
-        })?;
-        self.check_new(project, Some(&snapshot.source_branch_id), &wanted_endpoints(request))?;
-        let begun =
-            OperationRow::begun(Action::RestoreSnapshot, project, &names::branch_id()?, clock::now_us())?;
-        self.operate(&begun, || self.restore_snapshot_as(&begun, (&snapshot, target), request))
+/// Makes a branch of a snapshot; with `finalize_restore`, one that takes the place of another at once.
+///
+/// # Errors
+/// 400, 404, 409, 422 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it,
+/// unless the error says that it took the place and does not run yet.
+pub fn restore_snapshot(
+    control: &Control,
+    project: &str,
+    id: &str,
+    request: &SnapshotRestoreRequest,
+) -> Result<FromSnapshot> {
+    if let Some(name) = &request.name {
+        names::check_name("branch", name)?;
     }
+    names::check_id("target_branch_id", request.target_branch_id.as_deref())?;
+    check_endpoints(&wanted_endpoints(request))?;
+    let (snapshot, target) = control.metadata.read(|connection| {
+        project::get(connection, project)?;
+        let snapshot = snapshot::get(connection, project, id)?;
+        let target = target(connection, &snapshot, request)?;
+        Ok((snapshot, target))
+    })?;
+    check_new(control, project, Some(&snapshot.source_branch_id), &wanted_endpoints(request))?;
+    let begun = OperationRow::begun(Action::RestoreSnapshot, project, &names::branch_id()?, clock::now_us())?;
+    control.operations.run(&begun, || restore_snapshot_as(control, &begun, (&snapshot, target), request))
+}
 
-    /// Makes the branch that `begun` is about.
-    fn restore_snapshot_as(
-        &self,
-        begun: &OperationRow,
-        (snapshot, target): (&SnapshotRow, Option<BranchRow>),
-        request: &SnapshotRestoreRequest,
-    ) -> Result<FromSnapshot> {
-        let (project, id, begun_us) = (begun.project_id.as_str(), snapshot.id.as_str(), begun.created_us);
-        let data = branch_id(begun.branch_id.as_deref().unwrap_or_default())?;
-        // Until it runs, or nothing is left of it, nobody changes it and nothing begins on it.
-        let _held = self.locks.take(&[data.as_str()])?;
-        let _making = self.unborn.make(&data);
-        let lsn = snapshot.lsn.parse::<Lsn>().map_err(|error| Error::internal(error.to_string()))?;
-        let store = self.store(project)?;
-        self.in_tree(project, || {
-            self.metadata.read(|connection| snapshot::get(connection, project, id))?;
-            store.create_branch(&data, &branch_id(&snapshot.store_id)?, lsn)?;
-            failpoint::passed(Step::BranchMade);
-            Ok(())
-        })?;
-        let row = restored_row(snapshot, data.as_str(), target.as_ref(), request.name.as_deref());
+/// Makes the branch that `begun` is about.
+fn restore_snapshot_as(
+    control: &Control,
+    begun: &OperationRow,
+    (snapshot, target): (&SnapshotRow, Option<BranchRow>),
+    request: &SnapshotRestoreRequest,
+) -> Result<FromSnapshot> {
+    let (project, id, begun_us) = (begun.project_id.as_str(), snapshot.id.as_str(), begun.created_us);
+    let data = parse_branch(begun.branch_id.as_deref().unwrap_or_default())?;
+    // Until it runs, or nothing is left of it, nobody changes it and nothing begins on it.
+    let _held = control.locks.take(&[data.as_str()])?;
+    let _making = control.storage.unborn.make(&data);
+    let lsn = snapshot.lsn.parse::<Lsn>().map_err(|error| Error::internal(error.to_string()))?;
+    let store = control.storage.store(project)?;
+    control.storage.in_tree(project, || {
+        control.metadata.read(|connection| snapshot::get(connection, project, id))?;
+        store.create_branch(&data, &parse_branch(&snapshot.store_id)?, lsn)?;
+        failpoint::passed(Step::BranchMade);
+        Ok(())
+    })?;
+    let row = restored_row(snapshot, data.as_str(), target.as_ref(), request.name.as_deref());
+    let make = |change: &rusqlite::Connection, secrets: &mut Secrets| {
+        record((change, secrets), row.clone(), (snapshot, lsn), request, begun.clone())
+    };
+    if let Some(target) = target.as_ref().filter(|_| request.finalize_restore) {
         let make = |change: &rusqlite::Connection, secrets: &mut Secrets| {
-            record((change, secrets), row.clone(), (snapshot, lsn), request, begun.clone())
+            make(change, secrets).map(|(row, _, ended)| (row, ended))
         };
-        if let Some(target) = target.as_ref().filter(|_| request.finalize_restore) {
-            let make = |change: &rusqlite::Connection, secrets: &mut Secrets| {
-                make(change, secrets).map(|(row, _, ended)| (row, ended))
-            };
-            let done = self.make_in_place(target, lsn, begun_us, make).inspect_err(|_| {
-                let named = self.metadata.read(|connection| branch::find(connection, project, data.as_str()));
-                if named.is_ok_and(|named| named.is_none()) {
-                    self.discard(project, data.as_str());
-                }
-            })?;
-            let Finalized { branch, replaced, operations } = done;
-            return Ok(FromSnapshot { branch, replaced: Some(replaced), operations });
-        }
-        let written = self.metadata.write_with_secrets(make);
-        let (row, endpoints, ended) = written.inspect_err(|_| self.discard(project, data.as_str()))?;
-        let mut operations = vec![ended];
-        operations.extend(self.start_first(&row, &endpoints)?);
-        tracing::info!(branch = row.id, snapshot = id, "branch made of a snapshot");
-        Ok(FromSnapshot { branch: row, replaced: None, operations })
+        let done = make_in_place(control, target, lsn, begun_us, make).inspect_err(|_| {
+            let named = control.metadata.read(|connection| branch::find(connection, project, data.as_str()));
+            if named.is_ok_and(|named| named.is_none()) {
+                discard(control, project, data.as_str());
+            }
+        })?;
+        let Finalized { branch, replaced, operations } = done;
+        return Ok(FromSnapshot { branch, replaced: Some(replaced), operations });
     }
+    let written = control.metadata.write_with_secrets(make);
+    let (row, endpoints, ended) = written.inspect_err(|_| discard(control, project, data.as_str()))?;
+    let mut operations = vec![ended];
+    operations.extend(start_first(control, &row, &endpoints)?);
+    tracing::info!(branch = row.id, snapshot = id, "branch made of a snapshot");
+    Ok(FromSnapshot { branch: row, replaced: None, operations })
 }
 
 /// Writes the rows of a branch whose data was made of a snapshot's.
@@ -291,7 +303,7 @@ fn record(
     branch::insert(change, &row)?;
     password::begin((change, secrets), &snapshot.id, &row.id, lsn, false)?;
     if request.quarantine == Some(false) {
-        quarantine::settle(change, &row.id, row.created_us)?;
+        quarantine::note_done(change, &row.id, row.created_us)?;
     }
     let from = options::begins_on(change, &row)?;
     let endpoints = insert_endpoints(change, &row, from.as_deref(), &wanted_endpoints(request))?;

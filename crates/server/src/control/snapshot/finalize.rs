@@ -12,8 +12,11 @@
 
 use types::Lsn;
 
+use crate::control::Control;
 use crate::control::branch::expiry;
+use crate::control::catalog::change::while_unseen;
 use crate::error::{Error, Result};
+use crate::fleet::endpoints::change_under;
 use crate::machine::clock;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, EndpointRow};
@@ -21,7 +24,7 @@ use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::secret::Secrets;
 use crate::metadata::{password, role, schedule};
 use crate::names;
-use crate::state::{Server, branch_id};
+use crate::names::parse_branch;
 
 /// A place that changed hands.
 #[derive(Debug)]
@@ -34,96 +37,105 @@ pub struct Finalized {
     pub operations: Vec<OperationRow>,
 }
 
-impl Server {
-    /// Gives branch `id`, which was made of a snapshot, the place of the branch that it was made for. That one is
-    /// called `old_name` from now on.
-    ///
-    /// # Errors
-    /// 404, 409, 422 for a branch that takes no place, and 423 while another request changes one of the two: then
-    /// nothing has changed. 503 and 507 if an endpoint did not stop or start; `restore_status` tells whether it has the
-    /// place.
-    pub fn finalize_restore(&self, project: &str, id: &str, old_name: Option<&str>) -> Result<Finalized> {
-        if let Some(name) = old_name {
-            names::check_name("branch", name)?;
-        }
-        let begun = OperationRow::begun(Action::FinalizeRestore, project, id, clock::now_us())?;
-        self.operate(&begun, || self.finalize_as(&begun, id, old_name))
+/// Gives branch `id`, which was made of a snapshot, the place of the branch that it was made for. That one is
+/// called `old_name` from now on.
+///
+/// # Errors
+/// 404, 409, 422 for a branch that takes no place, and 423 while another request changes one of the two: then
+/// nothing has changed. 503 and 507 if an endpoint did not stop or start; `restore_status` tells whether it has the
+/// place.
+pub fn finalize_restore(
+    control: &Control,
+    project: &str,
+    id: &str,
+    old_name: Option<&str>,
+) -> Result<Finalized> {
+    if let Some(name) = old_name {
+        names::check_name("branch", name)?;
     }
+    let begun = OperationRow::begun(Action::FinalizeRestore, project, id, clock::now_us())?;
+    control.operations.run(&begun, || finalize_as(control, &begun, id, old_name))
+}
 
-    fn finalize_as(&self, begun: &OperationRow, id: &str, old_name: Option<&str>) -> Result<Finalized> {
-        let project = begun.project_id.as_str();
-        let target = self.metadata.read(|connection| pair(connection, project, id))?.1.id;
-        let _held = self.locks.take(&[id, &target])?;
-        let (restored, old) = self.metadata.read(|connection| pair(connection, project, id))?;
-        let (mine, its) = self.metadata.read(|connection| {
-            Ok((endpoint::of_branch(connection, id)?, endpoint::of_branch(connection, &old.id)?))
-        })?;
-        let both = [its.clone(), mine.clone()].concat();
-        let mut done = None;
-        let change = || {
-            done = Some(self.record_finalized(&restored, old_name, (&mine, &its), begun.clone())?);
-            Ok(())
-        };
-        let started = self.while_unseen(&old.id, &its, || {
-            self.while_unseen(id, &mine, || self.change_under(&both, true, change))
-        });
-        let Some((branch, replaced, ended)) = done else {
-            return Err(started.err().unwrap_or_else(|| Error::internal("a swap that was not recorded")));
-        };
-        finalized(branch, replaced, vec![ended], started)
-    }
+fn finalize_as(
+    control: &Control,
+    begun: &OperationRow,
+    id: &str,
+    old_name: Option<&str>,
+) -> Result<Finalized> {
+    let project = begun.project_id.as_str();
+    let target = control.metadata.read(|connection| pair(connection, project, id))?.1.id;
+    let _held = control.locks.take(&[id, &target])?;
+    let (restored, old) = control.metadata.read(|connection| pair(connection, project, id))?;
+    let (mine, its) = control.metadata.read(|connection| {
+        Ok((endpoint::of_branch(connection, id)?, endpoint::of_branch(connection, &old.id)?))
+    })?;
+    let both = [its.clone(), mine.clone()].concat();
+    let mut done = None;
+    let change = || {
+        done = Some(record_finalized(control, &restored, old_name, (&mine, &its), begun.clone())?);
+        Ok(())
+    };
+    let started = while_unseen(control, &old.id, &its, || {
+        while_unseen(control, id, &mine, || change_under(&control.fleet, &both, true, change))
+    });
+    let Some((branch, replaced, ended)) = done else {
+        return Err(started.err().unwrap_or_else(|| Error::internal("a swap that was not recorded")));
+    };
+    finalized(branch, replaced, vec![ended], started)
+}
 
-    /// Makes a branch by `make`, whose data was made of a snapshot and ends at `head`, and gives it the place of the branch
-    /// that it is made for. A crash leaves both or neither.
-    ///
-    /// # Errors
-    /// As `finalize_restore`, and those of `make`.
-    pub fn make_in_place(
-        &self,
-        target: &BranchRow,
-        head: Lsn,
-        begun_us: i64,
-        mut make: impl FnMut(&rusqlite::Connection, &mut Secrets) -> Result<(BranchRow, OperationRow)>,
-    ) -> Result<Finalized> {
-        let project = &target.project_id;
-        let _held = self.locks.take(&[&target.id])?;
-        let its = self.metadata.read(|connection| endpoint::of_branch(connection, &target.id))?;
-        let mut done = None;
-        let change = || {
-            let recorded = self.metadata.write_with_secrets(|change, secrets| {
-                let (restored, made) = make(change, secrets)?;
-                let begun = OperationRow::begun(Action::FinalizeRestore, project, &restored.id, begun_us)?;
-                let (branch, replaced) = swap((change, secrets), &restored, None, (&[], &its), head)?;
-                let ended = begun.ended(None);
-                operation::put(change, &ended)?;
-                Ok((branch, replaced, vec![made, ended]))
-            })?;
-            done = Some(recorded);
-            Ok(())
-        };
-        let started = self.while_unseen(&target.id, &its, || self.change_under(&its, true, change));
-        let Some((branch, replaced, operations)) = done else {
-            return Err(started.err().unwrap_or_else(|| Error::internal("a swap that was not recorded")));
-        };
-        finalized(branch, replaced, operations, started)
-    }
-
-    /// The transaction that swaps.
-    fn record_finalized(
-        &self,
-        restored: &BranchRow,
-        old_name: Option<&str>,
-        endpoints: (&[EndpointRow], &[EndpointRow]),
-        begun: OperationRow,
-    ) -> Result<(BranchRow, BranchRow, OperationRow)> {
-        let head = self.store(&restored.project_id)?.head(&branch_id(&restored.store_id)?)?;
-        self.metadata.write_with_secrets(|change, secrets| {
-            let (new, old) = swap((change, secrets), restored, old_name, endpoints, head)?;
-            let ended = begun.clone().ended(None);
+/// Makes a branch by `make`, whose data was made of a snapshot and ends at `head`, and gives it the place of the branch
+/// that it is made for. A crash leaves both or neither.
+///
+/// # Errors
+/// As `finalize_restore`, and those of `make`.
+pub fn make_in_place(
+    control: &Control,
+    target: &BranchRow,
+    head: Lsn,
+    begun_us: i64,
+    mut make: impl FnMut(&rusqlite::Connection, &mut Secrets) -> Result<(BranchRow, OperationRow)>,
+) -> Result<Finalized> {
+    let project = &target.project_id;
+    let _held = control.locks.take(&[&target.id])?;
+    let its = control.metadata.read(|connection| endpoint::of_branch(connection, &target.id))?;
+    let mut done = None;
+    let change = || {
+        let recorded = control.metadata.write_with_secrets(|change, secrets| {
+            let (restored, made) = make(change, secrets)?;
+            let begun = OperationRow::begun(Action::FinalizeRestore, project, &restored.id, begun_us)?;
+            let (branch, replaced) = swap((change, secrets), &restored, None, (&[], &its), head)?;
+            let ended = begun.ended(None);
             operation::put(change, &ended)?;
-            Ok((new, old, ended))
-        })
-    }
+            Ok((branch, replaced, vec![made, ended]))
+        })?;
+        done = Some(recorded);
+        Ok(())
+    };
+    let started =
+        while_unseen(control, &target.id, &its, || change_under(&control.fleet, &its, true, change));
+    let Some((branch, replaced, operations)) = done else {
+        return Err(started.err().unwrap_or_else(|| Error::internal("a swap that was not recorded")));
+    };
+    finalized(branch, replaced, operations, started)
+}
+
+/// The transaction that swaps.
+fn record_finalized(
+    control: &Control,
+    restored: &BranchRow,
+    old_name: Option<&str>,
+    endpoints: (&[EndpointRow], &[EndpointRow]),
+    begun: OperationRow,
+) -> Result<(BranchRow, BranchRow, OperationRow)> {
+    let head = control.storage.store(&restored.project_id)?.head(&parse_branch(&restored.store_id)?)?;
+    control.metadata.write_with_secrets(|change, secrets| {
+        let (new, old) = swap((change, secrets), restored, old_name, endpoints, head)?;
+        let ended = begun.clone().ended(None);
+        operation::put(change, &ended)?;
+        Ok((new, old, ended))
+    })
 }
 
 /// What was done once the place has changed hands, whether or not all endpoints `started` again.

@@ -11,10 +11,11 @@
 use store::{BranchPoint, StoreError};
 use types::{BranchId, Lsn};
 
+use crate::control::Control;
 use crate::error::Result;
 use crate::metadata::branch::BranchRow;
 use crate::metadata::snapshot;
-use crate::state::{Server, branch_id};
+use crate::names::parse_branch;
 
 /// Sizes of a snapshot, which never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,31 +26,34 @@ pub struct Sizes {
     pub diff_bytes: Option<i64>,
 }
 
-impl Server {
-    /// The sizes of a snapshot of `source` whose data is `data`, which begins at `point`. Its row is not there yet.
-    ///
-    /// # Errors
-    /// Those of the store and SQLite.
-    pub fn snapshot_sizes(&self, source: &BranchRow, data: &BranchId, point: &BranchPoint) -> Result<Sizes> {
-        let store = self.store(&source.project_id)?;
-        // Of the source, which is open: nobody reads the snapshot's own branch.
-        let full_bytes = bytes(store.logical_bytes(&point.branch, point.lsn)?);
-        let history = store.ancestors(data)?;
-        let of_source = |c: &rusqlite::Connection| snapshot::of_source(c, &source.project_id, &source.id);
-        let others = self.metadata.read(of_source)?;
-        let mut before = None;
-        for other in &others {
-            let began = match store.ancestors(&branch_id(&other.store_id)?) {
-                Ok(ancestors) => ancestors.into_iter().next(),
-                // Deleted since its row was read.
-                Err(StoreError::NotFound { .. }) => None,
-                Err(error) => return Err(error.into()),
-            };
-            before = before.max(began.filter(|began| is_in(&history, began)).map(|(_, at)| at));
-        }
-        let diff_bytes = before.and_then(|before| point.lsn.bytes_since(before)).map(bytes);
-        Ok(Sizes { full_bytes, diff_bytes })
+/// The sizes of a snapshot of `source` whose data is `data`, which begins at `point`. Its row is not there yet.
+///
+/// # Errors
+/// Those of the store and SQLite.
+pub fn snapshot_sizes(
+    control: &Control,
+    source: &BranchRow,
+    data: &BranchId,
+    point: &BranchPoint,
+) -> Result<Sizes> {
+    let store = control.storage.store(&source.project_id)?;
+    // Of the source, which is open: nobody reads the snapshot's own branch.
+    let full_bytes = bytes(store.logical_bytes(&point.branch, point.lsn)?);
+    let history = store.ancestors(data)?;
+    let of_source = |c: &rusqlite::Connection| snapshot::of_source(c, &source.project_id, &source.id);
+    let others = control.metadata.read(of_source)?;
+    let mut before = None;
+    for other in &others {
+        let began = match store.ancestors(&parse_branch(&other.store_id)?) {
+            Ok(ancestors) => ancestors.into_iter().next(),
+            // Deleted since its row was read.
+            Err(StoreError::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        before = before.max(began.filter(|began| is_in(&history, began)).map(|(_, at)| at));
     }
+    let diff_bytes = before.and_then(|before| point.lsn.bytes_since(before)).map(bytes);
+    Ok(Sizes { full_bytes, diff_bytes })
 }
 
 /// Whether a position of a branch is in a history: branches of the store, each with the position up to which.

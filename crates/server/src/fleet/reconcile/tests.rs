@@ -14,8 +14,10 @@ use std::time::Duration;
 use store::ClusterImport;
 
 use super::*;
-use crate::fleet::places::Places;
-use crate::limits::{PlaceLimits, STARTS};
+use crate::fleet::endpoints::{remove_endpoint_files, start_endpoint};
+use crate::fleet::queue::Queue;
+use crate::limits::{PermitLimits, RECONCILED_AT_ONCE, RECONCILED_OF_PROJECT, STARTS};
+use crate::machine::permits::Permits;
 use crate::machine::postgres::Owner;
 use crate::metadata::tests::{branch_row, endpoint_row, project_row};
 use crate::metadata::{branch, project};
@@ -24,9 +26,9 @@ use crate::metadata::{branch, project};
 const SOON: Duration = Duration::from_secs(60);
 
 /// A server with a project that has a branch and an endpoint for each of `ids`, all of which are to run.
-fn server(dir: &tempfile::TempDir, ids: &[&str]) -> Server {
-    let server = crate::state::tests::server(dir);
-    let write = server.metadata.write(|change| {
+fn fleet(dir: &tempfile::TempDir, ids: &[&str]) -> Fleet {
+    let fleet = crate::fleet::tests::fleet(dir);
+    let write = fleet.metadata.write(|change| {
         project::put(change, &project_row("p", project::READY))?;
         for (port, id) in (40_000..).zip(ids) {
             let branch = format!("br-{id}");
@@ -36,12 +38,12 @@ fn server(dir: &tempfile::TempDir, ids: &[&str]) -> Server {
         Ok(())
     });
     write.unwrap();
-    server
+    fleet
 }
 
 /// The socket of an endpoint, as its process has it.
-fn socket(server: &Server, id: &str) -> UnixListener {
-    let dir = server.dir.endpoint(id);
+fn socket(fleet: &Fleet, id: &str) -> UnixListener {
+    let dir = fleet.dir.endpoint(id);
     fs::create_dir_all(&dir).unwrap();
     UnixListener::bind(compute::control_socket(&dir)).unwrap()
 }
@@ -79,10 +81,10 @@ fn ending(socket: UnixListener) -> mpsc::Receiver<()> {
 #[test]
 fn a_process_that_does_not_answer_delays_no_look_at_another() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Arc::new(server(&dir, &["ep-silent", "ep-other"]));
-    let silent = socket(&server, "ep-silent");
-    let other = ending(socket(&server, "ep-other"));
-    let first = Arc::clone(&server);
+    let fleet = Arc::new(fleet(&dir, &["ep-silent", "ep-other"]));
+    let silent = socket(&fleet, "ep-silent");
+    let other = ending(socket(&fleet, "ep-other"));
+    let first = Arc::clone(&fleet);
     let passing = std::thread::spawn(move || pass(&first));
     let mut stream = asked(&silent);
     other.recv_timeout(SOON).unwrap();
@@ -91,12 +93,12 @@ fn a_process_that_does_not_answer_delays_no_look_at_another() {
     assert!(!waits(&mut stream));
 
     // From then on no pass waits for it.
-    pass(&server);
+    pass(&fleet);
     other.recv_timeout(SOON).unwrap();
     let mut stream = asked(&silent);
     assert!(waits(&mut stream), "the pass waited for the silent one");
     // Nor are there more and more looks at it.
-    pass(&server);
+    pass(&fleet);
     other.recv_timeout(SOON).unwrap();
     silent.set_nonblocking(true).unwrap();
     assert!(silent.accept().is_err());
@@ -118,12 +120,12 @@ fn never_ready(dir: &Path) -> std::path::PathBuf {
 }
 
 /// Ends what was started for endpoints, whatever becomes of the test.
-struct Started<'a>(&'a Server, &'a [&'a str]);
+struct Started<'a>(&'a Fleet, &'a [&'a str]);
 
 impl Drop for Started<'_> {
     fn drop(&mut self) {
-        self.0.closing.store(true, Ordering::Release);
-        self.1.iter().for_each(|id| drop(self.0.remove_endpoint_files(id)));
+        self.0.life.closing.store(true, Ordering::Release);
+        self.1.iter().for_each(|id| drop(remove_endpoint_files(self.0, id)));
     }
 }
 
@@ -133,18 +135,18 @@ fn not_all_start_at_once_and_what_is_asked_for_does_not_wait_in_the_queue() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
     let ids: Vec<String> = (0..RECONCILED_OF_PROJECT + 3).map(|number| format!("ep-{number}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let mut server = server(&dir, &ids);
-    server.compute_exe = never_ready(dir.path());
-    let major = *server.postgres.installed.by_major.keys().next().unwrap();
+    let mut fleet = fleet(&dir, &ids);
+    fleet.launch.compute_exe = never_ready(dir.path());
+    let major = *fleet.postgres.installed.by_major.keys().next().unwrap();
     let data_dir = dir.path().join("cluster");
     let owner = Owner { role: "o", verifier: "SCRAM-SHA-256$4096:AAAA$AAAA:AAAA", database: "d" };
-    server.postgres.make_cluster(major, &data_dir, &owner).unwrap();
+    fleet.postgres.make_cluster(major, &data_dir, &owner).unwrap();
     let import = ClusterImport { data_dir, root: "br-a-a-a".parse().unwrap() };
     let store =
-        store::Project::create_with(&server.dir.project("p"), &import, server.store_options.clone()).unwrap();
-    server.put_store("p", store);
-    let server = Arc::new(server);
-    let all = Started(&server, &ids);
+        store::Project::create_with(&fleet.dir.project("p"), &import, fleet.storage.options.clone()).unwrap();
+    fleet.storage.put("p", store);
+    let fleet = Arc::new(fleet);
+    let all = Started(&fleet, &ids);
 
     let started = || fs::read_dir(dir.path().join("started")).unwrap().count();
     let until = |count: usize| {
@@ -154,28 +156,28 @@ fn not_all_start_at_once_and_what_is_asked_for_does_not_wait_in_the_queue() {
         }
         started()
     };
-    pass(&server);
+    pass(&fleet);
     assert_eq!(until(RECONCILED_OF_PROJECT), RECONCILED_OF_PROJECT);
-    pass(&server);
-    assert_eq!(server.queue.queued.lock().waiting.len(), 3, "each waits once, however often it is looked at");
-    assert_eq!(server.queue.queued.lock().working.get("p"), Some(&RECONCILED_OF_PROJECT));
+    pass(&fleet);
+    assert_eq!(fleet.queue.waiting().len(), 3, "each waits once, however often it is looked at");
+    assert_eq!(fleet.queue.working("p"), RECONCILED_OF_PROJECT);
 
     // The last in the queue is asked for by a request, while none of the others gets ready.
-    let last = server.queue.queued.lock().waiting.back().unwrap().row.clone();
-    let (own, row) = (Arc::clone(&server), last.clone());
-    let request = std::thread::spawn(move || own.start_endpoint(&row));
+    let last = fleet.queue.waiting().pop().unwrap();
+    let (own, row) = (Arc::clone(&fleet), last.clone());
+    let request = std::thread::spawn(move || start_endpoint(&own, &row));
     assert_eq!(until(RECONCILED_OF_PROJECT + 1), RECONCILED_OF_PROJECT + 1);
-    assert!(server.dir.endpoint(&last.id).join("spec.json").exists());
-    assert_eq!(server.queue.queued.lock().waiting.len(), 3, "the queue has not moved");
+    assert!(fleet.dir.endpoint(&last.id).join("spec.json").exists());
+    assert_eq!(fleet.queue.waiting().len(), 3, "the queue has not moved");
 
     // One that ends, whatever it ends as, makes room for the next.
     drop(all);
     assert_eq!(request.join().unwrap().unwrap_err().status, 503);
     let began = Instant::now();
-    while !server.queue.queued.lock().working.is_empty() && began.elapsed() < SOON {
+    while fleet.queue.working("p") > 0 && began.elapsed() < SOON {
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert!(server.queue.queued.lock().waiting.is_empty());
+    assert!(fleet.queue.waiting().is_empty());
 }
 
 #[test]
@@ -203,15 +205,15 @@ fn a_project_whose_starts_hang_leaves_room_for_others() {
 #[test]
 fn a_start_waits_for_a_place_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = server(&dir, &["ep-1"]);
+    let mut fleet = fleet(&dir, &["ep-1"]);
     let wait_within = Duration::from_millis(20);
-    server.starts = Places::new(PlaceLimits { at_once: 1, of_project: 1, wait_within, ..STARTS });
-    let row = server.metadata.read(|connection| endpoint::get(connection, "p", "ep-1")).unwrap();
-    let held = server.starts.take("q", 1).unwrap();
-    let error = server.start_endpoint(&row).unwrap_err();
+    fleet.starts = Permits::new(PermitLimits { at_once: 1, of_project: 1, wait_within, ..STARTS });
+    let row = fleet.metadata.read(|connection| endpoint::get(connection, "p", "ep-1")).unwrap();
+    let held = fleet.starts.take("q", 1).unwrap();
+    let error = start_endpoint(&fleet, &row).unwrap_err();
     assert!(error.is_crowded() && error.message.contains("the start of an endpoint"), "{error}");
     drop(held);
     // It has a place now, and no store.
-    assert!(!server.start_endpoint(&row).unwrap_err().is_crowded());
-    assert!(server.starts.take("q", 1).is_ok(), "a start that failed keeps its place");
+    assert!(!start_endpoint(&fleet, &row).unwrap_err().is_crowded());
+    assert!(fleet.starts.take("q", 1).is_ok(), "a start that failed keeps its place");
 }

@@ -8,30 +8,31 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::fixed::{ORGANIZATION, USER};
+use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::http::{Context, answer};
+use crate::http::answer;
+use crate::http::context::Context;
 use crate::machine::clock::show;
 use crate::metadata::api_key::ApiKeyRow;
-use crate::state::Server;
 
 /// `GET /api_keys`.
 pub async fn list(State(context): State<Context>) -> Response {
-    answer::ok(move || all(&context.server)).await
+    answer::ok(move || all(&context.control)).await
 }
 
 /// `POST /api_keys`.
 pub async fn create(State(context): State<Context>, bytes: Bytes) -> Response {
-    answer::ok(move || made(&context.server, &bytes)).await
+    answer::ok(move || made(&context.control, &bytes)).await
 }
 
 /// `DELETE /api_keys/{key_id}`.
 pub async fn revoke(State(context): State<Context>, Path(id): Path<String>) -> Response {
-    answer::ok(move || revoked(&context.server, &id)).await
+    answer::ok(move || revoked(&context.control, &id)).await
 }
 
 /// `GET /organizations/{org_id}/api_keys`.
 pub async fn list_of_org(State(context): State<Context>, Path(org): Path<String>) -> Response {
-    answer::ok(move || check_org(&org).and_then(|()| all(&context.server))).await
+    answer::ok(move || check_org(&org).and_then(|()| all(&context.control))).await
 }
 
 /// `POST /organizations/{org_id}/api_keys`.
@@ -40,7 +41,7 @@ pub async fn create_of_org(
     Path(org): Path<String>,
     bytes: Bytes,
 ) -> Response {
-    answer::ok(move || check_org(&org).and_then(|()| made(&context.server, &bytes))).await
+    answer::ok(move || check_org(&org).and_then(|()| made(&context.control, &bytes))).await
 }
 
 /// `DELETE /organizations/{org_id}/api_keys/{key_id}`.
@@ -48,15 +49,15 @@ pub async fn revoke_of_org(
     State(context): State<Context>,
     Path((org, id)): Path<(String, String)>,
 ) -> Response {
-    answer::ok(move || check_org(&org).and_then(|()| revoked(&context.server, &id))).await
+    answer::ok(move || check_org(&org).and_then(|()| revoked(&context.control, &id))).await
 }
 
 fn check_org(id: &str) -> Result<()> {
     if id == ORGANIZATION { Ok(()) } else { Err(Error::not_found("organization", id)) }
 }
 
-fn all(server: &Server) -> Result<ApiKeyList> {
-    let rows = server.keys.list(&server.metadata)?;
+fn all(control: &Control) -> Result<ApiKeyList> {
+    let rows = control.keys.list(&control.metadata)?;
     Ok(ApiKeyList(rows.into_iter().map(view).collect()))
 }
 
@@ -72,10 +73,10 @@ fn view(row: ApiKeyRow) -> ApiKey {
     }
 }
 
-fn made(server: &Server, bytes: &Bytes) -> Result<ApiKeyCreateResponse> {
+fn made(control: &Control, bytes: &Bytes) -> Result<ApiKeyCreateResponse> {
     let request: ApiKeyCreateRequest = answer::body(bytes)?;
     let (key, row) =
-        server.keys.create(&server.metadata, &request.key_name, request.project_id.as_deref())?;
+        control.keys.create(&control.metadata, &request.key_name, request.project_id.as_deref())?;
     Ok(ApiKeyCreateResponse {
         id: row.id,
         key,
@@ -86,9 +87,9 @@ fn made(server: &Server, bytes: &Bytes) -> Result<ApiKeyCreateResponse> {
     })
 }
 
-fn revoked(server: &Server, id: &str) -> Result<ApiKeyRevokeResponse> {
+fn revoked(control: &Control, id: &str) -> Result<ApiKeyRevokeResponse> {
     let number = id.parse().map_err(|_| Error::not_found("API key", id))?;
-    let row = server.keys.revoke(&server.metadata, number)?;
+    let row = control.keys.revoke(&control.metadata, number)?;
     Ok(ApiKeyRevokeResponse {
         id: row.id,
         name: row.name,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::limits::BRANCHES_OF_PAGE;
 use crate::metadata::branch::{self, BranchRow, Listed, SortedBy};
-use crate::metadata::place::Place;
+use crate::metadata::cursor::Cursor;
 
 /// Which branches of a list.
 #[derive(Debug, Default, Deserialize)]
@@ -45,7 +45,7 @@ impl Wanted {
     /// 400 for an order that there is not, and a cursor that no page gave.
     pub fn page(&self, connection: &Connection, project: &str) -> Result<Page> {
         let (sort_by, by, descending) = self.order()?;
-        let after = Place::parse(&self.cursor)?;
+        let after = Cursor::parse(&self.cursor)?;
         // Some clients send no limit and expect everything.
         let limit = self.limit.unwrap_or(usize::MAX).clamp(1, BRANCHES_OF_PAGE);
         let place = (after.as_ref(), limit + 1);

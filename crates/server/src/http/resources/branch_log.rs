@@ -5,17 +5,19 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
 
+use crate::control::branch::log::{branch_log, end_branch_log, retry_branch_log};
 use crate::error::Error;
-use crate::http::{Context, answer};
+use crate::http::answer;
+use crate::http::context::Context;
 
 /// `GET /projects/{project_id}/branches/{branch_id}/log`.
 pub async fn get(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
-    answer::ok(move || context.server.branch_log(&project, &id)).await
+    answer::ok(move || branch_log(&context.control, &project, &id)).await
 }
 
 /// `POST /projects/{project_id}/branches/{branch_id}/log/retry`.
 pub async fn retry(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
-    answer::ok(move || context.server.retry_branch_log(&project, &id)).await
+    answer::ok(move || retry_branch_log(&context.control, &project, &id)).await
 }
 
 /// `POST /projects/{project_id}/branches/{branch_id}/log/end`.
@@ -28,7 +30,7 @@ pub async fn end(
         let request: BranchLogEndRequest = answer::body(&bytes)?;
         let at = request.at_lsn.parse();
         let at = at.map_err(|error: types::ParseLsnError| Error::malformed(format!("at_lsn: {error}")))?;
-        context.server.end_branch_log(&project, &id, at)
+        end_branch_log(&context.control, &project, &id, at)
     })
     .await
 }

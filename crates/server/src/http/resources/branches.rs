@@ -13,15 +13,19 @@ use sha2::{Digest, Sha256};
 
 use super::branch_list::Wanted;
 use super::view;
+use crate::control::Control;
 use crate::control::branch::create::{CreateOptions, OnConflict};
+use crate::control::branch::create::{create_branch, set_default_branch, update_branch};
 use crate::control::branch::delete::How;
+use crate::control::branch::delete::{delete_branch, recover_branch};
+use crate::control::branch::restore::restore_branch;
 use crate::error::{Error, Result};
-use crate::http::{Context, answer};
+use crate::http::answer;
+use crate::http::context::Context;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::idempotency::Key;
 use crate::metadata::operation::OperationRow;
 use crate::metadata::{endpoint, project, role};
-use crate::state::Server;
 
 /// `GET /projects/{project_id}/branches`.
 pub async fn list(
@@ -30,7 +34,7 @@ pub async fn list(
     Query(wanted): Query<Wanted>,
 ) -> Response {
     answer::ok(move || {
-        let (page, noted) = context.server.metadata.read(|connection| {
+        let (page, noted) = context.control.metadata.read(|connection| {
             project::get(connection, &project)?;
             let page = wanted.page(connection, &project)?;
             let noted = branch::annotations(connection, &page.rows)?;
@@ -38,7 +42,7 @@ pub async fn list(
         })?;
         let annotation = |(id, noted): (String, String)| (id.clone(), view::annotation(&id, Some(&noted)));
         Ok(BranchList {
-            branches: view::branches_now(&context.server, &project, &page.rows)?,
+            branches: view::branches_now(&context.control, &project, &page.rows)?,
             annotations: noted.into_iter().map(annotation).collect(),
             pagination: page.pagination,
         })
@@ -53,7 +57,7 @@ pub async fn count(
     Query(wanted): Query<Wanted>,
 ) -> Response {
     answer::ok(move || {
-        let count = context.server.metadata.read(|connection| {
+        let count = context.control.metadata.read(|connection| {
             project::get(connection, &project)?;
             branch::count(connection, &project, wanted.listed())
         })?;
@@ -103,21 +107,21 @@ pub async fn create(
     bytes: Bytes,
 ) -> Response {
     answer::created(move || {
-        let server = &context.server;
+        let control = &context.control;
         let request: BranchCreateRequest = answer::body(&bytes)?;
         let options = CreateOptions { key: key(&headers, &wanted, &bytes)?, on_conflict: wanted.read()? };
-        let made = server.create_branch(&project, &request, &options)?;
-        let (roles, databases) = server.metadata.read(|connection| {
+        let made = create_branch(control, &project, &request, &options)?;
+        let (roles, databases) = control.metadata.read(|connection| {
             Ok((role::roles(connection, &made.branch.id)?, role::databases(connection, &made.branch.id)?))
         })?;
         let mut endpoints = Vec::new();
         for row in &made.endpoints {
-            endpoints.push(super::endpoints::fresh(server, row)?);
+            endpoints.push(super::endpoints::fresh(control, row)?);
         }
         Ok(BranchCreated {
             branch: view::branch(&made.branch, None),
             connection_uris: view::connections(&endpoints, &roles, &databases),
-            endpoints: endpoints.iter().map(|row| view::endpoint(server, row)).collect(),
+            endpoints: endpoints.iter().map(|row| view::endpoint(control, row)).collect(),
             operations: view::operations(&made.operations),
             roles: roles.iter().map(|row| view::role(row, true)).collect(),
             databases: databases.iter().map(view::database).collect(),
@@ -129,18 +133,18 @@ pub async fn create(
 /// `GET /projects/{project_id}/branches/{branch_id}`.
 pub async fn get(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
-        let (row, endpoints, noted) = context.server.metadata.read(|connection| {
+        let (row, endpoints, noted) = context.control.metadata.read(|connection| {
             project::get(connection, &project)?;
             let row = branch::get(connection, &project, &id)?;
             Ok((row, endpoint::of_branch(connection, &id)?, branch::annotation(connection, &id)?))
         })?;
-        let info = view::store_info(&context.server, &row)?;
+        let info = view::store_info(&context.control, &row)?;
         let annotation = view::annotation(&row.id, noted.as_deref());
         let mut branch = view::branch(&row, info.as_ref());
         if let Some(info) = &info {
-            branch.warnings = view::warnings_in_full(&context.server, &project, info)?;
+            branch.warnings = view::warnings_in_full(&context.control, &project, info)?;
         }
-        branch.warnings.extend(view::read_errors(&context.server, &endpoints));
+        branch.warnings.extend(view::read_errors(&context.control, &endpoints));
         Ok(BranchResponse { branch, annotation })
     })
     .await
@@ -154,15 +158,15 @@ pub async fn update(
 ) -> Response {
     answer::ok(move || {
         let request: BranchUpdateRequest = answer::body(&bytes)?;
-        let (row, operation) = context.server.update_branch(&project, &id, &request.branch)?;
-        show(&context.server, &row, operation)
+        let (row, operation) = update_branch(&context.control, &project, &id, &request.branch)?;
+        show(&context.control, &row, operation)
     })
     .await
 }
 
-fn show(server: &Server, row: &BranchRow, operation: OperationRow) -> Result<BranchOperations> {
+fn show(control: &Control, row: &BranchRow, operation: OperationRow) -> Result<BranchOperations> {
     Ok(BranchOperations {
-        branch: view::branch_now(server, row)?,
+        branch: view::branch_now(control, row)?,
         operations: view::operations(&[operation]),
     })
 }
@@ -173,8 +177,8 @@ pub async fn set_default(
     Path((project, id)): Path<(String, String)>,
 ) -> Response {
     answer::ok(move || {
-        let (row, operation) = context.server.set_default_branch(&project, &id)?;
-        show(&context.server, &row, operation)
+        let (row, operation) = set_default_branch(&context.control, &project, &id)?;
+        show(&context.control, &row, operation)
     })
     .await
 }
@@ -187,8 +191,8 @@ pub async fn restore(
 ) -> Response {
     answer::ok(move || {
         let request: BranchRestoreRequest = answer::body(&bytes)?;
-        let done = context.server.restore_branch(&project, &id, &request)?;
-        let shown = |row| view::branch_now(&context.server, row);
+        let done = restore_branch(&context.control, &project, &id, &request)?;
+        let shown = |row| view::branch_now(&context.control, row);
         Ok(BranchRestored {
             branch: shown(&done.branch)?,
             backup_branch: done.backup.as_ref().map(shown).transpose()?,
@@ -214,7 +218,7 @@ pub async fn delete(
 ) -> Response {
     answer::ok_or_gone(move || {
         let how = How { recursive: wanted.recursive, hard: wanted.hard_delete, ..How::default() };
-        let Some((row, operations)) = context.server.delete_branch(&project, &id, how)? else {
+        let Some((row, operations)) = delete_branch(&context.control, &project, &id, how)? else {
             return Ok(None);
         };
         let mut branch = view::branch(&row, None);
@@ -232,8 +236,8 @@ pub async fn recover(
 ) -> Response {
     answer::ok(move || {
         let request: BranchRecoverRequest = answer::body(&bytes)?;
-        let (row, operation) = context.server.recover_branch(&project, &id, request.name.as_deref())?;
-        show(&context.server, &row, operation)
+        let (row, operation) = recover_branch(&context.control, &project, &id, request.name.as_deref())?;
+        show(&context.control, &row, operation)
     })
     .await
 }

@@ -9,7 +9,9 @@ use axum::response::Response;
 
 use super::view;
 use crate::control::catalog::change::Changed;
-use crate::http::{Context, answer};
+use crate::control::catalog::change::{create_database, delete_database, read_catalog, update_database};
+use crate::http::answer;
+use crate::http::context::Context;
 use crate::metadata::role::{DatabaseRow, named_database};
 
 /// A branch of a project.
@@ -27,7 +29,7 @@ fn show(changed: &Changed<DatabaseRow>) -> DatabaseOperations {
 /// `GET /projects/{project_id}/branches/{branch_id}/databases`.
 pub async fn list(State(context): State<Context>, Path((project, id)): Branch) -> Response {
     answer::ok(move || {
-        let (_, rows) = context.server.read_catalog(&project, &id)?;
+        let (_, rows) = read_catalog(&context.control, &project, &id)?;
         Ok(DatabaseList { databases: rows.iter().map(view::database).collect() })
     })
     .await
@@ -37,7 +39,7 @@ pub async fn list(State(context): State<Context>, Path((project, id)): Branch) -
 pub async fn create(State(context): State<Context>, Path((project, id)): Branch, bytes: Bytes) -> Response {
     answer::created(move || {
         let wanted = answer::body::<DatabaseCreateRequest>(&bytes)?.database;
-        let made = context.server.create_database(&project, &id, &wanted.name, &wanted.owner_name)?;
+        let made = create_database(&context.control, &project, &id, &wanted.name, &wanted.owner_name)?;
         Ok(show(&made))
     })
     .await
@@ -46,7 +48,7 @@ pub async fn create(State(context): State<Context>, Path((project, id)): Branch,
 /// `GET /projects/{project_id}/branches/{branch_id}/databases/{database_name}`.
 pub async fn get(State(context): State<Context>, Path((project, id, name)): Named) -> Response {
     answer::ok(move || {
-        let (_, rows) = context.server.read_catalog(&project, &id)?;
+        let (_, rows) = read_catalog(&context.control, &project, &id)?;
         Ok(DatabaseResponse { database: view::database(&named_database(rows, &name)?) })
     })
     .await
@@ -61,7 +63,7 @@ pub async fn update(
     answer::ok(move || {
         let wanted = answer::body::<DatabaseUpdateRequest>(&bytes)?.database;
         let new = (wanted.name.as_deref(), wanted.owner_name.as_deref());
-        Ok(show(&context.server.update_database(&project, &id, &name, new)?))
+        Ok(show(&update_database(&context.control, &project, &id, &name, new)?))
     })
     .await
 }
@@ -69,7 +71,7 @@ pub async fn update(
 /// `DELETE /projects/{project_id}/branches/{branch_id}/databases/{database_name}`.
 pub async fn delete(State(context): State<Context>, Path((project, id, name)): Named) -> Response {
     answer::ok_or_gone(move || {
-        let done = context.server.delete_database(&project, &id, &name)?;
+        let done = delete_database(&context.control, &project, &id, &name)?;
         Ok(done.as_ref().map(show))
     })
     .await

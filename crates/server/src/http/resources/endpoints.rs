@@ -12,30 +12,38 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::view;
+use crate::control::Control;
+use crate::control::branch::create::start_all;
 use crate::control::branch::create::{check_endpoints, insert_endpoint};
 use crate::control::catalog::change::Rows;
+use crate::control::catalog::change::{known_catalog, read_catalog};
 use crate::control::endpoint::options;
+use crate::control::endpoint::options::{
+    check_new, put_to_sleep, restart_endpoint, update_endpoint, wake_endpoint,
+};
+use crate::control::endpoint::slots::replication_slots;
 use crate::error::{Error, Result};
-use crate::http::{Context, answer};
+use crate::fleet::endpoints::{change_under, look, remove_endpoint, runs};
+use crate::http::answer;
+use crate::http::context::Context;
 use crate::machine::clock::now_us;
 use crate::metadata::branch::BranchRow;
+use crate::metadata::cursor::Cursor;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::place::Place;
 use crate::metadata::{branch, project};
 use crate::names;
-use crate::state::Server;
 
 /// The row as it is now: a start may have changed its port.
 ///
 /// # Errors
 /// 404 if it is gone.
-pub fn fresh(server: &Server, row: &EndpointRow) -> Result<EndpointRow> {
-    server.metadata.read(|connection| endpoint::get(connection, &row.project_id, &row.id))
+pub fn fresh(control: &Control, row: &EndpointRow) -> Result<EndpointRow> {
+    control.metadata.read(|connection| endpoint::get(connection, &row.project_id, &row.id))
 }
 
-fn view_all(server: &Server, rows: &[EndpointRow]) -> EndpointList {
-    let endpoints = rows.iter().map(|row| view::endpoint(server, row)).collect();
+fn view_all(control: &Control, rows: &[EndpointRow]) -> EndpointList {
+    let endpoints = rows.iter().map(|row| view::endpoint(control, row)).collect();
     EndpointList { endpoints, pagination: None }
 }
 
@@ -54,19 +62,19 @@ pub async fn list(
     Query(page): Query<Page>,
 ) -> Response {
     answer::ok(move || {
-        let mut rows = context.server.metadata.read(|connection| {
+        let mut rows = context.control.metadata.read(|connection| {
             project::get(connection, &project)?;
             endpoint::of_project(connection, &project)
         })?;
         rows.sort_by_key(EndpointRow::place);
-        if let Some(after) = Place::parse(&page.cursor)? {
+        if let Some(after) = Cursor::parse(&page.cursor)? {
             rows.retain(|row| row.place() > after);
         }
         let more = page.limit.is_some_and(|limit| limit < rows.len());
         rows.truncate(page.limit.unwrap_or(usize::MAX).max(1));
         let last =
             rows.last().filter(|_| more).map(|row| CursorPagination { cursor: row.place().to_string() });
-        Ok(EndpointList { pagination: last, ..view_all(&context.server, &rows) })
+        Ok(EndpointList { pagination: last, ..view_all(&context.control, &rows) })
     })
     .await
 }
@@ -77,11 +85,11 @@ pub async fn list_of_branch(
     Path((project, id)): Path<(String, String)>,
 ) -> Response {
     answer::ok(move || {
-        let rows = context.server.metadata.read(|connection| {
+        let rows = context.control.metadata.read(|connection| {
             branch::get(connection, &project, &id)?;
             endpoint::of_branch(connection, &id)
         })?;
-        Ok(view_all(&context.server, &rows))
+        Ok(view_all(&context.control, &rows))
     })
     .await
 }
@@ -89,32 +97,32 @@ pub async fn list_of_branch(
 /// `POST /projects/{project_id}/endpoints`.
 pub async fn create(State(context): State<Context>, Path(project): Path<String>, bytes: Bytes) -> Response {
     answer::created(move || {
-        let server = &context.server;
+        let control = &context.control;
         let request: EndpointCreateRequest = answer::body(&bytes)?;
         let wanted =
             BranchEndpointCreate { kind: request.endpoint.kind, options: request.endpoint.options.clone() };
         names::check_id("branch_id", Some(&request.endpoint.branch_id))?;
         check_endpoints(std::slice::from_ref(&wanted))?;
-        let _held = server.locks.take(&[&request.endpoint.branch_id])?;
-        let (branch, from) = server.metadata.read(|connection| {
+        let _held = control.locks.take(&[&request.endpoint.branch_id])?;
+        let (branch, from) = control.metadata.read(|connection| {
             let branch = branch::get(connection, &project, &request.endpoint.branch_id)?;
             let from = options::begins_on(connection, &branch)?;
             Ok((branch, from))
         })?;
-        server.unborn.check_made(&branch)?;
-        server.check_new(&project, from.as_deref(), std::slice::from_ref(&wanted))?;
-        let row = server.metadata.write(|change| {
+        control.storage.unborn.check_made(&branch)?;
+        check_new(control, &project, from.as_deref(), std::slice::from_ref(&wanted))?;
+        let row = control.metadata.write(|change| {
             let branch = branch::get(change, &project, &request.endpoint.branch_id)?;
             if let Some(other) = endpoint::of_branch(change, &branch.id)?.first() {
                 return Err(one_is_enough(&branch, other));
             }
             insert_endpoint(change, &branch, from.as_deref(), &wanted)
         })?;
-        match server.start_all(std::slice::from_ref(&row)) {
-            Ok(operations) => show(server, &row, operations),
+        match start_all(control, std::slice::from_ref(&row)) {
+            Ok(operations) => show(control, &row, operations),
             Err(error) => {
-                server.metadata.write(|c| endpoint::set_desired(c, &row.id, Desired::Gone, now_us()))?;
-                server.remove_endpoint(&row.id)?;
+                control.metadata.write(|c| endpoint::set_desired(c, &row.id, Desired::Gone, now_us()))?;
+                remove_endpoint(&control.fleet, &row.id)?;
                 Err(error)
             }
         }
@@ -130,10 +138,10 @@ fn one_is_enough(branch: &BranchRow, other: &EndpointRow) -> Error {
     Error::refused("TOO_MANY_ENDPOINTS", format!("{text}\n{hint}"))
 }
 
-fn show(server: &Server, row: &EndpointRow, operations: Vec<OperationRow>) -> Result<EndpointOperations> {
-    let row = fresh(server, row)?;
+fn show(control: &Control, row: &EndpointRow, operations: Vec<OperationRow>) -> Result<EndpointOperations> {
+    let row = fresh(control, row)?;
     Ok(EndpointOperations {
-        endpoint: view::endpoint(server, &row),
+        endpoint: view::endpoint(control, &row),
         operations: view::operations(&operations),
     })
 }
@@ -141,10 +149,10 @@ fn show(server: &Server, row: &EndpointRow, operations: Vec<OperationRow>) -> Re
 /// `GET /projects/{project_id}/endpoints/{endpoint_id}`.
 pub async fn get(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
-        let row = context.server.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
+        let row = context.control.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
         // What the reconciler saw may be a second old.
-        context.server.look(&id);
-        Ok(EndpointResponse { endpoint: view::endpoint(&context.server, &row) })
+        look(&context.control.fleet, &id);
+        Ok(EndpointResponse { endpoint: view::endpoint(&context.control, &row) })
     })
     .await
 }
@@ -152,7 +160,7 @@ pub async fn get(State(context): State<Context>, Path((project, id)): Path<(Stri
 /// `GET /projects/{project_id}/endpoints/{endpoint_id}/replication_slots`.
 pub async fn slots(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
-        let replication_slots = context.server.replication_slots(&project, &id)?;
+        let replication_slots = replication_slots(&context.control, &project, &id)?;
         Ok(ReplicationSlotList { replication_slots })
     })
     .await
@@ -166,8 +174,8 @@ pub async fn update(
 ) -> Response {
     answer::ok(move || {
         let request: EndpointUpdateRequest = answer::body(&bytes)?;
-        let (row, operations) = context.server.update_endpoint(&project, &id, &request.endpoint)?;
-        show(&context.server, &row, operations)
+        let (row, operations) = update_endpoint(&context.control, &project, &id, &request.endpoint)?;
+        show(&context.control, &row, operations)
     })
     .await
 }
@@ -178,8 +186,8 @@ pub async fn restart(
     Path((project, id)): Path<(String, String)>,
 ) -> Response {
     answer::ok(move || {
-        let (row, operations) = context.server.restart_endpoint(&project, &id)?;
-        show(&context.server, &row, operations)
+        let (row, operations) = restart_endpoint(&context.control, &project, &id)?;
+        show(&context.control, &row, operations)
     })
     .await
 }
@@ -187,8 +195,8 @@ pub async fn restart(
 /// `POST /projects/{project_id}/endpoints/{endpoint_id}/start`.
 pub async fn start(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
-        let (row, operation) = context.server.wake_endpoint(&project, &id)?;
-        show(&context.server, &row, vec![operation])
+        let (row, operation) = wake_endpoint(&context.control, &project, &id)?;
+        show(&context.control, &row, vec![operation])
     })
     .await
 }
@@ -199,8 +207,8 @@ pub async fn suspend(
     Path((project, id)): Path<(String, String)>,
 ) -> Response {
     answer::ok(move || {
-        let (row, operation) = context.server.put_to_sleep(&project, &id)?;
-        show(&context.server, &row, vec![operation])
+        let (row, operation) = put_to_sleep(&context.control, &project, &id)?;
+        show(&context.control, &row, vec![operation])
     })
     .await
 }
@@ -208,23 +216,23 @@ pub async fn suspend(
 /// `DELETE /projects/{project_id}/endpoints/{endpoint_id}`.
 pub async fn delete(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
-        let server = &context.server;
+        let control = &context.control;
         let begun_us = now_us();
-        let found = server.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
-        let _held = server.locks.take(&[&found.branch_id])?;
-        let row = server.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
-        let shown = view::endpoint(server, &row);
+        let found = control.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
+        let _held = control.locks.take(&[&found.branch_id])?;
+        let row = control.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
+        let shown = view::endpoint(control, &row);
         let begun = OperationRow::begun(Action::SuspendCompute, &project, &row.branch_id, begun_us)?;
         let mut ended = begun.about_endpoint(&id);
         // The branch stays: what its endpoint committed must be in the store first.
-        server.change_under(std::slice::from_ref(&row), true, || {
+        change_under(&control.fleet, std::slice::from_ref(&row), true, || {
             ended = ended.clone().ended(None);
-            server.metadata.write(|change| {
+            control.metadata.write(|change| {
                 endpoint::set_desired(change, &id, Desired::Gone, now_us())?;
                 operation::put(change, &ended)
             })
         })?;
-        server.remove_endpoint(&id)?;
+        remove_endpoint(&control.fleet, &id)?;
         let endpoint = Endpoint { current_state: EndpointState::Idle, pending_state: None, ..shown };
         Ok(EndpointOperations { endpoint, operations: view::operations(&[ended]) })
     })
@@ -248,14 +256,14 @@ pub async fn connection_uri(
     Query(wanted): Query<Wanted>,
 ) -> Response {
     answer::ok(move || {
-        let uri = find_uri(&context.server, &project, &wanted)?;
+        let uri = find_uri(&context.control, &project, &wanted)?;
         Ok(ConnectionUri { uri })
     })
     .await
 }
 
-fn find_uri(server: &Server, project: &str, wanted: &Wanted) -> Result<String> {
-    let row = server.metadata.read(|connection| endpoint_wanted(connection, project, wanted))?;
+fn find_uri(control: &Control, project: &str, wanted: &Wanted) -> Result<String> {
+    let row = control.metadata.read(|connection| endpoint_wanted(connection, project, wanted))?;
     let (role, database) = (wanted.role_name.as_deref(), wanted.database_name.as_deref());
     let chosen = |(roles, databases): Rows| -> Result<String> {
         let role = choose("role", "role_name", role, &roles, |row| &row.name)?;
@@ -263,12 +271,12 @@ fn find_uri(server: &Server, project: &str, wanted: &Wanted) -> Result<String> {
         Ok(view::uri(&row, role, &database.name))
     };
     // An endpoint that does not run is not started for this: what was seen last is enough if all is in it.
-    if !server.runs(&row.id)
-        && let Ok(uri) = chosen(server.known_catalog(&row.branch_id)?)
+    if !runs(&control.fleet, &row.id)
+        && let Ok(uri) = chosen(known_catalog(control, &row.branch_id)?)
     {
         return Ok(uri);
     }
-    chosen(server.read_catalog(project, &row.branch_id)?)
+    chosen(read_catalog(control, project, &row.branch_id)?)
 }
 
 fn endpoint_wanted(connection: &rusqlite::Connection, project: &str, wanted: &Wanted) -> Result<EndpointRow> {

@@ -5,7 +5,8 @@ use api::account::{AuthDetails, Organization, OrganizationList, Region, RegionLi
 use axum::extract::{Path, State};
 use axum::response::Response;
 
-use crate::http::{Context, answer};
+use crate::http::answer;
+use crate::http::context::Context;
 use crate::machine::clock::show;
 use crate::metadata::{branch, project};
 
@@ -46,8 +47,8 @@ pub async fn organizations(State(context): State<Context>) -> Response {
             handle: "scion".to_owned(),
             plan: "scion".to_owned(),
             managed_by: "console".to_owned(),
-            created_at: show(context.server.started_us),
-            updated_at: show(context.server.started_us),
+            created_at: show(context.control.started_us),
+            updated_at: show(context.control.started_us),
         };
         Ok(OrganizationList { organizations: vec![organization] })
     })
@@ -86,7 +87,7 @@ where
     T: Default + serde::Serialize + Send + 'static,
 {
     answer::ok(move || {
-        context.server.metadata.read(|connection| {
+        context.control.metadata.read(|connection| {
             project::get(connection, &project)?;
             branch::get(connection, &project, &id)
         })?;

@@ -16,12 +16,15 @@ use serde::Deserialize;
 
 use super::view;
 use crate::access::keys::Key;
-use crate::http::{Context, answer};
+use crate::control::Control;
+use crate::control::project::create::{create_project, update_project};
+use crate::control::project::delete::{delete_project, recover_project};
+use crate::http::answer;
+use crate::http::context::Context;
 use crate::limits::{OPERATIONS_OF_PAGE, PROJECTS_OF_PAGE};
-use crate::metadata::place::Place;
+use crate::metadata::cursor::Cursor;
 use crate::metadata::project::Listed;
 use crate::metadata::{branch, operation, project, role};
-use crate::state::Server;
 
 /// Which page of a list.
 #[derive(Debug, Default, Deserialize)]
@@ -49,8 +52,8 @@ pub async fn list(
         let limit = page.limit(PROJECTS_OF_PAGE);
         let state = if page.recoverable { project::DELETED } else { project::READY };
         let listed = Listed { state, search: &page.search, only: key.project.as_deref() };
-        let after = Place::parse(&page.cursor)?;
-        let rows = context.server.metadata.read(|c| project::page(c, after.as_ref(), limit, listed))?;
+        let after = Cursor::parse(&page.cursor)?;
+        let rows = context.control.metadata.read(|c| project::page(c, after.as_ref(), limit, listed))?;
         let pagination = rows.last().map(|row| CursorPagination { cursor: row.place().to_string() });
         let projects = rows.iter().map(|row| view::project(row, None)).collect();
         Ok(ProjectList { projects, pagination, ..ProjectList::default() })
@@ -66,19 +69,19 @@ pub async fn shared() -> Response {
 /// `POST /projects`.
 pub async fn create(State(context): State<Context>, bytes: Bytes) -> Response {
     answer::created(move || {
-        let server = &context.server;
+        let control = &context.control;
         let request: ProjectCreateRequest = answer::body(&bytes)?;
-        let made = server.create_project(&request.project)?;
-        let (roles, databases) = server.metadata.read(|connection| {
+        let made = create_project(control, &request.project)?;
+        let (roles, databases) = control.metadata.read(|connection| {
             Ok((role::roles(connection, &made.branch.id)?, role::databases(connection, &made.branch.id)?))
         })?;
         // The port may have changed since the row was written.
-        let endpoint = super::endpoints::fresh(server, &made.endpoint)?;
+        let endpoint = super::endpoints::fresh(control, &made.endpoint)?;
         Ok(ProjectCreated {
             project: view::project(&made.project, None),
-            branch: view::branch_now(server, &made.branch)?,
+            branch: view::branch_now(control, &made.branch)?,
             connection_uris: view::connections(std::slice::from_ref(&endpoint), &roles, &databases),
-            endpoints: vec![view::endpoint(server, &endpoint)],
+            endpoints: vec![view::endpoint(control, &endpoint)],
             roles: roles.iter().map(|row| view::role(row, true)).collect(),
             databases: databases.iter().map(view::database).collect(),
             operations: view::operations(&made.operations),
@@ -87,16 +90,16 @@ pub async fn create(State(context): State<Context>, bytes: Bytes) -> Response {
     .await
 }
 
-fn disk_bytes(server: &Server, project: &str) -> Option<u64> {
-    let infos = view::store_infos(server, project).ok()?;
+fn disk_bytes(control: &Control, project: &str) -> Option<u64> {
+    let infos = view::store_infos(control, project).ok()?;
     Some(infos.values().map(|info| info.own_bytes).sum())
 }
 
 /// `GET /projects/{project_id}`.
 pub async fn get(State(context): State<Context>, Path(id): Path<String>) -> Response {
     answer::ok(move || {
-        let row = context.server.metadata.read(|connection| project::get(connection, &id))?;
-        Ok(ProjectResponse { project: view::project(&row, disk_bytes(&context.server, &id)) })
+        let row = context.control.metadata.read(|connection| project::get(connection, &id))?;
+        Ok(ProjectResponse { project: view::project(&row, disk_bytes(&context.control, &id)) })
     })
     .await
 }
@@ -105,7 +108,7 @@ pub async fn get(State(context): State<Context>, Path(id): Path<String>) -> Resp
 pub async fn update(State(context): State<Context>, Path(id): Path<String>, bytes: Bytes) -> Response {
     answer::ok(move || {
         let request: ProjectUpdateRequest = answer::body(&bytes)?;
-        let (row, operations) = context.server.update_project(&id, &request.project)?;
+        let (row, operations) = update_project(&context.control, &id, &request.project)?;
         let operations = view::operations(&operations);
         Ok(ProjectOperations { project: view::project(&row, None), operations })
     })
@@ -126,7 +129,7 @@ pub async fn delete(
     Query(how): Query<HowToDelete>,
 ) -> Response {
     answer::ok(move || {
-        let row = context.server.delete_project(&id, how.hard_delete)?;
+        let row = delete_project(&context.control, &id, how.hard_delete)?;
         Ok(ProjectResponse { project: view::project(&row, None) })
     })
     .await
@@ -135,9 +138,9 @@ pub async fn delete(
 /// `POST /projects/{project_id}/recover`.
 pub async fn recover(State(context): State<Context>, Path(id): Path<String>) -> Response {
     answer::ok(move || {
-        let row = context.server.recover_project(&id)?;
-        let infos = view::store_infos(&context.server, &id)?;
-        let branches = context.server.metadata.read(|connection| branch::live(connection, &id))?;
+        let row = recover_project(&context.control, &id)?;
+        let infos = view::store_infos(&context.control, &id)?;
+        let branches = context.control.metadata.read(|connection| branch::live(connection, &id))?;
         let shown = branches.iter().map(|row| view::branch(row, infos.get(&row.store_id))).collect();
         Ok(ProjectRecovered { project: view::project(&row, None), branches: shown })
     })
@@ -151,7 +154,7 @@ pub async fn operations(
     Query(page): Query<Page>,
 ) -> Response {
     answer::ok(move || {
-        let rows = context.server.metadata.read(|connection| {
+        let rows = context.control.metadata.read(|connection| {
             project::get(connection, &id)?;
             operation::page(
                 connection,
@@ -163,7 +166,7 @@ pub async fn operations(
         let pagination = rows.last().map(|row| CursorPagination { cursor: row.id.clone() });
         // What is under way is the newest, and on the first page.
         let first = page.cursor.is_empty();
-        let running = if first { context.server.under_way.of_project(&id) } else { Vec::new() };
+        let running = if first { context.control.operations.of_project(&id) } else { Vec::new() };
         let ended = rows.into_iter().filter(|row| running.iter().all(|running| running.id != row.id));
         let shown: Vec<_> = running.iter().cloned().chain(ended).collect();
         Ok(OperationList { operations: view::operations(&shown), pagination })
@@ -177,9 +180,10 @@ pub async fn operation(
     Path((project, id)): Path<(String, String)>,
 ) -> Response {
     answer::ok(move || {
-        let row = context.server.metadata.read(|connection| {
+        let row = context.control.metadata.read(|connection| {
             project::get(connection, &project)?;
-            let running = context.server.under_way.of_project(&project).into_iter().find(|row| row.id == id);
+            let running =
+                context.control.operations.of_project(&project).into_iter().find(|row| row.id == id);
             running.map_or_else(|| operation::get(connection, &project, &id), Ok)
         })?;
         Ok(OperationResponse { operation: view::operation(&row) })

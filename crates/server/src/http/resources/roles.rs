@@ -7,8 +7,10 @@ use axum::response::Response;
 
 use super::view;
 use crate::control::catalog::change::Changed;
+use crate::control::catalog::change::{self, create_role, delete_role, read_catalog};
 use crate::error::{Error, Result};
-use crate::http::{Context, answer};
+use crate::http::answer;
+use crate::http::context::Context;
 use crate::metadata::role::{RoleRow, named_role};
 
 /// A branch of a project.
@@ -26,7 +28,7 @@ fn show(changed: &Changed<RoleRow>, with_password: bool) -> RoleOperations {
 /// `GET /projects/{project_id}/branches/{branch_id}/roles`.
 pub async fn list(State(context): State<Context>, Path((project, id)): Branch) -> Response {
     answer::ok(move || {
-        let (rows, _) = context.server.read_catalog(&project, &id)?;
+        let (rows, _) = read_catalog(&context.control, &project, &id)?;
         Ok(RoleList { roles: rows.iter().map(|row| view::role(row, false)).collect() })
     })
     .await
@@ -36,7 +38,7 @@ pub async fn list(State(context): State<Context>, Path((project, id)): Branch) -
 pub async fn create(State(context): State<Context>, Path((project, id)): Branch, bytes: Bytes) -> Response {
     answer::created(move || {
         let wanted = answer::body::<RoleCreateRequest>(&bytes)?.role;
-        let made = context.server.create_role(&project, &id, &wanted.name, !wanted.no_login)?;
+        let made = create_role(&context.control, &project, &id, &wanted.name, !wanted.no_login)?;
         Ok(show(&made, true))
     })
     .await
@@ -45,7 +47,7 @@ pub async fn create(State(context): State<Context>, Path((project, id)): Branch,
 /// `GET /projects/{project_id}/branches/{branch_id}/roles/{role_name}`.
 pub async fn get(State(context): State<Context>, Path((project, id, name)): Named) -> Response {
     answer::ok(move || {
-        let (rows, _) = context.server.read_catalog(&project, &id)?;
+        let (rows, _) = read_catalog(&context.control, &project, &id)?;
         Ok(RoleResponse { role: view::role(&named_role(rows, &name)?, false) })
     })
     .await
@@ -54,7 +56,7 @@ pub async fn get(State(context): State<Context>, Path((project, id, name)): Name
 /// `DELETE /projects/{project_id}/branches/{branch_id}/roles/{role_name}`.
 pub async fn delete(State(context): State<Context>, Path((project, id, name)): Named) -> Response {
     answer::ok_or_gone(move || {
-        let done = context.server.delete_role(&project, &id, &name)?;
+        let done = delete_role(&context.control, &project, &id, &name)?;
         Ok(done.map(|changed| show(&changed, false)))
     })
     .await
@@ -63,7 +65,7 @@ pub async fn delete(State(context): State<Context>, Path((project, id, name)): N
 /// `GET /projects/{project_id}/branches/{branch_id}/roles/{role_name}/reveal_password`.
 pub async fn reveal_password(State(context): State<Context>, Path((project, id, name)): Named) -> Response {
     answer::ok(move || {
-        let (rows, _) = context.server.read_catalog(&project, &id)?;
+        let (rows, _) = read_catalog(&context.control, &project, &id)?;
         password(named_role(rows, &name)?).map(|password| RolePassword { password })
     })
     .await
@@ -83,5 +85,5 @@ fn password(row: RoleRow) -> Result<String> {
 
 /// `POST /projects/{project_id}/branches/{branch_id}/roles/{role_name}/reset_password`.
 pub async fn reset_password(State(context): State<Context>, Path((project, id, name)): Named) -> Response {
-    answer::ok(move || Ok(show(&context.server.reset_password(&project, &id, &name)?, true))).await
+    answer::ok(move || Ok(show(&change::reset_password(&context.control, &project, &id, &name)?, true))).await
 }

@@ -9,10 +9,13 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::view;
+use crate::control::schedule::backups::{backup_schedule, set_backup_schedule};
 use crate::control::schedule::branches::template;
+use crate::control::schedule::branches::{create_branch_schedule, run_schedule};
 use crate::control::schedule::timetable::Timetable;
 use crate::error::Result;
-use crate::http::{Context, answer};
+use crate::http::answer;
+use crate::http::context::Context;
 use crate::machine::clock::{now_us, show};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project;
@@ -41,7 +44,7 @@ pub async fn get_backups(
     State(context): State<Context>,
     Path((project, branch)): Path<(String, String)>,
 ) -> Response {
-    answer::ok(move || context.server.backup_schedule(&project, &branch)).await
+    answer::ok(move || backup_schedule(&context.control, &project, &branch)).await
 }
 
 /// `PUT /projects/{project_id}/branches/{branch_id}/backup_schedule`.
@@ -52,8 +55,8 @@ pub async fn set_backups(
 ) -> Response {
     answer::ok(move || {
         let wanted: BackupSchedule = answer::body(&bytes)?;
-        context.server.set_backup_schedule(&project, &branch, &wanted)?;
-        context.server.backup_schedule(&project, &branch)
+        set_backup_schedule(&context.control, &project, &branch, &wanted)?;
+        backup_schedule(&context.control, &project, &branch)
     })
     .await
 }
@@ -61,7 +64,7 @@ pub async fn set_backups(
 /// `GET /projects/{project_id}/branch_schedules`.
 pub async fn list(State(context): State<Context>, Path(project): Path<String>) -> Response {
     answer::ok(move || {
-        let rows = context.server.metadata.read(|connection| {
+        let rows = context.control.metadata.read(|connection| {
             project::get(connection, &project)?;
             schedule::of_project(connection, &project)
         })?;
@@ -74,7 +77,7 @@ pub async fn list(State(context): State<Context>, Path(project): Path<String>) -
 pub async fn create(State(context): State<Context>, Path(project): Path<String>, bytes: Bytes) -> Response {
     answer::created(move || {
         let request: BranchScheduleCreateRequest = answer::body(&bytes)?;
-        let row = context.server.create_branch_schedule(&project, &request.branch_schedule)?;
+        let row = create_branch_schedule(&context.control, &project, &request.branch_schedule)?;
         Ok(BranchScheduleResponse { branch_schedule: shown(&row)? })
     })
     .await
@@ -83,7 +86,7 @@ pub async fn create(State(context): State<Context>, Path(project): Path<String>,
 /// `GET /projects/{project_id}/branch_schedules/{schedule_id}`.
 pub async fn get(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
-        let row = context.server.metadata.read(|connection| schedule::get(connection, &project, &id))?;
+        let row = context.control.metadata.read(|connection| schedule::get(connection, &project, &id))?;
         Ok(BranchScheduleResponse { branch_schedule: shown(&row)? })
     })
     .await
@@ -93,7 +96,7 @@ pub async fn get(State(context): State<Context>, Path((project, id)): Path<(Stri
 pub async fn delete(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
         let begun = OperationRow::begun_in(Action::DeleteSchedule, &project, now_us())?;
-        let row = context.server.metadata.write(|change| {
+        let row = context.control.metadata.write(|change| {
             let row = schedule::get(change, &project, &id)?;
             schedule::remove(change, &id)?;
             operation::put(change, &begun.ended(None)).map(|()| row)
@@ -106,11 +109,11 @@ pub async fn delete(State(context): State<Context>, Path((project, id)): Path<(S
 /// `POST /projects/{project_id}/branch_schedules/{schedule_id}/run`.
 pub async fn run(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
-        let server = &context.server;
-        let row = server.metadata.read(|connection| schedule::get(connection, &project, &id))?;
-        let (branch, operations) = server.run_schedule(&row, None)?;
+        let control = &context.control;
+        let row = control.metadata.read(|connection| schedule::get(connection, &project, &id))?;
+        let (branch, operations) = run_schedule(control, &row, None)?;
         Ok(BranchScheduleRun {
-            branch: view::branch_now(server, &branch)?,
+            branch: view::branch_now(control, &branch)?,
             operations: view::operations(&operations),
         })
     })

@@ -6,8 +6,10 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use crate::control::catalog::schema::Side;
+use crate::control::catalog::schema::{compare_schema, schema, schema_tables};
 use crate::error::{Error, Result};
-use crate::http::{Context, answer};
+use crate::http::answer;
+use crate::http::context::Context;
 use crate::metadata::branch;
 
 /// Which database, when, and compared with what.
@@ -47,12 +49,12 @@ pub async fn get(
 ) -> Response {
     answer::ok(move || {
         wanted.check()?;
-        let (server, side) = (&context.server, wanted.side(&id));
+        let (control, side) = (&context.control, wanted.side(&id));
         if wanted.format.as_deref() == Some("json") {
-            let seen = server.schema_tables(&project, &side, &wanted.db_name)?;
+            let seen = schema_tables(control, &project, &side, &wanted.db_name)?;
             return Ok(SchemaAnswer { json: Some(seen.what), sql: None, history_branch_id: seen.history });
         }
-        let seen = server.schema(&project, &side, &wanted.db_name)?;
+        let seen = schema(control, &project, &side, &wanted.db_name)?;
         Ok(SchemaAnswer { sql: Some(seen.what), json: None, history_branch_id: seen.history })
     })
     .await
@@ -66,15 +68,15 @@ pub async fn compare(
 ) -> Response {
     answer::ok(move || {
         wanted.check()?;
-        let server = &context.server;
-        let row = server.metadata.read(|connection| branch::get(connection, &project, &id))?;
+        let control = &context.control;
+        let row = control.metadata.read(|connection| branch::get(connection, &project, &id))?;
         let base = wanted.base_branch_id.clone().or(row.parent_id).ok_or_else(|| {
             let hint = "hint: name a branch to compare it with in base_branch_id";
             Error::refused("BRANCH_HAS_NO_PARENT", format!("branch {} has no parent\n{hint}", row.name))
         })?;
         let base =
             Side { branch: &base, lsn: wanted.base_lsn.as_deref(), time: wanted.base_timestamp.as_deref() };
-        server.compare_schema(&project, &wanted.side(&id), &base, &wanted.db_name)
+        compare_schema(control, &project, &wanted.side(&id), &base, &wanted.db_name)
     })
     .await
 }

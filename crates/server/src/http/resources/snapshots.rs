@@ -10,8 +10,11 @@ use axum::response::Response;
 
 use super::view;
 use crate::control::snapshot::create::By;
+use crate::control::snapshot::create::{create_snapshot, delete_snapshot, restore_snapshot, update_snapshot};
+use crate::control::snapshot::finalize::finalize_restore;
 use crate::error::Error;
-use crate::http::{Context, answer};
+use crate::http::answer;
+use crate::http::context::Context;
 use crate::machine::clock::show;
 use crate::metadata::snapshot::{self, SnapshotRow};
 use crate::metadata::{endpoint, project, role};
@@ -42,7 +45,7 @@ pub async fn create(
 ) -> Response {
     answer::ok(move || {
         let (row, operation) =
-            context.server.create_snapshot(&project, &branch, &wanted, By::Request, |_| Ok(()))?;
+            create_snapshot(&context.control, &project, &branch, &wanted, By::Request, |_| Ok(()))?;
         Ok(SnapshotOperations { snapshot: shown(&row), operations: view::operations(&[operation]) })
     })
     .await
@@ -51,7 +54,7 @@ pub async fn create(
 /// `GET /projects/{project_id}/snapshots`.
 pub async fn list(State(context): State<Context>, Path(project): Path<String>) -> Response {
     answer::ok(move || {
-        let rows = context.server.metadata.read(|connection| {
+        let rows = context.control.metadata.read(|connection| {
             project::get(connection, &project)?;
             snapshot::all(connection, &project)
         })?;
@@ -63,7 +66,7 @@ pub async fn list(State(context): State<Context>, Path(project): Path<String>) -
 /// `GET /projects/{project_id}/snapshots/{snapshot_id}`.
 pub async fn get(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
-        let row = context.server.metadata.read(|connection| snapshot::get(connection, &project, &id))?;
+        let row = context.control.metadata.read(|connection| snapshot::get(connection, &project, &id))?;
         Ok(SnapshotResponse { snapshot: shown(&row) })
     })
     .await
@@ -77,7 +80,7 @@ pub async fn update(
 ) -> Response {
     answer::ok(move || {
         let request: SnapshotUpdateRequest = answer::body(&bytes)?;
-        let row = context.server.update_snapshot(&project, &id, &request.snapshot)?;
+        let row = update_snapshot(&context.control, &project, &id, &request.snapshot)?;
         Ok(SnapshotResponse { snapshot: shown(&row) })
     })
     .await
@@ -86,7 +89,7 @@ pub async fn update(
 /// `DELETE /projects/{project_id}/snapshots/{snapshot_id}`.
 pub async fn delete(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::accepted(move || {
-        let deleted = context.server.delete_snapshot(&project, &id, None)?;
+        let deleted = delete_snapshot(&context.control, &project, &id, None)?;
         let (row, operation) = deleted.ok_or_else(|| Error::not_found("snapshot", &id))?;
         Ok(SnapshotOperations { snapshot: shown(&row), operations: view::operations(&[operation]) })
     })
@@ -100,20 +103,20 @@ pub async fn restore(
     bytes: Bytes,
 ) -> Response {
     answer::ok(move || {
-        let server = &context.server;
+        let control = &context.control;
         let request: SnapshotRestoreRequest = answer::body(&bytes)?;
-        let done = server.restore_snapshot(&project, &id, &request)?;
+        let done = restore_snapshot(control, &project, &id, &request)?;
         let branch = &done.branch.id;
-        let (endpoints, roles, databases) = server.metadata.read(|connection| {
+        let (endpoints, roles, databases) = control.metadata.read(|connection| {
             let endpoints = endpoint::of_branch(connection, branch)?;
             Ok((endpoints, role::roles(connection, branch)?, role::databases(connection, branch)?))
         })?;
-        let shown = |row| view::branch_now(server, row);
+        let shown = |row| view::branch_now(control, row);
         Ok(SnapshotRestored {
             branch: shown(&done.branch)?,
             replaced_branch: done.replaced.as_ref().map(shown).transpose()?,
             connection_uris: view::connections(&endpoints, &roles, &databases),
-            endpoints: endpoints.iter().map(|row| view::endpoint(server, row)).collect(),
+            endpoints: endpoints.iter().map(|row| view::endpoint(control, row)).collect(),
             operations: view::operations(&done.operations),
         })
     })
@@ -129,8 +132,8 @@ pub async fn finalize(
     answer::ok(move || {
         let request: FinalizeRestoreRequest = answer::body(&bytes)?;
         let name = request.name.as_deref().filter(|name| !name.is_empty());
-        let done = context.server.finalize_restore(&project, &id, name)?;
-        let shown = |row| view::branch_now(&context.server, row);
+        let done = finalize_restore(&context.control, &project, &id, name)?;
+        let shown = |row| view::branch_now(&context.control, row);
         Ok(RestoreFinalized {
             branch: shown(&done.branch)?,
             replaced_branch: shown(&done.replaced)?,

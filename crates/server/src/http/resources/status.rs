@@ -10,19 +10,21 @@ use parking_lot::Mutex;
 use types::Lsn;
 
 use super::view;
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::http::{Context, answer, requests};
+use crate::fleet::endpoints::{look, remove_endpoint_files, stop_at_shutdown};
+use crate::http::context::Context;
+use crate::http::{answer, request_id};
 use crate::limits;
 use crate::machine::clock::show;
 use crate::machine::threads;
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::{branch, project};
-use crate::state::Server;
 
 /// `GET /status`.
 pub async fn status(State(context): State<Context>) -> Response {
-    answer::ok(move || collect(&context.server)).await
+    answer::ok(move || collect(&context.control)).await
 }
 
 /// `POST /shutdown`: every endpoint is stopped cleanly before the answer, the process ends after it.
@@ -31,52 +33,52 @@ pub async fn status(State(context): State<Context>) -> Response {
 /// nothing and does not end either. If it fails, the server goes on as before.
 pub async fn shutdown(State(context): State<Context>) -> Response {
     let asked = failpoint::asked();
-    let ending = tokio::spawn(requests::same(asked.answer(stop_and_end(context))));
+    let ending = tokio::spawn(request_id::same(asked.answer(stop_and_end(context))));
     ending.await.unwrap_or_else(|error| answer::failed(&Error::internal(format!("a bug: {error}"))))
 }
 
 async fn stop_and_end(context: Context) -> Response {
-    let server = context.server.clone();
+    let control = context.control.clone();
     let stopped = answer::ok(move || {
-        server.closing.store(true, Ordering::Release);
-        stop_all(&server)
+        control.life.closing.store(true, Ordering::Release);
+        stop_all(&control)
     })
     .await;
     if !stopped.status().is_success() {
-        context.server.closing.store(false, Ordering::Release);
+        context.control.life.closing.store(false, Ordering::Release);
         return stopped;
     }
-    let server = context.server.clone();
-    let response = answer::ok(move || collect(&server)).await;
+    let control = context.control.clone();
+    let response = answer::ok(move || collect(&control)).await;
     context.shutdown.notify_one();
     response
 }
 
 /// Stops what runs, many at once. What was wanted stays as it is: the next server starts it again.
-fn stop_all(server: &Server) -> Result<()> {
-    let rows = server.metadata.read(endpoint::all)?;
-    let hidden: Vec<String> = server.temporaries.lock().keys().cloned().collect();
+fn stop_all(control: &Control) -> Result<()> {
+    let rows = control.metadata.read(endpoint::all)?;
+    let hidden: Vec<String> = control.fleet.hidden.lock().keys().cloned().collect();
     for id in hidden {
-        if let Err(error) = server.remove_endpoint_files(&id) {
+        if let Err(error) = remove_endpoint_files(&control.fleet, &id) {
             tracing::error!(endpoint = id, %error, "cannot remove a hidden endpoint; the next start will");
         }
     }
     let run: Vec<_> = rows.into_iter().filter(|row| row.desired != Desired::Gone).collect();
-    threads::each(&run, limits::STOPS_AT_ONCE, |row| server.stop_at_shutdown(row));
+    threads::each(&run, limits::STOPS_AT_ONCE, |row| stop_at_shutdown(&control.fleet, row));
     Ok(())
 }
 
-fn collect(server: &Server) -> Result<Status> {
-    let projects = server.metadata.read(project::all)?;
+fn collect(control: &Control) -> Result<Status> {
+    let projects = control.metadata.read(project::all)?;
     let mut branches = Vec::new();
     let mut unusable = Vec::new();
     for project in projects.iter().filter(|row| row.state == project::READY) {
-        let infos = view::store_infos(server, &project.id).unwrap_or_else(|error| {
+        let infos = view::store_infos(control, &project.id).unwrap_or_else(|error| {
             let (project_id, name) = (project.id.clone(), project.name.clone());
             unusable.push(UnusableProject { project_id, name, reason: error.message });
             HashMap::new()
         });
-        let rows = server.metadata.read(|connection| branch::live(connection, &project.id))?;
+        let rows = control.metadata.read(|connection| branch::live(connection, &project.id))?;
         branches.extend(rows.into_iter().filter_map(|row| {
             let info = infos.get(&row.store_id)?;
             Some(BranchStatus {
@@ -89,18 +91,18 @@ fn collect(server: &Server) -> Result<Status> {
             })
         }));
     }
-    let rows = server.metadata.read(endpoint::all)?;
+    let rows = control.metadata.read(endpoint::all)?;
     let rows: Vec<_> = rows.into_iter().filter(|row| row.desired != Desired::Gone).collect();
     // One that does not answer delays this once, however many there are of its kind.
     let lags = Mutex::new(HashMap::new());
     threads::each(&rows, limits::LOOKS_AT_ONCE, |row| {
-        let lag_bytes = lag_bytes(server, &row.id);
+        let lag_bytes = lag_bytes(control, &row.id);
         lags.lock().insert(row.id.clone(), lag_bytes);
     });
     let lags = lags.into_inner();
     let endpoints = rows.iter().map(|row| {
         // Behind the look that the lag needs: so what is seen is as it is now.
-        let observed = server.endpoints.of(&row.id).observed();
+        let observed = control.fleet.endpoints.of(&row.id).observed();
         EndpointStatus {
             project_id: row.project_id.clone(),
             branch_id: row.branch_id.clone(),
@@ -111,12 +113,12 @@ fn collect(server: &Server) -> Result<Status> {
             lag_bytes: lags.get(&row.id).copied().flatten(),
         }
     });
-    let disk = rustix::fs::statvfs(server.dir.path());
+    let disk = rustix::fs::statvfs(control.dir.path());
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        started_at: show(server.started_us),
-        data_dir: server.dir.path().to_string_lossy().into_owned(),
+        started_at: show(control.started_us),
+        data_dir: control.dir.path().to_string_lossy().into_owned(),
         memory_bytes: memory_bytes().unwrap_or(0),
         disk_bytes: branches.iter().map(|branch| u64::try_from(branch.own_data_bytes).unwrap_or(0)).sum(),
         disk_free_bytes: disk.map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
@@ -124,15 +126,15 @@ fn collect(server: &Server) -> Result<Status> {
         endpoints: endpoints.collect(),
         branches,
         unusable_projects: unusable,
-        operations_under_way: view::operations(&server.under_way.all()),
+        operations_under_way: view::operations(&control.operations.all()),
     })
 }
 
 /// Flush position of its Postgres less what the store has acknowledged; `None` if it does not run.
-fn lag_bytes(server: &Server, id: &str) -> Option<u64> {
-    let (_, status) = server.look(id);
+fn lag_bytes(control: &Control, id: &str) -> Option<u64> {
+    let (_, status) = look(&control.fleet, id);
     let shipped: Lsn = status?.shipped_lsn?.parse().ok()?;
-    let socket = compute::control_socket(&server.dir.endpoint(id));
+    let socket = compute::control_socket(&control.dir.endpoint(id));
     match compute::control::ask(&socket, compute::control::Command::FlushLsn, limits::LAG_WITHIN).ok()? {
         compute::control::Answer::FlushLsn(text) => {
             Some(text.parse::<Lsn>().ok()?.bytes_since(shipped).unwrap_or(0))

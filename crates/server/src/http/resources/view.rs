@@ -11,8 +11,10 @@ use api::project::Project;
 use api::role::Role;
 use store::BranchInfo;
 
+use crate::control::Control;
 use crate::control::branch::create::{PARENT_DATA, SCHEMA_ONLY};
 use crate::error::Result;
+use crate::fleet::endpoints::look;
 use crate::limits::{RECOVERABLE_US, RELATIONS_NAMED};
 use crate::machine::clock::{now_us, show};
 use crate::metadata::branch::BranchRow;
@@ -20,7 +22,7 @@ use crate::metadata::endpoint::{Desired, EndpointRow};
 use crate::metadata::operation::{self, OperationRow};
 use crate::metadata::project::{self, ProjectRow};
 use crate::metadata::role::{DatabaseRow, RoleRow};
-use crate::state::{Server, branch_id};
+use crate::names::parse_branch;
 
 const HOST: &str = "127.0.0.1";
 /// What is said of who made things.
@@ -79,33 +81,33 @@ fn clamp(bytes: u64) -> i64 {
 ///
 /// # Errors
 /// Those of the store.
-pub fn store_infos(server: &Server, project: &str) -> Result<HashMap<String, BranchInfo>> {
-    Ok(by_id(server.store(project)?.branches()?))
+pub fn store_infos(control: &Control, project: &str) -> Result<HashMap<String, BranchInfo>> {
+    Ok(by_id(control.storage.store(project)?.branches()?))
 }
 
 /// What the store says of one branch; `None` if it does not know it.
 ///
 /// # Errors
 /// Those of the store.
-pub fn store_info(server: &Server, row: &BranchRow) -> Result<Option<BranchInfo>> {
-    Ok(server.store(&row.project_id)?.branches_of(&[branch_id(&row.store_id)?])?.pop())
+pub fn store_info(control: &Control, row: &BranchRow) -> Result<Option<BranchInfo>> {
+    Ok(control.storage.store(&row.project_id)?.branches_of(&[parse_branch(&row.store_id)?])?.pop())
 }
 
 /// A branch with what the store says of it now.
 ///
 /// # Errors
 /// Those of the store.
-pub fn branch_now(server: &Server, row: &BranchRow) -> Result<Branch> {
-    Ok(branch(row, store_info(server, row)?.as_ref()))
+pub fn branch_now(control: &Control, row: &BranchRow) -> Result<Branch> {
+    Ok(branch(row, store_info(control, row)?.as_ref()))
 }
 
 /// Branches of one project with what the store says of them now.
 ///
 /// # Errors
 /// Those of the store.
-pub fn branches_now(server: &Server, project: &str, rows: &[BranchRow]) -> Result<Vec<Branch>> {
-    let ids = rows.iter().map(|row| branch_id(&row.store_id)).collect::<Result<Vec<_>>>()?;
-    let infos = by_id(server.store(project)?.branches_of(&ids)?);
+pub fn branches_now(control: &Control, project: &str, rows: &[BranchRow]) -> Result<Vec<Branch>> {
+    let ids = rows.iter().map(|row| parse_branch(&row.store_id)).collect::<Result<Vec<_>>>()?;
+    let infos = by_id(control.storage.store(project)?.branches_of(&ids)?);
     Ok(rows.iter().map(|row| branch(row, infos.get(&row.store_id))).collect())
 }
 
@@ -177,11 +179,11 @@ fn stuck(info: &BranchInfo) -> Option<String> {
 ///
 /// # Errors
 /// Those of the store.
-pub fn warnings_in_full(server: &Server, project: &str, info: &BranchInfo) -> Result<Vec<String>> {
+pub fn warnings_in_full(control: &Control, project: &str, info: &BranchInfo) -> Result<Vec<String>> {
     if info.extension.is_none() {
         return Ok(warnings(info));
     }
-    let unreadable = server.store(project)?.unreadable(&info.id, RELATIONS_NAMED)?;
+    let unreadable = control.storage.store(project)?.unreadable(&info.id, RELATIONS_NAMED)?;
     let mut texts = Vec::new();
     for (rmgr, since) in unreadable.managers {
         let whose = store::of_extension(rmgr);
@@ -205,10 +207,10 @@ pub fn warnings_in_full(server: &Server, project: &str, info: &BranchInfo) -> Re
 }
 
 /// What the endpoints of a branch could not read of it.
-pub fn read_errors(server: &Server, endpoints: &[EndpointRow]) -> Vec<String> {
+pub fn read_errors(control: &Control, endpoints: &[EndpointRow]) -> Vec<String> {
     let of = |row: &EndpointRow| {
-        server.look(&row.id);
-        let errors = server.endpoints.of(&row.id).observed().read_errors;
+        look(&control.fleet, &row.id);
+        let errors = control.fleet.endpoints.of(&row.id).observed().read_errors;
         errors.into_iter().map(|text| format!("endpoint {}: {text}", row.id)).collect::<Vec<_>>()
     };
     endpoints.iter().flat_map(of).collect()
@@ -227,13 +229,13 @@ pub fn host(row: &EndpointRow) -> String {
 }
 
 /// An endpoint, with what is known of its process.
-pub fn endpoint(server: &Server, row: &EndpointRow) -> Endpoint {
-    let observed = server.endpoints.of(&row.id).observed();
+pub fn endpoint(control: &Control, row: &EndpointRow) -> Endpoint {
+    let observed = control.fleet.endpoints.of(&row.id).observed();
     let options: EndpointOptions = serde_json::from_str(&row.options).unwrap_or_default();
     let wanted = if row.desired == Desired::Active { EndpointState::Active } else { EndpointState::Idle };
     let settings = options.settings.unwrap_or_else(|| serde_json::json!({ "pg_settings": {} }));
     let min_cu = options.autoscaling_limit_min_cu.unwrap_or(1.0);
-    let socket_dir = server.dir.endpoint(&row.id).join("sock");
+    let socket_dir = control.dir.endpoint(&row.id).join("sock");
     Endpoint {
         id: row.id.clone(),
         host: host(row),

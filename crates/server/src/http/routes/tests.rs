@@ -8,17 +8,16 @@ use api::routes::{Method, ROUTES, Route};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::machine::data_dir::DataDir;
+use crate::control::Control;
 use crate::machine::installed::{Installation, Installed};
 use crate::machine::postgres::Postgres;
-use crate::metadata::{Metadata, branch, project};
-use crate::state::Server;
+use crate::metadata::{branch, project};
 
 const KEY: &str = "scion_test";
 
 struct Served {
     url: String,
-    server: Arc<Server>,
+    control: Arc<Control>,
     runtime: Option<tokio::runtime::Runtime>,
     _dir: tempfile::TempDir,
 }
@@ -37,26 +36,22 @@ fn served() -> Served {
 
 fn served_at(rate: Option<std::num::NonZeroU32>) -> Served {
     let temp = tempfile::tempdir().unwrap();
-    let dir = DataDir::open(temp.path()).unwrap();
-    let metadata = Metadata::open(&dir.metadata()).unwrap();
     let gone =
         Installation { major: 15, version: "15.0".to_owned(), bin: PathBuf::from("/nonexistent"), tls: true };
     let installed = Installed { by_major: [(15, gone)].into(), wrong: Vec::new() };
     let dump_within = crate::limits::DUMP_WITHIN;
     let postgres = Postgres { installed, run_as: None, own_users: false, dump_within };
-    let nowhere = PathBuf::from("/nonexistent");
-    let tls = compute::TlsFiles { certificate: nowhere.clone(), key: nowhere };
-    let mut server = Server::new(dir, metadata, postgres, tls, PathBuf::from("/nonexistent"));
-    server.keys = crate::access::keys::Keys::new(rate);
-    let server = Arc::new(server);
-    server.keys.load(&server.metadata, KEY).unwrap();
-    let app = router(Context::new(Arc::clone(&server), Arc::new(Notify::new())));
+    let fleet = crate::fleet::tests::fleet_with(&temp, postgres);
+    let keys = Arc::new(crate::access::keys::Keys::new(rate));
+    let control = Arc::new(Control::new(Arc::new(fleet), keys));
+    control.keys.load(&control.metadata, KEY).unwrap();
+    let app = router(Context::new(Arc::clone(&control), Arc::new(Notify::new())));
     let app = app.into_make_service_with_connect_info::<std::net::SocketAddr>();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let url = format!("http://{}{}", listener.local_addr().unwrap(), api::PREFIX);
     runtime.spawn(async move { axum::serve(listener, app).await });
-    Served { url, server, runtime: Some(runtime), _dir: temp }
+    Served { url, control, runtime: Some(runtime), _dir: temp }
 }
 
 impl Served {
@@ -96,7 +91,7 @@ impl Served {
     fn add_main(&self) {
         let main = crate::metadata::tests::branch_row("br-a-a-a", "main");
         let main = branch::BranchRow { is_default: true, ..main };
-        self.server.metadata.write(|change| branch::insert(change, &main)).unwrap();
+        self.control.metadata.write(|change| branch::insert(change, &main)).unwrap();
     }
 
     fn add_project(&self, id: &str) {
@@ -112,7 +107,7 @@ impl Served {
             updated_us: 1,
             deleted_us: None,
         };
-        self.server.metadata.write(|change| project::put(change, &row)).unwrap();
+        self.control.metadata.write(|change| project::put(change, &row)).unwrap();
     }
 }
 
@@ -185,7 +180,7 @@ fn a_failed_creation_leaves_no_project() {
     assert_eq!(status, 503, "{body}");
     assert_eq!(served.get("/projects").1["projects"], serde_json::json!([]));
     for kind in ["projects", "bootstrap", "endpoints"] {
-        assert_eq!(served.server.dir.names_in(kind).unwrap(), Vec::<String>::new(), "{kind}");
+        assert_eq!(served.control.dir.names_in(kind).unwrap(), Vec::<String>::new(), "{kind}");
     }
 }
 
@@ -245,7 +240,7 @@ fn nothing_of_a_deleted_project_is_answered() {
     let served = served();
     served.add_project("p");
     served.add_main();
-    served.server.metadata.write(|change| project::set_state(change, "p", project::DELETED)).unwrap();
+    served.control.metadata.write(|change| project::set_state(change, "p", project::DELETED)).unwrap();
     let path = "/projects/p/branches?on_conflict=return";
     let (status, body) = served.ask("POST", path, KEY, r#"{"branch": {"name": "main"}}"#);
     assert_eq!(status, 404, "{body}");
@@ -329,7 +324,7 @@ fn a_key_of_a_project_reaches_nothing_else() {
         project_id: "other".to_owned(),
         ..crate::metadata::tests::branch_row("br-a-a-a", "main")
     };
-    served.server.metadata.write(|change| branch::insert(change, &stranger)).unwrap();
+    served.control.metadata.write(|change| branch::insert(change, &stranger)).unwrap();
     assert_eq!(served.get("/projects/other/branches/br-a-a-a/endpoints").0, 200);
     assert_eq!(served.ask("GET", "/projects/mine/branches/br-a-a-a/endpoints", &key, "").0, 404);
     let sent = r#"{"branch": {"parent_id": "br-a-a-a"}}"#;

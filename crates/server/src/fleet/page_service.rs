@@ -16,10 +16,10 @@ use store::{ErrorKind, StoreError};
 use types::{BlockNumber, BranchId, Lsn, RelFork, SlruKind, TimelineId};
 
 use crate::error::{Error, Result, chain};
+use crate::fleet::Fleet;
 use crate::limits::PAGE_SERVICE_PAUSE;
 use crate::machine::threads;
 use crate::metadata::{branch, endpoint};
-use crate::state::Server;
 
 /// Listens on the page service's socket; the old one of a server that was killed is replaced.
 ///
@@ -36,13 +36,13 @@ pub fn listen(path: &Path) -> Result<UnixListener> {
 }
 
 /// Accepts connections for as long as the process lives.
-pub fn run(listener: &UnixListener, server: &Arc<Server>) {
+pub fn run(listener: &UnixListener, fleet: &Arc<Fleet>) {
     for stream in listener.incoming() {
         match stream {
             Ok(stream) => {
-                let server = Arc::clone(server);
+                let fleet = Arc::clone(fleet);
                 // The compute asks again.
-                if let Err(error) = threads::spawn("pages", move || serve(stream, server)) {
+                if let Err(error) = threads::spawn("pages", move || serve(stream, fleet)) {
                     tracing::error!(%error, "page service cannot serve a connection");
                     std::thread::sleep(PAGE_SERVICE_PAUSE);
                 }
@@ -55,8 +55,8 @@ pub fn run(listener: &UnixListener, server: &Arc<Server>) {
     }
 }
 
-fn serve(stream: UnixStream, server: Arc<Server>) {
-    let service = Service { server };
+fn serve(stream: UnixStream, fleet: Arc<Fleet>) {
+    let service = Service { fleet };
     match serve_connection(stream, &service) {
         Ok(()) => {}
         // An endpoint that was killed.
@@ -66,7 +66,7 @@ fn serve(stream: UnixStream, server: Arc<Server>) {
 }
 
 struct Service {
-    server: Arc<Server>,
+    fleet: Arc<Fleet>,
 }
 
 impl PageService for Service {
@@ -75,9 +75,9 @@ impl PageService for Service {
             let kind = if error.status == 404 { FailureKind::NotFound } else { FailureKind::Unavailable };
             Failure::new(kind, error.message)
         };
-        let hidden = self.server.temporaries.lock().get(&hello.endpoint).cloned();
+        let hidden = self.fleet.hidden.lock().get(&hello.endpoint).cloned();
         let known = || {
-            self.server.metadata.read(|connection| {
+            self.fleet.metadata.read(|connection| {
                 let row = endpoint::get(connection, &hello.project, &hello.endpoint)?;
                 let branch = branch::get(connection, &hello.project, &row.branch_id)?;
                 Ok((branch.project_id, branch.store_id))
@@ -90,8 +90,8 @@ impl PageService for Service {
             let text = format!("endpoint {} is not of branch {}", hello.endpoint, hello.branch);
             return Err(Failure::new(FailureKind::NotFound, text));
         }
-        let store = self.server.store(&hello.project).map_err(unknown)?;
-        let branch = crate::state::branch_id(&hello.branch).map_err(unknown)?;
+        let store = self.fleet.storage.store(&hello.project).map_err(unknown)?;
+        let branch = crate::names::parse_branch(&hello.branch).map_err(unknown)?;
         Ok(Arc::new(Branch { store, branch }))
     }
 }

@@ -9,14 +9,14 @@ use crate::error::{Error, Result};
 
 /// The place of a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Cursor {
     /// What the list is sorted by.
     pub key: String,
     /// Its id, as rows can be alike in that.
     pub id: String,
 }
 
-impl Place {
+impl Cursor {
     /// The place of a row in a list that is sorted by a time. To SQLite the key is `printf('%020d', at_us)`.
     pub fn at(at_us: i64, id: &str) -> Self {
         Self { key: format!("{at_us:020}"), id: id.to_owned() }
@@ -39,7 +39,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", hex::encode(&self.key), self.id)
     }
@@ -52,14 +52,14 @@ mod tests {
     #[test]
     fn a_place_is_read_as_it_was_written_and_nothing_else_is_one() {
         for place in
-            [Place::at(17, "ep-a-b-c"), Place { key: "a.b \u{fc}".to_owned(), id: "br-1".to_owned() }]
+            [Cursor::at(17, "ep-a-b-c"), Cursor { key: "a.b \u{fc}".to_owned(), id: "br-1".to_owned() }]
         {
-            assert_eq!(Place::parse(&place.to_string()).unwrap(), Some(place));
+            assert_eq!(Cursor::parse(&place.to_string()).unwrap(), Some(place));
         }
-        assert!(Place::at(9, "b") < Place::at(10, "a") && Place::at(9, "a") < Place::at(9, "b"));
-        assert_eq!(Place::parse("").unwrap(), None);
+        assert!(Cursor::at(9, "b") < Cursor::at(10, "a") && Cursor::at(9, "a") < Cursor::at(9, "b"));
+        assert_eq!(Cursor::parse("").unwrap(), None);
         for bad in ["ep-a-b-c", "x.ep-a-b-c", "ff.ep-a-b-c"] {
-            assert_eq!(Place::parse(bad).unwrap_err().status, 400, "{bad}");
+            assert_eq!(Cursor::parse(bad).unwrap_err().status, 400, "{bad}");
         }
     }
 }
