@@ -85,6 +85,7 @@ pub mod tests {
     use crate::control::endpoint::trial::check_settings_of;
     use crate::control::project::create::create_project;
     use crate::error::Error;
+    use crate::error::Kind;
     use crate::fleet;
     use crate::fleet::hidden::hidden_permit;
     use crate::limits::{HIDDEN_SERVERS, PermitLimits};
@@ -124,7 +125,7 @@ pub mod tests {
         let first = hidden_permit(&control.fleet, "q").unwrap();
         let crowded = |what: &str, error: Option<Error>| {
             let error = error.unwrap();
-            assert!(error.is_crowded() && error.status == 503, "{what}: {error}");
+            assert!(error.is_crowded() && error.kind == Kind::Unavailable, "{what}: {error}");
             assert!(error.message.contains("a hidden Postgres server"), "{what}: {error}");
         };
         // One is free: that of a comparison is not enough, and it does not keep what it did not get a second for.

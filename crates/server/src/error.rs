@@ -1,129 +1,135 @@
-//! Why a request was not done, and which HTTP status that is.
+//! Why something was not done, split by what the caller does next.
 //!
-//! One place decides the status of every failure, so that the CLI can turn statuses into exit codes. A message names
-//! the object; a second line that begins with `hint:` says what to do.
+//! One place decides the kind of every failure of the store and of SQLite. A message names the object; a second line that
+//! begins with `hint:` says what to do.
+//!
+//! Not here: which HTTP status a kind is (`http::answer`).
 
 use std::io;
 use std::time::Duration;
 
 use store::StoreError;
 
-/// What every function that serves a request returns.
+use crate::machine::clock;
+
+/// What every function that can fail returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a request was not done.
+/// What the caller does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Ask for something else: what was asked for cannot be understood.
+    Malformed,
+    /// Send a valid key.
+    Unauthorized,
+    /// Name something that exists.
+    NotFound,
+    /// Do without: it is not known.
+    Unknown,
+    /// Choose another name, or look at what is there already.
+    Conflict,
+    /// Change first what the rule is about that refuses it.
+    Refused,
+    /// The same again in a moment: another request has it in hand.
+    Busy,
+    /// The same again later: too many came before it.
+    TooMany,
+    /// The same again later: what it needs does not answer.
+    Unavailable,
+    /// Free some space, and then the same again.
+    DiskFull,
+    /// Report it: our fault, or damaged data.
+    Internal,
+}
+
+/// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// HTTP status.
-    pub status: u16,
-    /// The kind of error, in capitals.
+    /// What the caller does next.
+    pub kind: Kind,
+    /// What it is about, in capitals, for programs.
     pub code: &'static str,
     /// For people.
     pub message: String,
-    /// When to try again, if that is known: the header `Retry-After`.
+    /// When to try again, if that is known.
     pub retry_after_s: Option<u64>,
 }
 
 impl Error {
-    fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after_s: None }
+    fn new(kind: Kind, code: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, code, message: message.into(), retry_after_s: None }
     }
 
-    /// 400: the request cannot be understood.
+    /// [`Kind::Malformed`]: it cannot be understood.
     pub fn malformed(message: impl Into<String>) -> Self {
-        Self::new(400, "BAD_REQUEST", message)
+        Self::new(Kind::Malformed, "BAD_REQUEST", message)
     }
 
-    /// 401: no valid key.
+    /// [`Kind::Unauthorized`]: no valid key.
     pub fn unauthorized() -> Self {
         let text = "the API key is missing or wrong\nhint: send `Authorization: Bearer <key>`; the key is in the \
                     file api-key of the data directory";
-        Self::new(401, "UNAUTHORIZED", text)
+        Self::new(Kind::Unauthorized, "UNAUTHORIZED", text)
     }
 
-    /// 404: `kind` (`branch`) named `id` does not exist. Clients look for the words `branch not found`.
-    pub fn not_found(kind: &str, id: &str) -> Self {
-        let code = match kind {
+    /// [`Kind::NotFound`]: `what` (`branch`) named `id` does not exist. Clients look for the words `branch not found`.
+    pub fn not_found(what: &str, id: &str) -> Self {
+        let code = match what {
             "project" => "PROJECT_NOT_FOUND",
             "branch" => "BRANCH_NOT_FOUND",
             "endpoint" => "ENDPOINT_NOT_FOUND",
             _ => "NOT_FOUND",
         };
-        Self::new(404, code, format!("{kind} not found: {id}"))
+        Self::new(Kind::NotFound, code, format!("{what} not found: {id}"))
     }
 
-    /// An error of the HTTP library: a parameter that cannot be read, a method that a route does not have.
-    pub fn foreign(status: axum::http::StatusCode, message: impl Into<String>) -> Self {
-        let code = match status.as_u16() {
-            400 => "BAD_REQUEST",
-            404 => "NOT_FOUND",
-            405 => "METHOD_NOT_ALLOWED",
-            408 => "REQUEST_TIMEOUT",
-            413 => "BODY_TOO_LARGE",
-            415 => "UNSUPPORTED_MEDIA_TYPE",
-            status if status < 500 => "REFUSED",
-            _ => "INTERNAL",
-        };
-        Self::new(status.as_u16(), code, message)
-    }
-
-    /// 404, in the words of Postgres.
+    /// [`Kind::NotFound`], in the words of Postgres.
     pub fn gone(message: impl Into<String>) -> Self {
-        Self::new(404, "NOT_FOUND", message)
+        Self::new(Kind::NotFound, "NOT_FOUND", message)
     }
 
-    /// 412: what is asked for is not known.
+    /// [`Kind::Unknown`].
     pub fn unknown(message: impl Into<String>) -> Self {
-        Self::new(412, "PRECONDITION_FAILED", message)
+        Self::new(Kind::Unknown, "PRECONDITION_FAILED", message)
     }
 
-    /// 409: a name is taken.
+    /// [`Kind::Conflict`]: a name is taken.
     pub fn conflict(message: impl Into<String>) -> Self {
-        Self::new(409, "CONFLICT", message)
+        Self::new(Kind::Conflict, "CONFLICT", message)
     }
 
-    /// 408: the request did not arrive whole in time.
-    pub fn too_slow() -> Self {
-        Self::new(408, "REQUEST_TIMEOUT", "the request body did not arrive in time")
-    }
-
-    /// 413: a request body of more than `limit` bytes.
-    pub fn too_large(limit: usize) -> Self {
-        Self::new(413, "BODY_TOO_LARGE", format!("the request body has more than {limit} bytes"))
-    }
-
-    /// 429: more requests than `rate` a second; one more may come after `wait`.
+    /// [`Kind::TooMany`]: more requests than `rate` a second; one more may come after `wait`.
     pub fn too_many(rate: u32, wait: Duration) -> Self {
         let hint = "hint: wait as long as Retry-After says; `scion serve --rate-limit` changes the limit";
         let text = format!("this key made more than {rate} requests a second\n{hint}");
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        Self { retry_after_s: Some(seconds.max(1)), ..Self::new(429, "TOO_MANY_REQUESTS", text) }
+        Self::new(Kind::TooMany, "TOO_MANY_REQUESTS", text).again_after(seconds.max(1))
     }
 
-    /// 422: a rule refuses it.
+    /// [`Kind::Refused`]: a rule refuses it.
     pub fn refused(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(422, code, message)
+        Self::new(Kind::Refused, code, message)
     }
 
-    /// 423: try again.
+    /// [`Kind::Busy`].
     pub fn busy(message: impl Into<String>) -> Self {
-        Self::new(423, "LOCKED", message)
+        Self::new(Kind::Busy, "LOCKED", message)
     }
 
-    /// 500: our fault, or damaged data.
+    /// [`Kind::Internal`].
     pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(500, "INTERNAL", message)
+        Self::new(Kind::Internal, "INTERNAL", message)
     }
 
-    /// 503: the store or an endpoint cannot be reached.
+    /// [`Kind::Unavailable`]: the store or an endpoint cannot be reached.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(503, "UNAVAILABLE", message)
+        Self::new(Kind::Unavailable, "UNAVAILABLE", message)
     }
 
-    /// 503: as many as may be are under way, and this was not begun.
+    /// [`Kind::Unavailable`]: as many as may be are under way, and this was not begun.
     pub fn crowded(message: impl Into<String>) -> Self {
-        Self::new(503, "TOO_MANY_AT_ONCE", message)
+        Self::new(Kind::Unavailable, "TOO_MANY_AT_ONCE", message)
     }
 
     /// Whether that is what it is.
@@ -131,17 +137,22 @@ impl Error {
         self.code == "TOO_MANY_AT_ONCE"
     }
 
+    /// Whether the server failed at it; the others are the caller's to mend, or to ask again.
+    pub const fn is_failure(&self) -> bool {
+        matches!(self.kind, Kind::Unavailable | Kind::DiskFull | Kind::Internal)
+    }
+
     /// The same, to be tried again after so many seconds.
     #[must_use]
-    pub fn again_after(mut self, seconds: u64) -> Self {
+    pub const fn again_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
         self
     }
 
-    /// 507: no space.
+    /// [`Kind::DiskFull`].
     pub fn disk_full(message: impl std::fmt::Display) -> Self {
         let hint = "hint: nothing was lost; free some space and try again";
-        Self::new(507, "DISK_FULL", format!("{message}\n{hint}"))
+        Self::new(Kind::DiskFull, "DISK_FULL", format!("{message}\n{hint}"))
     }
 
     /// An I/O error at `doing` ("write spec.json").
@@ -152,6 +163,13 @@ impl Error {
             }
             _ => Self::internal(format!("{doing}: {error}")),
         }
+    }
+}
+
+impl From<clock::NotATime> for Error {
+    fn from(error: clock::NotATime) -> Self {
+        let hint = "hint: write it as RFC 3339, like 2026-03-01T14:03:07.512Z";
+        Self::malformed(format!("{error}\n{hint}"))
     }
 }
 
@@ -183,7 +201,7 @@ impl From<StoreError> for Error {
             }
             StoreError::BeforeStart { .. } => Self::refused("LSN_BEFORE_START", text),
             StoreError::BeforeHistory { first, .. } => {
-                let first = crate::machine::clock::show_pg(first);
+                let first = clock::show_pg(first);
                 let text = format!("the time is before the history of the branch, which begins at {first}");
                 Self::refused("TIME_BEFORE_HISTORY", text)
             }
@@ -198,10 +216,7 @@ impl From<StoreError> for Error {
             | StoreError::Io { .. } => Self::unavailable(text),
             StoreError::Stuck { .. } => {
                 let hint = "hint: `scion admin log show BRANCH` says what is stuck and what can be done";
-                Self::unavailable(format!(
-                    "{text}
-{hint}"
-                ))
+                Self::unavailable(format!("{text}\n{hint}"))
             }
             StoreError::NotStuck { .. } => Self::refused("LOG_NOT_STUCK", text),
             StoreError::Fenced { .. }
@@ -240,21 +255,21 @@ mod tests {
         let lsn = |raw| types::Lsn::from_raw(raw).unwrap();
         let ahead = StoreError::Ahead { branch: branch.clone(), asked: lsn(0xFF), head: lsn(0x10) };
         let error = Error::from(ahead);
-        assert_eq!(error.status, 422);
+        assert_eq!(error.kind, Kind::Refused);
         assert!(error.message.contains("0/FF is ahead of branch br-a-b-c, which ends at 0/10"));
         assert!(error.message.contains("\nhint: "));
         let children = StoreError::HasChildren { branch: branch.clone(), child: branch.clone() };
-        assert_eq!(Error::from(children).status, 422);
-        assert_eq!(Error::from(StoreError::NotFound { branch: branch.clone() }).status, 404);
-        assert_eq!(Error::from(StoreError::Exists { branch }).status, 409);
+        assert_eq!(Error::from(children).kind, Kind::Refused);
+        assert_eq!(Error::from(StoreError::NotFound { branch: branch.clone() }).kind, Kind::NotFound);
+        assert_eq!(Error::from(StoreError::Exists { branch }).kind, Kind::Conflict);
     }
 
     #[test]
-    fn a_full_disk_is_507_wherever_it_is_met() {
+    fn a_full_disk_is_told_as_one_wherever_it_is_met() {
         let full = || io::Error::from(io::ErrorKind::StorageFull);
-        assert_eq!(Error::io("write x")(full()).status, 507);
-        assert_eq!(Error::from(StoreError::Full { path: "x".into() }).status, 507);
+        assert_eq!(Error::io("write x")(full()).kind, Kind::DiskFull);
+        assert_eq!(Error::from(StoreError::Full { path: "x".into() }).kind, Kind::DiskFull);
         let sqlite = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
-        assert_eq!(Error::from(rusqlite::Error::SqliteFailure(sqlite, None)).status, 507);
+        assert_eq!(Error::from(rusqlite::Error::SqliteFailure(sqlite, None)).kind, Kind::DiskFull);
     }
 }

@@ -178,7 +178,7 @@ mod imp {
     /// A step was taken whose end may be lost; perhaps it was.
     ///
     /// # Errors
-    /// 503 if a test asked for it.
+    /// `Unavailable` if a test asked for it.
     pub fn tried(step: Step) -> Result<()> {
         match take(step, true) {
             true => Err(Error::unavailable(format!("a test lets this fail: {}", step.text()))),

@@ -146,7 +146,7 @@ const BASE62: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 /// `N` random bytes from the operating system.
 ///
 /// # Errors
-/// 500 if it has none.
+/// `Internal` if it has none.
 pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| Error::internal(format!("random numbers: {error}")))?;
@@ -243,7 +243,7 @@ pub fn noted(name: &str, note: &str) -> String {
 /// must not mean that nothing was named.
 ///
 /// # Errors
-/// 400 if it is.
+/// `Malformed` if it is.
 pub fn check_id(field: &str, id: Option<&str>) -> Result<()> {
     if id == Some("") {
         return Err(Error::malformed(format!("{field} is empty\nhint: give an id, or leave {field} out")));
@@ -254,7 +254,7 @@ pub fn check_id(field: &str, id: Option<&str>) -> Result<()> {
 /// Checks the name of a project or branch.
 ///
 /// # Errors
-/// 400 unless it has 1 to 256 characters and none of them is a control character.
+/// `Malformed` unless it has 1 to 256 characters and none of them is a control character.
 pub fn check_name(kind: &str, name: &str) -> Result<()> {
     let length = name.chars().count();
     if !(1..=NAME_MAX).contains(&length) || name.trim().is_empty() {
@@ -276,7 +276,7 @@ pub fn check_name(kind: &str, name: &str) -> Result<()> {
 /// Checks the name of a role or database that is to be made.
 ///
 /// # Errors
-/// 400 unless Postgres would keep it whole and does not reserve it.
+/// `Malformed` unless Postgres would keep it whole and does not reserve it.
 pub fn check_sql_name(kind: &str, name: &str) -> Result<()> {
     if name.is_empty() || name.len() > 63 || name.chars().any(char::is_control) {
         return Err(Error::malformed(format!(
@@ -293,7 +293,7 @@ pub fn check_sql_name(kind: &str, name: &str) -> Result<()> {
 /// A branch id out of the metadata or of a generator.
 ///
 /// # Errors
-/// 404 for text that cannot be one.
+/// `NotFound` for text that cannot be one.
 pub fn parse_branch(text: &str) -> Result<types::BranchId> {
     text.parse().map_err(|_| Error::not_found("branch", text))
 }
@@ -301,6 +301,7 @@ pub fn parse_branch(text: &str) -> Result<types::BranchId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn a_name_with_a_note_is_a_name_whatever_number_comes_behind_it() {
@@ -335,7 +336,7 @@ mod tests {
     #[test]
     fn names_that_would_confuse_are_refused() {
         for name in ["", "  ", "a\nb", "br-calm-river-12345678", &"x".repeat(257)] {
-            assert_eq!(check_name("branch", name).unwrap_err().status, 400, "{name:?}");
+            assert_eq!(check_name("branch", name).unwrap_err().kind, Kind::Malformed, "{name:?}");
         }
         assert!(check_name("branch", "feature/with-slash").is_ok());
         for name in ["", "postgres", "pg_x", &"x".repeat(64)] {

@@ -66,7 +66,7 @@ impl Operations {
     pub fn run<T>(&self, begun: &OperationRow, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let _shown = self.show(begun);
         work().inspect_err(|error| {
-            if error.status < 500 {
+            if !error.is_failure() {
                 return;
             }
             let ended = begun.clone().ended(Some(error));
@@ -95,6 +95,7 @@ mod tests {
     use crate::control::project::create::create_project;
     use crate::control::project::delete::{delete_project, recover_project};
     use crate::control::snapshot::create::{delete_snapshot, restore_snapshot};
+    use crate::error::Kind;
     use crate::fleet::hidden::hidden_permit;
     use crate::machine::permits::Permits;
     use crate::metadata::branch::{self, BranchRow};
@@ -129,16 +130,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let control = control(&dir);
         let request = api::snapshot::SnapshotRestoreRequest::default();
-        assert_eq!(restore_snapshot(&control, "p", "snap-a", &request).unwrap_err().status, 503);
+        assert_eq!(restore_snapshot(&control, "p", "snap-a", &request).unwrap_err().kind, Kind::Unavailable);
         assert_eq!(failed(&control), ["restore_snapshot"]);
         // Rows that cannot be changed, as SQLite has lost a table.
         let broken = "DROP TABLE foreign_password; DROP TABLE backup_schedule";
         control.metadata.write(|change| Ok(change.execute_batch(broken)?)).unwrap();
-        assert_eq!(delete_snapshot(&control, "p", "snap-a", None).unwrap_err().status, 500);
-        assert_eq!(recover_branch(&control, "p", "br-b-b-b", None).unwrap_err().status, 500);
+        assert_eq!(delete_snapshot(&control, "p", "snap-a", None).unwrap_err().kind, Kind::Internal);
+        assert_eq!(recover_branch(&control, "p", "br-b-b-b", None).unwrap_err().kind, Kind::Internal);
         // A store that cannot be removed.
         std::fs::write(control.dir.project("p"), "no directory").unwrap();
-        assert_eq!(delete_project(&control, "p", true).unwrap_err().status, 500);
+        assert_eq!(delete_project(&control, "p", true).unwrap_err().kind, Kind::Internal);
         assert_eq!(
             failed(&control),
             ["restore_snapshot", "delete_snapshot", "recover_branch", "delete_project"]
@@ -150,8 +151,8 @@ mod tests {
     fn what_a_rule_refused_is_not_kept() {
         let dir = tempfile::tempdir().unwrap();
         let control = control(&dir);
-        assert_eq!(recover_branch(&control, "p", "br-a-a-a", None).unwrap_err().status, 422);
-        assert_eq!(recover_project(&control, "p").unwrap_err().status, 422);
+        assert_eq!(recover_branch(&control, "p", "br-a-a-a", None).unwrap_err().kind, Kind::Refused);
+        assert_eq!(recover_project(&control, "p").unwrap_err().kind, Kind::Refused);
         assert_eq!(failed(&control), [""; 0]);
     }
 

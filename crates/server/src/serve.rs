@@ -22,7 +22,7 @@ use crate::control::Control;
 use crate::control::schedule::backups;
 use crate::control::schedule::branches;
 use crate::control::schedule::deletion;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::fleet::page_service;
 use crate::fleet::reconcile;
 use crate::fleet::{Fleet, Launch};
@@ -103,8 +103,8 @@ pub enum ServeError {
 
 impl From<Error> for ServeError {
     fn from(error: Error) -> Self {
-        match error.status {
-            423 => Self::InUse(error.message),
+        match error.kind {
+            Kind::Busy => Self::InUse(error.message),
             _ => Self::Setup(error.message),
         }
     }

@@ -40,7 +40,7 @@ impl Storage {
     /// The store of a project, opened if it is not.
     ///
     /// # Errors
-    /// 503 if it cannot be opened, or not soon.
+    /// `Unavailable` if it cannot be opened, or not soon.
     pub fn store(&self, project: &str) -> Result<Arc<store::Project>> {
         let (path, options, id) = (self.dir.project(project), self.options.clone(), project.to_owned());
         self.stores.open(project, STORE_OPENED_WITHIN, move || stores::open(path, options, &id))
@@ -77,7 +77,7 @@ impl Storage {
     /// Does `work` while nobody else makes or removes branches of a project, in its store or in its rows.
     ///
     /// # Errors
-    /// 423 if somebody does so for too long; those of `work`.
+    /// `Busy` if somebody does so for too long; those of `work`.
     pub fn in_tree<T>(&self, project: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let tree = self.stores.tree(project);
         let _held = tree.try_lock_for(TREE_WITHIN).ok_or_else(|| {

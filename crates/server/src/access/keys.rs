@@ -102,7 +102,7 @@ impl Keys {
     /// What `sent` is, if it opens anything. Looking for its hash tells a guesser nothing by the time it takes.
     ///
     /// # Errors
-    /// 401 if it opens nothing, 429 if it comes too often; who guesses does not slow down who knows.
+    /// `Unauthorized` if it opens nothing, `TooMany` if it comes too often; who guesses does not slow down who knows.
     pub fn admit(&self, sent: &str) -> Result<Arc<Key>> {
         let found = self.by_hash.read().get(&hash(sent)).cloned();
         let pace = found.as_ref().map_or(&self.strangers, |key| &key.pace);
@@ -121,7 +121,7 @@ impl Keys {
     /// Makes a key that reaches everything, or `project` only; the key itself and its row.
     ///
     /// # Errors
-    /// 400 for a name that is none, 404 for a project that is none.
+    /// `Malformed` for a name that is none, `NotFound` for a project that is none.
     pub fn create(
         &self,
         metadata: &Metadata,
@@ -153,7 +153,7 @@ impl Keys {
     /// Ends a key; what it was.
     ///
     /// # Errors
-    /// 404 if there is none.
+    /// `NotFound` if there is none.
     pub fn revoke(&self, metadata: &Metadata, id: i64) -> Result<ApiKeyRow> {
         let row = metadata.write(|change| {
             let row = api_key::get(change, id)?;
@@ -250,6 +250,7 @@ fn check_name(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::metadata::tests::project_row;
 
     fn opened(dir: &tempfile::TempDir) -> (Metadata, Keys) {
@@ -276,7 +277,7 @@ mod tests {
         }
         assert_eq!(keys.revoke(&metadata, row.id).unwrap().name, "ci");
         assert!(keys.admit(&key).is_err());
-        assert_eq!(keys.revoke(&metadata, row.id).unwrap_err().status, 404);
+        assert_eq!(keys.revoke(&metadata, row.id).unwrap_err().kind, Kind::NotFound);
         drop((metadata, keys));
         assert!(opened(&dir).1.admit(&key).is_err(), "it stays revoked");
     }
@@ -301,7 +302,7 @@ mod tests {
     fn a_key_of_a_project_goes_with_it() {
         let dir = tempfile::tempdir().unwrap();
         let (metadata, keys) = opened(&dir);
-        assert_eq!(keys.create(&metadata, "ci", Some("p")).unwrap_err().status, 404);
+        assert_eq!(keys.create(&metadata, "ci", Some("p")).unwrap_err().kind, Kind::NotFound);
         metadata.write(|change| project::put(change, &project_row("p", project::READY))).unwrap();
         let (key, _) = keys.create(&metadata, "ci", Some("p")).unwrap();
         assert_eq!(keys.admit(&key).unwrap().project.as_deref(), Some("p"));
@@ -316,7 +317,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (metadata, keys) = opened(&dir);
         for name in ["", " ", "a\nb", &"x".repeat(65)] {
-            assert_eq!(keys.create(&metadata, name, None).unwrap_err().status, 400, "{name:?}");
+            assert_eq!(keys.create(&metadata, name, None).unwrap_err().kind, Kind::Malformed, "{name:?}");
         }
     }
 
@@ -327,11 +328,11 @@ mod tests {
         let keys = Keys::new(NonZeroU32::new(5));
         keys.load(&metadata, "own").unwrap();
         let refused = |key: &str| (0..20).find_map(|_| keys.admit(key).err()).unwrap();
-        assert_eq!(refused("wrong").status, 401);
+        assert_eq!(refused("wrong").kind, Kind::Unauthorized);
         let error = (0..20).filter_map(|_| keys.admit("wrong").err()).last().unwrap();
-        assert_eq!((error.status, error.retry_after_s), (429, Some(1)));
+        assert_eq!((error.kind, error.retry_after_s), (Kind::TooMany, Some(1)));
         assert!(keys.admit("own").is_ok(), "guessers use up what is theirs");
-        assert_eq!(refused("own").status, 429);
+        assert_eq!(refused("own").kind, Kind::TooMany);
         std::thread::sleep(Duration::from_millis(300));
         assert!(keys.admit("own").is_ok());
     }

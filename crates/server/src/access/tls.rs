@@ -37,7 +37,7 @@ const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// `names`.
 ///
 /// # Errors
-/// 400 for files that are no certificate and key, and for a name that no certificate can have; those of the file system.
+/// `Malformed` for files that are no certificate and key, and for a name that no certificate can have; those of the file system.
 pub fn certificate(dir: &Path, named: Option<&TlsFiles>, names: &[String]) -> Result<TlsFiles> {
     if let Some(files) = named {
         check(&files.certificate, "CERTIFICATE")?;
@@ -87,7 +87,7 @@ fn not_a_name(name: &str) -> Error {
 /// How the HTTP side speaks TLS with that pair.
 ///
 /// # Errors
-/// 400 for files that are no pair.
+/// `Malformed` for files that are no pair.
 pub fn of_http(files: &TlsFiles) -> Result<ServerConfig> {
     let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
         Error::malformed(format!("{} cannot be used for TLS: {error}", path.display()))
@@ -188,6 +188,7 @@ fn make(files: &TlsFiles, key: &KeyPair, names: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -222,7 +223,7 @@ mod tests {
         assert!(second.0 != first.0 && second.1 == first.1);
         of_http(&files).unwrap();
         let error = certificate(dir.path(), None, &["not a name".to_owned()]).unwrap_err();
-        assert!(error.status == 400 && error.message.contains("not a name"), "{}", error.message);
+        assert!(error.kind == Kind::Malformed && error.message.contains("not a name"), "{}", error.message);
     }
 
     #[test]
@@ -231,7 +232,7 @@ mod tests {
         let files = certificate(one.path(), None, &[]).unwrap();
         of_http(&files).unwrap();
         let mixed = TlsFiles { key: certificate(other.path(), None, &[]).unwrap().key, ..files };
-        assert_eq!(of_http(&mixed).unwrap_err().status, 400);
+        assert_eq!(of_http(&mixed).unwrap_err().kind, Kind::Malformed);
     }
 
     #[test]
@@ -242,7 +243,7 @@ mod tests {
         let mut watched = Watched::new(&files);
         assert!(watched.look().is_none());
         fs::rename(&new.certificate, &files.certificate).unwrap();
-        assert_eq!(watched.look().unwrap().err().unwrap().status, 400);
+        assert_eq!(watched.look().unwrap().err().unwrap().kind, Kind::Malformed);
         assert!(watched.look().is_none(), "it is said once");
         fs::rename(&new.key, &files.key).unwrap();
         assert!(watched.look().unwrap().is_ok());

@@ -48,7 +48,7 @@ impl Locks {
     /// Takes all of `ids`.
     ///
     /// # Errors
-    /// 423, in the words that clients of Neon look for, if one of them stays taken for five seconds.
+    /// `Busy`, in the words that clients of Neon look for, if one of them stays taken for five seconds.
     pub fn take(&self, ids: &[&str]) -> Result<Held<'_>> {
         self.take_within(ids, BRANCH_WITHIN)
     }
@@ -56,7 +56,7 @@ impl Locks {
     /// Takes the turn of branch `id` to start, stop, or change what is in its catalog.
     ///
     /// # Errors
-    /// 423 if it stays taken for 45 seconds.
+    /// `Busy` if it stays taken for 45 seconds.
     pub fn take_turn(&self, id: &str) -> Result<Held<'_>> {
         self.take_within(&[id], BRANCH_TURN_WITHIN)
     }
@@ -96,13 +96,14 @@ impl Locks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn the_second_waits_and_is_then_refused_with_words_that_clients_know() {
         let locks = Locks::default();
         let first = locks.take(&["a", "b"]).unwrap();
         let error = locks.take_within(&["b", "c"], Duration::from_millis(10)).err().unwrap();
-        assert_eq!(error.status, 423);
+        assert_eq!(error.kind, Kind::Busy);
         assert!(error.message.contains("already has running conflicting operations"));
         assert!(locks.take_now(&["a"]).is_none());
         let other = locks.take_now(&["c"]);

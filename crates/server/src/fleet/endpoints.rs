@@ -90,7 +90,7 @@ fn note_status(fleet: &Fleet, runtime: &Runtime, status: &Status) {
 /// Starts an endpoint, waits until it accepts connections, and keeps a record of it. Nothing if it runs.
 ///
 /// # Errors
-/// 423 if another request has it in hand for too long, 503 if it does not start.
+/// `Busy` if another request has it in hand for too long, `Unavailable` if it does not start.
 pub fn start_endpoint(fleet: &Fleet, row: &EndpointRow) -> Result<OperationRow> {
     record_start(fleet, row, || start_unrecorded(fleet, row))
 }
@@ -155,7 +155,7 @@ fn wait_gone(fleet: &Fleet, id: &str, runtime: &Runtime, within: Duration) {
 /// Clears what an earlier run left, starts the process and waits until it is ready. The caller holds its turn.
 ///
 /// # Errors
-/// 503 if it does not start or too many others do, 507 if it waits for space in the store; then it goes on by itself once there is some.
+/// `Unavailable` if it does not start or too many others do, `DiskFull` if it waits for space in the store; then it goes on by itself once there is some.
 pub fn launch(fleet: &Fleet, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
     let _place = fleet.starts.take(&row.project_id, 1)?;
     let began = Instant::now();
@@ -214,7 +214,7 @@ fn wait_ready(fleet: &Fleet, id: &str, runtime: &Runtime, began: Instant) -> Res
 /// What an endpoint answers within `SPACE_LOOK`, a time-out if it is not done by then: to be asked again.
 ///
 /// # Errors
-/// 507 if the store has no space for its log, for which it waits.
+/// `DiskFull` if the store has no space for its log, for which it waits.
 fn ask_unless_full(
     fleet: &Fleet,
     id: &str,
@@ -233,7 +233,7 @@ fn ask_unless_full(
 /// Stops an endpoint cleanly and keeps a record of it.
 ///
 /// # Errors
-/// 423 if another request has it in hand for too long, 503 if what it holds could not be brought to the store, 507 if
+/// `Busy` if another request has it in hand for too long, `Unavailable` if what it holds could not be brought to the store, `DiskFull` if
 /// there is no space for that; then it goes on by itself once there is some.
 pub fn suspend_endpoint(fleet: &Fleet, row: &EndpointRow) -> Result<OperationRow> {
     let now_us = clock::now_us();
@@ -362,7 +362,7 @@ pub fn stop_at_shutdown(fleet: &Fleet, row: &EndpointRow) {
 /// True once it said that it has stopped cleanly and is gone.
 ///
 /// # Errors
-/// 507 if the store has no space for what it wrote; it goes on by itself once there is some.
+/// `DiskFull` if the store has no space for what it wrote; it goes on by itself once there is some.
 fn ask_to_stop(fleet: &Fleet, row: &EndpointRow, runtime: &Runtime, within: Duration) -> Result<bool> {
     runtime.note(EndpointState::Init, None);
     let deadline = Instant::now() + within;

@@ -21,7 +21,7 @@ use crate::metadata::endpoint::{self, Desired, EndpointRow};
 /// `None` if nothing runs on the branch and the store holds everything.
 ///
 /// # Errors
-/// 503 if an endpoint should run and does not answer: the store may lack what it committed last.
+/// `Unavailable` if an endpoint should run and does not answer: the store may lack what it committed last.
 pub fn flushed_lsn(fleet: &Fleet, branch: &BranchRow) -> Result<Option<Lsn>> {
     let deadline = Instant::now() + FLUSH_WITHIN;
     let rows = || fleet.metadata.read(|connection| endpoint::of_branch(connection, &branch.id));

@@ -39,7 +39,7 @@ pub struct Hidden<'a> {
 /// A permit for a hidden endpoint of a project.
 ///
 /// # Errors
-/// 503 if none is to be had in time.
+/// `Unavailable` if none is to be had in time.
 pub fn hidden_permit(fleet: &Fleet, project: &str) -> Result<Permit> {
     fleet.hidden_servers.take(project, 1)
 }
@@ -48,7 +48,7 @@ pub fn hidden_permit(fleet: &Fleet, project: &str) -> Result<Permit> {
 /// it if it has the `making` of that.
 ///
 /// # Errors
-/// Those of starting an endpoint; 503 while the server is being stopped.
+/// Those of starting an endpoint; `Unavailable` while the server is being stopped.
 pub fn start_hidden<'a>(
     fleet: &'a Fleet,
     data: &BranchId,
@@ -101,7 +101,7 @@ impl<'a> Hidden<'a> {
     /// Ends it and keeps its data with all that was written on it; what the store calls that.
     ///
     /// # Errors
-    /// 503 if what was written could not be brought to the store.
+    /// `Unavailable` if what was written could not be brought to the store.
     pub fn keep(mut self) -> Result<(String, Option<Making<'a>>)> {
         stop_endpoint(self.fleet, &self.row)?;
         Ok((self.row.branch_id.clone(), self.making.take()))

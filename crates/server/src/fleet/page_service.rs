@@ -15,7 +15,7 @@ use compute::protocol::{
 use store::{ErrorKind, StoreError};
 use types::{BlockNumber, BranchId, Lsn, RelFork, SlruKind, TimelineId};
 
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Kind, Result, chain};
 use crate::fleet::Fleet;
 use crate::limits::PAGE_SERVICE_PAUSE;
 use crate::machine::threads;
@@ -72,7 +72,8 @@ struct Service {
 impl PageService for Service {
     fn hello(&self, hello: &Hello) -> std::result::Result<Arc<dyn BranchService>, Failure> {
         let unknown = |error: Error| {
-            let kind = if error.status == 404 { FailureKind::NotFound } else { FailureKind::Unavailable };
+            let kind =
+                if error.kind == Kind::NotFound { FailureKind::NotFound } else { FailureKind::Unavailable };
             Failure::new(kind, error.message)
         };
         let hidden = self.fleet.hidden.lock().get(&hello.endpoint).cloned();

@@ -20,7 +20,7 @@ pub const HIDDEN: u16 = 5432;
 /// A port for a new endpoint that no row and no process has.
 ///
 /// # Errors
-/// 503 if none is found among as many as are tried.
+/// `Unavailable` if none is found among as many as are tried.
 pub fn reserve_port(connection: &Connection) -> Result<u16> {
     let taken: HashSet<u16> = endpoint::ports(connection)?.into_iter().collect();
     free_port(&taken, is_free)
@@ -57,6 +57,7 @@ pub fn is_free_within(port: u16, within: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn a_port_is_one_that_no_row_has_and_few_are_tried() {
@@ -67,7 +68,7 @@ mod tests {
             tried.set(tried.get() + 1);
             false
         };
-        assert_eq!(free_port(&HashSet::new(), busy).unwrap_err().status, 503);
+        assert_eq!(free_port(&HashSet::new(), busy).unwrap_err().kind, Kind::Unavailable);
         assert_eq!(tried.get(), PORTS_TRIED);
     }
 

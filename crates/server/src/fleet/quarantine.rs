@@ -75,7 +75,7 @@ pub fn note_passwords(fleet: &Fleet, id: &str, status: &Status) -> Result<bool> 
 /// The same, once the store has that part of the log.
 ///
 /// # Errors
-/// The same; 503 if the store does not get it, 507 if it is full.
+/// The same; `Unavailable` if the store does not get it, `DiskFull` if it is full.
 pub fn await_passwords(fleet: &Fleet, id: &str, mut status: Status) -> Result<()> {
     let deadline = Instant::now() + SHIPPED_WITHIN;
     let socket = compute::control_socket(&fleet.dir.endpoint(id));

@@ -19,7 +19,7 @@ pub fn at<T>(fleet: &Fleet, row: &EndpointRow, work: impl FnOnce(&Address<'_>) -
 /// A session of the superuser of an endpoint that runs.
 ///
 /// # Errors
-/// 503 if it does not answer.
+/// `Unavailable` if it does not answer.
 pub fn connect_any(fleet: &Fleet, row: &EndpointRow) -> Result<Client> {
     at(fleet, row, |address| address.connect_any())
 }

@@ -97,7 +97,7 @@ fn port_of(fleet: &Fleet, row: &EndpointRow) -> Result<u16> {
 /// User and group that the Postgres of a project runs as; `None` is this process's own.
 ///
 /// # Errors
-/// Those of SQLite; 500 without random numbers.
+/// Those of SQLite; `Internal` without random numbers.
 pub fn user_of(fleet: &Fleet, project: &str) -> Result<Option<(u32, u32)>> {
     if !fleet.postgres.own_users {
         return Ok(fleet.postgres.run_as);

@@ -27,7 +27,7 @@ use crate::access::keys::{Key, Keys};
 use crate::error::Error;
 use crate::failpoint::Asked;
 use crate::http::answer;
-use crate::limits::{BODY_BYTES, BODY_WITHIN};
+use crate::limits::BODY_WITHIN;
 use crate::machine::settings;
 
 /// Lets a request through if its key may make it; handlers find the key as an `Extension`.
@@ -56,11 +56,9 @@ pub async fn read_body(request: Request, next: Next) -> Response {
             Ok(()) => next.run(Request::from_parts(parts, bytes.into())).await,
             Err(error) => answer::failed(&error),
         },
-        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            answer::failed(&Error::too_large(BODY_BYTES))
-        }
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => answer::too_large(),
         Ok(Err(rejection)) => answer::failed(&Error::malformed(rejection.body_text())),
-        Err(_) => answer::failed(&Error::too_slow()),
+        Err(_) => answer::not_taken(StatusCode::REQUEST_TIMEOUT, "the request body did not arrive in time"),
     }
 }
 

@@ -8,10 +8,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinError;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::http::admitted::Admitted;
 use crate::http::request_id;
+use crate::limits::BODY_BYTES;
 use crate::machine::work;
 
 /// Reads a JSON body; an empty one is an empty object.
@@ -92,16 +93,59 @@ async fn on_thread<T: Send + 'static>(
     .await
 }
 
+/// What was said of a request that was not done, for the log: an extension of its response.
+#[derive(Clone, Debug)]
+pub struct Said(pub String);
+
 /// The response to a request that was not done.
 pub fn failed(error: &Error) -> Response {
-    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let (code, message) = (error.code.to_owned(), error.message.clone());
-    let mut response = json(status, &ErrorBody { request_id: request_id::current(), code, message });
+    let status = match error.kind {
+        Kind::Malformed => StatusCode::BAD_REQUEST,
+        Kind::Unauthorized => StatusCode::UNAUTHORIZED,
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::Unknown => StatusCode::PRECONDITION_FAILED,
+        Kind::Conflict => StatusCode::CONFLICT,
+        Kind::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+        Kind::Busy => StatusCode::LOCKED,
+        Kind::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut response = not_done(status, error.code, error.message.clone());
     if let Some(seconds) = error.retry_after_s {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    // For the log.
-    response.extensions_mut().insert(error.clone());
+    response
+}
+
+/// The response to a request that did not reach a handler: its body is too large or too slow, a parameter cannot be read,
+/// a route does not have its method.
+pub fn not_taken(status: StatusCode, message: impl Into<String>) -> Response {
+    let code = match status {
+        StatusCode::BAD_REQUEST => "BAD_REQUEST",
+        StatusCode::NOT_FOUND => "NOT_FOUND",
+        StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
+        StatusCode::REQUEST_TIMEOUT => "REQUEST_TIMEOUT",
+        StatusCode::PAYLOAD_TOO_LARGE => "BODY_TOO_LARGE",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "UNSUPPORTED_MEDIA_TYPE",
+        status if status.is_client_error() => "REFUSED",
+        _ => "INTERNAL",
+    };
+    not_done(status, code, message.into())
+}
+
+/// The response to a request whose body has more than [`BODY_BYTES`].
+pub fn too_large() -> Response {
+    let text = format!("the request body has more than {BODY_BYTES} bytes");
+    not_taken(StatusCode::PAYLOAD_TOO_LARGE, text)
+}
+
+fn not_done(status: StatusCode, code: &str, message: String) -> Response {
+    let body =
+        ErrorBody { request_id: request_id::current(), code: code.to_owned(), message: message.clone() };
+    let mut response = json(status, &body);
+    response.extensions_mut().insert(Said(message));
     response
 }
 

@@ -208,7 +208,7 @@ mod tests {
         let a1 = lane.admit(&LIMITS, Some("a")).await.unwrap();
         let a2 = lane.admit(&LIMITS, Some("a")).await.unwrap();
         let error = lane.admit(&LIMITS, Some("a")).await.unwrap_err();
-        assert_eq!((error.status, error.retry_after_s), (503, Some(1)), "{error}");
+        assert_eq!((error.kind, error.retry_after_s), (crate::error::Kind::Unavailable, Some(1)), "{error}");
         let b1 = lane.admit(&LIMITS, Some("b")).await.unwrap();
         assert!(lane.admit(&LIMITS, Some("b")).await.is_err(), "three are at work");
         drop(a1);

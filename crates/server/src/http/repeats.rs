@@ -145,7 +145,7 @@ pub async fn once(State(repeats): State<Arc<Repeats>>, request: Request, next: N
     let (parts, body) = request.into_parts();
     // It was read to its end before.
     let Ok(body) = to_bytes(body, BODY_BYTES).await else {
-        return answer::failed(&Error::too_large(BODY_BYTES));
+        return answer::too_large();
     };
     let mut hash = Sha256::new();
     hash.update(parts.uri.to_string());

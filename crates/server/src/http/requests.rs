@@ -11,8 +11,8 @@ use axum::response::Response;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::error::Error;
 use crate::http::answer;
+use crate::http::answer::Said;
 use crate::http::connections::Connections;
 use crate::http::request_id;
 use crate::limits::REQUEST_TEXT_BYTES;
@@ -30,7 +30,7 @@ pub async fn follow(State(connections): State<Arc<Connections>>, request: Reques
     let answering = async { as_json(next.run(request).await).await };
     let mut response = request_id::of(id.clone(), answering).await;
     let status = response.status().as_u16();
-    let message = response.extensions().get::<Error>().map(|error| error.message.clone());
+    let message = response.extensions().get::<Said>().map(|said| said.0.clone());
     let message = message.as_deref().unwrap_or_default();
     match status {
         ..400 => {}
@@ -55,7 +55,7 @@ async fn as_json(response: Response) -> Response {
     let text = to_bytes(body, REQUEST_TEXT_BYTES).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&text).trim().to_owned();
     let reason = || status.canonical_reason().unwrap_or("the request was not done").to_owned();
-    let ours = answer::failed(&Error::foreign(status, if text.is_empty() { reason() } else { text }));
+    let ours = answer::not_taken(status, if text.is_empty() { reason() } else { text });
     // `Allow` says what else to ask for.
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::CONTENT_TYPE);

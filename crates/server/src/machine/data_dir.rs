@@ -52,7 +52,7 @@ impl DataDir {
     /// Makes the directory if it is missing and takes its lock.
     ///
     /// # Errors
-    /// 423 if another server holds it, 400 if its path is too long or has a comma; else those of the file system.
+    /// `Busy` if another server holds it, `Malformed` if its path is too long or has a comma; else those of the file system.
     pub fn open(path: &Path) -> Result<Self> {
         // What is for others is given to them by name.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
@@ -193,13 +193,18 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn a_path_that_no_socket_can_have_is_refused() {
         let temp = tempfile::tempdir().unwrap();
         for name in ["d".repeat(PATH_BYTES), "a,b".to_owned()] {
             let error = DataDir::open(&temp.path().join(name)).unwrap_err();
-            assert!(error.status == 400 && error.message.contains("--data-dir"), "{}", error.message);
+            assert!(
+                error.kind == Kind::Malformed && error.message.contains("--data-dir"),
+                "{}",
+                error.message
+            );
         }
     }
 
@@ -207,7 +212,7 @@ mod tests {
     fn a_directory_has_one_server_and_one_key() {
         let temp = tempfile::tempdir().unwrap();
         let dir = DataDir::open(temp.path()).unwrap();
-        assert_eq!(DataDir::open(temp.path()).unwrap_err().status, 423);
+        assert_eq!(DataDir::open(temp.path()).unwrap_err().kind, Kind::Busy);
         let key = dir.api_key().unwrap();
         assert!(key.starts_with("scion_"));
         assert_eq!(dir.api_key().unwrap(), key);

@@ -87,7 +87,7 @@ impl Permits {
     /// Takes so many permits for a project, all at once.
     ///
     /// # Errors
-    /// 503 if they are not to be had in time, or if the client that this thread works for has gone.
+    /// `Unavailable` if they are not to be had in time, or if the client that this thread works for has gone.
     pub fn take(&self, project: &str, permits: usize) -> Result<Permit> {
         let limits = &self.0.limits;
         debug_assert!((1..=limits.of_project).contains(&permits), "{permits} are never to be had");
@@ -150,6 +150,7 @@ fn none(limits: &PermitLimits) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use std::sync::mpsc;
     use std::thread;
     use std::time::Duration;
@@ -193,7 +194,7 @@ mod tests {
         let permits = permits(1, 1, SOON);
         let held = permits.take("p", 1).unwrap();
         let error = permits.take("q", 1).err().unwrap();
-        assert_eq!((error.status, error.retry_after_s), (503, Some(5)));
+        assert_eq!((error.kind, error.retry_after_s), (Kind::Unavailable, Some(5)));
         assert!(error.is_crowded() && error.message.contains("no place for a test"), "{error}");
         drop(held);
         assert!(permits.take("q", 1).is_ok());

@@ -55,7 +55,7 @@ impl Postgres {
     /// Finds every supported major and the user they are to run as.
     ///
     /// # Errors
-    /// 503 with a hint if there is no Postgres, a named directory does not have it, or there is no such user.
+    /// `Unavailable` with a hint if there is no Postgres, a named directory does not have it, or there is no such user.
     pub fn find(named: &[NamedBin], run_as: Option<&str>) -> Result<Self> {
         let installed = installed::find(named);
         let none = || "there is no PostgreSQL".to_owned();
@@ -80,7 +80,7 @@ impl Postgres {
     /// The major to make a project with: the one asked for, or the default.
     ///
     /// # Errors
-    /// 422 with a hint if it is not supported or not on this machine.
+    /// `Refused` with a hint if it is not supported or not on this machine.
     pub fn choose(&self, asked: Option<i32>) -> Result<i32> {
         let major = asked.or_else(|| self.installed.default_major()).unwrap_or(15);
         if !installed::SUPPORTED.contains(&major) {
@@ -93,7 +93,7 @@ impl Postgres {
     /// Directory of a major's programs.
     ///
     /// # Errors
-    /// 422 with a hint if it is not on this machine.
+    /// `Refused` with a hint if it is not on this machine.
     pub fn bin(&self, major: i32) -> Result<&Path> {
         let found = self.installed.by_major.get(&major).map(|it| it.bin.as_path());
         found.ok_or_else(|| {
@@ -165,7 +165,7 @@ impl Postgres {
     /// Runs a program of a major to its end, for the time limit of dumps at most; what it printed.
     ///
     /// # Errors
-    /// 422 if the major is not there; 503 with the program's last words if it failed, did not end in time or is not
+    /// `Refused` if the major is not there; `Unavailable` with the program's last words if it failed, did not end in time or is not
     /// there.
     pub fn output(&self, major: i32, program: &str, arguments: &[&str]) -> Result<String> {
         let mut command = self.client(major, program)?;
@@ -194,7 +194,7 @@ impl Postgres {
     /// Runs a program of a major that reads `input`.
     ///
     /// # Errors
-    /// As [`Postgres::output`]; 507 if the disk is full.
+    /// As [`Postgres::output`]; `DiskFull` if the disk is full.
     pub fn feed(&self, major: i32, program: &str, arguments: &[&str], input: &str) -> Result<()> {
         let mut command = self.client(major, program)?;
         command.args(arguments);
@@ -269,6 +269,7 @@ fn user_ids(user: &str) -> Result<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use std::path::PathBuf;
 
     #[test]
@@ -324,7 +325,7 @@ mod tests {
         let installed = Installed::default();
         let postgres = Postgres { installed, run_as: None, own_users: false, dump_within: DUMP_WITHIN };
         let error = postgres.choose(Some(17)).unwrap_err();
-        assert_eq!(error.status, 422);
+        assert_eq!(error.kind, Kind::Refused);
         assert!(error.message.contains("apt-get install postgresql-17"), "{}", error.message);
         let error = postgres.choose(Some(14)).unwrap_err();
         assert!(error.message.contains("supported are 15, 16, 17 and 18"), "{}", error.message);

@@ -229,7 +229,7 @@ impl Described {
     /// named by path.
     ///
     /// # Errors
-    /// 400 that names each that is not given, and why.
+    /// `Malformed` that names each that is not given, and why.
     pub fn check(&self, settings: &BTreeMap<String, String>, paths: &[PathBuf]) -> Result<()> {
         let refused = settings.iter().filter_map(|(name, value)| {
             self.refusal(&name.to_ascii_lowercase(), value, paths)
@@ -381,6 +381,7 @@ fn library_directory(bin: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use serde_json::json;
 
     fn described() -> Described {
@@ -472,7 +473,7 @@ mod tests {
             ("in_hot_standby", "on"),
         ] {
             let error = given(&described, name, value).unwrap_err();
-            assert_eq!(error.status, 400, "{name}");
+            assert_eq!(error.kind, Kind::Malformed, "{name}");
             assert!(error.message.contains(&format!("{name} cannot be set: ")), "{error}");
         }
         let two = [("jit", "off"), ("port", "1"), ("hba_file", "x")];

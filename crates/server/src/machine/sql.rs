@@ -42,7 +42,7 @@ impl Address<'_> {
     /// Connects to `database` as superuser.
     ///
     /// # Errors
-    /// 503 if it does not answer, 404 if it has no such database.
+    /// `Unavailable` if it does not answer, `NotFound` if it has no such database.
     pub fn connect(&self, database: &str) -> Result<Client> {
         let mut config = self.config(SUPERUSER, database);
         config.options(compute::session_options(self.major));
@@ -67,7 +67,7 @@ impl Address<'_> {
     /// Connects as `role`, with the settings that it has there.
     ///
     /// # Errors
-    /// As [`Address::connect`]; 422 if the role may not log in.
+    /// As [`Address::connect`]; `Refused` if the role may not log in.
     pub fn connect_as(&self, database: &str, role: &str) -> Result<Client> {
         Client::connect(&self.config(role, database), THEIRS_WITHIN, explained)
     }
@@ -127,7 +127,7 @@ impl Client {
     /// Runs statements.
     ///
     /// # Errors
-    /// What Postgres says; 503 if it takes too long.
+    /// What Postgres says; `Unavailable` if it takes too long.
     pub fn batch_execute(&mut self, statements: &str) -> Result<()> {
         self.call(self.client.batch_execute(statements))
     }
@@ -239,6 +239,7 @@ fn quoted(text: &str, quote: char) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn the_name_of_a_database_is_no_connection_string() {
@@ -276,7 +277,7 @@ mod tests {
         let config = place.config(SUPERUSER, "postgres");
         let mut client = Client::connect(&config, Duration::from_millis(50), explained).unwrap();
         let error = client.batch_execute("DROP DATABASE x").unwrap_err();
-        assert_eq!(error.status, 503);
+        assert_eq!(error.kind, Kind::Unavailable);
         assert!(error.message.contains("given up"), "{}", error.message);
     }
 
@@ -284,6 +285,6 @@ mod tests {
     fn an_endpoint_that_is_not_there_is_503() {
         let temp = tempfile::tempdir().unwrap();
         let place = Address { dir: temp.path(), port: 20_000, major: 15 };
-        assert_eq!(place.connect_any().err().unwrap().status, 503);
+        assert_eq!(place.connect_any().err().unwrap().kind, Kind::Unavailable);
     }
 }

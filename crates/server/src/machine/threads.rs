@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// Starts a thread.
 ///
 /// # Errors
-/// 503 if the system has no thread left.
+/// `Unavailable` if the system has no thread left.
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| none(name, &error))
 }
@@ -36,7 +36,7 @@ pub fn each<T: Sync>(items: &[T], at_once: usize, work: impl Fn(&T) + Sync) {
     });
 }
 
-/// 503: the system has no thread left for `name`.
+/// `Unavailable`: the system has no thread left for `name`.
 pub fn none(name: &str, error: &std::io::Error) -> Error {
     let hint =
         "hint: raise the limit on processes of the server (TasksMax= in systemd, ulimit -u), or try again";
@@ -46,6 +46,7 @@ pub fn none(name: &str, error: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use parking_lot::Mutex;
 
     #[test]
@@ -69,6 +70,6 @@ mod tests {
     #[test]
     fn a_thread_that_does_not_come_is_an_answer() {
         let error = none("x", &std::io::Error::from(std::io::ErrorKind::WouldBlock));
-        assert_eq!((error.status, error.retry_after_s), (503, Some(1)));
+        assert_eq!((error.kind, error.retry_after_s), (Kind::Unavailable, Some(1)));
     }
 }

@@ -68,7 +68,7 @@ pub fn all(connection: &Connection) -> Result<Vec<ApiKeyRow>> {
 /// One key.
 ///
 /// # Errors
-/// 404 if there is none.
+/// `NotFound` if there is none.
 pub fn get(connection: &Connection, id: i64) -> Result<ApiKeyRow> {
     one(connection, &format!("SELECT {COLUMNS} FROM api_key WHERE id = ?"), [id], read)?
         .ok_or_else(|| Error::not_found("API key", &id.to_string()))

@@ -130,7 +130,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<BranchRow> {
 /// Writes a new row.
 ///
 /// # Errors
-/// 409 if the name is taken.
+/// `Conflict` if the name is taken.
 pub fn insert(connection: &Connection, row: &BranchRow) -> Result<()> {
     check_free(connection, &row.project_id, &row.name)?;
     let sql = format!(
@@ -145,7 +145,7 @@ pub fn insert(connection: &Connection, row: &BranchRow) -> Result<()> {
 /// Writes everything of a row that can change.
 ///
 /// # Errors
-/// 409 if the name is taken.
+/// `Conflict` if the name is taken.
 pub fn update(connection: &Connection, row: &BranchRow) -> Result<()> {
     // The rest is named so that every parameter is used.
     let sql = "UPDATE branch SET store_id = :store_id, name = :name, parent_id = :parent_id, \
@@ -191,7 +191,7 @@ fn write(connection: &Connection, sql: &str, row: &BranchRow) -> Result<()> {
 /// Checks that no branch of the project is called `name`.
 ///
 /// # Errors
-/// 409 if one is.
+/// `Conflict` if one is.
 pub fn check_free(connection: &Connection, project: &str, name: &str) -> Result<()> {
     match named(connection, project, name)? {
         None => Ok(()),
@@ -226,7 +226,7 @@ pub fn named(connection: &Connection, project: &str, name: &str) -> Result<Optio
 /// A live branch.
 ///
 /// # Errors
-/// 404 if there is none.
+/// `NotFound` if there is none.
 pub fn get(connection: &Connection, project: &str, id: &str) -> Result<BranchRow> {
     project::check_not_deleted(connection, project)?;
     find(connection, project, id)?
@@ -246,7 +246,7 @@ pub fn find(connection: &Connection, project: &str, id: &str) -> Result<Option<B
 /// The default branch of a project.
 ///
 /// # Errors
-/// 404 if there is none.
+/// `NotFound` if there is none.
 pub fn default(connection: &Connection, project: &str) -> Result<BranchRow> {
     let sql = format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? AND is_default");
     one(connection, &sql, [project], read)?.ok_or_else(|| Error::not_found("branch", "default"))
@@ -467,7 +467,7 @@ pub fn below(connection: &Connection, id: &str, deleted: bool) -> Result<Vec<Bra
 /// Id of the branch that holds the data of `source` now: `source` itself, or the one that got its data since it was read.
 ///
 /// # Errors
-/// 404 if `source` is not live any more, 423 if it was given other data and what it had is not kept.
+/// `NotFound` if `source` is not live any more, `Busy` if it was given other data and what it had is not kept.
 pub fn holder(connection: &Connection, source: &BranchRow) -> Result<String> {
     let now = get(connection, &source.project_id, &source.id)?;
     let sql = "SELECT id FROM branch WHERE store_id = ? AND deleted_us IS NULL";
@@ -564,7 +564,7 @@ pub fn purge(connection: &Connection, project: &str) -> Result<usize> {
 /// Removes the row and all that belongs to it.
 ///
 /// # Errors
-/// 409 while a branch has it as its parent.
+/// `Conflict` while a branch has it as its parent.
 pub fn remove(connection: &Connection, id: &str) -> Result<()> {
     run(connection, "DELETE FROM branch WHERE id = ?", [id]).map(|_| ())
 }

@@ -25,7 +25,7 @@ impl Cursor {
     /// The place that a client sent as a cursor; none if it sent an empty one.
     ///
     /// # Errors
-    /// 400 for what no page gave.
+    /// `Malformed` for what no page gave.
     pub fn parse(cursor: &str) -> Result<Option<Self>> {
         if cursor.is_empty() {
             return Ok(None);
@@ -48,6 +48,7 @@ impl fmt::Display for Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn a_place_is_read_as_it_was_written_and_nothing_else_is_one() {
@@ -59,7 +60,7 @@ mod tests {
         assert!(Cursor::at(9, "b") < Cursor::at(10, "a") && Cursor::at(9, "a") < Cursor::at(9, "b"));
         assert_eq!(Cursor::parse("").unwrap(), None);
         for bad in ["ep-a-b-c", "x.ep-a-b-c", "ff.ep-a-b-c"] {
-            assert_eq!(Cursor::parse(bad).unwrap_err().status, 400, "{bad}");
+            assert_eq!(Cursor::parse(bad).unwrap_err().kind, Kind::Malformed, "{bad}");
         }
     }
 }

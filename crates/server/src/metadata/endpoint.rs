@@ -126,7 +126,7 @@ pub fn insert(connection: &Connection, row: &EndpointRow) -> Result<()> {
 /// An endpoint that exists for clients.
 ///
 /// # Errors
-/// 404 if it does not.
+/// `NotFound` if it does not.
 pub fn get(connection: &Connection, project: &str, id: &str) -> Result<EndpointRow> {
     project::check_not_deleted(connection, project)?;
     find(connection, id)?

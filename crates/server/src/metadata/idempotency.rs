@@ -17,7 +17,7 @@ pub struct Key {
 /// The branch that an earlier request with this key made.
 ///
 /// # Errors
-/// 422 if that asked for something else.
+/// `Refused` if that asked for something else.
 pub fn find(connection: &Connection, project: &str, key: &Key) -> Result<Option<String>> {
     let sql = "SELECT request, branch_id FROM idempotency WHERE project_id = ? AND key = ?";
     let found = one(connection, sql, [project, &key.key], |row| {

@@ -381,7 +381,7 @@ impl Metadata {
     /// Opens the file, makes it if it is missing, and brings its schema up to date.
     ///
     /// # Errors
-    /// Those of SQLite; 500 for a file of a newer version.
+    /// Those of SQLite; `Internal` for a file of a newer version.
     pub fn open(path: &Path) -> Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
         let file = std::fs::File::options().create(true).append(true).mode(0o600).open(path);

@@ -146,7 +146,7 @@ impl OperationRow {
     /// An operation that began at `began_us` and is under way.
     ///
     /// # Errors
-    /// 500 without random numbers.
+    /// `Internal` without random numbers.
     pub fn begun(action: Action, project: &str, branch: &str, began_us: i64) -> Result<Self> {
         let begun = Self::begun_in(action, project, began_us)?;
         Ok(Self { branch_id: Some(branch.to_owned()), ..begun })
@@ -155,7 +155,7 @@ impl OperationRow {
     /// The same, about no branch.
     ///
     /// # Errors
-    /// 500 without random numbers.
+    /// `Internal` without random numbers.
     pub fn begun_in(action: Action, project: &str, began_us: i64) -> Result<Self> {
         Ok(Self {
             id: names::uuid()?,
@@ -244,7 +244,7 @@ pub fn prune(connection: &Connection, before_us: i64, most: usize) -> Result<usi
 /// One operation of a project.
 ///
 /// # Errors
-/// 404 if there is none.
+/// `NotFound` if there is none.
 pub fn get(connection: &Connection, project: &str, id: &str) -> Result<OperationRow> {
     let sql = format!("SELECT {COLUMNS} FROM operation WHERE project_id = ? AND id = ?");
     one(connection, &sql, [project, id], read)?.ok_or_else(|| Error::not_found("operation", id))
@@ -253,7 +253,7 @@ pub fn get(connection: &Connection, project: &str, id: &str) -> Result<Operation
 /// At most `limit` operations of a project, newest first, after the one with id `cursor`.
 ///
 /// # Errors
-/// 400 for a cursor that no page gave, or of an operation that is forgotten by now.
+/// `Malformed` for a cursor that no page gave, or of an operation that is forgotten by now.
 pub fn page(connection: &Connection, project: &str, cursor: &str, limit: usize) -> Result<Vec<OperationRow>> {
     let known = "SELECT 1 FROM operation WHERE project_id = ? AND id = ?";
     if !cursor.is_empty() && one(connection, known, [project, cursor], |_| Ok(()))?.is_none() {

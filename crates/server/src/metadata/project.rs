@@ -104,7 +104,7 @@ pub fn put(connection: &Connection, row: &ProjectRow) -> Result<()> {
 /// A project that exists for clients.
 ///
 /// # Errors
-/// 404 if it does not.
+/// `NotFound` if it does not.
 pub fn get(connection: &Connection, id: &str) -> Result<ProjectRow> {
     let sql = format!("SELECT {COLUMNS} FROM project WHERE id = ? AND state = 'ready'");
     one(connection, &sql, [id], read)?.ok_or_else(|| Error::not_found("project", id))
@@ -121,7 +121,7 @@ pub fn find(connection: &Connection, id: &str) -> Result<Option<ProjectRow>> {
 /// Checks that a project is neither deleted nor being removed: nothing in it is there for clients then.
 ///
 /// # Errors
-/// 404 if it is.
+/// `NotFound` if it is.
 pub fn check_not_deleted(connection: &Connection, id: &str) -> Result<()> {
     let sql = "SELECT 1 FROM project WHERE id = ? AND state IN ('deleted', 'deleting')";
     match one(connection, sql, [id], |_| Ok(()))? {

@@ -307,7 +307,7 @@ pub(super) fn close(connection: &Connection, table: &str, version: i64, lsn: i64
 /// The role of that name.
 ///
 /// # Errors
-/// 404 if there is none.
+/// `NotFound` if there is none.
 pub fn named_role(rows: Vec<RoleRow>, name: &str) -> Result<RoleRow> {
     rows.into_iter().find(|row| row.name == name).ok_or_else(|| Error::not_found("role", name))
 }
@@ -315,7 +315,7 @@ pub fn named_role(rows: Vec<RoleRow>, name: &str) -> Result<RoleRow> {
 /// The database of that name.
 ///
 /// # Errors
-/// 404 if there is none.
+/// `NotFound` if there is none.
 pub fn named_database(rows: Vec<DatabaseRow>, name: &str) -> Result<DatabaseRow> {
     rows.into_iter().find(|row| row.name == name).ok_or_else(|| Error::not_found("database", name))
 }

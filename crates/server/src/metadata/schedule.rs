@@ -75,7 +75,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ScheduleRow> {
 /// Writes a new row.
 ///
 /// # Errors
-/// 409 if the name is taken.
+/// `Conflict` if the name is taken.
 pub fn insert(connection: &Connection, row: &ScheduleRow) -> Result<()> {
     let taken = "SELECT 1 FROM branch_schedule WHERE project_id = ? AND name = ?";
     if one(connection, taken, [&row.project_id, &row.name], |_| Ok(()))?.is_some() {
@@ -108,7 +108,7 @@ pub fn insert(connection: &Connection, row: &ScheduleRow) -> Result<()> {
 /// One schedule.
 ///
 /// # Errors
-/// 404 if there is none.
+/// `NotFound` if there is none.
 pub fn get(connection: &Connection, project: &str, id: &str) -> Result<ScheduleRow> {
     project::check_not_deleted(connection, project)?;
     let sql = format!("SELECT {COLUMNS} FROM branch_schedule WHERE project_id = ? AND id = ?");
@@ -147,7 +147,7 @@ pub fn remove(connection: &Connection, id: &str) -> Result<()> {
 /// Notes that the run planned for `planned_us`, or one that nobody planned, made `branch`.
 ///
 /// # Errors
-/// 404 if the schedule is gone, 409 if that run was made before.
+/// `NotFound` if the schedule is gone, `Conflict` if that run was made before.
 pub fn set_made(
     connection: &Connection,
     row: &ScheduleRow,
@@ -278,7 +278,7 @@ pub fn resume_project(connection: &Connection, project: &str, now_us: i64) -> Re
 /// Takes the backup planned for `planned_us`, which nobody else gets after.
 ///
 /// # Errors
-/// 409 if it was made before, or the schedule is another one now.
+/// `Conflict` if it was made before, or the schedule is another one now.
 pub fn take_backup(connection: &Connection, row: &BackupRow, planned_us: i64) -> Result<()> {
     let sql = "UPDATE backup_schedule SET planned_us = ?4 \
                WHERE branch_id = ?1 AND position = ?2 AND line = ?3 AND planned_us < ?4";
@@ -310,6 +310,7 @@ pub fn move_place(connection: &Connection, from: &str, to: &str) -> Result<()> {
 mod tests {
     use super::super::{Metadata, branch, project, tests};
     use super::*;
+    use crate::error::Kind;
 
     fn row() -> ScheduleRow {
         ScheduleRow {
@@ -350,14 +351,17 @@ mod tests {
             metadata.write(|change| set_made(change, &row(), planned_us, branch, 5))
         };
         run(Some(20), "br-b-b-b").unwrap();
-        assert_eq!(run(Some(20), "br-c-c-c").unwrap_err().status, 409);
-        assert_eq!(run(Some(15), "br-c-c-c").unwrap_err().status, 409);
+        assert_eq!(run(Some(20), "br-c-c-c").unwrap_err().kind, Kind::Conflict);
+        assert_eq!(run(Some(15), "br-c-c-c").unwrap_err().kind, Kind::Conflict);
         assert_eq!(metadata.read(|c| made(c, "sched-a")).unwrap(), ["br-b-b-b"]);
         // One by hand moves no plan.
         run(None, "br-c-c-c").unwrap();
         let now = metadata.read(|c| get(c, "p", "sched-a")).unwrap();
         assert_eq!((now.planned_us, now.branch_id.as_deref()), (20, Some("br-c-c-c")));
-        assert_eq!(metadata.write(|c| set_failed(c, &row(), Some(20), "no", 6)).unwrap_err().status, 409);
+        assert_eq!(
+            metadata.write(|c| set_failed(c, &row(), Some(20), "no", 6)).unwrap_err().kind,
+            Kind::Conflict
+        );
         metadata.write(|c| set_failed(c, &row(), Some(21), "no", 6)).unwrap();
         assert_eq!(metadata.read(|c| get(c, "p", "sched-a")).unwrap().last_error.as_deref(), Some("no"));
     }
@@ -371,10 +375,10 @@ mod tests {
                 set_backups(change, "br-a-a-a", &["a".to_owned(), "b".to_owned()], 10)?;
                 let rows = backups(change, "br-a-a-a")?;
                 take_backup(change, &rows[1], 20)?;
-                assert_eq!(take_backup(change, &rows[1], 20).unwrap_err().status, 409);
+                assert_eq!(take_backup(change, &rows[1], 20).unwrap_err().kind, Kind::Conflict);
                 take_backup(change, &rows[0], 20)?;
                 set_backups(change, "br-a-a-a", &["c".to_owned()], 30)?;
-                assert_eq!(take_backup(change, &rows[0], 40).unwrap_err().status, 409);
+                assert_eq!(take_backup(change, &rows[0], 40).unwrap_err().kind, Kind::Conflict);
                 assert_eq!(all_backups(change)?.len(), 1);
                 Ok(())
             })

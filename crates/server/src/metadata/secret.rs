@@ -22,7 +22,7 @@ impl Secret {
     /// A new random password.
     ///
     /// # Errors
-    /// 500 without random numbers.
+    /// `Internal` without random numbers.
     pub fn new() -> Result<Self> {
         let password = crate::names::password()?;
         let verifier = hashed(&password);
@@ -97,7 +97,7 @@ impl Metadata {
     /// As [`Metadata::write`], for `work` that needs secrets. It is done again with those that it lacked.
     ///
     /// # Errors
-    /// Those of `work`, and of SQLite; 423 if it lacks others each time.
+    /// Those of `work`, and of SQLite; `Busy` if it lacks others each time.
     pub fn write_with_secrets<T>(
         &self,
         mut work: impl FnMut(&rusqlite::Connection, &mut Secrets) -> Result<T>,
@@ -122,6 +122,7 @@ impl Metadata {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn a_transaction_that_lacks_secrets_is_undone_and_done_again_with_them() {
@@ -157,6 +158,6 @@ mod tests {
             secrets.fresh();
             Err::<(), _>(Error::conflict("taken"))
         });
-        assert_eq!(refused.unwrap_err().status, 409);
+        assert_eq!(refused.unwrap_err().kind, Kind::Conflict);
     }
 }

@@ -69,7 +69,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<SnapshotRow> {
 /// Writes a new row.
 ///
 /// # Errors
-/// 409 if its name or slug is taken.
+/// `Conflict` if its name or slug is taken.
 pub fn insert(connection: &Connection, row: &SnapshotRow) -> Result<()> {
     check_free(connection, &row.project_id, &row.name)?;
     if let Some(slug) = &row.slug {
@@ -106,7 +106,7 @@ pub fn insert(connection: &Connection, row: &SnapshotRow) -> Result<()> {
 /// Writes what of a row can change: name and expiry.
 ///
 /// # Errors
-/// 409 if the name is taken.
+/// `Conflict` if the name is taken.
 pub fn update(connection: &Connection, row: &SnapshotRow) -> Result<()> {
     let sql = "UPDATE snapshot SET name = ?2, expires_us = ?3, updated_us = ?4 WHERE id = ?1";
     run(connection, sql, (&row.id, &row.name, row.expires_us, row.updated_us)).map(|_| ())
@@ -115,7 +115,7 @@ pub fn update(connection: &Connection, row: &SnapshotRow) -> Result<()> {
 /// Checks that no snapshot of the project is called `name`.
 ///
 /// # Errors
-/// 409 if one is.
+/// `Conflict` if one is.
 pub fn check_free(connection: &Connection, project: &str, name: &str) -> Result<()> {
     let sql = "SELECT 1 FROM snapshot WHERE project_id = ? AND name = ?";
     match one(connection, sql, [project, name], |_| Ok(()))? {
@@ -142,7 +142,7 @@ pub fn free_name(connection: &Connection, project: &str, name: &str) -> Result<S
 /// One snapshot.
 ///
 /// # Errors
-/// 404 if there is none.
+/// `NotFound` if there is none.
 pub fn get(connection: &Connection, project: &str, id: &str) -> Result<SnapshotRow> {
     project::check_not_deleted(connection, project)?;
     let sql = format!("SELECT {COLUMNS} FROM snapshot WHERE project_id = ? AND id = ?");
@@ -202,6 +202,7 @@ pub fn remove(connection: &Connection, project: &str, id: &str) -> Result<bool> 
 pub mod tests {
     use super::super::{Metadata, branch, project, quarantine, role, secret, tests};
     use super::*;
+    use crate::error::Kind;
 
     /// A snapshot row with nothing special in it.
     pub fn snapshot_row(id: &str, name: &str) -> SnapshotRow {
@@ -300,14 +301,14 @@ pub mod tests {
         let metadata = metadata(&dir);
         metadata
             .write(|change| {
-                assert_eq!(insert(change, &snapshot_row("snap-b", "one")).unwrap_err().status, 409);
+                assert_eq!(insert(change, &snapshot_row("snap-b", "one")).unwrap_err().kind, Kind::Conflict);
                 let slug = |id: &str, name: &str| SnapshotRow {
                     slug: Some("s".to_owned()),
                     expires_us: Some(50),
                     ..snapshot_row(id, name)
                 };
                 insert(change, &slug("snap-b", "two"))?;
-                assert_eq!(insert(change, &slug("snap-c", "three")).unwrap_err().status, 409);
+                assert_eq!(insert(change, &slug("snap-c", "three")).unwrap_err().kind, Kind::Conflict);
                 assert_eq!(due(change, 49)?.len(), 0);
                 assert_eq!(due(change, 50)?[0].id, "snap-b");
                 Ok(())

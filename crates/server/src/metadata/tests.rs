@@ -5,6 +5,7 @@ use super::endpoint::{Desired, EndpointRow};
 use super::operation::{Action, OperationRow};
 use super::project::ProjectRow;
 use super::*;
+use crate::error::Kind;
 
 /// A branch row with nothing special in it.
 pub fn branch_row(id: &str, name: &str) -> BranchRow {
@@ -125,7 +126,7 @@ fn a_branch_name_is_taken_once_per_project() {
     let metadata = with_project(&temp());
     let second = metadata.write(|change| branch::insert(change, &branch_row("br-b-b-b", "main")));
     let error = second.unwrap_err();
-    assert_eq!(error.status, 409);
+    assert_eq!(error.kind, Kind::Conflict);
     assert_eq!(error.message, "branch with the provided name \"main\" already exists");
 }
 
@@ -174,9 +175,9 @@ fn what_is_being_made_or_deleted_is_not_found() {
         .unwrap();
     metadata
         .read(|connection| {
-            assert_eq!(project::get(connection, "q").unwrap_err().status, 404);
-            assert_eq!(endpoint::get(connection, "p", "ep-1").unwrap_err().status, 404);
-            assert_eq!(branch::get(connection, "p", "br-b-b-b").unwrap_err().status, 404);
+            assert_eq!(project::get(connection, "q").unwrap_err().kind, Kind::NotFound);
+            assert_eq!(endpoint::get(connection, "p", "ep-1").unwrap_err().kind, Kind::NotFound);
+            assert_eq!(branch::get(connection, "p", "br-b-b-b").unwrap_err().kind, Kind::NotFound);
             assert_eq!(endpoint::all(connection).unwrap().len(), 1);
             Ok(())
         })
@@ -263,7 +264,7 @@ fn old_operations_and_the_oldest_of_many_are_forgotten() {
     let left: Vec<i64> = left.unwrap().iter().map(|row| row.updated_us).collect();
     assert_eq!(left, [6, 5, 4]);
     let unknown = metadata.read(|connection| operation::page(connection, "p", &rows[0].id, 10));
-    assert_eq!(unknown.unwrap_err().status, 400, "the cursor of a page that is forgotten");
+    assert_eq!(unknown.unwrap_err().kind, Kind::Malformed, "the cursor of a page that is forgotten");
 }
 
 #[test]
@@ -275,7 +276,7 @@ fn nothing_begins_on_data_that_no_branch_has_any_more() {
             let source = branch::get(change, "p", "br-a-a-a")?;
             assert_eq!(branch::holder(change, &source)?, source.id);
             branch::update(change, &BranchRow { store_id: "br-n-n-n".to_owned(), ..source.clone() })?;
-            assert_eq!(branch::holder(change, &source).unwrap_err().status, 423);
+            assert_eq!(branch::holder(change, &source).unwrap_err().kind, Kind::Busy);
             let kept = BranchRow { store_id: source.store_id.clone(), ..branch_row("br-k-k-k", "kept") };
             branch::insert(change, &kept)?;
             assert_eq!(branch::holder(change, &source)?, kept.id);

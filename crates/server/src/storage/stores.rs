@@ -61,7 +61,7 @@ impl<S: Send + Sync + 'static> Stores<S> {
     /// The store of `project`, which `open` opens if it is not open yet; waits `within` at most.
     ///
     /// # Errors
-    /// Those of `open`, of this or another caller a moment ago; 503 if that takes longer.
+    /// Those of `open`, of this or another caller a moment ago; `Unavailable` if that takes longer.
     pub fn open(
         &self,
         project: &str,
@@ -154,7 +154,7 @@ impl<S> Slot<S> {
 /// Opens the store of a project.
 ///
 /// # Errors
-/// 503 if it cannot be opened.
+/// `Unavailable` if it cannot be opened.
 pub fn open(path: PathBuf, options: StoreOptions, project: &str) -> Result<store::Project> {
     store::Project::open_with(&path, options).map_err(|error| {
         let text = chain(&error);
@@ -165,6 +165,7 @@ pub fn open(path: PathBuf, options: StoreOptions, project: &str) -> Result<store
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
 
@@ -235,7 +236,7 @@ mod tests {
         let closer = Arc::clone(&stores);
         let closer = std::thread::spawn(move || closer.close_idle(Duration::ZERO, |_| true));
         is_going.recv().unwrap();
-        assert_eq!(stores.open("a", SOON, open(2).1).err().unwrap().status, 503);
+        assert_eq!(stores.open("a", SOON, open(2).1).err().unwrap().kind, Kind::Unavailable);
         let (let_go_again, again) = open(3);
         let other = Arc::clone(&stores);
         let opener = std::thread::spawn(move || other.open("a", LONG, again).ok().unwrap().number);

@@ -35,7 +35,7 @@ impl Unborn {
     /// Checks that a branch is made whole: one that does not start is undone, and nothing may have begun on it then.
     ///
     /// # Errors
-    /// 423 while it is being made.
+    /// `Busy` while it is being made.
     pub fn check_made(&self, row: &BranchRow) -> Result<()> {
         if !self.0.lock().contains(&row.id) {
             return Ok(());
@@ -53,13 +53,14 @@ impl Drop for Making<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::metadata::tests::branch_row;
 
     #[test]
     fn nothing_begins_on_a_branch_that_is_being_made() {
         let (unborn, row) = (Unborn::default(), branch_row("br-a-a-a", "dev"));
         let making = unborn.make(&"br-a-a-a".parse().unwrap());
-        assert_eq!(unborn.check_made(&row).unwrap_err().status, 423);
+        assert_eq!(unborn.check_made(&row).unwrap_err().kind, Kind::Busy);
         drop(making);
         assert_eq!(unborn.check_made(&row), Ok(()));
     }

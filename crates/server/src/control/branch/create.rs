@@ -81,7 +81,7 @@ pub struct CreateOptions {
 /// Makes a branch and starts its endpoints.
 ///
 /// # Errors
-/// 400, 404, 409, 422 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
+/// `Malformed`, `NotFound`, `Conflict`, `Refused` for a request that cannot be done; `Unavailable` and `DiskFull` for what failed. Then nothing is left of it.
 pub fn create_branch(
     control: &Control,
     project: &str,
@@ -298,7 +298,7 @@ pub fn undo_branch(control: &Control, row: &BranchRow, endpoints: &[EndpointRow]
 /// Renames or protects a branch, or says when it expires.
 ///
 /// # Errors
-/// 404 if it does not exist, 409 if the name is taken, 422 for an expiry that it cannot have.
+/// `NotFound` if it does not exist, `Conflict` if the name is taken, `Refused` for an expiry that it cannot have.
 pub fn update_branch(
     control: &Control,
     project: &str,
@@ -326,7 +326,7 @@ pub fn update_branch(
 /// Makes a branch the parent of branches that name none.
 ///
 /// # Errors
-/// 404 if it does not exist.
+/// `NotFound` if it does not exist.
 pub fn set_default_branch(control: &Control, project: &str, id: &str) -> Result<(BranchRow, OperationRow)> {
     change_branch(control, project, id, Action::SetDefaultBranch, |change, row| {
         row.is_default = true;
@@ -385,7 +385,7 @@ fn check_request(request: &BranchCreateRequest) -> Result<()> {
 /// Checks the endpoints of a new branch.
 ///
 /// # Errors
-/// 400 for a value that cannot be, 422 for what a branch cannot have.
+/// `Malformed` for a value that cannot be, `Refused` for what a branch cannot have.
 pub fn check_endpoints(endpoints: &[BranchEndpointCreate]) -> Result<()> {
     endpoints.iter().try_for_each(|endpoint| options::check(&endpoint.options))?;
     if endpoints.len() > 1 {
@@ -401,7 +401,7 @@ pub fn check_endpoints(endpoints: &[BranchEndpointCreate]) -> Result<()> {
 /// branch `from`.
 ///
 /// # Errors
-/// 503 without a free port.
+/// `Unavailable` without a free port.
 pub fn insert_endpoints(
     change: &rusqlite::Connection,
     branch: &BranchRow,
@@ -415,7 +415,7 @@ pub fn insert_endpoints(
 /// branch `from`.
 ///
 /// # Errors
-/// 503 without a free port.
+/// `Unavailable` without a free port.
 pub fn insert_endpoint(
     change: &rusqlite::Connection,
     branch: &BranchRow,

@@ -25,7 +25,7 @@ impl Expiry {
 /// Reads the `expires_at` of a request; whole seconds count.
 ///
 /// # Errors
-/// 400 for text that is no time, 422 for a time in the past or more than 30 days ahead.
+/// `Malformed` for text that is no time, `Refused` for a time in the past or more than 30 days ahead.
 pub fn parse(text: Option<&str>, now_us: i64) -> Result<Option<Expiry>> {
     let Some(text) = text else { return Ok(None) };
     let at_us = clock::parse(text)?.div_euclid(1_000_000).saturating_mul(1_000_000);
@@ -42,7 +42,7 @@ pub fn parse(text: Option<&str>, now_us: i64) -> Result<Option<Expiry>> {
 /// Checks that a branch may expire, if it does.
 ///
 /// # Errors
-/// 422 for the default, a protected branch and one with children.
+/// `Refused` for the default, a protected branch and one with children.
 pub fn check(row: &BranchRow, children: &[BranchRow]) -> Result<()> {
     if row.expires_us.is_none() {
         return Ok(());
@@ -62,7 +62,7 @@ pub fn check(row: &BranchRow, children: &[BranchRow]) -> Result<()> {
 /// Checks that a branch may have children.
 ///
 /// # Errors
-/// 422 for one that expires.
+/// `Refused` for one that expires.
 pub fn check_parent(row: &BranchRow) -> Result<()> {
     if row.expires_us.is_none() {
         return Ok(());
@@ -79,6 +79,7 @@ pub fn refusal(text: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::metadata::tests::branch_row;
 
     #[test]
@@ -88,9 +89,9 @@ mod tests {
         let two_hours = parse("2026-03-01T14:00:00.900Z").unwrap().unwrap();
         assert_eq!(two_hours, Expiry::after(7200, now_us));
         assert!(parse("2026-03-31T12:00:00Z").is_ok());
-        assert_eq!(parse("2026-03-31T12:00:01Z").unwrap_err().status, 422);
-        assert_eq!(parse("2026-03-01T12:00:00.400Z").unwrap_err().status, 422);
-        assert_eq!(parse("tomorrow").unwrap_err().status, 400);
+        assert_eq!(parse("2026-03-31T12:00:01Z").unwrap_err().kind, Kind::Refused);
+        assert_eq!(parse("2026-03-01T12:00:00.400Z").unwrap_err().kind, Kind::Refused);
+        assert_eq!(parse("tomorrow").unwrap_err().kind, Kind::Malformed);
         assert_eq!(super::parse(None, now_us).unwrap(), None);
     }
 

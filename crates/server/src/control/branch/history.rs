@@ -37,7 +37,7 @@ pub struct History {
 /// Whose history `point` is in, which was found for `source`.
 ///
 /// # Errors
-/// Those of SQLite; 404 and 423 if `source` was deleted or given other data meanwhile.
+/// Those of SQLite; `NotFound` and `Busy` if `source` was deleted or given other data meanwhile.
 pub fn of(connection: &Connection, source: &BranchRow, point: &BranchPoint) -> Result<History> {
     let holder = branch::holder(connection, source)?;
     let data = point.branch.as_str();
@@ -59,7 +59,7 @@ pub fn of(connection: &Connection, source: &BranchRow, point: &BranchPoint) -> R
 /// Id of the branch whose history `point` is in, if it is another than `source` and known.
 ///
 /// # Errors
-/// Those of SQLite; 404 and 423 if `source` was deleted or given other data meanwhile.
+/// Those of SQLite; `NotFound` and `Busy` if `source` was deleted or given other data meanwhile.
 pub fn history_of(control: &Control, source: &BranchRow, point: &BranchPoint) -> Result<Option<String>> {
     control.metadata.read(|connection| of(connection, source, point)).map(|history| history.other)
 }
@@ -67,7 +67,7 @@ pub fn history_of(control: &Control, source: &BranchRow, point: &BranchPoint) ->
 /// Refuses a `time` before a branch that was made of a schema alone, in the history of `parent`.
 ///
 /// # Errors
-/// 422 for such a time; those of the store and SQLite.
+/// `Refused` for such a time; those of the store and SQLite.
 pub fn check_schema_only(control: &Control, parent: &BranchRow, time: PgTime) -> Result<()> {
     let ancestors = control.storage.store(&parent.project_id)?.ancestors(&parse_branch(&parent.store_id)?)?;
     let rows =

@@ -19,7 +19,7 @@ use crate::names::parse_branch;
 /// How far the log of a branch can be read, and what is held beyond.
 ///
 /// # Errors
-/// 404 without such a branch; those of the store.
+/// `NotFound` without such a branch; those of the store.
 pub fn branch_log(control: &Control, project: &str, id: &str) -> Result<BranchLog> {
     let row = control.metadata.read(|connection| branch::get(connection, project, id))?;
     let (store, data) = (control.storage.store(project)?, parse_branch(&row.store_id)?);
@@ -56,7 +56,7 @@ pub fn retry_branch_log(control: &Control, project: &str, id: &str) -> Result<Br
 /// Ends the log of a branch at `at`, up to which it can be read.
 ///
 /// # Errors
-/// 409 while an endpoint is to run on it; 422 if the log is not stuck there, or a branch begins beyond.
+/// `Conflict` while an endpoint is to run on it; `Refused` if the log is not stuck there, or a branch begins beyond.
 pub fn end_branch_log(control: &Control, project: &str, id: &str, at: Lsn) -> Result<BranchLog> {
     let begun = OperationRow::begun(Action::EndLog, project, id, clock::now_us())?;
     control.operations.run(&begun, || end_branch_log_as(control, &begun, id, at))

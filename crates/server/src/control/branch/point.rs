@@ -11,7 +11,7 @@ use types::{BranchId, Lsn, PgTime};
 
 use crate::control::Control;
 use crate::control::branch::history::{self, check_schema_only};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::failpoint::{self, Step};
 use crate::fleet::flushed::flushed_lsn;
 use crate::fleet::hidden::{Hidden, start_hidden};
@@ -36,7 +36,7 @@ pub enum At {
 /// Where a request wants the branch to begin.
 ///
 /// # Errors
-/// 400 for text that is neither, or for both.
+/// `Malformed` for text that is neither, or for both.
 pub fn parse_at(lsn: Option<&str>, time: Option<&str>) -> Result<At> {
     match (lsn, time) {
         // What a script left empty by mistake must not mean "now".
@@ -49,7 +49,7 @@ pub fn parse_at(lsn: Option<&str>, time: Option<&str>) -> Result<At> {
                 text.parse().map_err(|error: types::ParseLsnError| Error::malformed(error.to_string()))?;
             Ok(At::Lsn(lsn))
         }
-        (None, Some(text)) => clock::parse(text).map(|us| At::Time(PgTime::from_unix_us(us))),
+        (None, Some(text)) => Ok(At::Time(PgTime::from_unix_us(clock::parse(text)?))),
         (None, None) => Ok(At::Head),
     }
 }
@@ -58,7 +58,7 @@ pub fn parse_at(lsn: Option<&str>, time: Option<&str>) -> Result<At> {
 /// source as it was then. The caller keeps `data` from being swept until a row names it.
 ///
 /// # Errors
-/// 404 if the source is gone, 423 while it is being made; those of finding the place.
+/// `NotFound` if the source is gone, `Busy` while it is being made; those of finding the place.
 pub fn fork(
     control: &Control,
     source: &BranchRow,
@@ -154,7 +154,7 @@ fn resolve(control: &Control, project: &str, parent: &BranchRow, at: At) -> Resu
 /// Waits until the store holds the parent's WAL up to `upto`. A store that cannot grow says so at once.
 ///
 /// # Errors
-/// 507 if it is full, 503 if it takes too long.
+/// `DiskFull` if it is full, `Unavailable` if it takes too long.
 pub fn wait_durable(control: &Control, store: &store::Project, id: &BranchId, upto: Lsn) -> Result<()> {
     let deadline = Instant::now() + DURABLE_WITHIN;
     loop {
@@ -190,7 +190,7 @@ pub fn discard(control: &Control, project: &str, data: &str) {
 /// Starts a hidden endpoint on what `parent` is at `at`.
 ///
 /// # Errors
-/// Those of creating a branch, and of starting an endpoint; 503 while the server is being stopped.
+/// Those of creating a branch, and of starting an endpoint; `Unavailable` while the server is being stopped.
 pub fn hidden_at<'a>(control: &'a Control, parent: &BranchRow, at: At, permit: Permit) -> Result<Hidden<'a>> {
     let data = parse_branch(&names::branch_id()?)?;
     let making = control.storage.unborn.make(&data);
@@ -204,7 +204,7 @@ fn name_branch(error: StoreError, branch: &BranchRow) -> Error {
 }
 
 fn rename(mut error: Error, branch: &BranchRow) -> Error {
-    if error.status != 404 {
+    if error.kind != Kind::NotFound {
         error.message = error.message.replace(&branch.store_id, &branch.name);
     }
     error
@@ -217,14 +217,14 @@ mod tests {
     #[test]
     fn a_branch_begins_at_one_place() {
         assert_eq!(parse_at(None, None).unwrap(), At::Head);
-        assert_eq!(parse_at(Some(""), None).unwrap_err().status, 400);
-        assert_eq!(parse_at(None, Some("")).unwrap_err().status, 400);
-        assert_eq!(parse_at(Some("0/16B3748"), Some("")).unwrap_err().status, 400);
+        assert_eq!(parse_at(Some(""), None).unwrap_err().kind, Kind::Malformed);
+        assert_eq!(parse_at(None, Some("")).unwrap_err().kind, Kind::Malformed);
+        assert_eq!(parse_at(Some("0/16B3748"), Some("")).unwrap_err().kind, Kind::Malformed);
         assert!(matches!(parse_at(Some("0/16B3748"), None).unwrap(), At::Lsn(_)));
         assert!(matches!(parse_at(None, Some("2026-03-01T14:03:07Z")).unwrap(), At::Time(_)));
-        assert_eq!(parse_at(Some("0/1"), Some("2026-03-01T14:03:07Z")).unwrap_err().status, 400);
-        assert_eq!(parse_at(Some("rubbish"), None).unwrap_err().status, 400);
-        assert_eq!(parse_at(None, Some("rubbish")).unwrap_err().status, 400);
+        assert_eq!(parse_at(Some("0/1"), Some("2026-03-01T14:03:07Z")).unwrap_err().kind, Kind::Malformed);
+        assert_eq!(parse_at(Some("rubbish"), None).unwrap_err().kind, Kind::Malformed);
+        assert_eq!(parse_at(None, Some("rubbish")).unwrap_err().kind, Kind::Malformed);
     }
 
     #[test]

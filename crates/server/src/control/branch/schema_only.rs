@@ -54,7 +54,7 @@ pub struct Copied {
 /// swept until a row names it.
 ///
 /// # Errors
-/// Those of creating a branch, and of hidden endpoints; 503 with the last words of `pg_dumpall` or `psql`. Then
+/// Those of creating a branch, and of hidden endpoints; `Unavailable` with the last words of `pg_dumpall` or `psql`. Then
 /// nothing is left of it.
 pub fn copy_schema(control: &Control, source: &BranchRow, at: At, data: &BranchId) -> Result<Copied> {
     let theirs = hidden_at(control, source, at, hidden_permit(&control.fleet, &source.project_id)?)?;

@@ -23,7 +23,7 @@ use crate::control::Control;
 use crate::control::branch::point::At;
 use crate::control::branch::point::hidden_at;
 use crate::control::endpoint::options;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::failpoint::{self, Step};
 use crate::fleet::endpoints::{runs, start_endpoint};
 use crate::fleet::hidden::hidden_permit;
@@ -50,10 +50,10 @@ pub type Rows = (Vec<RoleRow>, Vec<DatabaseRow>);
 /// again once that request is done.
 ///
 /// # Errors
-/// 404 without such a branch; 423 if that takes too long; those of its endpoint.
+/// `NotFound` without such a branch; `Busy` if that takes too long; those of its endpoint.
 pub fn read_catalog(control: &Control, project: &str, id: &str) -> Result<Rows> {
     match read_catalog_now(control, project, id) {
-        Err(error) if error.status == 503 && !error.is_crowded() => {
+        Err(error) if error.kind == Kind::Unavailable && !error.is_crowded() => {
             let _held = control.locks.take_turn(id)?;
             read_catalog_now(control, project, id)
         }
@@ -101,7 +101,7 @@ pub fn known_catalog(control: &Control, branch: &str) -> Result<Rows> {
 /// catalog says is taken over if that can be had at once.
 ///
 /// # Errors
-/// 423 if another request has the catalog in hand for too long; those of `work`.
+/// `Busy` if another request has the catalog in hand for too long; those of `work`.
 pub fn while_unseen<T>(
     control: &Control,
     id: &str,
@@ -125,7 +125,7 @@ pub fn while_unseen<T>(
 /// it. A role that this does not find has none there.
 ///
 /// # Errors
-/// 503 if there is no place for the Postgres that has to be asked. Another failure is logged.
+/// `Unavailable` if there is no place for the Postgres that has to be asked. Another failure is logged.
 pub fn know_roles(control: &Control, branch: &BranchRow) -> Result<()> {
     if !branch.protected {
         return Ok(());
@@ -207,7 +207,7 @@ fn change_catalog_as<T>(
 /// Makes a role. One that may log in gets a password and what the owner of a project has.
 ///
 /// # Errors
-/// 400 for a name that cannot be one, 409 if it is taken, 422 if the branch has no endpoint.
+/// `Malformed` for a name that cannot be one, `Conflict` if it is taken, `Refused` if the branch has no endpoint.
 pub fn create_role(
     control: &Control,
     project: &str,
@@ -233,7 +233,7 @@ pub fn create_role(
 /// Gives a role a new password and ends its sessions.
 ///
 /// # Errors
-/// 404 without such a role, 422 if it may not log in or the branch has no endpoint.
+/// `NotFound` without such a role, `Refused` if it may not log in or the branch has no endpoint.
 pub fn reset_password(
     control: &Control,
     project: &str,
@@ -257,7 +257,7 @@ pub fn reset_password(
 /// Removes a role. What it owns in a database goes to that database's owner. `None` if it is not there.
 ///
 /// # Errors
-/// 422 while it owns a database, or if the branch has no endpoint.
+/// `Refused` while it owns a database, or if the branch has no endpoint.
 pub fn delete_role(
     control: &Control,
     project: &str,
@@ -265,7 +265,7 @@ pub fn delete_role(
     name: &str,
 ) -> Result<Option<Changed<RoleRow>>> {
     let gone = |row: Result<RoleRow>| match row {
-        Err(error) if error.status == 404 => Ok(None),
+        Err(error) if error.kind == Kind::NotFound => Ok(None),
         row => row.map(Some),
     };
     let done = change_catalog(control, project, branch, |session| {
@@ -297,7 +297,7 @@ pub fn delete_role(
 /// Makes a database.
 ///
 /// # Errors
-/// 400 for names that cannot be, 404 without such an owner, 409 if the name is taken, 422 without endpoint.
+/// `Malformed` for names that cannot be, `NotFound` without such an owner, `Conflict` if the name is taken, `Refused` without endpoint.
 pub fn create_database(
     control: &Control,
     project: &str,
@@ -316,7 +316,7 @@ pub fn create_database(
 /// Renames a database or gives it to another role. A rename ends its sessions, as Postgres demands that.
 ///
 /// # Errors
-/// 400, 404, 409 and 422 as for making one.
+/// `Malformed`, `NotFound`, `Conflict` and `Refused` as for making one.
 pub fn update_database(
     control: &Control,
     project: &str,
@@ -349,7 +349,7 @@ pub fn update_database(
 /// Removes a database and ends its sessions. `None` if it is not there.
 ///
 /// # Errors
-/// 422 if the branch has no endpoint.
+/// `Refused` if the branch has no endpoint.
 pub fn delete_database(
     control: &Control,
     project: &str,
@@ -452,7 +452,7 @@ impl Session<'_> {
         for _ in 1..RENAMES {
             self.end_sessions("datname", database)?;
             match self.run_together(statements) {
-                Err(error) if error.status == 423 => {}
+                Err(error) if error.kind == Kind::Busy => {}
                 result => return result,
             }
         }

@@ -15,7 +15,7 @@ use crate::control::Control;
 use crate::control::branch::history::history_of;
 use crate::control::branch::point::hidden_at;
 use crate::control::branch::point::{At, parse_at};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fleet::endpoints::runs;
 use crate::fleet::hidden::hidden_permit;
 use crate::machine::permits::Permit;
@@ -92,7 +92,7 @@ pub struct Seen<T> {
 /// The schema of a database as SQL.
 ///
 /// # Errors
-/// 400 and 422 for a moment that cannot be; 404 without such a branch or database.
+/// `Malformed` and `Refused` for a moment that cannot be; `NotFound` without such a branch or database.
 pub fn schema(control: &Control, project: &str, side: &Side<'_>, database: &str) -> Result<Seen<String>> {
     let (asked, permit) = find(control, project, side)?;
     schema_of(control, project, asked, permit, database)
@@ -111,7 +111,7 @@ fn schema_of(
 /// The tables of a database, with their columns and keys.
 ///
 /// # Errors
-/// As [`Server::schema`].
+/// As [`schema`].
 pub fn schema_tables(
     control: &Control,
     project: &str,
@@ -193,7 +193,7 @@ fn dump(control: &Control, project: &str, dir: &Path, port: u16, database: &str)
 /// them does not have is empty there.
 ///
 /// # Errors
-/// As [`Server::schema`]; 404 if neither has the database.
+/// As [`schema`]; `NotFound` if neither has the database.
 pub fn compare_schema(
     control: &Control,
     project: &str,
@@ -221,9 +221,11 @@ pub fn compare_schema(
         (old.and_then(|old| old.join().unwrap_or_else(|_| Err(panicked()))), new)
     });
     let (old, new) = match (old, new) {
-        (Err(old), Err(error)) if old.status == 404 && error.status == 404 => return Err(error),
-        (Err(error), new) if error.status == 404 => (Seen::default(), new?),
-        (old, Err(error)) if error.status == 404 => (old?, Seen::default()),
+        (Err(old), Err(error)) if old.kind == Kind::NotFound && error.kind == Kind::NotFound => {
+            return Err(error);
+        }
+        (Err(error), new) if error.kind == Kind::NotFound => (Seen::default(), new?),
+        (old, Err(error)) if error.kind == Kind::NotFound => (old?, Seen::default()),
         (old, new) => (old?, new?),
     };
     Ok(SchemaDiff {

@@ -44,7 +44,7 @@ const FIND: &str = "
 /// Refuses a schema whose restore would run code of its owner as superuser.
 ///
 /// # Errors
-/// 422 that names what would; those of SQL.
+/// `Refused` that names what would; those of SQL.
 pub fn refuse_code(of: &Hidden<'_>) -> Result<()> {
     let list = "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY oid";
     let databases = of.connect_any()?.query(list, &[])?;

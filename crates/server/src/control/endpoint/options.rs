@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 use crate::control::Control;
 use crate::control::endpoint::trial::check_settings;
 use crate::control::locks::Held;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fleet::endpoints::{change_under, look, start_endpoint, suspend_endpoint};
 use crate::fleet::process::clear_leftovers;
 use crate::limits::SUSPEND_TIMEOUT_MAX_S;
@@ -41,7 +41,7 @@ const NEEDED: &[&str] = &["max_prepared_transactions", "track_commit_timestamp",
 /// and stopped if it is disabled.
 ///
 /// # Errors
-/// 400 for a value that cannot be, 404, 422 if Postgres does not start with the settings, 423 while another request
+/// `Malformed` for a value that cannot be, `NotFound`, `Refused` if Postgres does not start with the settings, `Busy` while another request
 /// changes the branch. Then everything is as it was.
 pub fn update_endpoint(
     control: &Control,
@@ -111,7 +111,7 @@ fn restart_with(control: &Control, row: &EndpointRow, options: &str) -> Result<V
         error.message
     );
     // Out of room, or in the hands of another request: that is not what was asked for.
-    if error.status != 503 {
+    if error.kind != Kind::Unavailable {
         return Err(Error { message: text, ..error });
     }
     Err(Error::refused("SETTINGS_REFUSED", text))
@@ -141,7 +141,7 @@ fn unset_as_the_project_says(
 /// begins with those of the endpoint of `from`.
 ///
 /// # Errors
-/// 400 and 422 as `check_settings`.
+/// `Malformed` and `Refused` as `check_settings`.
 pub fn check_new(
     control: &Control,
     project: &str,
@@ -183,7 +183,7 @@ pub fn end_trials(control: &Control) -> Result<()> {
 /// Stops an endpoint cleanly and starts it again; starts one that does not run.
 ///
 /// # Errors
-/// 404, 422 if it is disabled, 423 while another request changes the branch, 503 if it does not stop or start.
+/// `NotFound`, `Refused` if it is disabled, `Busy` while another request changes the branch, `Unavailable` if it does not stop or start.
 pub fn restart_endpoint(
     control: &Control,
     project: &str,
@@ -198,7 +198,7 @@ pub fn restart_endpoint(
 /// Starts an endpoint and lets it run.
 ///
 /// # Errors
-/// 404, 422 if it is disabled, 423 while another request changes the branch, 503 if it does not start.
+/// `NotFound`, `Refused` if it is disabled, `Busy` while another request changes the branch, `Unavailable` if it does not start.
 pub fn wake_endpoint(control: &Control, project: &str, id: &str) -> Result<(EndpointRow, OperationRow)> {
     let (_held, _) = endpoint_in_turn(control, project, id)?;
     let row = wish(control, project, id, Desired::Active)?;
@@ -209,7 +209,7 @@ pub fn wake_endpoint(control: &Control, project: &str, id: &str) -> Result<(Endp
 /// Stops an endpoint until somebody starts it.
 ///
 /// # Errors
-/// 404, 423 while another request changes the branch, those of stopping.
+/// `NotFound`, `Busy` while another request changes the branch, those of stopping.
 pub fn put_to_sleep(control: &Control, project: &str, id: &str) -> Result<(EndpointRow, OperationRow)> {
     let (_held, _) = endpoint_in_turn(control, project, id)?;
     let row = wish(control, project, id, Desired::Idle)?;
@@ -243,7 +243,7 @@ pub fn restart(control: &Control, row: &EndpointRow) -> Result<Vec<OperationRow>
 /// Says what an endpoint should be; the row as it was before.
 ///
 /// # Errors
-/// 404, 422 if a disabled one is to run.
+/// `NotFound`, `Refused` if a disabled one is to run.
 fn wish(control: &Control, project: &str, id: &str, desired: Desired) -> Result<EndpointRow> {
     control.metadata.write(|change| {
         let row = endpoint::get(change, project, id)?;
@@ -254,7 +254,7 @@ fn wish(control: &Control, project: &str, id: &str, desired: Desired) -> Result<
 /// Says what an endpoint should be.
 ///
 /// # Errors
-/// 422 if a disabled one is to run.
+/// `Refused` if a disabled one is to run.
 pub fn want(change: &Connection, row: &EndpointRow, desired: Desired) -> Result<()> {
     if desired == Desired::Active && of(row).disabled == Some(true) {
         let hint = "hint: enable it first, with `disabled: false`";
@@ -413,7 +413,7 @@ fn as_text(options: &EndpointOptions) -> Result<String> {
 /// Checks what a project says of its new endpoints.
 ///
 /// # Errors
-/// 400 for a value that cannot be.
+/// `Malformed` for a value that cannot be.
 pub fn check_defaults(settings: Option<&Value>) -> Result<()> {
     settings.map_or(Ok(()), |settings| check(&defaults_of(settings.clone())?))
 }
@@ -421,7 +421,7 @@ pub fn check_defaults(settings: Option<&Value>) -> Result<()> {
 /// The settings of Postgres in what a project says of its new endpoints.
 ///
 /// # Errors
-/// 400 for what cannot be.
+/// `Malformed` for what cannot be.
 pub fn default_settings(settings: &Value) -> Result<BTreeMap<String, String>> {
     Ok(pg_settings(&as_text(&defaults_of(settings.clone())?)?))
 }
@@ -456,7 +456,7 @@ fn overlaid(over: EndpointOptions, under: EndpointOptions) -> EndpointOptions {
 /// Checks what may be set of an endpoint.
 ///
 /// # Errors
-/// 400 for a value that cannot be.
+/// `Malformed` for a value that cannot be.
 pub fn check(options: &EndpointOptions) -> Result<()> {
     if let Some(name) = &options.name {
         let length = name.chars().count();
@@ -571,13 +571,13 @@ mod tests {
     fn limits_that_fit_alone_are_refused_where_they_do_not_fit_together() {
         let had = options(json!({"autoscaling_limit_max_cu": 1}));
         let new = overlaid(options(json!({"autoscaling_limit_min_cu": 4})), had);
-        assert_eq!(check_sizes(&new).unwrap_err().status, 400);
+        assert_eq!(check_sizes(&new).unwrap_err().kind, Kind::Malformed);
     }
 
     #[test]
     fn what_no_endpoint_can_be_is_no_default() {
         for bad in [json!([]), json!({"suspend_timeout_seconds": "x"}), json!({"pg_settings": {"a b": 1}})] {
-            assert_eq!(check_defaults(Some(&bad)).unwrap_err().status, 400, "{bad}");
+            assert_eq!(check_defaults(Some(&bad)).unwrap_err().kind, Kind::Malformed, "{bad}");
         }
         assert_eq!(
             check_defaults(Some(&json!({"pg_settings": {"jit": "off"}, "pgbouncer_settings": {}}))),
@@ -606,7 +606,7 @@ mod tests {
             json!({"settings": {"pg_settings": {"work_mem": null}}}),
             json!({"settings": {"pg_settings": {"a = 1\nb": "2"}}}),
         ] {
-            assert_eq!(check(&options(bad.clone())).unwrap_err().status, 400, "{bad}");
+            assert_eq!(check(&options(bad.clone())).unwrap_err().kind, Kind::Malformed, "{bad}");
         }
     }
 }

@@ -18,7 +18,7 @@ const SLOTS: &str = "SELECT slot_name::text, slot_type, plugin::text, database::
 /// Slots that a stop of the endpoint would drop now; none if it does not run.
 ///
 /// # Errors
-/// 404 without such an endpoint; those of its Postgres.
+/// `NotFound` without such an endpoint; those of its Postgres.
 pub fn replication_slots(control: &Control, project: &str, id: &str) -> Result<Vec<ReplicationSlot>> {
     let row = control.metadata.read(|connection| endpoint::get(connection, project, id))?;
     if !runs(&control.fleet, id) {

@@ -31,7 +31,7 @@ const ENDS: [&str; 2] = ["could not open directory \"pg_", "no socket created fo
 /// Checks that settings may be given to an endpoint of a project, and that its Postgres starts with them.
 ///
 /// # Errors
-/// 400 for one that may not be given, 422 with Postgres's words; those of the store.
+/// `Malformed` for one that may not be given, `Refused` with Postgres's words; those of the store.
 pub fn check_settings(control: &Control, project: &str, settings: &BTreeMap<String, String>) -> Result<()> {
     if settings.is_empty() {
         return Ok(());
@@ -43,7 +43,7 @@ pub fn check_settings(control: &Control, project: &str, settings: &BTreeMap<Stri
 /// As `check_settings`, for a cluster of this project and major whose `pg_control` is given.
 ///
 /// # Errors
-/// As `check_settings`; 503 if there is no place for the Postgres that is tried.
+/// As `check_settings`; `Unavailable` if there is no place for the Postgres that is tried.
 pub fn check_settings_of(
     control: &Control,
     (project, major): (&str, i32),
@@ -75,7 +75,7 @@ pub fn check_settings_of(
 /// Checks that settings may be given to an endpoint of this major.
 ///
 /// # Errors
-/// 400 for one that may not be given.
+/// `Malformed` for one that may not be given.
 pub fn check_given(control: &Control, major: i32, settings: &BTreeMap<String, String>) -> Result<()> {
     if settings.is_empty() {
         return Ok(());
@@ -170,6 +170,7 @@ fn without_file(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::machine::postgres::Owner;
 
     fn settings(list: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -219,11 +220,11 @@ mod tests {
                 ),
             ] {
                 let error = check(bad).unwrap_err();
-                assert_eq!(error.status, 422, "{major}: {bad:?}: {error}");
+                assert_eq!(error.kind, Kind::Refused, "{major}: {bad:?}: {error}");
                 assert!(error.message.contains(words), "{major}: {bad:?}: {error}");
                 assert!(error.message.starts_with("nothing was changed"), "{error}");
             }
-            assert_eq!(check(&[("port", "5432")]).unwrap_err().status, 400);
+            assert_eq!(check(&[("port", "5432")]).unwrap_err().kind, Kind::Malformed);
         }
         assert_eq!(control.dir.names_in("bootstrap").unwrap(), [""; 0]);
     }

@@ -55,7 +55,7 @@ struct First {
 /// Makes a project and starts its root branch.
 ///
 /// # Errors
-/// 400 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
+/// `Malformed` for a request that cannot be done; `Unavailable` and `DiskFull` for what failed. Then nothing is left of it.
 pub fn create_project(control: &Control, request: &ProjectCreate) -> Result<Created> {
     let first = check_request(request)?;
     let row = new_row(request, control.postgres.choose(request.pg_version)?)?;
@@ -129,8 +129,8 @@ fn import_cluster(control: &Control, row: &ProjectRow, root: &str, first: &First
 /// replication from now on.
 ///
 /// # Errors
-/// 404 if it does not exist, 422 if logical replication is to be switched off; 400 and
-/// 422 for settings that new endpoints cannot have.
+/// `NotFound` if it does not exist, `Refused` if logical replication is to be switched off; `Malformed` and
+/// `Refused` for settings that new endpoints cannot have.
 pub fn update_project(
     control: &Control,
     id: &str,
@@ -279,6 +279,7 @@ fn merge(text: &mut String, update: Option<&serde_json::Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn a_project_has_neons_default_names() {
@@ -290,10 +291,8 @@ mod tests {
     #[test]
     fn logical_replication_is_asked_for_by_a_boolean() {
         assert_eq!(
-            check_logical(Some(&serde_json::json!({"enable_logical_replication": "yes"})))
-                .unwrap_err()
-                .status,
-            400
+            check_logical(Some(&serde_json::json!({"enable_logical_replication": "yes"}))).unwrap_err().kind,
+            Kind::Malformed
         );
     }
 

@@ -38,7 +38,7 @@ use crate::storage::sweep::sweep_after;
 /// Deletes a project with everything in it; with `hard`, for good.
 ///
 /// # Errors
-/// 404 if it does not exist, 422 while it has a protected branch, 423 while it is being deleted or brought back.
+/// `NotFound` if it does not exist, `Refused` while it has a protected branch, `Busy` while it is being deleted or brought back.
 /// Then it is as it was. Those of removing it, which goes on.
 pub fn delete_project(control: &Control, id: &str, hard: bool) -> Result<ProjectRow> {
     let begun = OperationRow::begun_in(Action::DeleteProject, id, now_us())?;
@@ -83,7 +83,7 @@ fn stop_all(control: &Control, endpoints: &[EndpointRow]) {
 /// times: nothing is made up for the time in which the project was deleted.
 ///
 /// # Errors
-/// 404 if there is none or it is too late, 422 if it is not deleted, 423 while it is being deleted.
+/// `NotFound` if there is none or it is too late, `Refused` if it is not deleted, `Busy` while it is being deleted.
 pub fn recover_project(control: &Control, id: &str) -> Result<ProjectRow> {
     let begun = OperationRow::begun_in(Action::RecoverProject, id, now_us())?;
     control.operations.run(&begun, || recover_project_as(control, &begun))

@@ -30,7 +30,7 @@ struct Failed(HashMap<(String, i64), Instant>);
 /// The backup schedule of a branch.
 ///
 /// # Errors
-/// 404 without such a branch.
+/// `NotFound` without such a branch.
 pub fn backup_schedule(control: &Control, project: &str, id: &str) -> Result<BackupSchedule> {
     let rows = control.metadata.read(|connection| {
         branch::get(connection, project, id)?;
@@ -42,7 +42,7 @@ pub fn backup_schedule(control: &Control, project: &str, id: &str) -> Result<Bac
 /// Gives a branch another backup schedule.
 ///
 /// # Errors
-/// 400 for a line that means nothing, 404 without such a branch.
+/// `Malformed` for a line that means nothing, `NotFound` without such a branch.
 pub fn set_backup_schedule(
     control: &Control,
     project: &str,
@@ -155,6 +155,7 @@ fn timetable(item: &BackupScheduleItem) -> Result<Timetable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::machine::clock::{parse, show};
 
     fn line(frequency: BackupFrequency, hour: u8, day: u8, month: u8) -> BackupScheduleItem {
@@ -184,10 +185,10 @@ mod tests {
 
     #[test]
     fn what_no_clock_shows_is_refused() {
-        let status = |item: &BackupScheduleItem| timetable(item).err().map(|error| error.status);
-        assert_eq!(status(&line(BackupFrequency::Daily, 24, 1, 1)), Some(400));
-        assert_eq!(status(&line(BackupFrequency::Weekly, 1, 8, 1)), Some(400));
-        assert_eq!(status(&line(BackupFrequency::Monthly, 1, 0, 1)), Some(400));
-        assert_eq!(status(&line(BackupFrequency::Yearly, 1, 30, 2)), Some(400));
+        let status = |item: &BackupScheduleItem| timetable(item).err().map(|error| error.kind);
+        assert_eq!(status(&line(BackupFrequency::Daily, 24, 1, 1)), Some(Kind::Malformed));
+        assert_eq!(status(&line(BackupFrequency::Weekly, 1, 8, 1)), Some(Kind::Malformed));
+        assert_eq!(status(&line(BackupFrequency::Monthly, 1, 0, 1)), Some(Kind::Malformed));
+        assert_eq!(status(&line(BackupFrequency::Yearly, 1, 30, 2)), Some(Kind::Malformed));
     }
 }

@@ -40,7 +40,7 @@ use crate::control::catalog::change;
 use crate::control::catalog::change::know_roles;
 use crate::control::endpoint::options::check_new;
 use crate::control::schedule::timetable::Timetable;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::failpoint::{self, Step};
 use crate::fleet::hidden::hidden_permit;
 use crate::limits::{SCHEDULES_AT_ONCE, SCHEDULES_EVERY, SCHEDULES_OF_PROJECT};
@@ -96,7 +96,7 @@ struct Ran {
 /// Makes a schedule, whose first run is the first planned time from now.
 ///
 /// # Errors
-/// 400, 404, 409, 422 for one that cannot be.
+/// `Malformed`, `NotFound`, `Conflict`, `Refused` for one that cannot be.
 pub fn create_branch_schedule(
     control: &Control,
     project: &str,
@@ -308,7 +308,7 @@ fn dispose(control: &Control, schedule: &ScheduleRow) -> Result<()> {
     for id in &made {
         match delete_branch(control, &schedule.project_id, id, How::default()) {
             // Somebody needs it, or it is gone: either way it is not the schedule's any more.
-            Err(error) if error.status >= 500 || error.status == 423 => {
+            Err(error) if error.is_failure() || error.kind == Kind::Busy => {
                 tracing::warn!(branch = id, %error, "not disposed of yet");
                 continue;
             }
@@ -325,7 +325,7 @@ fn dispose(control: &Control, schedule: &ScheduleRow) -> Result<()> {
 /// What a schedule makes.
 ///
 /// # Errors
-/// 500 for a row that another version wrote.
+/// `Internal` for a row that another version wrote.
 pub fn template(row: &ScheduleRow) -> Result<BranchTemplate> {
     serde_json::from_str(&row.template).map_err(|error| Error::internal(error.to_string()))
 }
@@ -411,6 +411,7 @@ pub fn run(control: &Arc<Control>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn a_run_begins_where_its_plan_says_and_not_where_it_was_late() {
@@ -420,17 +421,16 @@ mod tests {
         assert_eq!(at(&lagging, planned_us).unwrap(), At::Time(two));
         assert_eq!(at(&BranchTemplate::default(), planned_us).unwrap(), At::Head);
         let both = BranchTemplate { parent_lsn: Some("0/9".to_owned()), ..lagging };
-        assert_eq!(at(&both, planned_us).unwrap_err().status, 400);
+        assert_eq!(at(&both, planned_us).unwrap_err().kind, Kind::Malformed);
     }
 
     #[test]
     fn a_template_that_cannot_be_made_is_refused_before_the_night() {
-        let refused =
-            |template: &BranchTemplate| check_template(template, "nightly").err().map(|it| it.status);
+        let refused = |template: &BranchTemplate| check_template(template, "nightly").err().map(|it| it.kind);
         assert_eq!(refused(&BranchTemplate::default()), None);
         let name = Some("br-calm-river-8q2k5x1a".to_owned());
-        assert_eq!(refused(&BranchTemplate { name, ..BranchTemplate::default() }), Some(400));
-        for (ttl_s, status) in [(3600, None), (0, Some(422)), (31 * 86_400, Some(422))] {
+        assert_eq!(refused(&BranchTemplate { name, ..BranchTemplate::default() }), Some(Kind::Malformed));
+        for (ttl_s, status) in [(3600, None), (0, Some(Kind::Refused)), (31 * 86_400, Some(Kind::Refused))] {
             let template = BranchTemplate { ttl_seconds: Some(ttl_s), ..BranchTemplate::default() };
             assert_eq!(refused(&template), status, "{ttl_s}");
         }

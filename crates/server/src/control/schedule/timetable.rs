@@ -20,7 +20,7 @@ impl Timetable {
     /// Reads a cron line of five fields, or six with seconds first; without a time zone it speaks of UTC.
     ///
     /// # Errors
-    /// 400 for a line or a zone that is none, or one that plans nothing.
+    /// `Malformed` for a line or a zone that is none, or one that plans nothing.
     pub fn parse(line: &str, zone: Option<&str>) -> Result<Self> {
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let cron = parser.parse(line).map_err(|error| {
@@ -63,6 +63,7 @@ impl Timetable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::machine::clock::{parse, show};
 
     fn at(text: &str) -> i64 {
@@ -129,8 +130,12 @@ mod tests {
     #[test]
     fn what_is_no_timetable_is_refused() {
         for line in ["", "nightly", "* * * *", "61 * * * *", "0 0 30 2 *"] {
-            assert_eq!(Timetable::parse(line, None).err().map(|error| error.status), Some(400), "{line}");
+            assert_eq!(
+                Timetable::parse(line, None).err().map(|error| error.kind),
+                Some(Kind::Malformed),
+                "{line}"
+            );
         }
-        assert_eq!(Timetable::parse("* * * * *", Some("Mars/Base")).err().unwrap().status, 400);
+        assert_eq!(Timetable::parse("* * * * *", Some("Mars/Base")).err().unwrap().kind, Kind::Malformed);
     }
 }

@@ -67,7 +67,7 @@ pub enum By {
 /// Makes a snapshot of a branch. `also` is done in the transaction that writes its row.
 ///
 /// # Errors
-/// 400, 404, 409, 422 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it.
+/// `Malformed`, `NotFound`, `Conflict`, `Refused` for a request that cannot be done; `Unavailable` and `DiskFull` for what failed. Then nothing is left of it.
 pub fn create_snapshot(
     control: &Control,
     project: &str,
@@ -146,7 +146,7 @@ fn snapshot_as(
 /// Renames a snapshot, or says when it expires.
 ///
 /// # Errors
-/// 404 if it does not exist, 409 if the name is taken, 422 for a time in the past.
+/// `NotFound` if it does not exist, `Conflict` if the name is taken, `Refused` for a time in the past.
 pub fn update_snapshot(
     control: &Control,
     project: &str,
@@ -178,7 +178,7 @@ pub fn update_snapshot(
 /// given.
 ///
 /// # Errors
-/// 404 if it does not exist.
+/// `NotFound` if it does not exist.
 pub fn delete_snapshot(
     control: &Control,
     project: &str,
@@ -218,7 +218,7 @@ fn delete_snapshot_as(
 /// Makes a branch of a snapshot; with `finalize_restore`, one that takes the place of another at once.
 ///
 /// # Errors
-/// 400, 404, 409, 422 for a request that cannot be done; 503 and 507 for what failed. Then nothing is left of it,
+/// `Malformed`, `NotFound`, `Conflict`, `Refused` for a request that cannot be done; `Unavailable` and `DiskFull` for what failed. Then nothing is left of it,
 /// unless the error says that it took the place and does not run yet.
 pub fn restore_snapshot(
     control: &Control,

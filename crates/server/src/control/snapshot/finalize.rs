@@ -41,8 +41,8 @@ pub struct Finalized {
 /// called `old_name` from now on.
 ///
 /// # Errors
-/// 404, 409, 422 for a branch that takes no place, and 423 while another request changes one of the two: then
-/// nothing has changed. 503 and 507 if an endpoint did not stop or start; `restore_status` tells whether it has the
+/// `NotFound`, `Conflict`, `Refused` for a branch that takes no place, and `Busy` while another request changes one of the two: then
+/// nothing has changed. `Unavailable` and `DiskFull` if an endpoint did not stop or start; `restore_status` tells whether it has the
 /// place.
 pub fn finalize_restore(
     control: &Control,

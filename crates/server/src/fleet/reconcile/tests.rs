@@ -3,6 +3,7 @@
 //! The processes are none of scion's: one that was stopped is a socket that nobody accepts on, one that starts for ever is
 //! a script.
 
+use crate::error::Kind;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -172,7 +173,7 @@ fn not_all_start_at_once_and_what_is_asked_for_does_not_wait_in_the_queue() {
 
     // One that ends, whatever it ends as, makes room for the next.
     drop(all);
-    assert_eq!(request.join().unwrap().unwrap_err().status, 503);
+    assert_eq!(request.join().unwrap().unwrap_err().kind, Kind::Unavailable);
     let began = Instant::now();
     while fleet.queue.working("p") > 0 && began.elapsed() < SOON {
         std::thread::sleep(Duration::from_millis(5));

@@ -79,6 +79,7 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::metadata::tests::{branch_row, project_row};
     use crate::metadata::{Metadata, project, work};
 
@@ -119,7 +120,7 @@ mod tests {
         assert_eq!(names(&second), ["\u{c4}Dev2", "a"]);
         assert_eq!(second.pagination.next, None);
         let unknown = Wanted { cursor: "x".to_owned(), ..Wanted::default() };
-        assert_eq!(page(&unknown).err().unwrap().status, 400);
+        assert_eq!(page(&unknown).err().unwrap().kind, Kind::Malformed);
     }
 
     #[test]
@@ -146,8 +147,8 @@ mod tests {
         assert_eq!(sorted("name", "asc").unwrap(), "a dev main \u{c4}Dev2");
         assert_eq!(sorted("updated_at", "").unwrap(), "a \u{c4}Dev2 dev main");
         assert_eq!(sorted("created_at", "DESC").unwrap(), "a \u{c4}Dev2 dev main");
-        assert_eq!(sorted("size", "").unwrap_err().status, 400);
-        assert_eq!(sorted("", "up").unwrap_err().status, 400);
+        assert_eq!(sorted("size", "").unwrap_err().kind, Kind::Malformed);
+        assert_eq!(sorted("", "up").unwrap_err().kind, Kind::Malformed);
     }
 
     #[test]
