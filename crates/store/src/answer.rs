@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use types::{BLOCK_SIZE, BranchId, ClusterState, Lsn, PgTime, RelFork, SlruKind, SlruRun, TimelineId};
 
-use crate::work::memory::Memory;
+use crate::memory::Memory;
 
 /// What a project is created from.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@
 //! Invariants
 //! - A branch reads its parent only at or below its start.
 //! - A branch is opened at first use, its ancestors before it; until then it costs a few hundred bytes. An open branch holds
-//!   its parent, so that a branch nobody holds can be closed (`Core::close`).
+//!   its parent, so that a branch nobody holds can be closed (`work::closing`).
 //! - Lock order: writer of a child, writer of its parent, view. Nothing is read from disk under a view lock.
 //!
 //! Not here: what a record changes (`ingest::filing`), how versions become pages (`read::pages`).
@@ -23,11 +23,11 @@ use crate::core::Core;
 use crate::error::{Result, StoreError};
 use crate::ingest::tip::{Retry, Stuck, Tip};
 use crate::manifest::BranchEntry;
+use crate::memory::Account;
 use crate::table::layer::Layer;
 use crate::table::memtable::Memtable;
 use crate::table::value::{Kind, Lookup, Newest, Version};
 use crate::work::flush::Unlisted;
-use crate::work::memory::Account;
 
 /// What readers see.
 pub(crate) struct View {
@@ -199,16 +199,6 @@ impl Branch {
         let view = self.view.get_mut();
         let has_unwritten = !view.active.is_empty() || !view.frozen.is_empty();
         !(is_open && (has_unwritten || view.stuck.is_some())) && self.unlisted.get_mut().is_none()
-    }
-
-    /// Freezes the memtable, so that it is written, unless somebody writes to it now.
-    pub(crate) fn freeze_if_free(self: &Arc<Self>, core: &Core) -> bool {
-        let Some(mut writer) = self.writer.try_lock() else { return false };
-        let Some(tip) = writer.as_mut() else { return false };
-        tip.freeze(self);
-        drop(writer);
-        core.flushes.submit(self);
-        true
     }
 
     /// Opens the layers; gives the state at their end.

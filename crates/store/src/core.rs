@@ -17,10 +17,10 @@ use crate::disk::Disk;
 use crate::error::{Result, StoreError};
 use crate::log::segments::{Missing, WalFiles};
 use crate::manifest::{BranchEntry, ManifestStore};
+use crate::memory::{Account, BlockCache};
 use crate::object::{Local, ObjectStore};
-use crate::table::layer::{self, BlockCache};
+use crate::table::layer;
 use crate::work::flush::FlushQueue;
-use crate::work::memory::Account;
 
 /// What all branches of an open project share.
 pub(crate) struct Core {
@@ -158,46 +158,8 @@ impl Core {
         Ok(branch)
     }
 
-    /// Closes a branch that nobody holds; first, if there is need, sends to the disk what is in no layer. True if it is closed
-    /// now, or will be the next time.
-    pub(crate) fn close(&self, id: &BranchId) -> bool {
-        let Ok(branch) = self.branch(id) else { return false };
-        if branch.is_closed() {
-            return false;
-        }
-        let has_unwritten = {
-            let view = branch.view.read();
-            !view.active.is_empty() && view.frozen.is_empty()
-        };
-        if branch.is_open() && has_unwritten {
-            return branch.freeze_if_free(self);
-        }
-        drop(branch);
-        let was = self.replace(id, |slot| {
-            let branch = Arc::get_mut(slot)?;
-            branch.is_at_rest().then(|| branch.closed())
-        });
-        was.is_some()
-    }
-
-    /// Closes a branch that nobody holds but the flusher's queue: what is in no layer is read from the WAL again by whoever
-    /// opens it.
-    pub(crate) fn close_unwritten(&self, id: &BranchId) {
-        let closed = self.replace(id, |slot| {
-            let was_waiting = self.flushes.withdraw(slot);
-            let closed = Arc::get_mut(slot).map(Branch::closed);
-            if closed.is_none() && was_waiting {
-                self.flushes.submit(slot);
-            }
-            closed
-        });
-        if let Some(unlisted) = closed.and_then(|branch| branch.unlisted.lock().take()) {
-            self.flushes.abandon(unlisted);
-        }
-    }
-
     /// Puts what `by` gives in the place of a branch. Gives what was there, which may take long to drop.
-    fn replace(
+    pub(crate) fn replace(
         &self,
         id: &BranchId,
         by: impl FnOnce(&mut Arc<Branch>) -> Option<Branch>,

@@ -16,6 +16,7 @@ mod ingest;
 mod limits;
 mod log;
 mod manifest;
+mod memory;
 #[cfg(test)]
 mod model;
 mod object;
@@ -29,5 +30,5 @@ pub use answer::{
     Unreadable,
 };
 pub use error::{ErrorKind, Result, StoreError, of_extension};
+pub use memory::Memory;
 pub use project::Project;
-pub use work::memory::Memory;

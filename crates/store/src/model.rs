@@ -10,12 +10,12 @@ use crate::branch::Branch;
 use crate::disk::System;
 use crate::error::Result;
 use crate::manifest::BranchEntry;
+use crate::memory::{Account, BlockCache};
 use crate::object::ObjectStore;
 use crate::object::memory::Memory;
-use crate::table::layer::{BlockCache, Layer, LayerWriter, object_name};
+use crate::table::layer::{Layer, LayerWriter, object_name};
 use crate::table::memtable::{Memtable, Older};
 use crate::table::value::{Kind, Lookup};
-use crate::work::memory::Account;
 
 #[derive(Clone, Debug)]
 enum Op {

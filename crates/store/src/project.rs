@@ -26,6 +26,7 @@ use crate::ingest::import::Source;
 use crate::ingest::tip::Tip;
 use crate::log::segments::WalFiles;
 use crate::manifest::{BranchEntry, Manifest, ManifestStore, Position};
+use crate::memory::room;
 use crate::object::{Local, ObjectStore, Put};
 use crate::read::cluster;
 use crate::read::pages;
@@ -405,7 +406,7 @@ impl Project {
     /// `Fenced`, `Gap`, `Full`, `FlushFailing`, `MemoryFull`. After an error nothing beyond what was returned before, or told to
     /// `wait_durable`, is acknowledged, and the same bytes can be sent again.
     pub fn append_wal(&self, branch: &BranchId, timeline: TimelineId, at: Lsn, bytes: &[u8]) -> Result<Lsn> {
-        self.core.check_may_grow(branch, bytes.len())?;
+        room::check_may_grow(&*self.core, branch, bytes.len())?;
         self.core.open_branch(branch)?.append(&self.core, timeline, at, bytes)
     }
 
@@ -420,7 +421,7 @@ impl Project {
         at: Lsn,
         bytes: &[u8],
     ) -> Result<TailProgress> {
-        self.core.check_may_grow(branch, bytes.len())?;
+        room::check_may_grow(&*self.core, branch, bytes.len())?;
         self.core.open_branch(branch)?.append_tail(&self.core, timeline, at, bytes)
     }
 

@@ -27,7 +27,7 @@ use crate::error::{Result, StoreError};
 use crate::ingest::filing::Filing;
 use crate::limits::{FROZEN_AT_OPEN_MAX, REPLAY_BYTES};
 use crate::log::segments::Missing;
-use crate::work::memory::Charge;
+use crate::memory::{Charge, room};
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -244,12 +244,12 @@ impl Tip {
     /// Sets memory aside for `bytes` of WAL that are about to be taken. If there is none its own memtable is frozen: nobody
     /// who waits holds what cannot be written.
     pub(crate) fn room(&mut self, core: &Core, branch: &Arc<Branch>, bytes: usize) -> Result<Charge> {
-        if let Some(room) = core.take_room(branch, bytes)? {
+        if let Some(room) = room::take(core, &branch.id, bytes)? {
             return Ok(room);
         }
         self.freeze(branch);
         core.flushes.submit(branch);
-        core.wait_for_memory(branch, bytes)
+        room::wait(core, &branch.id, bytes)
     }
 
     /// Takes what the WAL files hold of the current timeline from `begin` to `end`.

@@ -16,7 +16,7 @@ mod format;
 mod reader;
 mod writer;
 
-pub(crate) use reader::{BlockCache, Layer};
+pub(crate) use reader::Layer;
 pub(crate) use writer::{LayerWriter, Place};
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ use types::{BLOCK_SIZE, ClusterState, Key, Lsn, Page};
 
 use crate::error::{Result, StoreError};
 use crate::limits::CHAIN_MAX;
+use crate::memory::{Account, Charge};
 use crate::table::layer::{LayerWriter, Place};
 use crate::table::value::{Kind, Lookup, Newest, Slice, Version};
-use crate::work::memory::{Account, Charge};
 
 /// What of a branch is older than a memtable being written.
 pub(crate) trait Older {
@@ -260,7 +260,7 @@ impl Memtable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::memory::Memory;
+    use crate::memory::Memory;
 
     #[test]
     fn a_memtable_counts_what_it_holds_and_not_what_it_could_hold() {

@@ -7,10 +7,11 @@ use proptest::prelude::*;
 use types::{BlockNumber, Fork, Key, Lsn, RelFork, RelTag};
 
 use super::format::{VERSION, VERSION_FIRST};
-use super::{BlockCache, Layer, LayerWriter, object_name};
+use super::{Layer, LayerWriter, object_name};
 use crate::disk::System;
 use crate::error::{Result, StoreError};
 use crate::log::waypoint::tests::sample;
+use crate::memory::BlockCache;
 use crate::object::ObjectStore;
 use crate::object::memory::Memory;
 use crate::table::value::{Kind, Lookup, Newest};

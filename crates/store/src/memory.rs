@@ -15,20 +15,21 @@
 //! - A project whose layers cannot be written keeps at most half, so the other half is always the others'.
 //! - Reading a page and filing a record take no lock that is shared by projects.
 //!
-//! Not here: which memtable is written, which branch is closed (`keeper`).
+//! Not here: who waits (`room`), which memtable is written and which branch is closed (`work::keeper`).
 
-use std::sync::Arc;
-use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use types::BranchId;
 
-use crate::branch::Branch;
-use crate::core::Core;
-use crate::error::{Result, StoreError};
-use crate::limits::{CACHE_BYTES, FAILING_SHARE, FREEZE_ABOVE, MEMORY_WAIT, MEMTABLES_BYTES, ROOM_SHARE};
-use crate::table::layer::BlockCache;
+use crate::limits::{CACHE_BYTES, FAILING_SHARE, FREEZE_ABOVE, MEMTABLES_BYTES};
+
+mod cache;
+pub(crate) mod room;
+
+pub(crate) use cache::BlockCache;
 
 /// What a set of projects, all of a server, share. They are opened with options that hold the same one.
 pub struct Memory {
@@ -46,8 +47,42 @@ pub struct Memory {
 
 #[derive(Default)]
 struct Gate {
-    projects: Vec<Weak<Core>>,
+    projects: Vec<Weak<dyn Holder>>,
     has_keeper: bool,
+}
+
+/// A project, as far as what it holds in memory concerns the others.
+pub(crate) trait Holder: Send + Sync {
+    /// What its memtables hold.
+    fn account(&self) -> &Arc<Account>;
+    /// Why its disk takes no layer now; `None` if it does, as far as is known.
+    fn failing(&self, now: Instant) -> Option<String>;
+    /// Its branches that hold more than their names.
+    fn holdings(&self) -> Vec<Holding>;
+    /// When a branch was last asked for, as `Memory::now` says, and the branch it begins on; `None` if it is no longer there.
+    fn last_used(&self, branch: &BranchId) -> Option<(u64, Option<BranchId>)>;
+    /// Freezes a branch's memtable, so that it is written, unless somebody writes to it now. True if it is frozen.
+    fn freeze(&self, branch: &BranchId) -> bool;
+    /// Closes a branch that nobody holds; first, if there is need, sends to the disk what is in no layer. True if it is closed
+    /// now, or will be the next time.
+    fn close(&self, branch: &BranchId) -> bool;
+    /// Closes a branch that nobody holds but the flusher's queue: what is in no layer is read from the WAL again by whoever
+    /// opens it.
+    fn close_unwritten(&self, branch: &BranchId);
+}
+
+/// What one branch holds.
+pub(crate) struct Holding {
+    pub(crate) branch: BranchId,
+    pub(crate) is_open: bool,
+    /// True if it holds neither more than its name nor another branch, but a memtable of an attempt to open it that failed.
+    pub(crate) is_closed: bool,
+    /// Bytes of the memtable that is written to.
+    pub(crate) active: usize,
+    /// How many memtables wait for the disk, and their bytes.
+    pub(crate) frozen: (usize, usize),
+    /// When it was last asked for, as `Memory::now` says.
+    pub(crate) used: u64,
 }
 
 impl std::fmt::Debug for Memory {
@@ -114,10 +149,10 @@ impl Memory {
     }
 
     /// Makes a project known to the keeper. True if there is no keeper yet: then the caller starts it.
-    pub(crate) fn enter(&self, core: &Arc<Core>) -> bool {
+    pub(crate) fn enter(&self, project: Weak<dyn Holder>) -> bool {
         let mut gate = self.gate.lock();
-        gate.projects.retain(|core| core.strong_count() > 0);
-        gate.projects.push(Arc::downgrade(core));
+        gate.projects.retain(|project| project.strong_count() > 0);
+        gate.projects.push(project);
         !std::mem::replace(&mut gate.has_keeper, true)
     }
 
@@ -127,7 +162,7 @@ impl Memory {
     }
 
     /// The open projects.
-    pub(crate) fn projects(&self) -> Vec<Arc<Core>> {
+    pub(crate) fn projects(&self) -> Vec<Arc<dyn Holder>> {
         self.gate.lock().projects.iter().filter_map(Weak::upgrade).collect()
     }
 
@@ -143,9 +178,9 @@ impl Memory {
     }
 
     fn held_by_failing(&self) -> usize {
-        let failing =
-            self.projects().into_iter().filter(|core| core.flushes.failing(Instant::now()).is_some());
-        failing.map(|core| core.account.held()).sum()
+        let projects = self.projects().into_iter();
+        let failing = projects.filter(|project| project.failing(Instant::now()).is_some());
+        failing.map(|project| project.account().held()).sum()
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -217,68 +252,6 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         self.set(0);
-    }
-}
-
-impl Core {
-    /// Refuses writers of a project whose layers cannot be written once such projects hold all that they may. They are
-    /// refused before they hold a branch, so that the keeper can close it.
-    pub(crate) fn check_may_grow(&self, branch: &types::BranchId, bytes: usize) -> Result<()> {
-        let Some(reason) = self.flushes.failing(Instant::now()) else { return Ok(()) };
-        let memory = self.account.memory();
-        if memory.held_by_failing().saturating_add(self.room_of(bytes)) <= memory.failing_max() {
-            return Ok(());
-        }
-        Err(StoreError::FlushFailing { branch: branch.clone(), reason })
-    }
-
-    /// What is set aside for records of `bytes`: never so much that it could not be had.
-    fn room_of(&self, bytes: usize) -> usize {
-        bytes.min(self.account.memory().limit / ROOM_SHARE)
-    }
-
-    /// Sets memory aside for records of `bytes` that are about to be filed in `branch`.
-    ///
-    /// # Errors
-    /// `FlushFailing`, as `check_may_grow`.
-    pub(crate) fn take_room(&self, branch: &Branch, bytes: usize) -> Result<Option<Charge>> {
-        self.check_may_grow(&branch.id, bytes)?;
-        let (memory, bytes) = (self.account.memory(), self.room_of(bytes));
-        if !memory.take(bytes) {
-            return Ok(None);
-        }
-        self.account.held.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Some(Charge { account: self.account.clone(), bytes }))
-    }
-
-    /// As `take_room`, and waits for it. What the caller itself holds must be on its way to the disk.
-    ///
-    /// # Errors
-    /// `MemoryFull` if none was given back in time; `FlushFailing`.
-    pub(crate) fn wait_for_memory(&self, branch: &Branch, bytes: usize) -> Result<Charge> {
-        self.wait_for_memory_within(branch, bytes, MEMORY_WAIT)
-    }
-
-    fn wait_for_memory_within(&self, branch: &Branch, bytes: usize, within: Duration) -> Result<Charge> {
-        let memory = self.account.memory();
-        let deadline = Instant::now() + within;
-        memory.waiting.fetch_add(1, Ordering::SeqCst);
-        let outcome = loop {
-            match self.take_room(branch, bytes) {
-                Ok(None) => {}
-                Ok(Some(room)) => break Ok(room),
-                Err(error) => break Err(error),
-            }
-            let mut gate = memory.gate.lock();
-            let is_full = |_: &mut Gate| memory.used().saturating_add(self.room_of(bytes)) > memory.limit;
-            memory.wake.notify_all();
-            if memory.freed.wait_while_until(&mut gate, is_full, deadline).timed_out() {
-                let (held, max) = (memory.used(), memory.limit);
-                break Err(StoreError::MemoryFull { branch: branch.id.clone(), held, max, waited: within });
-            }
-        };
-        memory.waiting.fetch_sub(1, Ordering::SeqCst);
-        outcome
     }
 }
 

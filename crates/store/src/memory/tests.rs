@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use types::{BranchId, Lsn, PgTime};
 
-use super::Memory;
+use super::{Holder, Memory, room};
 use crate::answer::{ClusterImport, StoreOptions};
 use crate::crash::cluster::{self, Log, import_end, value_of};
 use crate::crash::fault::{Error, Fault, Faulty, When};
@@ -184,14 +184,15 @@ fn who_waits_in_vain_is_told_what_for_and_who_does_not_goes_on_at_once() {
     let project = create(Arc::new(System), top.path(), "p", &options);
     let core = &project.core;
     let root = core.open_branch(&root()).unwrap();
-    let mut rooms: Vec<_> = std::iter::from_fn(|| core.take_room(&root, usize::MAX).unwrap()).collect();
+    let mut rooms: Vec<_> =
+        std::iter::from_fn(|| room::take(&**core, &root.id, usize::MAX).unwrap()).collect();
     assert_eq!((rooms.len(), options.memory.used()), (8, 8 << 20));
-    let refused = core.wait_for_memory_within(&root, 1, Duration::from_millis(5)).err().unwrap();
+    let refused = room::wait_within(&**core, &root.id, 1, Duration::from_millis(5)).err().unwrap();
     assert_eq!(refused.kind(), ErrorKind::Later);
     let said = "all projects hold 8 MB of what is not, of at most 8 MB";
     assert!(refused.to_string().contains(said), "{refused}");
     thread::scope(|scope| {
-        let waits = scope.spawn(|| core.wait_for_memory_within(&root, 1, Duration::from_secs(60)));
+        let waits = scope.spawn(|| room::wait_within(&**core, &root.id, 1, Duration::from_secs(60)));
         waited_for("it waits", || options.memory.waiting.load(Ordering::SeqCst) == 1);
         rooms.pop();
         assert!(waits.join().unwrap().is_ok());
@@ -279,7 +280,7 @@ fn a_project_whose_disk_hangs_holds_up_no_other() {
     let half = options.memory.failing_max();
     assert!(sick.core.account.held() > half);
     let first = sick.core.open_branch(&named(0)).unwrap();
-    waited_for("it is frozen", || first.freeze_if_free(&sick.core));
+    waited_for("it is frozen", || sick.core.freeze(&first.id));
     drop(first);
     waited_for("it gives back what is more than half", || {
         keeper::tend(&options.memory, Instant::now() + FLUSH_WAIT * 2);
