@@ -12,6 +12,8 @@
 //!
 //! Not here: what a record changes (`ingest::filing`), how versions become pages (`read::pages`).
 
+pub(crate) mod lineage;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,6 +26,7 @@ use crate::error::{Result, StoreError};
 use crate::ingest::tip::{Retry, Stuck, Tip};
 use crate::manifest::BranchEntry;
 use crate::memory::Account;
+use crate::read::walk;
 use crate::table::layer::Layer;
 use crate::table::memtable::Memtable;
 use crate::table::value::{Kind, Lookup, Newest, Version};
@@ -184,7 +187,7 @@ impl Branch {
         self.touch();
         let entry = core.manifests.get().branch(&self.id, self.incarnation)?.clone();
         let state = self.load_tables(core, &entry)?;
-        let mut tip = Tip::new(core.format, state);
+        let mut tip = Tip::new(core.wal.format(), state);
         self.replay(core, &mut tip)?;
         *writer = Some(tip);
         self.opened.store(true, Ordering::Release);
@@ -204,7 +207,7 @@ impl Branch {
     /// Opens the layers; gives the state at their end.
     fn load_tables(&self, core: &Core, entry: &BranchEntry) -> Result<ClusterState> {
         let start = match self.parent() {
-            Some((parent, start)) => Some(parent.cluster_state(core, start)?),
+            Some((parent, start)) => Some(walk::cluster_state(&core.wal, parent, start)?),
             None => None,
         };
         let mut layers = Vec::with_capacity(entry.layers.len());

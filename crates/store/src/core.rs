@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use redo::RedoContext;
-use types::{BranchId, Lsn, PgTime, TimelineId};
-use wal::{ControlFile, WalFormat};
+use types::{BranchId, PgTime};
+use wal::ControlFile;
 
 use crate::answer::StoreOptions;
 use crate::branch::Branch;
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
-use crate::log::segments::{Missing, WalFiles};
+use crate::log::segments::WalFiles;
 use crate::manifest::{BranchEntry, ManifestStore};
 use crate::memory::{Account, BlockCache};
 use crate::object::{Local, ObjectStore};
@@ -30,7 +30,6 @@ pub(crate) struct Core {
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) manifests: ManifestStore,
     pub(crate) wal: WalFiles,
-    pub(crate) format: WalFormat,
     pub(crate) redo: RedoContext,
     pub(crate) control_template: Vec<u8>,
     /// Time of the imported checkpoint: the oldest time that can be asked for.
@@ -69,16 +68,14 @@ impl Core {
         let manifest = manifests.get();
         let control_template = manifest.control_template()?;
         let control = ControlFile::parse(&control_template)?;
-        let format = manifest.wal_format();
         let core = Self {
             dir: dir.to_owned(),
             disk: disk.clone(),
             objects,
             cache: Arc::new(options.memory.cache()),
-            wal: WalFiles::new(dir, format.segment_bytes, disk.clone()),
-            format,
+            wal: WalFiles::new(dir, manifest.wal_format(), disk.clone()),
             redo: RedoContext {
-                major: format.major,
+                major: manifest.wal_format().major,
                 checksums: control.checksum_version != 0 || control.limits.wal_log_hints,
             },
             control_template,
@@ -205,44 +202,4 @@ impl Core {
     pub(crate) fn take_layer_id(&self) -> u64 {
         self.next_layer.fetch_add(1, Ordering::Relaxed)
     }
-
-    /// Reads WAL of `branch` and its ancestors from `from` up to `to`.
-    pub(crate) fn read_wal(&self, branch: &Branch, from: Lsn, to: Lsn) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        for (branch, from, to) in lineage(branch, from, to) {
-            for (timeline, begin, end) in branch.spans(from, to) {
-                let at = bytes.len();
-                let len = usize::try_from(end.bytes_since(begin).unwrap_or(0)).unwrap_or(0);
-                bytes.resize(at + len, 0);
-                let out = bytes.get_mut(at..).unwrap_or(&mut []);
-                self.wal.read(&branch.id, timeline, begin, out, Missing::IsDamage)?;
-            }
-        }
-        Ok(bytes)
-    }
-}
-
-/// The timelines that lead to `lsn` on `branch`, oldest first, with where each ends; those that hold no WAL are left out.
-/// The imported timeline owns everything before the root's start.
-pub(crate) fn history(branch: &Branch, lsn: Lsn) -> Vec<(TimelineId, Lsn)> {
-    let first = Lsn::from_raw(1).unwrap_or(Lsn::MAX);
-    let spans = lineage(branch, first, lsn).into_iter().flat_map(|(branch, from, to)| branch.spans(from, to));
-    spans.map(|(timeline, _, end)| (timeline, end)).collect()
-}
-
-/// Which of `branch` and its ancestors has which part of `from..to`, oldest first.
-fn lineage(branch: &Branch, from: Lsn, to: Lsn) -> Vec<(&Branch, Lsn, Lsn)> {
-    let (mut branch, mut to, mut parts) = (branch, to, Vec::new());
-    while let Some((parent, start)) = branch.parent()
-        && from < start
-    {
-        if start < to {
-            parts.push((branch, start, to));
-            to = start;
-        }
-        branch = parent;
-    }
-    parts.push((branch, from, to));
-    parts.reverse();
-    parts
 }

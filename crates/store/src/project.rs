@@ -17,8 +17,8 @@ use crate::answer::{
     BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress, Unread,
     Unreadable,
 };
-use crate::branch::Branch;
-use crate::core::{Core, history};
+use crate::branch::{Branch, lineage};
+use crate::core::Core;
 use crate::disk::{Careful, Disk, System, unused_name};
 use crate::error::{Result, StoreError};
 use crate::ingest::extension;
@@ -28,8 +28,7 @@ use crate::log::segments::WalFiles;
 use crate::manifest::{BranchEntry, Manifest, ManifestStore, Position};
 use crate::memory::room;
 use crate::object::{Local, ObjectStore, Put};
-use crate::read::cluster;
-use crate::read::pages;
+use crate::read::{cluster, pages, walk};
 use crate::table::layer::{LayerWriter, object_name};
 use crate::work::flush;
 use crate::work::keeper;
@@ -147,7 +146,7 @@ impl Project {
 
     /// What the WAL of this project looks like.
     pub fn format(&self) -> WalFormat {
-        self.core.format
+        self.core.wal.format()
     }
 
     /// The 8192 bytes of `pg_control` as imported.
@@ -166,7 +165,8 @@ impl Project {
             return Err(StoreError::Exists { branch: id.clone() });
         }
         let parent = core.open_branch(parent)?;
-        parent.exact_state(core, at)?;
+        parent.check_position(core, at)?;
+        walk::exact_state(&core.wal, &parent, at)?;
         core.manifests.check_epoch()?;
         core.wal.clear_the_way(id)?;
         let entry =
@@ -364,10 +364,10 @@ impl Project {
         let state = match branch.check_position(&self.core, asked) {
             // Inside the record that has not arrived in full.
             Err(StoreError::Ahead { head, .. }) if asked <= branch.durable() => {
-                branch.cluster_state(&self.core, head)?
+                walk::cluster_state(&self.core.wal, &branch, head)?
             }
             Err(error) => return Err(error),
-            Ok(()) => branch.cluster_state(&self.core, asked)?,
+            Ok(()) => walk::cluster_state(&self.core.wal, &branch, asked)?,
         };
         Ok(BranchPoint { branch: branch.id.clone(), lsn: state.lsn, last_commit: state.last_commit })
     }
@@ -385,7 +385,9 @@ impl Project {
     /// # Errors
     /// `BeforeHistory`, `NotFound`, and `Stuck` or `Behind` if what cannot be read may be of before `at`.
     pub fn resolve_time(&self, branch: &BranchId, at: PgTime) -> Result<BranchPoint> {
-        self.core.open_branch(branch)?.resolve_time(&self.core, at)
+        let branch = self.core.open_branch(branch)?;
+        branch.settle(&self.core);
+        walk::resolve_time(&self.core.wal, &branch, at, self.core.imported)
     }
 
     /// Begins a new timeline at the head of `branch` and fences the ones before it.
@@ -396,7 +398,7 @@ impl Project {
         let branch = self.core.open_branch(branch)?;
         let (timeline, state) = branch.begin_timeline(&self.core)?;
         let start = state.cluster.lsn;
-        let history = history(&branch, start);
+        let history = lineage::history(&branch, start);
         Ok(NewTimeline { timeline, start, state, history })
     }
 
@@ -443,7 +445,8 @@ impl Project {
     /// `NotBoundary`, `BeforeStart`, `Ahead`, `Stuck`, `Corrupt`.
     pub fn state_at(&self, branch: &BranchId, lsn: Lsn) -> Result<StateAt> {
         let branch = self.core.open_branch(branch)?;
-        cluster::state_at(&self.core, &branch, lsn)
+        branch.check_position(&self.core, lsn)?;
+        cluster::state_at(&self.core.wal, self.core.redo, &branch, lsn)
     }
 
     /// Bytes of all relations at `lsn`, free space maps aside.
@@ -488,7 +491,7 @@ impl Project {
         assert!(out.len().is_multiple_of(BLOCK_SIZE), "the caller asks for whole blocks");
         let branch = self.core.open_branch(branch)?;
         branch.check_position(&self.core, lsn)?;
-        pages::read_blocks(&self.core, &branch, lsn, (rel, first), out)
+        pages::read_blocks(self.core.redo, &branch, lsn, (rel, first), out)
     }
 
     /// Fills `out`, a whole number of blocks, with pages of an SLRU from `first` on, as they were at `lsn`; zeros where there
@@ -510,7 +513,7 @@ impl Project {
         assert!(out.len().is_multiple_of(BLOCK_SIZE), "the caller asks for whole blocks");
         let branch = self.core.open_branch(branch)?;
         branch.check_position(&self.core, lsn)?;
-        cluster::read_slru(&self.core, &branch, lsn, (kind, first), out)
+        cluster::read_slru(self.core.redo, &branch, lsn, (kind, first), out)
     }
 
     /// What extensions' resource managers wrote that cannot be read at the head of `branch`, with at most `limit` forks.
@@ -530,10 +533,10 @@ impl Project {
     pub fn wal_segment_prefix(&self, branch: &BranchId, lsn: Lsn) -> Result<Vec<u8>> {
         let branch = self.core.open_branch(branch)?;
         branch.check_position(&self.core, lsn)?;
-        let from = lsn.raw() - lsn.offset_in_segment(self.core.format.segment_bytes);
+        let from = lsn.raw() - lsn.offset_in_segment(self.format().segment_bytes);
         // Segment 0 holds no WAL.
         let Some(from) = Lsn::from_raw(from) else { return Ok(Vec::new()) };
-        self.core.read_wal(&branch, from, lsn)
+        lineage::read_wal(&self.core.wal, &branch, from, lsn)
     }
 
     /// How many branches are open: they hold memory. Those that nobody uses are closed after a while.
@@ -585,7 +588,7 @@ fn import_cluster(
     const LAYER: u64 = 1;
     let state = source.control.cluster_state()?;
     let name = object_name(LAYER);
-    let wal_files = WalFiles::new(dir, source.control.segment_bytes, disk.clone());
+    let wal_files = WalFiles::new(dir, source.control.format(), disk.clone());
     // Left by an attempt that did not reach the manifest.
     objects.delete(&name)?;
     wal_files.clear_the_way(root)?;

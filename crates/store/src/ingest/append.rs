@@ -18,7 +18,7 @@ use crate::ingest::tip::{Retry, Tip};
 use crate::limits::PIECE_BYTES;
 use crate::log::segments::Missing;
 use crate::manifest::Position;
-use crate::read::cluster;
+use crate::read::{cluster, walk};
 
 /// Who is writing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Branch {
             return Err(StoreError::Behind { branch: self.id.clone(), at: self.view.read().head, reason });
         }
         // Read first: once the timeline is listed its predecessor is fenced, and nothing may fail any more.
-        let state = cluster::state_at(core, self, head)?;
+        let state = cluster::state_at(&core.wal, core.redo, self, head)?;
         let timeline = self.push_timeline(core, head)?;
         tip.begin(timeline, head);
         tip.durable = head;
@@ -168,7 +168,7 @@ impl Branch {
         }
         let mut bytes = vec![0; len];
         core.wal.read(&self.id, timeline, end, &mut bytes, Missing::IsZeros)?;
-        Ok(wal::may_follow(&core.format, timeline, (end, tip.last_record()), &bytes))
+        Ok(wal::may_follow(&core.wal.format(), timeline, (end, tip.last_record()), &bytes))
     }
 
     /// Lists a new timeline that begins at `begin`; those that began later are no longer listed.
@@ -204,7 +204,7 @@ impl Branch {
             last_end: None,
         };
         // What is damaged ends the count.
-        let _ = self.count_records(core, &state, framed, &mut |record| {
+        let _ = walk::count_records(&core.wal, self, &state, framed, &mut |record| {
             unread.records += 1;
             if let Some((_, ended)) = wal::xact_time(record) {
                 unread.transactions += 1;

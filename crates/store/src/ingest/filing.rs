@@ -98,11 +98,11 @@ impl Filing {
     fn file_record(&mut self, core: &Core, branch: &Branch, raw: &RawRecord<'_>) -> Result<()> {
         let record = Record::decode(raw.start, raw.bytes)?;
         let cx = InterpretContext {
-            format: core.format,
+            format: core.wal.format(),
             track_commit_timestamp: self.state.limits.track_commit_timestamp,
         };
         let mut state = self.state.clone();
-        wal::advance(&mut state, &core.format, &record, raw)?;
+        wal::advance(&mut state, &cx.format, &record, raw)?;
         let mut changes = Vec::new();
         let interpreted = wal::interpret(&cx, &record, raw.end, &mut |change| changes.push(change));
         #[cfg(test)]
@@ -394,7 +394,7 @@ impl Filing {
     fn store_long_pages(&mut self, core: &Core, branch: &Branch, end: Lsn) {
         for key in std::mem::take(&mut self.long) {
             // A page that cannot be built keeps its records; who reads it is told why.
-            if let Ok(page) = pages::read_page(core, branch, key, end) {
+            if let Ok(page) = pages::read_page(core.redo, branch, key, end) {
                 branch.view.write().active.add_image(key, end, &page);
             }
         }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use types::{ClusterState, Lsn, TimelineId};
 use wal::{RecordReader, WalError, WalFormat};
 
-use crate::branch::{Branch, error_chain};
+use crate::branch::{Branch, error_chain, lineage};
 use crate::core::Core;
 use crate::error::{Result, StoreError};
 use crate::ingest::filing::Filing;
@@ -294,7 +294,7 @@ impl Tip {
             while at < end {
                 let room = self.make_room(core, branch)?;
                 let to = at.advanced(REPLAY_BYTES).min(end);
-                reader.feed(at, &core.read_wal(branch, at, to)?)?;
+                reader.feed(at, &lineage::read_wal(&core.wal, branch, at, to)?)?;
                 at = to;
                 while let Some(raw) = reader.next_record()? {
                     self.files.record(core, branch, &raw)?;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use types::{BranchId, Lsn, TimelineId};
+use wal::WalFormat;
 
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
@@ -30,14 +31,19 @@ pub(crate) enum Missing {
 /// The WAL directory of a project.
 pub(crate) struct WalFiles {
     root: PathBuf,
-    segment_bytes: u64,
+    format: WalFormat,
     disk: Arc<dyn Disk>,
 }
 
 impl WalFiles {
-    /// WAL below `project`, in segments of that size.
-    pub(crate) fn new(project: &Path, segment_bytes: u64, disk: Arc<dyn Disk>) -> Self {
-        Self { root: project.join("wal"), segment_bytes, disk }
+    /// WAL of that format below `project`.
+    pub(crate) fn new(project: &Path, format: WalFormat, disk: Arc<dyn Disk>) -> Self {
+        Self { root: project.join("wal"), format, disk }
+    }
+
+    /// What the WAL looks like.
+    pub(crate) fn format(&self) -> WalFormat {
+        self.format
     }
 
     /// The directory of a branch's WAL; may not exist.
@@ -50,7 +56,7 @@ impl WalFiles {
     }
 
     fn segment_path(&self, branch: &BranchId, timeline: TimelineId, segment: u64) -> PathBuf {
-        self.timeline_dir(branch, timeline).join(segment_name(timeline, segment, self.segment_bytes))
+        self.timeline_dir(branch, timeline).join(segment_name(timeline, segment, self.format.segment_bytes))
     }
 
     /// Writes `bytes` at `at` and makes them durable. On an error nothing from `at` on is held.
@@ -71,10 +77,10 @@ impl WalFiles {
         mut bytes: &[u8],
     ) -> Result<()> {
         while !bytes.is_empty() {
-            let offset = at.offset_in_segment(self.segment_bytes);
-            let room = usize::try_from(self.segment_bytes - offset).unwrap_or(usize::MAX);
+            let offset = at.offset_in_segment(self.format.segment_bytes);
+            let room = usize::try_from(self.format.segment_bytes - offset).unwrap_or(usize::MAX);
             let (piece, rest) = bytes.split_at(room.min(bytes.len()));
-            let path = self.segment_path(branch, timeline, at.segment(self.segment_bytes));
+            let path = self.segment_path(branch, timeline, at.segment(self.format.segment_bytes));
             self.write_piece(&path, offset, piece).map_err(StoreError::io(&path))?;
             at = at.advanced(piece.len() as u64);
             bytes = rest;
@@ -97,7 +103,7 @@ impl WalFiles {
     /// Makes what a process that was killed wrote of a timeline, from `from` on, as durable as if it had lived.
     pub(crate) fn settle(&self, branch: &BranchId, timeline: TimelineId, from: Lsn) -> Result<()> {
         let written = self.segments(branch, timeline)?.into_iter();
-        let written = written.filter(|&segment| segment >= from.segment(self.segment_bytes));
+        let written = written.filter(|&segment| segment >= from.segment(self.format.segment_bytes));
         let files = written.map(|segment| self.segment_path(branch, timeline, segment));
         let dirs = [self.timeline_dir(branch, timeline), self.branch_dir(branch), self.root.clone()];
         for path in files.chain(dirs.into_iter().filter(|dir| dir.is_dir())) {
@@ -129,11 +135,12 @@ impl WalFiles {
         from: Lsn,
         end: Lsn,
     ) -> Result<()> {
-        let first = from.segment(self.segment_bytes);
+        let first = from.segment(self.format.segment_bytes);
         let mut expected = first;
         for found in self.segments(branch, timeline)?.into_iter().filter(|&found| found >= first) {
-            let behind =
-                end.raw().saturating_sub(expected.saturating_add(1).saturating_mul(self.segment_bytes));
+            let behind = end
+                .raw()
+                .saturating_sub(expected.saturating_add(1).saturating_mul(self.format.segment_bytes));
             if found > expected && behind > PIECE_BYTES as u64 {
                 return Err(self.missing(&self.segment_path(branch, timeline, expected)));
             }
@@ -159,10 +166,10 @@ impl WalFiles {
         missing: Missing,
     ) -> Result<()> {
         while !out.is_empty() {
-            let offset = at.offset_in_segment(self.segment_bytes);
-            let room = usize::try_from(self.segment_bytes - offset).unwrap_or(usize::MAX);
+            let offset = at.offset_in_segment(self.format.segment_bytes);
+            let room = usize::try_from(self.format.segment_bytes - offset).unwrap_or(usize::MAX);
             let (piece, rest) = out.split_at_mut(room.min(out.len()));
-            let path = self.segment_path(branch, timeline, at.segment(self.segment_bytes));
+            let path = self.segment_path(branch, timeline, at.segment(self.format.segment_bytes));
             let held = match self.disk.open(&path) {
                 Ok(file) => self.disk.read_upto_at(&file, offset, piece).map_err(StoreError::io(&path))?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => match missing {
@@ -188,7 +195,7 @@ impl WalFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(StoreError::io(&dir)(error)),
         };
-        let number = |path: &PathBuf| segment_number(path.file_name()?.to_str()?, self.segment_bytes);
+        let number = |path: &PathBuf| segment_number(path.file_name()?.to_str()?, self.format.segment_bytes);
         let mut found: Vec<u64> = entries.iter().filter_map(number).collect();
         found.sort_unstable();
         Ok(found)
@@ -199,12 +206,13 @@ impl WalFiles {
         let Some(&last) = self.segments(branch, timeline)?.last() else { return Ok(None) };
         let path = self.segment_path(branch, timeline, last);
         let len = self.disk.len(&path).map_err(StoreError::io(&path))?;
-        Ok(Lsn::from_raw(last.saturating_mul(self.segment_bytes).saturating_add(len)))
+        Ok(Lsn::from_raw(last.saturating_mul(self.format.segment_bytes).saturating_add(len)))
     }
 
     /// Forgets everything of a timeline from `upto` on.
     pub(crate) fn truncate(&self, branch: &BranchId, timeline: TimelineId, upto: Lsn) -> Result<()> {
-        let (segment, keep) = (upto.segment(self.segment_bytes), upto.offset_in_segment(self.segment_bytes));
+        let (segment, keep) =
+            (upto.segment(self.format.segment_bytes), upto.offset_in_segment(self.format.segment_bytes));
         for found in self.segments(branch, timeline)?.into_iter().filter(|&found| found >= segment).rev() {
             let path = self.segment_path(branch, timeline, found);
             if found > segment || keep == 0 {
@@ -248,6 +256,7 @@ mod tests {
     use crate::disk::System;
 
     const SEGMENT: u64 = 1 << 20;
+    const FORMAT: WalFormat = WalFormat { major: 15, segment_bytes: SEGMENT, system_id: 1 };
 
     fn at(raw: u64) -> Lsn {
         Lsn::from_raw(raw).unwrap()
@@ -265,7 +274,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_the_rest_is_zeros() {
         let dir = tempfile::tempdir().unwrap();
-        let files = WalFiles::new(dir.path(), SEGMENT, Arc::new(System));
+        let files = WalFiles::new(dir.path(), FORMAT, Arc::new(System));
         let (branch, timeline) = ("b".parse().unwrap(), TimelineId::new(1));
         assert_eq!(files.extent(&branch, timeline).unwrap(), None);
         let begin = at(5 * SEGMENT - 10);
@@ -282,7 +291,7 @@ mod tests {
     #[test]
     fn a_segment_that_is_missing_reads_as_zeros_only_where_a_log_may_end() {
         let dir = tempfile::tempdir().unwrap();
-        let files = WalFiles::new(dir.path(), SEGMENT, Arc::new(System));
+        let files = WalFiles::new(dir.path(), FORMAT, Arc::new(System));
         let (branch, timeline) = ("b".parse().unwrap(), TimelineId::new(1));
         let (begin, end) = (at(5 * SEGMENT), at(12 * SEGMENT));
         files.write(&branch, timeline, begin, &[7; 7 << 20]).unwrap();
@@ -305,7 +314,7 @@ mod tests {
     #[test]
     fn truncation_forgets_everything_after() {
         let dir = tempfile::tempdir().unwrap();
-        let files = WalFiles::new(dir.path(), SEGMENT, Arc::new(System));
+        let files = WalFiles::new(dir.path(), FORMAT, Arc::new(System));
         let (branch, timeline) = ("b".parse().unwrap(), TimelineId::new(1));
         files.write(&branch, timeline, at(5 * SEGMENT), &[7; 3 << 20]).unwrap();
         files.truncate(&branch, timeline, at(6 * SEGMENT + 9)).unwrap();

@@ -1,14 +1,14 @@
 //! Everything but relation pages at one LSN.
 
-use std::sync::Arc;
-
+use redo::RedoContext;
 use types::{BLOCK_SIZE, Fork, Key, Lsn, RelFork, RelTag, SlruKind, SlruRun};
 
 use crate::answer::StateAt;
 use crate::branch::Branch;
-use crate::core::Core;
 use crate::error::{Result, StoreError};
+use crate::log::segments::WalFiles;
 use crate::read::pages::{build, origin_in, size_in};
+use crate::read::walk;
 use crate::table::value::Lookup;
 
 const MAX_REL: RelTag = RelTag { tablespace: u32::MAX, database: u32::MAX, relation: u32::MAX };
@@ -17,9 +17,9 @@ const MAX_REL: RelTag = RelTag { tablespace: u32::MAX, database: u32::MAX, relat
 /// are.
 const SLRU_PAGES_AT_ONCE: usize = 128;
 
-/// The state of the cluster at the record boundary `lsn`.
-pub(crate) fn state_at(core: &Core, branch: &Arc<Branch>, lsn: Lsn) -> Result<StateAt> {
-    let cluster = branch.exact_state(core, lsn)?;
+/// The state of the cluster at the record boundary `lsn`, which the branch must hold.
+pub(crate) fn state_at(files: &WalFiles, cx: RedoContext, branch: &Branch, lsn: Lsn) -> Result<StateAt> {
+    let cluster = walk::exact_state(files, branch, lsn)?;
     let mut state = StateAt {
         cluster,
         relations: Vec::new(),
@@ -56,7 +56,7 @@ pub(crate) fn state_at(core: &Core, branch: &Arc<Branch>, lsn: Lsn) -> Result<St
             state.origins.push((origin, origin_in(&version)?));
         }
     }
-    read_slrus(core, branch, lsn, &mut state)?;
+    read_slrus(cx, branch, lsn, &mut state)?;
     Ok(state)
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn logical_bytes(branch: &Branch, lsn: Lsn) -> Result<u64> {
 
 /// The pages of all SLRUs if they are few, or else which there are: a start must not take longer the more transactions
 /// there ever were.
-fn read_slrus(core: &Core, branch: &Branch, lsn: Lsn, state: &mut StateAt) -> Result<()> {
+fn read_slrus(cx: RedoContext, branch: &Branch, lsn: Lsn, state: &mut StateAt) -> Result<()> {
     let mut found = Vec::new();
     for kind in SlruKind::ALL {
         let pages = branch.scan(Key::SlruBlock(kind, 0), Key::SlruBlock(kind, u32::MAX), lsn)?;
@@ -93,7 +93,7 @@ fn read_slrus(core: &Core, branch: &Branch, lsn: Lsn, state: &mut StateAt) -> Re
     let mut lookups: Vec<Lookup> = found.iter().copied().map(key).collect();
     branch.lookup(&mut lookups)?;
     for ((kind, number), lookup) in found.into_iter().zip(&lookups) {
-        state.slru.push((kind, number, Box::new(*build(core, lookup, lsn)?)));
+        state.slru.push((kind, number, Box::new(*build(cx, lookup, lsn)?)));
     }
     Ok(())
 }
@@ -112,7 +112,7 @@ fn runs(pages: &[(SlruKind, u32)]) -> Vec<SlruRun> {
 
 /// Fills `out` with pages of an SLRU from `first` on, as they were at `lsn`; zeros where there was none.
 pub(crate) fn read_slru(
-    core: &Core,
+    cx: RedoContext,
     branch: &Branch,
     lsn: Lsn,
     (kind, first): (SlruKind, u32),
@@ -123,7 +123,7 @@ pub(crate) fn read_slru(
     let mut lookups: Vec<Lookup> = pages.map(|page| Lookup::new(Key::SlruBlock(kind, page), lsn)).collect();
     branch.lookup(&mut lookups)?;
     for (lookup, out) in lookups.iter().zip(out.chunks_exact_mut(BLOCK_SIZE)) {
-        out.copy_from_slice(&build(core, lookup, lsn)?[..]);
+        out.copy_from_slice(&build(cx, lookup, lsn)?[..]);
     }
     Ok(())
 }

@@ -6,11 +6,11 @@
 //! - An SLRU page without a full version starts as zeros. So does a visibility map page, and any doubt about one
 //!   is answered with zeros: no bit set is always safe.
 
+use redo::RedoContext;
 use types::{BLOCK_SIZE, BlockNumber, Fork, Key, Lsn, Page, RelFork, RelTag};
 use wal::Record;
 
 use crate::branch::Branch;
-use crate::core::Core;
 use crate::error::{Result, StoreError};
 use crate::table::value::{Kind, Lookup, Version};
 
@@ -104,7 +104,7 @@ fn collect(branch: &Branch, rel: RelFork, first: u32, count: u32, lsn: Lsn) -> R
 
 /// Fills `out` with blocks of `rel` from `first` on, as they were at `lsn`, checksummed.
 pub(crate) fn read_blocks(
-    core: &Core,
+    cx: RedoContext,
     branch: &Branch,
     lsn: Lsn,
     (rel, first): (RelFork, BlockNumber),
@@ -119,7 +119,7 @@ pub(crate) fn read_blocks(
     }
     let lookups = collect(branch, rel, first.get(), count, lsn)?;
     for (lookup, out) in lookups.iter().zip(out.chunks_exact_mut(BLOCK_SIZE)) {
-        let mut page = build(core, lookup, lsn)?;
+        let mut page = build(cx, lookup, lsn)?;
         if let Key::RelBlock(_, block) = lookup.key
             && !redo::page::is_new(&page)
         {
@@ -131,7 +131,7 @@ pub(crate) fn read_blocks(
 }
 
 /// One page of a relation or an SLRU at `lsn`, without a checksum.
-pub(crate) fn read_page(core: &Core, branch: &Branch, key: Key, lsn: Lsn) -> Result<Page> {
+pub(crate) fn read_page(cx: RedoContext, branch: &Branch, key: Key, lsn: Lsn) -> Result<Page> {
     let lookups = match key {
         Key::RelBlock(rel, block) => collect(branch, rel, block.get(), 1, lsn)?,
         _ => {
@@ -141,12 +141,12 @@ pub(crate) fn read_page(core: &Core, branch: &Branch, key: Key, lsn: Lsn) -> Res
         }
     };
     let missing = || StoreError::corrupt("a lookup", 0, "gave no answer");
-    build(core, lookups.first().ok_or_else(missing)?, lsn)
+    build(cx, lookups.first().ok_or_else(missing)?, lsn)
 }
 
 /// The page that a finished lookup describes.
-pub(crate) fn build(core: &Core, lookup: &Lookup, lsn: Lsn) -> Result<Page> {
-    match (build_strictly(core, lookup, lsn), lookup.key) {
+pub(crate) fn build(cx: RedoContext, lookup: &Lookup, lsn: Lsn) -> Result<Page> {
+    match (build_strictly(cx, lookup, lsn), lookup.key) {
         (Err(StoreError::Corrupt { object, at, reason }), _) => {
             Err(StoreError::Corrupt { object, at, reason })
         }
@@ -155,13 +155,13 @@ pub(crate) fn build(core: &Core, lookup: &Lookup, lsn: Lsn) -> Result<Page> {
     }
 }
 
-fn build_strictly(core: &Core, lookup: &Lookup, lsn: Lsn) -> Result<Page> {
+fn build_strictly(cx: RedoContext, lookup: &Lookup, lsn: Lsn) -> Result<Page> {
     let mut versions = lookup.found.iter().rev();
     let full = versions.clone().next().filter(|version| version.kind.is_full());
     let mut page = match (full, lookup.key) {
         (Some(version), key) => {
             versions.next();
-            base(core, version, key)?
+            base(cx, version, key)?
         }
         (None, Key::RelBlock(RelFork { fork: Fork::Visibility, .. }, _) | Key::SlruBlock(..)) => {
             Page::zeroed()
@@ -169,17 +169,17 @@ fn build_strictly(core: &Core, lookup: &Lookup, lsn: Lsn) -> Result<Page> {
         (None, Key::RelBlock(rel, block)) => return Err(StoreError::NoBase { rel, block, lsn }),
         (None, key) => return Err(StoreError::corrupt(format!("{key:?}"), 0, "is not a page")),
     };
-    versions.try_for_each(|version| replay(core, version, &mut page))?;
+    versions.try_for_each(|version| replay(cx, version, &mut page))?;
     Ok(page)
 }
 
-fn base(core: &Core, version: &Version, key: Key) -> Result<Page> {
+fn base(cx: RedoContext, version: &Version, key: Key) -> Result<Page> {
     match (version.kind, key) {
         (Kind::Image, _) => Page::from_slice(&version.bytes)
             .ok_or_else(|| StoreError::corrupt("a stored page", 0, "is not one block long")),
         (Kind::Rebuild, _) => {
             let mut page = Page::zeroed();
-            replay(core, version, &mut page)?;
+            replay(cx, version, &mut page)?;
             Ok(page)
         }
         (Kind::Unreadable, Key::RelBlock(rel, block)) => {
@@ -190,11 +190,11 @@ fn base(core: &Core, version: &Version, key: Key) -> Result<Page> {
     }
 }
 
-fn replay(core: &Core, version: &Version, page: &mut Page) -> Result<()> {
+fn replay(cx: RedoContext, version: &Version, page: &mut Page) -> Result<()> {
     let bad = || StoreError::corrupt("a stored record", 0, "has no position");
     let (start, bytes) = version.bytes.split_first_chunk().ok_or_else(bad)?;
     let start = Lsn::from_raw(u64::from_le_bytes(*start)).ok_or_else(bad)?;
     let record = Record::decode(start, bytes)?;
-    redo::apply(&core.redo, &version.key, page, &record, version.lsn)?;
+    redo::apply(&cx, &version.key, page, &record, version.lsn)?;
     Ok(())
 }

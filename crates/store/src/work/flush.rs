@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use redo::RedoContext;
 use types::{Key, Lsn, Page};
 
 use crate::branch::{Branch, error_chain};
@@ -209,7 +210,7 @@ impl Unlisted {
 
 /// The layers of a branch and its ancestors, beside a memtable being written.
 struct OlderThan<'a> {
-    core: &'a Core,
+    redo: RedoContext,
     branch: &'a Branch,
 }
 
@@ -219,7 +220,7 @@ impl Older for OlderThan<'_> {
     }
 
     fn page(&self, key: &Key, lsn: Lsn) -> Option<Page> {
-        pages::read_page(self.core, self.branch, *key, lsn).ok()
+        pages::read_page(self.redo, self.branch, *key, lsn).ok()
     }
 }
 
@@ -288,7 +289,7 @@ fn flush_one(core: &Core, branch: &Branch) -> Result<bool> {
 fn write(core: &Core, branch: &Branch, table: &Arc<Memtable>) -> Result<Unlisted> {
     let path = unused_name(&core.dir.join("tmp"), "layer");
     let mut writer = LayerWriter::create(core.disk.clone(), &path)?;
-    table.write(&mut writer, &OlderThan { core, branch })?;
+    table.write(&mut writer, &OlderThan { redo: core.redo, branch })?;
     let file = writer.finish(&table.waypoints)?;
     Ok(Unlisted { id: core.take_layer_id(), table: Arc::downgrade(table), file: Some(file) })
 }
