@@ -17,7 +17,7 @@
 //!
 //! Not here: what the fields mean, and who may write (`manifest`).
 
-use super::{FORMAT_VERSION, Manifest};
+use super::content::{FORMAT_VERSION, Manifest};
 use crate::error::{Result, StoreError};
 
 /// The format without a trailer.
