@@ -7,45 +7,30 @@
 //! Invariants
 //! - A branch reads its parent only at or below its start.
 //! - A branch is opened at first use, its ancestors before it; until then it costs a few hundred bytes. An open branch holds
-//!   its parent, so that a branch nobody holds can be closed (`work::closing`).
+//!   its parent, so that a branch nobody holds can be closed (`core::closing`).
 //! - Lock order: writer of a child, writer of its parent, view. Nothing is read from disk under a view lock.
 //!
 //! Not here: what a record changes (`ingest::filing`), how versions become pages (`read::pages`).
 
+pub(crate) mod extension;
+pub(crate) mod filed;
 pub(crate) mod lineage;
+pub(crate) mod tip;
+pub(crate) mod view;
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex, RwLock};
-use types::{BranchId, ClusterState, Key, Lsn, TimelineId};
+use types::{BranchId, Key, Lsn, TimelineId};
 
-use crate::core::Core;
-use crate::error::{Result, StoreError};
-use crate::ingest::tip::{Retry, Stuck, Tip};
+use crate::error::Result;
 use crate::manifest::BranchEntry;
 use crate::memory::Account;
-use crate::read::walk;
-use crate::table::layer::Layer;
-use crate::table::memtable::Memtable;
+use crate::table::unlisted::Unlisted;
 use crate::table::value::{Kind, Lookup, Newest, Version};
-use crate::work::flush::Unlisted;
-
-/// What readers see.
-pub(crate) struct View {
-    pub(crate) active: Memtable,
-    /// Oldest first.
-    pub(crate) frozen: VecDeque<Arc<Memtable>>,
-    /// Oldest first.
-    pub(crate) layers: Arc<Vec<Arc<Layer>>>,
-    /// The state at the branch's start, which is its parent's.
-    pub(crate) start: Option<ClusterState>,
-    /// End of the last record taken.
-    pub(crate) head: Lsn,
-    /// Why no record after `head` can be taken.
-    pub(crate) stuck: Option<Stuck>,
-}
+use tip::Tip;
+use view::{Stuck, View};
 
 /// One branch.
 pub(crate) struct Branch {
@@ -85,14 +70,7 @@ impl Branch {
             origin,
             parent: OnceLock::new(),
             start: entry.start.0,
-            view: RwLock::new(View {
-                active: Memtable::new(account),
-                frozen: VecDeque::new(),
-                layers: Arc::default(),
-                start: None,
-                head: entry.flushed.0,
-                stuck: None,
-            }),
+            view: RwLock::new(View::closed(account, entry.flushed.0)),
             writer: Mutex::new(None),
             timelines: RwLock::new(timelines),
             durable: Mutex::new(entry.flushed.0),
@@ -120,14 +98,14 @@ impl Branch {
         self.opened.load(Ordering::Acquire)
     }
 
+    /// It holds all there is of it from here on.
+    pub(crate) fn set_open(&self) {
+        self.opened.store(true, Ordering::Release);
+    }
+
     /// True if the branch holds no more than its name, and no other branch.
     pub(crate) fn is_closed(&self) -> bool {
         !self.is_open() && self.parent.get().is_none()
-    }
-
-    /// Whose memory its memtables are.
-    pub(crate) fn account(&self) -> &Arc<Account> {
-        &self.account
     }
 
     /// When it was last asked for.
@@ -154,47 +132,6 @@ impl Branch {
         self.parent.get_or_init(|| parent.clone());
     }
 
-    /// Opens the branch and its ancestors: rebuilds the memtable from WAL that is in no layer.
-    pub(crate) fn ensure_open(self: &Arc<Self>, core: &Core) -> Result<()> {
-        if self.is_open() {
-            return Ok(());
-        }
-        // Ancestors may be more than a stack takes.
-        let mut closed = vec![self.clone()];
-        let mut open: Option<Arc<Self>> = None;
-        while open.is_none()
-            && let Some(origin) = closed.last().and_then(|branch| branch.origin.as_ref())
-        {
-            let parent = core.branch(origin)?;
-            if parent.is_open() { open = Some(parent) } else { closed.push(parent) }
-        }
-        while let Some(branch) = closed.pop() {
-            if let Some(parent) = &open {
-                branch.hold(parent);
-            }
-            branch.open(core)?;
-            open = Some(branch);
-        }
-        Ok(())
-    }
-
-    /// Opens the branch, whose parent is open.
-    fn open(self: &Arc<Self>, core: &Core) -> Result<()> {
-        let mut writer = self.writer.lock();
-        if self.is_open() {
-            return Ok(());
-        }
-        self.touch();
-        let entry = core.manifests.get().branch(&self.id, self.incarnation)?.clone();
-        let state = self.load_tables(core, &entry)?;
-        let mut tip = Tip::new(core.wal.format(), state);
-        self.replay(core, &mut tip)?;
-        *writer = Some(tip);
-        self.opened.store(true, Ordering::Release);
-        core.flushes.submit(self);
-        Ok(())
-    }
-
     /// True if nothing is lost that the next to open it would not find as soon: it holds nothing that is in no layer, and
     /// nothing of its log is in doubt.
     pub(crate) fn is_at_rest(&mut self) -> bool {
@@ -202,63 +139,6 @@ impl Branch {
         let view = self.view.get_mut();
         let has_unwritten = !view.active.is_empty() || !view.frozen.is_empty();
         !(is_open && (has_unwritten || view.stuck.is_some())) && self.unlisted.get_mut().is_none()
-    }
-
-    /// Opens the layers; gives the state at their end.
-    fn load_tables(&self, core: &Core, entry: &BranchEntry) -> Result<ClusterState> {
-        let start = match self.parent() {
-            Some((parent, start)) => Some(walk::cluster_state(&core.wal, parent, start)?),
-            None => None,
-        };
-        let mut layers = Vec::with_capacity(entry.layers.len());
-        for &id in &entry.layers {
-            layers.push(Arc::new(Layer::open(id, core.objects.clone(), core.cache.clone())?));
-        }
-        let last = match layers.last() {
-            Some(layer) => Some(layer.last_waypoint()?.clone()),
-            None => start.clone(),
-        };
-        let state = last.filter(|state| state.lsn == entry.flushed.0).ok_or_else(|| {
-            let reason = format!("layers of branch {} do not end at {}", self.id, entry.flushed.0);
-            StoreError::corrupt("the manifest", 0, reason)
-        })?;
-        let mut view = self.view.write();
-        view.active = Memtable::new(&self.account);
-        view.frozen.clear();
-        view.layers = Arc::new(layers);
-        view.start = start;
-        view.head = state.lsn;
-        view.stuck = None;
-        Ok(state)
-    }
-
-    fn replay(self: &Arc<Self>, core: &Core, tip: &mut Tip) -> Result<()> {
-        let from = tip.state().lsn;
-        let last = self.timelines().last().copied();
-        let mut end = from;
-        if let Some((timeline, begin)) = last {
-            core.wal.settle(&self.id, timeline, from)?;
-            end = core.wal.extent(&self.id, timeline)?.unwrap_or(begin).max(begin).max(from);
-            core.wal.check_whole(&self.id, timeline, begin.max(from), end)?;
-        }
-        for (timeline, begin, upto) in self.spans(from, end) {
-            tip.begin(timeline, begin);
-            tip.replay(core, self, begin, upto)?;
-            if last.is_none_or(|(newest, _)| newest != timeline) {
-                tip.pass_damage();
-            } else if tip.is_broken() {
-                end = tip.tear(timeline);
-            }
-        }
-        if let Some((timeline, begin)) = last
-            && tip.timeline() != Some(timeline)
-        {
-            tip.begin(timeline, begin.max(from));
-        }
-        tip.durable = end;
-        tip.show(self);
-        self.publish(end);
-        Ok(())
     }
 
     /// Its timelines and where each begins.
@@ -271,12 +151,6 @@ impl Branch {
         let mut timelines = self.timelines.write();
         timelines.retain(|(_, began)| *began <= begin);
         timelines.push((timeline, begin));
-    }
-
-    /// End of what the files of its newest timeline hold, whatever it is.
-    pub(crate) fn extent(&self, core: &Core) -> Result<Lsn> {
-        let Some((timeline, begin)) = self.timelines().last().copied() else { return Ok(self.start) };
-        Ok(core.wal.extent(&self.id, timeline)?.unwrap_or(begin).max(begin))
     }
 
     /// Which of the branch's own timelines owns which part of `from..to`. WAL before the root's start belongs to
@@ -313,38 +187,9 @@ impl Branch {
         !result.timed_out() || *durable >= upto
     }
 
-    /// Waits for the writer and files what a fault that passed held up; `Ok` says nothing of what is held.
-    pub(crate) fn settle(self: &Arc<Self>, core: &Core) {
-        // What is durable may be on its way into the memtable: the writer has it.
-        if let Some(tip) = self.writer.lock().as_mut() {
-            // Why not is in the view.
-            let _ = tip.catch_up(core, self, Retry::Passing);
-        }
-    }
-
-    /// Refuses positions that this branch cannot answer.
-    pub(crate) fn check_position(self: &Arc<Self>, core: &Core, asked: Lsn) -> Result<()> {
-        if asked < self.start {
-            return Err(StoreError::BeforeStart {
-                branch: self.id.clone(),
-                asked,
-                start: self.start,
-                parent: self.origin.clone(),
-            });
-        }
-        let ahead = |view: &View| asked > view.head;
-        if !ahead(&self.view.read()) {
-            return Ok(());
-        }
-        self.settle(core);
-        let view = self.view.read();
-        if !ahead(&view) {
-            return Ok(());
-        }
-        match &view.stuck {
-            Some(stuck) if asked <= self.durable() => Err(stuck.error(self, view.head)),
-            _ => Err(StoreError::Ahead { branch: self.id.clone(), asked, head: view.head }),
-        }
+    /// Tells readers why the branch cannot be read beyond its head, if it cannot.
+    pub(crate) fn show(&self, stuck: Option<Stuck>) {
+        self.view.write().stuck = stuck;
     }
 
     /// Collects versions for each lookup, which are sorted by key, from this branch and its ancestors.
@@ -423,15 +268,4 @@ impl Drop for Branch {
             parent = branch.parent.take();
         }
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -1,4 +1,9 @@
-//! What all branches of an open project share.
+//! What all branches of an open project share: where its bytes are kept, its memory, and which branches there are.
+//!
+//! Below it is what is done with that beside requests: memtables become layers (`flush`), and branches that nobody uses are
+//! closed (`closing`).
+//!
+//! Not here: how a branch is opened and written (`ingest`), who decides what is closed (`memory::keeper`).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
@@ -20,7 +25,13 @@ use crate::manifest::{BranchEntry, ManifestStore};
 use crate::memory::{Account, BlockCache};
 use crate::object::{Local, ObjectStore};
 use crate::table::layer;
-use crate::work::flush::FlushQueue;
+use crate::table::unlisted::Unlisted;
+
+mod closing;
+pub(crate) mod flush;
+pub(crate) mod flush_queue;
+
+use flush_queue::FlushQueue;
 
 /// What all branches of an open project share.
 pub(crate) struct Core {
@@ -147,14 +158,6 @@ impl Core {
         self.branches.read().get(id).cloned().ok_or_else(|| StoreError::NotFound { branch: id.clone() })
     }
 
-    /// The branch of that name, ready to be read and written.
-    pub(crate) fn open_branch(&self, id: &BranchId) -> Result<Arc<Branch>> {
-        let branch = self.branch(id)?;
-        branch.touch();
-        branch.ensure_open(self)?;
-        Ok(branch)
-    }
-
     /// Puts what `by` gives in the place of a branch. Gives what was there, which may take long to drop.
     pub(crate) fn replace(
         &self,
@@ -190,6 +193,14 @@ impl Core {
     /// Removes a layer that no manifest lists.
     pub(crate) fn discard_layer(&self, id: u64) {
         self.discard_object(&layer::object_name(id));
+    }
+
+    /// Removes what there is of a layer that no manifest lists yet.
+    pub(crate) fn discard_unlisted(&self, unlisted: Unlisted) {
+        if let Some(file) = unlisted.file {
+            self.disk.discard(&file);
+        }
+        self.discard_layer(unlisted.id);
     }
 
     fn discard_object(&self, name: &str) {

@@ -316,6 +316,39 @@ impl StoreError {
         }
     }
 
+    /// True if doing the same again ends in the same until a program, a file or a log is another.
+    pub(crate) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Wal(_)
+            | Self::Corrupt { .. }
+            | Self::Redo(_)
+            | Self::NoBase { .. }
+            | Self::Unreadable { .. }
+            | Self::NoRelation { .. }
+            | Self::BeyondEnd { .. }
+            | Self::Stuck { .. }
+            | Self::BeforeStart { .. }
+            | Self::BeforeHistory { .. }
+            | Self::NotBoundary { .. }
+            | Self::Ahead { .. }
+            | Self::NotStuck { .. }
+            | Self::Import { .. } => true,
+            Self::Io { .. }
+            | Self::Full { .. }
+            | Self::FlushFailing { .. }
+            | Self::MemoryFull { .. }
+            | Self::Behind { .. }
+            | Self::Timeout { .. }
+            | Self::Locked { .. }
+            | Self::Superseded { .. }
+            | Self::NotFound { .. }
+            | Self::Exists { .. }
+            | Self::HasChildren { .. }
+            | Self::Fenced { .. }
+            | Self::Gap { .. } => false,
+        }
+    }
+
     /// Wraps an I/O error with the file it is about; a full disk has its own variant.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
@@ -329,4 +362,15 @@ impl StoreError {
     pub(crate) fn corrupt(object: impl Into<String>, at: u64, reason: impl Into<String>) -> Self {
         Self::Corrupt { object: object.into(), at, reason: reason.into() }
     }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

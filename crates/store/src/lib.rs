@@ -23,7 +23,6 @@ mod object;
 mod project;
 mod read;
 mod table;
-mod work;
 
 pub use answer::{
     BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress, Unread,

@@ -15,7 +15,7 @@
 //! - A project whose layers cannot be written keeps at most half, so the other half is always the others'.
 //! - Reading a page and filing a record take no lock that is shared by projects.
 //!
-//! Not here: who waits (`room`), which memtable is written and which branch is closed (`work::keeper`).
+//! Not here: who waits (`room`), which memtable is written and which branch is closed (`memory::keeper`).
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -27,6 +27,7 @@ use types::BranchId;
 use crate::limits::{CACHE_BYTES, FAILING_SHARE, FREEZE_ABOVE, MEMTABLES_BYTES};
 
 mod cache;
+pub(crate) mod keeper;
 pub(crate) mod room;
 
 pub(crate) use cache::BlockCache;
@@ -231,6 +232,11 @@ impl Charge {
     /// Of nothing yet.
     pub(crate) fn new(account: &Arc<Account>) -> Self {
         Self { account: account.clone(), bytes: 0 }
+    }
+
+    /// Whose it is.
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// It is `bytes` from here on.

@@ -17,21 +17,23 @@ use crate::answer::{
     BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress, Unread,
     Unreadable,
 };
+use crate::branch::tip::Tip;
 use crate::branch::{Branch, lineage};
 use crate::core::Core;
+use crate::core::flush;
 use crate::disk::{Careful, Disk, System, unused_name};
 use crate::error::{Result, StoreError};
-use crate::ingest::extension;
+use crate::ingest::catch_up::check_position;
 use crate::ingest::import::Source;
-use crate::ingest::tip::Tip;
+use crate::ingest::opening::{ensure_open, open_branch};
+use crate::ingest::{append, catch_up};
 use crate::log::segments::WalFiles;
 use crate::manifest::{BranchEntry, Manifest, ManifestStore, Position};
+use crate::memory::keeper;
 use crate::memory::room;
 use crate::object::{Local, ObjectStore, Put};
-use crate::read::{cluster, pages, walk};
+use crate::read::{cluster, pages, unreadable, walk};
 use crate::table::layer::{LayerWriter, object_name};
-use crate::work::flush;
-use crate::work::keeper;
 
 /// Microseconds in a second.
 const SECOND_US: i64 = 1_000_000;
@@ -144,6 +146,11 @@ impl Project {
         Ok(Self { core, flusher: Some(flusher), _lock: lock })
     }
 
+    /// The branch of that name, ready to be read and written.
+    pub(crate) fn open_branch(&self, id: &BranchId) -> Result<Arc<Branch>> {
+        open_branch(&self.core, id)
+    }
+
     /// What the WAL of this project looks like.
     pub fn format(&self) -> WalFormat {
         self.core.wal.format()
@@ -164,8 +171,8 @@ impl Project {
         if core.branch(id).is_ok() {
             return Err(StoreError::Exists { branch: id.clone() });
         }
-        let parent = core.open_branch(parent)?;
-        parent.check_position(core, at)?;
+        let parent = open_branch(core, parent)?;
+        check_position(core, &parent, at)?;
         walk::exact_state(&core.wal, &parent, at)?;
         core.manifests.check_epoch()?;
         core.wal.clear_the_way(id)?;
@@ -198,7 +205,7 @@ impl Project {
         core.remove(id);
         // It is deleted. What cannot be removed now is listed nowhere, and is removed later.
         if let Some(unlisted) = branch.unlisted.lock().take() {
-            unlisted.discard(core);
+            core.discard_unlisted(unlisted);
         }
         entry.layers.into_iter().for_each(|layer| core.discard_layer(layer));
         core.wal.discard_branch(id);
@@ -275,7 +282,7 @@ impl Project {
         if quiet {
             return Ok(entry.flushed.0);
         }
-        branch.ensure_open(&self.core)?;
+        ensure_open(&self.core, branch)?;
         Ok(branch.view.read().head)
     }
 
@@ -293,7 +300,7 @@ impl Project {
     /// # Errors
     /// `NotFound`, `Corrupt`.
     pub fn head(&self, branch: &BranchId) -> Result<Lsn> {
-        let branch = self.core.open_branch(branch)?;
+        let branch = self.open_branch(branch)?;
         let head = branch.view.read().head;
         Ok(head)
     }
@@ -302,7 +309,7 @@ impl Project {
     #[cfg(test)]
     pub(crate) fn chain_length(&self, branch: &BranchId, key: types::Key, lsn: Lsn) -> usize {
         let mut lookups = [crate::table::value::Lookup::new(key, lsn)];
-        self.core.open_branch(branch).unwrap().lookup(&mut lookups).unwrap();
+        self.open_branch(branch).unwrap().lookup(&mut lookups).unwrap();
         lookups[0].found.len()
     }
 
@@ -312,7 +319,7 @@ impl Project {
     /// # Errors
     /// `NotFound`, `Corrupt`.
     pub fn log_end(&self, branch: &BranchId) -> Result<Lsn> {
-        let branch = self.core.open_branch(branch)?;
+        let branch = self.open_branch(branch)?;
         let writer = branch.writer.lock();
         writer.as_ref().map(Tip::framed).ok_or_else(|| StoreError::NotFound { branch: branch.id.clone() })
     }
@@ -322,7 +329,7 @@ impl Project {
     /// # Errors
     /// `NotFound`, `Corrupt`.
     pub fn unread(&self, branch: &BranchId) -> Result<Option<Unread>> {
-        self.core.open_branch(branch)?.unread(&self.core)
+        append::unread(&self.core, &self.open_branch(branch)?)
     }
 
     /// Tries again to take the records that could not be read, whatever the reason was; gives the head.
@@ -330,7 +337,7 @@ impl Project {
     /// # Errors
     /// `Stuck` or `Behind` if some still cannot be.
     pub fn retry_unread(&self, branch: &BranchId) -> Result<Lsn> {
-        self.core.open_branch(branch)?.retry(&self.core)
+        append::retry(&self.core, &self.open_branch(branch)?)
     }
 
     /// Gives up what is held beyond `at`, the last record that could be read: the branch goes on from there, and
@@ -341,12 +348,12 @@ impl Project {
     pub fn end_log(&self, branch: &BranchId, at: Lsn) -> Result<()> {
         let core = &self.core;
         let _tree = core.tree.lock();
-        let branch = core.open_branch(branch)?;
+        let branch = open_branch(core, branch)?;
         let beyond = |other: &Arc<Branch>| other.origin.as_ref() == Some(&branch.id) && other.start > at;
         if let Some(child) = core.all().into_iter().find(beyond) {
             return Err(StoreError::HasChildren { branch: branch.id.clone(), child: child.id.clone() });
         }
-        branch.end_log(core, at)
+        append::end_log(core, &branch, at)
     }
 
     /// The last record boundary at or below `asked`, on the branch or, before its own start, on the ancestor that it
@@ -355,13 +362,13 @@ impl Project {
     /// # Errors
     /// `Ahead` beyond what is durable, `BeforeStart` before the project's, `Stuck`, `Behind`.
     pub fn resolve_lsn(&self, branch: &BranchId, asked: Lsn) -> Result<BranchPoint> {
-        let mut branch = self.core.open_branch(branch)?;
+        let mut branch = self.open_branch(branch)?;
         while let Some((parent, start)) = branch.parent()
             && asked < start
         {
             branch = parent.clone();
         }
-        let state = match branch.check_position(&self.core, asked) {
+        let state = match check_position(&self.core, &branch, asked) {
             // Inside the record that has not arrived in full.
             Err(StoreError::Ahead { head, .. }) if asked <= branch.durable() => {
                 walk::cluster_state(&self.core.wal, &branch, head)?
@@ -385,8 +392,8 @@ impl Project {
     /// # Errors
     /// `BeforeHistory`, `NotFound`, and `Stuck` or `Behind` if what cannot be read may be of before `at`.
     pub fn resolve_time(&self, branch: &BranchId, at: PgTime) -> Result<BranchPoint> {
-        let branch = self.core.open_branch(branch)?;
-        branch.settle(&self.core);
+        let branch = self.open_branch(branch)?;
+        catch_up::settle(&self.core, &branch);
         walk::resolve_time(&self.core.wal, &branch, at, self.core.imported)
     }
 
@@ -395,8 +402,8 @@ impl Project {
     /// # Errors
     /// `Stuck` if WAL after the head could not be understood, `NotFound`.
     pub fn begin_timeline(&self, branch: &BranchId) -> Result<NewTimeline> {
-        let branch = self.core.open_branch(branch)?;
-        let (timeline, state) = branch.begin_timeline(&self.core)?;
+        let branch = self.open_branch(branch)?;
+        let (timeline, state) = append::begin_timeline(&self.core, &branch)?;
         let start = state.cluster.lsn;
         let history = lineage::history(&branch, start);
         Ok(NewTimeline { timeline, start, state, history })
@@ -409,7 +416,7 @@ impl Project {
     /// `wait_durable`, is acknowledged, and the same bytes can be sent again.
     pub fn append_wal(&self, branch: &BranchId, timeline: TimelineId, at: Lsn, bytes: &[u8]) -> Result<Lsn> {
         room::check_may_grow(&*self.core, branch, bytes.len())?;
-        self.core.open_branch(branch)?.append(&self.core, timeline, at, bytes)
+        append::append(&self.core, &self.open_branch(branch)?, timeline, at, bytes)
     }
 
     /// Takes what a crashed server left in `pg_wal`; bytes that are no valid record end the log.
@@ -424,7 +431,7 @@ impl Project {
         bytes: &[u8],
     ) -> Result<TailProgress> {
         room::check_may_grow(&*self.core, branch, bytes.len())?;
-        self.core.open_branch(branch)?.append_tail(&self.core, timeline, at, bytes)
+        append::append_tail(&self.core, &self.open_branch(branch)?, timeline, at, bytes)
     }
 
     /// Waits until WAL up to `upto` is durable.
@@ -432,7 +439,7 @@ impl Project {
     /// # Errors
     /// `Timeout`, `NotFound`.
     pub fn wait_durable(&self, branch: &BranchId, upto: Lsn, timeout: Duration) -> Result<()> {
-        let branch = self.core.open_branch(branch)?;
+        let branch = self.open_branch(branch)?;
         if branch.wait_durable(upto, timeout) {
             return Ok(());
         }
@@ -444,8 +451,8 @@ impl Project {
     /// # Errors
     /// `NotBoundary`, `BeforeStart`, `Ahead`, `Stuck`, `Corrupt`.
     pub fn state_at(&self, branch: &BranchId, lsn: Lsn) -> Result<StateAt> {
-        let branch = self.core.open_branch(branch)?;
-        branch.check_position(&self.core, lsn)?;
+        let branch = self.open_branch(branch)?;
+        check_position(&self.core, &branch, lsn)?;
         cluster::state_at(&self.core.wal, self.core.redo, &branch, lsn)
     }
 
@@ -454,8 +461,8 @@ impl Project {
     /// # Errors
     /// `BeforeStart`, `Ahead`, `Stuck`, `Corrupt`.
     pub fn logical_bytes(&self, branch: &BranchId, lsn: Lsn) -> Result<u64> {
-        let branch = self.core.open_branch(branch)?;
-        branch.check_position(&self.core, lsn)?;
+        let branch = self.open_branch(branch)?;
+        check_position(&self.core, &branch, lsn)?;
         cluster::logical_bytes(&branch, lsn)
     }
 
@@ -489,8 +496,8 @@ impl Project {
         out: &mut [u8],
     ) -> Result<()> {
         assert!(out.len().is_multiple_of(BLOCK_SIZE), "the caller asks for whole blocks");
-        let branch = self.core.open_branch(branch)?;
-        branch.check_position(&self.core, lsn)?;
+        let branch = self.open_branch(branch)?;
+        check_position(&self.core, &branch, lsn)?;
         pages::read_blocks(self.core.redo, &branch, lsn, (rel, first), out)
     }
 
@@ -511,8 +518,8 @@ impl Project {
         out: &mut [u8],
     ) -> Result<()> {
         assert!(out.len().is_multiple_of(BLOCK_SIZE), "the caller asks for whole blocks");
-        let branch = self.core.open_branch(branch)?;
-        branch.check_position(&self.core, lsn)?;
+        let branch = self.open_branch(branch)?;
+        check_position(&self.core, &branch, lsn)?;
         cluster::read_slru(self.core.redo, &branch, lsn, (kind, first), out)
     }
 
@@ -521,9 +528,9 @@ impl Project {
     /// # Errors
     /// `NotFound`, `Corrupt`.
     pub fn unreadable(&self, branch: &BranchId, limit: usize) -> Result<Unreadable> {
-        let branch = self.core.open_branch(branch)?;
+        let branch = self.open_branch(branch)?;
         let head = branch.view.read().head;
-        extension::unreadable(&branch, head, limit)
+        unreadable::unreadable(&branch, head, limit)
     }
 
     /// The bytes of the WAL segment that holds `lsn`, from its start up to `lsn`, as a promotion would copy them.
@@ -531,8 +538,8 @@ impl Project {
     /// # Errors
     /// `BeforeStart`, `Ahead`, `Stuck`.
     pub fn wal_segment_prefix(&self, branch: &BranchId, lsn: Lsn) -> Result<Vec<u8>> {
-        let branch = self.core.open_branch(branch)?;
-        branch.check_position(&self.core, lsn)?;
+        let branch = self.open_branch(branch)?;
+        check_position(&self.core, &branch, lsn)?;
         let from = lsn.raw() - lsn.offset_in_segment(self.format().segment_bytes);
         // Segment 0 holds no WAL.
         let Some(from) = Lsn::from_raw(from) else { return Ok(Vec::new()) };
@@ -552,7 +559,7 @@ impl Project {
     pub fn flush(&self) -> Result<()> {
         for branch in self.core.all() {
             if let Some(tip) = branch.writer.lock().as_mut() {
-                tip.freeze(&branch);
+                tip.filed.freeze(&branch.view);
             }
             self.core.flushes.submit(&branch);
             self.core.flushes.wait_until_flushed(&branch)?;

@@ -2,4 +2,5 @@
 
 pub(crate) mod cluster;
 pub(crate) mod pages;
+pub(crate) mod unreadable;
 pub(crate) mod walk;

@@ -2,4 +2,5 @@
 
 pub(crate) mod layer;
 pub(crate) mod memtable;
+pub(crate) mod unlisted;
 pub(crate) mod value;

@@ -8,15 +8,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use types::{Fork, Key, Lsn, RelFork, RelTag};
+use types::{Fork, Key, RelFork, RelTag};
 
-use crate::answer::Unreadable;
-use crate::branch::Branch;
 use crate::error::{Result, StoreError};
-use crate::table::value::Version;
+use crate::table::value::{Newest, Version};
 
 const MAX_REL: RelTag = RelTag { tablespace: u32::MAX, database: u32::MAX, relation: u32::MAX };
-const LAST: Key = Key::Unreadable(RelFork { rel: MAX_REL, fork: Fork::Init });
+/// The first and the last of the keys under which it is remembered.
+pub(crate) const FIRST: Key = Key::Extension(0);
+pub(crate) const LAST: Key = Key::Unreadable(RelFork { rel: MAX_REL, fork: Fork::Init });
 
 /// What is remembered at the end of a branch.
 pub(crate) struct Extensions {
@@ -25,10 +25,10 @@ pub(crate) struct Extensions {
 }
 
 impl Extensions {
-    /// What `branch` remembers.
-    pub(crate) fn load(branch: &Branch) -> Result<Self> {
+    /// What versions of the keys `FIRST` to `LAST` say.
+    pub(crate) fn new(found: Newest) -> Result<Self> {
         let mut known = Self { managers: BTreeSet::new(), forks: HashMap::new() };
-        for (key, version) in branch.scan(Key::Extension(0), LAST, Lsn::MAX)? {
+        for (key, version) in found {
             match key {
                 Key::Extension(rmgr) => {
                     known.managers.insert(rmgr);
@@ -64,24 +64,9 @@ impl Extensions {
     }
 }
 
-fn rmgr_in(version: &Version) -> Result<u8> {
+/// The resource manager in an `Unreadable` value.
+pub(crate) fn rmgr_in(version: &Version) -> Result<u8> {
     let bytes: &[u8] = &version.bytes;
     let [rmgr] = bytes else { return Err(StoreError::corrupt("an unreadable fork", 0, "not one byte")) };
     Ok(*rmgr)
-}
-
-/// What cannot be read at `lsn`, with at most `limit` forks.
-pub(crate) fn unreadable(branch: &Branch, lsn: Lsn, limit: usize) -> Result<Unreadable> {
-    let mut answer = Unreadable::default();
-    for (key, version) in branch.scan(Key::Extension(0), LAST, lsn)? {
-        match key {
-            Key::Extension(rmgr) => answer.managers.push((rmgr, version.lsn)),
-            Key::Unreadable(rel) if answer.forks.len() < limit => {
-                answer.forks.push((rel, rmgr_in(&version)?, version.lsn));
-            }
-            Key::Unreadable(_) => answer.more += 1,
-            _ => {}
-        }
-    }
-    Ok(answer)
 }

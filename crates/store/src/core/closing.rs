@@ -88,7 +88,7 @@ fn holding_of(branch: &Branch) -> Option<Holding> {
 pub(crate) fn freeze_if_free(core: &Core, branch: &Arc<Branch>) -> bool {
     let Some(mut writer) = branch.writer.try_lock() else { return false };
     let Some(tip) = writer.as_mut() else { return false };
-    tip.freeze(branch);
+    tip.filed.freeze(&branch.view);
     drop(writer);
     core.flushes.submit(branch);
     true

@@ -4,10 +4,10 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
+use crate::core::flush;
 use crate::error::ErrorKind;
 use crate::object::memory::Memory;
 use crate::object::{Local, ObjectStore};
-use crate::work::flush;
 
 /// A copy in memory of a project's objects.
 fn in_memory(dir: &Path) -> Arc<dyn ObjectStore> {

@@ -7,213 +7,171 @@
 //! - After `CHAIN_MAX` records on a page in memory since its last full version the page itself is stored; what lies in
 //!   layers is counted when a memtable is written (`memtable`).
 //!
-//! Not here: durability of the WAL (`append`), where it ends (`tip`), what a record changes (`wal::interpret`), layers
-//! (`flush`).
+//! Not here: durability of the WAL (`append`), where it ends (`branch::tip`), what a record changes (`wal::interpret`), layers
+//! (`core::flush`).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use redo::RedoContext;
 use types::{BlockNumber, ClusterState, Fork, Key, Lsn, RelFork, RelTag, SlruKind};
-use wal::{BlockChange, Change, InterpretContext, RawRecord, Record, RmgrId};
+use wal::{BlockChange, Change, InterpretContext, RawRecord, Record, RmgrId, WalFormat};
 
 use crate::branch::Branch;
-use crate::core::Core;
+use crate::branch::extension::{Extensions, FIRST, LAST};
+use crate::branch::filed::{Filed, Put};
 use crate::error::{Result, StoreError};
-use crate::ingest::extension::Extensions;
 use crate::ingest::slru;
 use crate::limits::{CHAIN_MAX, GAP_MAX, LOOKED_UP_AT_ONCE, REMEMBERED_MAX, REPLAY_MAX, WAYPOINT_EVERY};
 use crate::read::pages::{self, database_value, origin_in};
 use crate::table::memtable::{ArenaRef, Memtable};
 use crate::table::value::{Kind, Lookup};
 
-/// What a remembered length costs, roughly.
-const SIZE_COST: usize = 64;
-
-/// What a record does to one key.
-enum What {
-    Record(BlockChange),
-    Zero,
-    Meta(Vec<u8>),
-    Tombstone,
-    Unreadable(u8),
+/// Turns records of one branch into versions.
+pub(crate) struct Filing<'a> {
+    pub(crate) format: WalFormat,
+    pub(crate) redo: RedoContext,
+    /// The memtable is frozen at so many bytes.
+    pub(crate) memtable_bytes: usize,
+    pub(crate) branch: &'a Branch,
+    /// Where it is, and what it knows there.
+    pub(crate) filed: &'a mut Filed,
 }
 
-/// Turns records into versions.
-pub(crate) struct Filing {
-    state: ClusterState,
-    /// Lengths of forks at `state.lsn`; `None` if they do not exist.
-    sizes: HashMap<RelFork, Option<u32>>,
-    waypoint: Lsn,
-    frozen: Lsn,
-    /// What the record at hand does, in order.
-    puts: Vec<(Key, What)>,
-    /// Where in `puts` the length of a fork is: one a record, its last.
-    resized: HashMap<RelFork, usize>,
-    /// Pages whose chains became too long with it.
-    long: Vec<Key>,
-    /// What extensions' records left; loaded with the first record.
-    extensions: Option<Extensions>,
-}
-
-impl Filing {
-    /// Goes on at `state`.
-    pub(crate) fn new(state: ClusterState) -> Self {
-        let at = state.lsn;
-        Self {
-            state,
-            sizes: HashMap::new(),
-            waypoint: at,
-            frozen: at,
-            puts: Vec::new(),
-            resized: HashMap::new(),
-            long: Vec::new(),
-            extensions: None,
-        }
-    }
-
-    /// The state at the end of the last record filed.
-    pub(crate) fn state(&self) -> &ClusterState {
-        &self.state
-    }
-
-    /// Counts what the open memtable and what is remembered hold by now.
-    pub(crate) fn count(&self, branch: &Branch) {
-        branch.view.write().active.count(self.sizes.len() * SIZE_COST);
-    }
-
+impl Filing<'_> {
     /// Files one record whole.
     ///
     /// # Errors
     /// Then nothing of it is filed, and the same record can be filed later.
-    pub(crate) fn record(&mut self, core: &Core, branch: &Branch, raw: &RawRecord<'_>) -> Result<()> {
-        let outcome = self.file_record(core, branch, raw);
+    pub(crate) fn record(&mut self, raw: &RawRecord<'_>) -> Result<()> {
+        let outcome = self.file_record(raw);
         if outcome.is_err() {
             // What is remembered may be of the record that was not filed.
-            self.sizes.clear();
-            self.extensions = None;
+            self.filed.sizes.clear();
+            self.filed.extensions = None;
         }
         outcome
     }
 
-    fn file_record(&mut self, core: &Core, branch: &Branch, raw: &RawRecord<'_>) -> Result<()> {
+    fn file_record(&mut self, raw: &RawRecord<'_>) -> Result<()> {
         let record = Record::decode(raw.start, raw.bytes)?;
         let cx = InterpretContext {
-            format: core.wal.format(),
-            track_commit_timestamp: self.state.limits.track_commit_timestamp,
+            format: self.format,
+            track_commit_timestamp: self.filed.state.limits.track_commit_timestamp,
         };
-        let mut state = self.state.clone();
+        let mut state = self.filed.state.clone();
         wal::advance(&mut state, &cx.format, &record, raw)?;
         let mut changes = Vec::new();
         let interpreted = wal::interpret(&cx, &record, raw.end, &mut |change| changes.push(change));
         #[cfg(test)]
-        let interpreted = crate::ingest::tip::tests::upgraded(interpreted);
+        let interpreted = crate::ingest::tests::upgraded(interpreted);
         interpreted?;
-        self.puts.clear();
-        self.resized.clear();
-        self.long.clear();
-        self.extensions(branch)?;
-        self.learn_sizes(branch, &changes)?;
+        self.filed.puts.clear();
+        self.filed.resized.clear();
+        self.filed.long.clear();
+        self.extensions()?;
+        self.learn_sizes(&changes)?;
         for change in changes {
-            if record.rmgr != RmgrId::SMGR || self.has_block(branch, &change)? {
-                self.change(branch, change)?;
+            if record.rmgr != RmgrId::SMGR || self.has_block(&change)? {
+                self.change(change)?;
             }
         }
-        self.file(branch, raw, state);
-        self.store_long_pages(core, branch, raw.end);
-        let view = branch.view.read();
-        let full = view.active.bytes() >= core.options.memtable_bytes;
+        self.file(raw, state);
+        self.store_long_pages(raw.end);
+        let view = self.branch.view.read();
+        let full = view.active.bytes() >= self.memtable_bytes;
         drop(view);
-        if full || raw.end.bytes_since(self.frozen).is_some_and(|bytes| bytes >= REPLAY_MAX) {
-            self.freeze(branch);
+        if full || raw.end.bytes_since(self.filed.frozen).is_some_and(|bytes| bytes >= REPLAY_MAX) {
+            self.filed.freeze(&self.branch.view);
         }
         Ok(())
     }
 
     /// False for a block that its fork does not have: a cut clears the tail of the map's last page if there is one,
     /// and makes none.
-    fn has_block(&mut self, branch: &Branch, change: &Change<'_>) -> Result<bool> {
+    fn has_block(&mut self, change: &Change<'_>) -> Result<bool> {
         let Change::Block { rel, block, .. } = change else { return Ok(true) };
-        Ok(self.size(branch, *rel)?.is_some_and(|blocks| block.get() < blocks))
+        Ok(self.size(*rel)?.is_some_and(|blocks| block.get() < blocks))
     }
 
-    fn put(&mut self, key: Key, what: What) {
-        self.puts.push((key, what));
+    fn put(&mut self, key: Key, what: Put) {
+        self.filed.puts.push((key, what));
     }
 
-    fn change(&mut self, branch: &Branch, change: Change<'_>) -> Result<()> {
+    fn change(&mut self, change: Change<'_>) -> Result<()> {
         match change {
-            Change::Block { rel, block, how } => self.block(branch, rel, block, What::Record(how))?,
+            Change::Block { rel, block, how } => self.block(rel, block, Put::Record(how))?,
             Change::Extension { rmgr } => {
-                if self.extensions(branch)?.is_first_of(rmgr) {
-                    self.put(Key::Extension(rmgr), What::Meta(Vec::new()));
+                if self.extensions()?.is_first_of(rmgr) {
+                    self.put(Key::Extension(rmgr), Put::Meta(Vec::new()));
                 }
             }
             Change::Unreadable { rel, block, rmgr } => {
-                if self.extensions(branch)?.is_first_in(rel, rmgr) {
-                    self.put(Key::Unreadable(rel), What::Meta(vec![rmgr]));
+                if self.extensions()?.is_first_in(rel, rmgr) {
+                    self.put(Key::Unreadable(rel), Put::Meta(vec![rmgr]));
                 }
-                self.block(branch, rel, block, What::Unreadable(rmgr))?;
+                self.block(rel, block, Put::Unreadable(rmgr))?;
             }
             Change::ForkCreated(rel) => {
-                if self.size(branch, rel)?.is_none() {
+                if self.size(rel)?.is_none() {
                     self.resize(rel, Some(0));
                 }
             }
             Change::ForkTruncated { rel, blocks } => {
-                if self.size(branch, rel)?.is_some_and(|size| size > blocks) {
+                if self.size(rel)?.is_some_and(|size| size > blocks) {
                     self.resize(rel, Some(blocks));
                 }
             }
             Change::RelDropped(rel) => {
                 for fork in Fork::ALL {
                     let rel = RelFork { rel, fork };
-                    if self.size(branch, rel)?.is_some() {
+                    if self.size(rel)?.is_some() {
                         self.resize(rel, None);
                     }
                 }
             }
             Change::DatabaseCreated { tablespace, database, copy_of } => {
-                self.database_created(branch, (tablespace, database), copy_of)?;
+                self.database_created((tablespace, database), copy_of)?;
             }
             Change::DatabaseDropped { tablespace, database } => {
-                for (rel, _) in self.relations_of(branch, (tablespace, database))? {
+                for (rel, _) in self.relations_of((tablespace, database))? {
                     self.resize(rel, None);
                 }
-                self.put(Key::RelMap { tablespace, database }, What::Tombstone);
-                self.put(Key::Database { tablespace, database }, What::Tombstone);
+                self.put(Key::RelMap { tablespace, database }, Put::Tombstone);
+                self.put(Key::Database { tablespace, database }, Put::Tombstone);
             }
-            Change::TablespaceCreated(oid) => self.put(Key::Tablespace(oid), What::Meta(Vec::new())),
-            Change::TablespaceDropped(oid) => self.put(Key::Tablespace(oid), What::Tombstone),
+            Change::TablespaceCreated(oid) => self.put(Key::Tablespace(oid), Put::Meta(Vec::new())),
+            Change::TablespaceDropped(oid) => self.put(Key::Tablespace(oid), Put::Tombstone),
             Change::RelMap { tablespace, database, bytes } => {
-                self.put(Key::RelMap { tablespace, database }, What::Meta(bytes.to_vec()));
+                self.put(Key::RelMap { tablespace, database }, Put::Meta(bytes.to_vec()));
             }
-            Change::Slru { kind, page, how } => self.put(Key::SlruBlock(kind, page), What::Record(how)),
-            Change::SlruTruncated { kind, cutoff } => self.slru_truncated(branch, kind, cutoff)?,
-            Change::Prepared { xid, bytes } => self.put(Key::TwoPhase(xid), What::Meta(bytes.to_vec())),
-            Change::PreparedDone { xid } => self.put(Key::TwoPhase(xid), What::Tombstone),
+            Change::Slru { kind, page, how } => self.put(Key::SlruBlock(kind, page), Put::Record(how)),
+            Change::SlruTruncated { kind, cutoff } => self.slru_truncated(kind, cutoff)?,
+            Change::Prepared { xid, bytes } => self.put(Key::TwoPhase(xid), Put::Meta(bytes.to_vec())),
+            Change::PreparedDone { xid } => self.put(Key::TwoPhase(xid), Put::Tombstone),
             Change::OriginAdvanced { origin, upto, backward } => {
-                self.origin_advanced(branch, origin, upto, backward)?;
+                self.origin_advanced(origin, upto, backward)?;
             }
-            Change::OriginDropped { origin } => self.put(Key::ReplOrigin(origin), What::Tombstone),
+            Change::OriginDropped { origin } => self.put(Key::ReplOrigin(origin), Put::Tombstone),
         }
         Ok(())
     }
 
     /// The length of a fork after what was put so far.
-    fn size(&mut self, branch: &Branch, rel: RelFork) -> Result<Option<u32>> {
-        if let Some(size) = self.sizes.get(&rel) {
+    fn size(&mut self, rel: RelFork) -> Result<Option<u32>> {
+        if let Some(size) = self.filed.sizes.get(&rel) {
             return Ok(*size);
         }
-        let size = pages::size(branch, rel, Lsn::MAX)?;
-        if self.sizes.len() >= REMEMBERED_MAX && self.puts.is_empty() {
-            self.sizes.clear();
+        let size = pages::size(self.branch, rel, Lsn::MAX)?;
+        if self.filed.sizes.len() >= REMEMBERED_MAX && self.filed.puts.is_empty() {
+            self.filed.sizes.clear();
         }
-        self.sizes.insert(rel, size);
+        self.filed.sizes.insert(rel, size);
         Ok(size)
     }
 
     /// Looks up the lengths of all relations that a record drops, many at once.
-    fn learn_sizes(&mut self, branch: &Branch, changes: &[Change<'_>]) -> Result<()> {
+    fn learn_sizes(&mut self, changes: &[Change<'_>]) -> Result<()> {
         let dropped = |change: &Change<'_>| match change {
             Change::RelDropped(rel) => Some(*rel),
             _ => None,
@@ -222,59 +180,59 @@ impl Filing {
         for rels in dropped.chunks(LOOKED_UP_AT_ONCE) {
             let forks = rels.iter().flat_map(|&rel| Fork::ALL.map(|fork| RelFork { rel, fork }));
             let mut lookups: Vec<Lookup> = forks
-                .filter(|rel| !self.sizes.contains_key(rel))
+                .filter(|rel| !self.filed.sizes.contains_key(rel))
                 .map(|rel| Lookup::new(Key::RelSize(rel), Lsn::MAX))
                 .collect();
             lookups.sort_unstable_by_key(|lookup| lookup.key);
-            branch.lookup(&mut lookups)?;
+            self.branch.lookup(&mut lookups)?;
             for lookup in lookups {
                 let Key::RelSize(rel) = lookup.key else { continue };
                 let found = lookup.found.first().filter(|version| version.kind != Kind::Tombstone);
-                self.sizes.insert(rel, found.map(pages::size_in).transpose()?);
+                self.filed.sizes.insert(rel, found.map(pages::size_in).transpose()?);
             }
         }
         Ok(())
     }
 
     /// What is remembered of extensions' records.
-    fn extensions(&mut self, branch: &Branch) -> Result<&mut Extensions> {
-        let known = match self.extensions.take() {
+    fn extensions(&mut self) -> Result<&mut Extensions> {
+        let known = match self.filed.extensions.take() {
             Some(known) => known,
-            None => Extensions::load(branch)?,
+            None => Extensions::new(self.branch.scan(FIRST, LAST, Lsn::MAX)?)?,
         };
-        Ok(self.extensions.insert(known))
+        Ok(self.filed.extensions.insert(known))
     }
 
     fn resize(&mut self, rel: RelFork, blocks: Option<u32>) {
-        self.sizes.insert(rel, blocks);
+        self.filed.sizes.insert(rel, blocks);
         let is_gone = blocks.is_none_or(|blocks| blocks == 0);
-        if is_gone && self.extensions.as_mut().is_some_and(|known| known.forget(rel)) {
-            self.put(Key::Unreadable(rel), What::Tombstone);
+        if is_gone && self.filed.extensions.as_mut().is_some_and(|known| known.forget(rel)) {
+            self.put(Key::Unreadable(rel), Put::Tombstone);
         }
-        let what = blocks.map_or(What::Tombstone, |blocks| What::Meta(blocks.to_le_bytes().to_vec()));
-        let put = self.resized.get(&rel).and_then(|&index| self.puts.get_mut(index));
+        let what = blocks.map_or(Put::Tombstone, |blocks| Put::Meta(blocks.to_le_bytes().to_vec()));
+        let put = self.filed.resized.get(&rel).and_then(|&index| self.filed.puts.get_mut(index));
         if let Some((_, earlier)) = put {
             *earlier = what;
             return;
         }
-        self.resized.insert(rel, self.puts.len());
+        self.filed.resized.insert(rel, self.filed.puts.len());
         self.put(Key::RelSize(rel), what);
     }
 
-    fn block(&mut self, branch: &Branch, rel: RelFork, block: BlockNumber, what: What) -> Result<()> {
-        let size = self.size(branch, rel)?;
+    fn block(&mut self, rel: RelFork, block: BlockNumber, what: Put) -> Result<()> {
+        let size = self.size(rel)?;
         let had = size.unwrap_or(0);
         let key = Key::RelBlock(rel, block);
         if block.get() >= had {
             if block.get() - had > GAP_MAX {
                 let reason = format!("a record touches block {block} of {rel}, which has {had} blocks");
-                return Err(StoreError::corrupt("WAL", self.state.lsn.raw(), reason));
+                return Err(StoreError::corrupt("WAL", self.filed.state.lsn.raw(), reason));
             }
             for gap in had..block.get() {
-                self.put(Key::RelBlock(rel, BlockNumber::new(gap)), What::Zero);
+                self.put(Key::RelBlock(rel, BlockNumber::new(gap)), Put::Zero);
             }
-            if !matches!(what, What::Record(BlockChange::Rebuilds)) {
-                self.put(key, What::Zero);
+            if !matches!(what, Put::Record(BlockChange::Rebuilds)) {
+                self.put(key, Put::Zero);
             }
             self.resize(rel, Some(block.get().saturating_add(1)));
         }
@@ -282,14 +240,10 @@ impl Filing {
         Ok(())
     }
 
-    fn relations_of(
-        &self,
-        branch: &Branch,
-        (tablespace, database): (u32, u32),
-    ) -> Result<Vec<(RelFork, u32)>> {
+    fn relations_of(&self, (tablespace, database): (u32, u32)) -> Result<Vec<(RelFork, u32)>> {
         let bound =
             |relation, fork| Key::RelSize(RelFork { rel: RelTag { tablespace, database, relation }, fork });
-        let found = branch.scan(bound(0, Fork::Main), bound(u32::MAX, Fork::Init), Lsn::MAX)?;
+        let found = self.branch.scan(bound(0, Fork::Main), bound(u32::MAX, Fork::Init), Lsn::MAX)?;
         let mut relations = Vec::with_capacity(found.len());
         for (key, version) in found {
             if let Key::RelSize(rel) = key {
@@ -301,63 +255,62 @@ impl Filing {
 
     fn database_created(
         &mut self,
-        branch: &Branch,
         (tablespace, database): (u32, u32),
         copy_of: Option<(u32, u32)>,
     ) -> Result<()> {
         let value = database_value(copy_of);
-        self.put(Key::Database { tablespace, database }, What::Meta(value));
+        self.put(Key::Database { tablespace, database }, Put::Meta(value));
         let Some(source) = copy_of else { return Ok(()) };
-        for (mut rel, blocks) in self.relations_of(branch, source)? {
+        for (mut rel, blocks) in self.relations_of(source)? {
             (rel.rel.tablespace, rel.rel.database) = (tablespace, database);
             self.resize(rel, Some(blocks));
         }
-        for (mut rel, rmgr) in self.extensions(branch)?.of_database(source) {
+        for (mut rel, rmgr) in self.extensions()?.of_database(source) {
             (rel.rel.tablespace, rel.rel.database) = (tablespace, database);
-            if self.extensions(branch)?.is_first_in(rel, rmgr) {
-                self.put(Key::Unreadable(rel), What::Meta(vec![rmgr]));
+            if self.extensions()?.is_first_in(rel, rmgr) {
+                self.put(Key::Unreadable(rel), Put::Meta(vec![rmgr]));
             }
         }
-        let map = branch.newest(Key::RelMap { tablespace: source.0, database: source.1 }, Lsn::MAX)?;
+        let map = self.branch.newest(Key::RelMap { tablespace: source.0, database: source.1 }, Lsn::MAX)?;
         if let Some(map) = map {
-            self.put(Key::RelMap { tablespace, database }, What::Meta(map.bytes.to_vec()));
+            self.put(Key::RelMap { tablespace, database }, Put::Meta(map.bytes.to_vec()));
         }
         Ok(())
     }
 
-    fn origin_advanced(&mut self, branch: &Branch, origin: u16, upto: u64, backward: bool) -> Result<()> {
+    fn origin_advanced(&mut self, origin: u16, upto: u64, backward: bool) -> Result<()> {
         let key = Key::ReplOrigin(origin);
-        let known = branch.newest(key, Lsn::MAX)?.map(|version| origin_in(&version)).transpose()?;
+        let known = self.branch.newest(key, Lsn::MAX)?.map(|version| origin_in(&version)).transpose()?;
         if backward || known.is_none_or(|known| known < upto) {
-            self.put(key, What::Meta(upto.to_le_bytes().to_vec()));
+            self.put(key, Put::Meta(upto.to_le_bytes().to_vec()));
         }
         Ok(())
     }
 
-    fn slru_truncated(&mut self, branch: &Branch, kind: SlruKind, cutoff: u32) -> Result<()> {
-        let pages = branch.scan(Key::SlruBlock(kind, 0), Key::SlruBlock(kind, u32::MAX), Lsn::MAX)?;
+    fn slru_truncated(&mut self, kind: SlruKind, cutoff: u32) -> Result<()> {
+        let pages = self.branch.scan(Key::SlruBlock(kind, 0), Key::SlruBlock(kind, u32::MAX), Lsn::MAX)?;
         for key in pages.into_keys() {
             if let Key::SlruBlock(_, page) = key
                 && slru::is_truncated(kind, page, cutoff)
             {
-                self.put(key, What::Tombstone);
+                self.put(key, Put::Tombstone);
             }
         }
         Ok(())
     }
 
     /// Makes the record's effects visible.
-    fn file(&mut self, branch: &Branch, raw: &RawRecord<'_>, state: ClusterState) {
-        let mut view = branch.view.write();
+    fn file(&mut self, raw: &RawRecord<'_>, state: ClusterState) {
+        let mut view = self.branch.view.write();
         let view = &mut *view;
         let (table, frozen) = (&mut view.active, &view.frozen);
         let mut record = None;
-        for (key, what) in self.puts.drain(..) {
+        for (key, what) in self.filed.puts.drain(..) {
             if let Key::Extension(rmgr) = key {
                 table.extension.get_or_insert((raw.end, rmgr));
             }
             match what {
-                What::Record(how) => {
+                Put::Record(how) => {
                     let at = *record
                         .get_or_insert_with(|| table.store(&[&raw.start.raw().to_le_bytes(), raw.bytes]));
                     let (kind, chain) = match how {
@@ -368,53 +321,37 @@ impl Filing {
                         }
                     };
                     if chain >= CHAIN_MAX {
-                        self.long.push(key);
+                        self.filed.long.push(key);
                     }
                     table.add(key, raw.end, (kind, chain), at);
                 }
-                What::Meta(bytes) => {
+                Put::Meta(bytes) => {
                     let at = table.store(&[&bytes]);
                     table.add(key, raw.end, (Kind::Meta, 0), at);
                 }
-                What::Zero => table.add(key, raw.end, (Kind::Zero, 0), ArenaRef::NONE),
-                What::Tombstone => table.add(key, raw.end, (Kind::Tombstone, 0), ArenaRef::NONE),
-                What::Unreadable(rmgr) => {
+                Put::Zero => table.add(key, raw.end, (Kind::Zero, 0), ArenaRef::NONE),
+                Put::Tombstone => table.add(key, raw.end, (Kind::Tombstone, 0), ArenaRef::NONE),
+                Put::Unreadable(rmgr) => {
                     table.add(key, raw.end, (Kind::Unreadable, rmgr), ArenaRef::NONE);
                 }
             }
         }
-        self.state = state;
-        view.head = self.state.lsn;
-        if self.state.lsn.bytes_since(self.waypoint).is_some_and(|bytes| bytes >= WAYPOINT_EVERY) {
-            self.waypoint = self.state.lsn;
-            view.active.waypoints.push(self.state.clone());
+        self.filed.state = state;
+        view.head = self.filed.state.lsn;
+        if self.filed.state.lsn.bytes_since(self.filed.waypoint).is_some_and(|bytes| bytes >= WAYPOINT_EVERY)
+        {
+            self.filed.waypoint = self.filed.state.lsn;
+            view.active.waypoints.push(self.filed.state.clone());
         }
     }
 
-    fn store_long_pages(&mut self, core: &Core, branch: &Branch, end: Lsn) {
-        for key in std::mem::take(&mut self.long) {
+    fn store_long_pages(&mut self, end: Lsn) {
+        for key in std::mem::take(&mut self.filed.long) {
             // A page that cannot be built keeps its records; who reads it is told why.
-            if let Ok(page) = pages::read_page(core.redo, branch, key, end) {
-                branch.view.write().active.add_image(key, end, &page);
+            if let Ok(page) = pages::read_page(self.redo, self.branch, key, end) {
+                self.branch.view.write().active.add_image(key, end, &page);
             }
         }
-    }
-
-    /// Freezes the open memtable, so that it is written as a layer.
-    pub(crate) fn freeze(&mut self, branch: &Branch) {
-        self.sizes = HashMap::new();
-        let mut view = branch.view.write();
-        view.active.count(0);
-        if view.active.is_empty() && self.state.lsn == self.frozen {
-            return;
-        }
-        if view.active.waypoints.last().is_none_or(|last| last.lsn < self.state.lsn) {
-            view.active.waypoints.push(self.state.clone());
-        }
-        self.waypoint = self.state.lsn;
-        self.frozen = self.state.lsn;
-        let table = std::mem::replace(&mut view.active, Memtable::new(branch.account()));
-        view.frozen.push_back(Arc::new(table));
     }
 }
 

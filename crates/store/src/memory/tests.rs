@@ -18,8 +18,8 @@ use crate::disk::{Disk, System};
 use crate::error::{ErrorKind, StoreError};
 use crate::limits::{BRANCH_IDLE, FLUSH_WAIT};
 use crate::manifest::BranchEntry;
+use crate::memory::keeper;
 use crate::project::Project;
-use crate::work::keeper;
 
 /// Set in a process that writes and measures itself.
 const IS_WRITER: &str = "SCION_STORE_WRITER";
@@ -183,7 +183,7 @@ fn who_waits_in_vain_is_told_what_for_and_who_does_not_goes_on_at_once() {
     let (top, options) = (scratch(), options(8 << 20));
     let project = create(Arc::new(System), top.path(), "p", &options);
     let core = &project.core;
-    let root = core.open_branch(&root()).unwrap();
+    let root = project.open_branch(&root()).unwrap();
     let mut rooms: Vec<_> =
         std::iter::from_fn(|| room::take(&**core, &root.id, usize::MAX).unwrap()).collect();
     assert_eq!((rooms.len(), options.memory.used()), (8, 8 << 20));
@@ -279,7 +279,7 @@ fn a_project_whose_disk_hangs_holds_up_no_other() {
     let hangs = until.lock();
     let half = options.memory.failing_max();
     assert!(sick.core.account.held() > half);
-    let first = sick.core.open_branch(&named(0)).unwrap();
+    let first = sick.open_branch(&named(0)).unwrap();
     waited_for("it is frozen", || sick.core.freeze(&first.id));
     drop(first);
     waited_for("it gives back what is more than half", || {
@@ -338,7 +338,7 @@ fn a_branch_that_nobody_uses_is_written_closed_and_opened_again_on_demand() {
     assert_eq!(value_of(&project, &named(0), log.end(), 3), 2);
 
     // What is held is never closed, and what it begins on is held.
-    let held = project.core.open_branch(&named(0)).unwrap();
+    let held = project.open_branch(&named(0)).unwrap();
     project.flush().unwrap();
     (0..3).for_each(|_| later.tend(&options.memory));
     assert_eq!(project.open_branches(), 2);
@@ -424,7 +424,7 @@ fn however_long_the_history_of_a_branch_few_of_its_waypoints_are_in_memory() {
         project.flush().unwrap();
     }
     let in_memory = || {
-        let branch = project.core.open_branch(&root()).unwrap();
+        let branch = project.open_branch(&root()).unwrap();
         let view = branch.view.read();
         let tables = view.frozen.iter().map(|table| table.waypoints.len()).sum::<usize>();
         tables + view.active.waypoints.len() + view.layers.len()
@@ -445,7 +445,7 @@ fn remembered_lengths_count_and_go_with_the_memtable() {
     let mut log = Log::imported();
     (20_000..25_000).for_each(|relation| log.create_relation(relation));
     send(&project, &root(), &log, log.from).unwrap();
-    let table = project.core.open_branch(&root()).unwrap().view.read().active.bytes();
+    let table = project.open_branch(&root()).unwrap().view.read().active.bytes();
     assert!(options.memory.used() >= table + 5_000 * 40, "{} for {table}", options.memory.used());
     project.flush().unwrap();
     all_is_given_back(&options);

@@ -127,7 +127,7 @@ pub(crate) fn resolve_time(
     let (point, ended) = last_ended(files, branch, time, head)?;
     match (stuck, point) {
         // What is held beyond the head may be of before that time too.
-        (Some(stuck), _) if !ended && head < branch.durable() => Err(stuck.error(branch, head)),
+        (Some(stuck), _) if !ended && head < branch.durable() => Err(stuck.error(&branch.id, head)),
         (_, Some(point)) => Ok(point),
         (_, None) if time < imported => {
             Err(StoreError::BeforeHistory { branch: branch.id.clone(), first: imported })

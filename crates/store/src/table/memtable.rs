@@ -89,6 +89,11 @@ impl Memtable {
         }
     }
 
+    /// An empty one, whose memory is the same project's.
+    pub(crate) fn successor(&self) -> Self {
+        Self::new(self.charge.account())
+    }
+
     /// Counts what it holds by now, and `beside` that its writer remembers.
     pub(crate) fn count(&mut self, beside: usize) {
         self.charge.set(self.bytes + beside);

@@ -15,8 +15,8 @@ use super::source::Source;
 
 /// The crates whose files have rooms.
 const HELD: [&str; 10] = ["types", "wal", "redo", "store", "fs", "compute", "api", "server", "cli", "xtask"];
-/// Those of them in which one object is still handed to everybody: `Core`, and `Server`.
-const IN_CIRCLES: [&str; 2] = ["store", "server"];
+/// Those of them in which one object is still handed to everybody: `Server`.
+const IN_CIRCLES: [&str; 1] = ["server"];
 /// Most files of one folder beside folders.
 const FOLDER_FILES_MAX: usize = 15;
 /// Two files that are one idea, and which.
