@@ -4,6 +4,7 @@
 
 mod dependencies;
 mod documents;
+mod edges;
 mod lexer;
 mod rooms;
 mod rules;
@@ -34,6 +35,7 @@ pub fn tidy() -> Result<()> {
     source::mark_test_modules(&mut sources);
     sources.iter().for_each(|source| rules::check(source, &mut breaches));
     rooms::check(&sources, &mut breaches);
+    edges::check(&sources, &mut breaches);
     documents::check(&root, &sources, &mut breaches);
     dependencies::check(&mut breaches)?;
     for breach in &breaches {

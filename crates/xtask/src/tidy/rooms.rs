@@ -3,7 +3,7 @@
 //! A file needs another if its code, tests apart, names something of it. Files that need each other in a circle can only be
 //! read, tested and changed as one; a folder of many files shows nobody what it is made of.
 //!
-//! Not here: what crates may use of each other (`dependencies`).
+//! Not here: what crates may use of each other (`dependencies`), and rooms of a crate (`edges`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -35,10 +35,15 @@ pub fn check(sources: &[Source<'_>], breaches: &mut Vec<String>) {
         if IN_CIRCLES.contains(&name) {
             continue;
         }
-        let code = files.iter().filter(|source| !source.is_test_file());
-        let needs = needs(code.map(|source| (module_of(source.path, &dir), source.text.as_str())));
-        check_circles(name, &needs, breaches);
+        check_circles(name, &needs_of(name, sources), breaches);
     }
+}
+
+/// What each file of a crate needs, tests apart.
+pub fn needs_of(name: &str, sources: &[Source<'_>]) -> Needs {
+    let dir = Path::new("crates").join(name).join("src");
+    let files = sources.iter().filter(|source| source.path.starts_with(&dir) && !source.is_test_file());
+    needs(files.map(|source| (module_of(source.path, &dir), source.text.as_str())))
 }
 
 fn check_folders(files: &[&Source<'_>], breaches: &mut Vec<String>) {
@@ -64,7 +69,7 @@ fn check_circles(name: &str, needs: &Needs, breaches: &mut Vec<String>) {
 }
 
 /// The files that each file needs, by their modules' paths; the crate's root is neither.
-type Needs = BTreeMap<String, BTreeSet<String>>;
+pub type Needs = BTreeMap<String, BTreeSet<String>>;
 
 /// The path of a file's module: `heap::rows` of `heap/rows.rs`, nothing of `lib.rs` and `main.rs`.
 fn module_of(path: &Path, dir: &Path) -> String {
@@ -241,13 +246,13 @@ fn reach<'a>(needs: &'a Needs, from: &String) -> BTreeSet<&'a String> {
 mod tests {
     use super::*;
 
-    fn needs_of(files: &[(&str, &str)]) -> Needs {
+    fn needs_in(files: &[(&str, &str)]) -> Needs {
         needs(files.iter().map(|(module, text)| ((*module).to_owned(), *text)))
     }
 
     #[test]
     fn a_file_needs_what_its_code_names_and_not_what_its_tests_do() {
-        let needs = needs_of(&[
+        let needs = needs_in(&[
             ("", "pub use e::Found;"),
             ("a", "use crate::{b::{self, Thing}, c as d}; mod inner; fn f() { crate::e::g(); inner::h() }"),
             ("a::inner", "use super::super::b; fn h() { std::mem::drop(1) }"),
@@ -264,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_circle_is_found_whole_and_once() {
-        let needs = needs_of(&[
+        let needs = needs_in(&[
             ("a", "use crate::b;"),
             ("b", "use crate::c;"),
             ("c", "use crate::a;"),
