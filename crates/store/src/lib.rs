@@ -22,6 +22,8 @@ mod model;
 mod object;
 mod project;
 mod read;
+#[cfg(test)]
+mod rules;
 mod table;
 
 pub use answer::{

@@ -115,33 +115,49 @@ impl Log {
 
     /// Appends a record that replaces `block` with a page of `value`; with `whole`, the page has no hole.
     pub(crate) fn write(&mut self, block: u32, value: u64, whole: bool) {
-        if self.end().raw().is_multiple_of(WAL_PAGE) {
-            self.page_header(0);
-        }
-        let record = record(self.prev, block, &page(value), whole);
-        self.append(&record);
+        self.write_to(REL, block, value, whole);
         self.writes.push((self.end(), block, value));
+    }
+
+    /// As `write`, of another fork; not listed in `writes`.
+    pub(crate) fn write_to(&mut self, rel: RelFork, block: u32, value: u64, whole: bool) {
+        self.sealed((0, 0xB0), &image_of(rel, block, &page(value), whole));
     }
 
     /// Appends a Generic record that changes some bytes of `block`.
     pub(crate) fn touch(&mut self, block: u32) {
-        let mut body = vec![0, 0x20, 12, 0];
-        for word in [REL.rel.tablespace, REL.rel.database, REL.rel.relation, block] {
-            body.extend(word.to_le_bytes());
-        }
-        for word in [24_u16, 8] {
-            body.extend(word.to_le_bytes());
-        }
-        body.extend(self.end().raw().to_le_bytes());
+        let value = self.end().raw();
+        self.overwrite(REL, block, 24, value);
+    }
+
+    /// Appends a Generic record that puts `value` at `to` in a page. Of a page that ends before, redo can make nothing.
+    pub(crate) fn overwrite(&mut self, rel: RelFork, block: u32, to: u16, value: u64) {
+        let mut body = vec![0, 0x20 | rel.fork as u8, 12, 0];
+        body.extend(words(&[rel.rel.tablespace, rel.rel.database, rel.rel.relation, block]));
+        body.extend(to.to_le_bytes());
+        body.extend(8_u16.to_le_bytes());
+        body.extend(value.to_le_bytes());
         self.sealed((20, 0), &body);
+    }
+
+    /// Appends the record that a database was made as a copy of another's files.
+    pub(crate) fn copy_database(&mut self, database: u32, source: u32) {
+        let mut body = vec![255, 16];
+        body.extend(words(&[database, REL.rel.tablespace, source, REL.rel.tablespace]));
+        self.sealed((4, 0), &body);
+    }
+
+    /// Appends the record that a database was dropped.
+    pub(crate) fn drop_database(&mut self, database: u32) {
+        let mut body = vec![255, 12];
+        body.extend(words(&[database, 1, REL.rel.tablespace]));
+        self.sealed((4, 0x20), &body);
     }
 
     /// Appends the record that a relation's file was made.
     pub(crate) fn create_relation(&mut self, relation: u32) {
         let mut body = vec![255, 16];
-        for word in [REL.rel.tablespace, REL.rel.database, relation, 0] {
-            body.extend(word.to_le_bytes());
-        }
+        body.extend(words(&[REL.rel.tablespace, REL.rel.database, relation, 0]));
         self.sealed((2, 0x10), &body);
     }
 
@@ -151,9 +167,7 @@ impl Log {
         main.extend(4_u32.to_le_bytes());
         main.extend((relations.len() as u32).to_le_bytes());
         for relation in relations {
-            for word in [REL.rel.tablespace, REL.rel.database, relation] {
-                main.extend(word.to_le_bytes());
-            }
+            main.extend(words(&[REL.rel.tablespace, REL.rel.database, relation]));
         }
         let mut body = vec![254];
         body.extend((main.len() as u32).to_le_bytes());
@@ -203,19 +217,21 @@ fn page(value: u64) -> [u8; BLOCK_SIZE] {
     page
 }
 
-/// `XLOG_FPI` of one block.
-fn record(prev: Lsn, block: u32, page: &[u8; BLOCK_SIZE], whole: bool) -> Vec<u8> {
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// The body of an `XLOG_FPI` of one block.
+fn image_of(rel: RelFork, block: u32, page: &[u8; BLOCK_SIZE], whole: bool) -> Vec<u8> {
     let image = if whole { &page[..] } else { &page[..USED] };
-    // Block 0: main fork with an image, no data; image length, hole offset, flags (a hole and "apply").
-    let mut body = vec![0, 0x10, 0, 0];
+    // Block 0: a fork with an image, no data; image length, hole offset, flags (a hole and "apply").
+    let mut body = vec![0, 0x10 | rel.fork as u8, 0, 0];
     body.extend((image.len() as u16).to_le_bytes());
     body.extend(if whole { 0u16 } else { USED as u16 }.to_le_bytes());
     body.push(if whole { 2 } else { 3 });
-    for word in [REL.rel.tablespace, REL.rel.database, REL.rel.relation, block] {
-        body.extend(word.to_le_bytes());
-    }
+    body.extend(words(&[rel.rel.tablespace, rel.rel.database, rel.rel.relation, block]));
     body.extend(image);
-    sealed(prev, (0, 0xB0), &body)
+    body
 }
 
 /// A record of a resource manager and type, with its checksum.
@@ -238,8 +254,19 @@ pub(crate) fn value_of(project: &Project, branch: &BranchId, lsn: Lsn, block: u3
 
 /// As `value_of`, of a store that may refuse.
 pub(crate) fn try_value_of(project: &Project, branch: &BranchId, lsn: Lsn, block: u32) -> Result<u64> {
+    try_value_in(project, branch, lsn, REL, block)
+}
+
+/// As `try_value_of`, of another fork.
+pub(crate) fn try_value_in(
+    project: &Project,
+    branch: &BranchId,
+    lsn: Lsn,
+    rel: RelFork,
+    block: u32,
+) -> Result<u64> {
     let mut out = vec![0; BLOCK_SIZE];
-    project.read_pages(branch, lsn, REL, BlockNumber::new(block), &mut out)?;
+    project.read_pages(branch, lsn, rel, BlockNumber::new(block), &mut out)?;
     let values: Vec<u64> =
         out[24..USED].chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).collect();
     assert!(values.iter().all(|&value| value == values[0]), "a page in one piece");

@@ -438,6 +438,7 @@ fn however_long_the_history_of_a_branch_few_of_its_waypoints_are_in_memory() {
     assert!(in_memory() <= 8, "{} in memory", in_memory());
 }
 
+/// Rule 12 of the crate's README.
 #[test]
 fn remembered_lengths_count_and_go_with_the_memtable() {
     let (top, options) = (scratch(), options(64 << 20));
