@@ -7,7 +7,8 @@
 //! - if only the process dies, everything done stays done;
 //! - what returned an error may have taken place all the same.
 //!
-//! Not here: reading the cluster that is imported (`import`); what the files hold.
+//! Not here: the lock, how much the files of a branch take (`project`); reading the cluster that is imported
+//! (`ingest::import`); what the files hold.
 
 mod careful;
 

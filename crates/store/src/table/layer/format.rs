@@ -155,7 +155,7 @@ impl Entry {
 /// |      8 |     8 | `waypoints_at`  | file offset of the waypoints; the top ends here|
 /// |     16 |     8 | `entries`       | number of entries                              |
 /// |     24 |     8 | `lsn_first`     | lowest LSN of an entry; 0 if there is none     |
-/// |     32 |     8 | `lsn_last`      | highest                                        |
+/// |     32 |     8 | `lsn_last`      | highest; nothing reads it                      |
 /// |     40 |    18 | `key_last`      | highest key                                    |
 /// |     58 |     2 | zero            |                                                |
 /// |     60 |     4 | `crc32c`        | of bytes 0..60 and the file's length (8 bytes) |
