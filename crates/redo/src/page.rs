@@ -271,7 +271,7 @@ pub(crate) fn normal_item(page: &PageBytes, number: u16) -> Result<LinePointer, 
 
 /// How an item gets its line pointer (`PageAddItemExtended`'s flags).
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Numbering {
     /// Heap: takes an unused line pointer, or the next new one.
     Heap,
     /// BRIN: as on a heap page, but without a heap page's limit.
@@ -286,18 +286,18 @@ pub(crate) fn reserve_item(
     page: &mut PageBytes,
     number: u16,
     len: usize,
-    place: Place,
+    numbering: Numbering,
 ) -> Result<usize, Fault> {
     let Bounds { lower, upper, .. } = bounds(page)?;
     let limit = max_offset(page) + 1;
     if number > limit {
         return Err(Fault::Malformed("the item's number leaves a gap"));
     }
-    if place == Place::Heap && number > HEAP_ITEMS_MAX {
+    if numbering == Numbering::Heap && number > HEAP_ITEMS_MAX {
         return Err(Fault::Malformed("more items than a heap page can hold"));
     }
     let at = line_pointer_at(number)?;
-    let takes_old = number < limit && place != Place::Index;
+    let takes_old = number < limit && numbering != Numbering::Index;
     if takes_old {
         let old = line_pointer(page, number)?;
         if old.state != ItemState::Unused || old.len != 0 {
@@ -310,7 +310,7 @@ pub(crate) fn reserve_item(
         .and_then(|aligned| upper.checked_sub(aligned))
         .filter(|&new_upper| new_lower <= new_upper)
         .ok_or(Fault::Malformed("the item does not fit on the page"))?;
-    if number < limit && place == Place::Index {
+    if number < limit && numbering == Numbering::Index {
         shift(page, at, usize::from(limit - number) * LINE_POINTER_SIZE, at + LINE_POINTER_SIZE)?;
     }
     set_lower(page, new_lower);
@@ -321,8 +321,13 @@ pub(crate) fn reserve_item(
 }
 
 /// Adds `item` under line pointer `number`; returns where its bytes are (`PageAddItem`).
-pub(crate) fn add_item(page: &mut PageBytes, number: u16, item: &[u8], place: Place) -> Result<usize, Fault> {
-    let at = reserve_item(page, number, item.len(), place)?;
+pub(crate) fn add_item(
+    page: &mut PageBytes,
+    number: u16,
+    item: &[u8],
+    numbering: Numbering,
+) -> Result<usize, Fault> {
+    let at = reserve_item(page, number, item.len(), numbering)?;
     put(page, at, item)?;
     Ok(at)
 }
@@ -343,8 +348,8 @@ mod tests {
     fn an_index_item_moves_later_line_pointers_up() {
         let mut page = [0; BLOCK_SIZE];
         init(&mut page, 16);
-        add_item(&mut page, 1, b"aaaa", Place::Index).unwrap();
-        add_item(&mut page, 1, b"bbbbbbbbb", Place::Index).unwrap();
+        add_item(&mut page, 1, b"aaaa", Numbering::Index).unwrap();
+        add_item(&mut page, 1, b"bbbbbbbbb", Numbering::Index).unwrap();
         assert_eq!(max_offset(&page), 2);
         let first = normal_item(&page, 1).unwrap();
         assert_eq!((first.offset, first.len), (8192 - 16 - 8 - 16, 9));
@@ -355,17 +360,17 @@ mod tests {
     fn a_heap_item_does_not_overwrite_a_used_line_pointer() {
         let mut page = [0; BLOCK_SIZE];
         init(&mut page, 0);
-        add_item(&mut page, 1, b"aaaa", Place::Heap).unwrap();
-        assert!(add_item(&mut page, 1, b"bbbb", Place::Heap).is_err());
-        assert!(add_item(&mut page, 3, b"bbbb", Place::Heap).is_err());
-        assert!(add_item(&mut page, 0, b"bbbb", Place::Heap).is_err());
+        add_item(&mut page, 1, b"aaaa", Numbering::Heap).unwrap();
+        assert!(add_item(&mut page, 1, b"bbbb", Numbering::Heap).is_err());
+        assert!(add_item(&mut page, 3, b"bbbb", Numbering::Heap).is_err());
+        assert!(add_item(&mut page, 0, b"bbbb", Numbering::Heap).is_err());
     }
 
     #[test]
     fn an_item_that_does_not_fit_is_refused() {
         let mut page = [0; BLOCK_SIZE];
         init(&mut page, 0);
-        assert!(add_item(&mut page, 1, &[0; 8161], Place::Heap).is_err());
-        assert!(add_item(&mut page, 1, &[0; 8160], Place::Heap).is_ok());
+        assert!(add_item(&mut page, 1, &[0; 8161], Numbering::Heap).is_err());
+        assert!(add_item(&mut page, 1, &[0; 8160], Numbering::Heap).is_ok());
     }
 }

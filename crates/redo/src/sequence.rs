@@ -6,7 +6,7 @@ use wal::RmgrId;
 
 use crate::Fault;
 use crate::bytes::put_u32;
-use crate::page::{self, Place, add_item};
+use crate::page::{self, Numbering, add_item};
 use crate::step::{Effect, Step};
 
 const SEQ_LOG: u8 = 0x00;
@@ -25,6 +25,6 @@ pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
     page::init(step.page, 4);
     let special = page::special(step.page);
     put_u32(step.page, special, MAGIC)?;
-    add_item(step.page, 1, tuple, Place::Index)?;
+    add_item(step.page, 1, tuple, Numbering::Index)?;
     Ok(Effect::Changed)
 }

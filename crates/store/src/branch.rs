@@ -15,8 +15,8 @@
 pub(crate) mod extension;
 pub(crate) mod filed;
 pub(crate) mod lineage;
-pub(crate) mod tip;
 pub(crate) mod view;
+pub(crate) mod writer;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -29,8 +29,8 @@ use crate::manifest::BranchEntry;
 use crate::memory::Account;
 use crate::table::unlisted::Unlisted;
 use crate::table::value::{Kind, Lookup, Newest, Version};
-use tip::Tip;
 use view::{Stuck, View};
+use writer::BranchWriter;
 
 /// One branch.
 pub(crate) struct Branch {
@@ -43,7 +43,7 @@ pub(crate) struct Branch {
     parent: OnceLock<Arc<Branch>>,
     pub(crate) start: Lsn,
     pub(crate) view: RwLock<View>,
-    pub(crate) writer: Mutex<Option<Tip>>,
+    pub(crate) writer: Mutex<Option<BranchWriter>>,
     timelines: RwLock<Vec<(TimelineId, Lsn)>>,
     durable: Mutex<Lsn>,
     durable_moved: Condvar,

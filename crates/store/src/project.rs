@@ -17,7 +17,7 @@ use crate::answer::{
     BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress, Unread,
     Unreadable,
 };
-use crate::branch::tip::Tip;
+use crate::branch::writer::BranchWriter;
 use crate::branch::{Branch, lineage};
 use crate::core::Core;
 use crate::core::flush;
@@ -196,12 +196,12 @@ impl Project {
             }
         }
         // Nobody writes while it goes.
-        let mut writer = branch.writer.lock();
+        let mut slot = branch.writer.lock();
         let entry = core.manifests.commit(|manifest| {
             manifest.branch(id, branch.incarnation)?;
             manifest.branches.remove(id.as_str()).ok_or_else(|| StoreError::NotFound { branch: id.clone() })
         })?;
-        *writer = None;
+        *slot = None;
         core.remove(id);
         // It is deleted. What cannot be removed now is listed nowhere, and is removed later.
         if let Some(unlisted) = branch.unlisted.lock().take() {
@@ -320,8 +320,10 @@ impl Project {
     /// `NotFound`, `Corrupt`.
     pub fn log_end(&self, branch: &BranchId) -> Result<Lsn> {
         let branch = self.open_branch(branch)?;
-        let writer = branch.writer.lock();
-        writer.as_ref().map(Tip::framed).ok_or_else(|| StoreError::NotFound { branch: branch.id.clone() })
+        let slot = branch.writer.lock();
+        slot.as_ref()
+            .map(BranchWriter::framed)
+            .ok_or_else(|| StoreError::NotFound { branch: branch.id.clone() })
     }
 
     /// What is held of a branch and cannot be read, and why; `None` if all of it can.
@@ -393,7 +395,7 @@ impl Project {
     /// `BeforeHistory`, `NotFound`, and `Stuck` or `Behind` if what cannot be read may be of before `at`.
     pub fn resolve_time(&self, branch: &BranchId, at: PgTime) -> Result<BranchPoint> {
         let branch = self.open_branch(branch)?;
-        catch_up::settle(&self.core, &branch);
+        catch_up::bring_up_to_date(&self.core, &branch);
         walk::resolve_time(&self.core.wal, &branch, at, self.core.imported)
     }
 
@@ -558,8 +560,8 @@ impl Project {
     /// Of writing layers and the manifest.
     pub fn flush(&self) -> Result<()> {
         for branch in self.core.all() {
-            if let Some(tip) = branch.writer.lock().as_mut() {
-                tip.filed.freeze(&branch.view);
+            if let Some(writer) = branch.writer.lock().as_mut() {
+                writer.filed.freeze(&branch.view);
             }
             self.core.flushes.submit(&branch);
             self.core.flushes.wait_until_flushed(&branch)?;

@@ -18,7 +18,7 @@ use crate::heap::op::{CONFIRM, DELETE, HOT_UPDATE, INIT_PAGE, INPLACE, INSERT, L
 use crate::heap::page_bits::{clear_all_visible_if, set_prunable};
 use crate::heap::tuple::{HEADER_SIZE, LoggedHeader, TupleHeader};
 use crate::heap::update;
-use crate::page::{self, Place, normal_item, reserve_item};
+use crate::page::{self, Numbering, normal_item, reserve_item};
 use crate::step::{Effect, Step};
 
 /// `XLH_INSERT_ALL_VISIBLE_CLEARED` and its like in DELETE and UPDATE (old page).
@@ -59,7 +59,7 @@ fn insert(step: &mut Step<'_, '_>) -> Done {
 pub(crate) fn add_tuple(step: &mut Step<'_, '_>, item: u16, logged: &[u8]) -> Done {
     let header = LoggedHeader::at(logged, 0)?;
     let body = logged.get(LoggedHeader::SIZE..).unwrap_or_default();
-    let at = reserve_item(step.page, item, HEADER_SIZE + body.len(), Place::Heap)?;
+    let at = reserve_item(step.page, item, HEADER_SIZE + body.len(), Numbering::Heap)?;
     put(step.page, at + HEADER_SIZE, body)?;
     header.write(step.page, at, step.record.xid.get(), (step.block.block.get(), item))
 }

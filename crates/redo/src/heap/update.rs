@@ -10,7 +10,7 @@ use crate::bytes::{Done, put, shift, u8_at, u16_at, u32_at};
 use crate::heap::op::INIT_PAGE;
 use crate::heap::page_bits::{clear_all_visible_if, set_prunable};
 use crate::heap::tuple::{HEADER_SIZE, LoggedHeader, TupleHeader};
-use crate::page::{self, LinePointer, Place, normal_item, reserve_item};
+use crate::page::{self, LinePointer, Numbering, normal_item, reserve_item};
 use crate::step::Step;
 
 /// `XLH_UPDATE_OLD_ALL_VISIBLE_CLEARED`
@@ -87,7 +87,7 @@ fn add_new(step: &mut Step<'_, '_>, update: &UpdateRecord, old: Option<LinePoint
     let logged = data.get(at + LoggedHeader::SIZE..).unwrap_or_default();
 
     let len = HEADER_SIZE + logged.len() + prefix_len + suffix_len;
-    let start = reserve_item(step.page, update.new_item, len, Place::Heap)?;
+    let start = reserve_item(step.page, update.new_item, len, Numbering::Heap)?;
     let mut to = start + HEADER_SIZE;
     if prefix_len > 0 {
         let old = old.ok_or(NO_OLD)?;

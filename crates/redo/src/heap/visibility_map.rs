@@ -28,7 +28,7 @@ const SMGR_TRUNCATE: u8 = 0x20;
 const TRUNCATE_MAP: u32 = 0x02;
 
 /// Where a heap block's bits are.
-struct Place {
+struct MapBits {
     map_block: u32,
     /// Index of the byte in the page.
     byte: usize,
@@ -36,7 +36,7 @@ struct Place {
     shift: u32,
 }
 
-impl Place {
+impl MapBits {
     fn of(heap_block: u32) -> Self {
         let in_page = heap_block % HEAP_BLOCKS_PER_PAGE;
         Self {
@@ -67,7 +67,7 @@ pub(crate) fn apply_referenced(
     }
     let heap_block = record.block(1).ok_or(Fault::Malformed("no heap block"))?.block;
     let flags = u8_at(record.main, 4)? & ALL_BITS;
-    let place = Place::of(heap_block.get());
+    let place = MapBits::of(heap_block.get());
     if place.map_block != block.block.get() {
         return Err(Fault::Malformed("the heap block's bits are on another page of the map"));
     }
@@ -83,7 +83,7 @@ pub(crate) fn apply_referenced(
 fn clear_referenced(block: &BlockRef<'_>, page: &mut PageBytes, record: &Record<'_>, end: Lsn) -> Done {
     let mut changed = false;
     for (heap, bits) in cleared(record)?.into_iter().flatten() {
-        let place = Place::of(heap.block.get());
+        let place = MapBits::of(heap.block.get());
         if place.map_block == block.block.get() {
             let [byte] = bytes::array_at_mut::<1>(page, place.byte)?;
             changed |= *byte >> place.shift & bits != 0;
@@ -108,7 +108,7 @@ pub(crate) fn apply_unreferenced(
     }
     let mut touched = false;
     for (heap, bits) in cleared(record)?.into_iter().flatten() {
-        let place = Place::of(heap.block.get());
+        let place = MapBits::of(heap.block.get());
         if heap.rel.rel == rel && place.map_block == block.get() {
             initialise(page);
             let [byte] = bytes::array_at_mut::<1>(page, place.byte)?;
@@ -145,7 +145,7 @@ fn truncate(rel: RelTag, block: BlockNumber, page: &mut PageBytes, record: &Reco
     let main = record.main;
     let truncated =
         RelTag { tablespace: u32_at(main, 4)?, database: u32_at(main, 8)?, relation: u32_at(main, 12)? };
-    let place = Place::of(u32_at(main, 0)?);
+    let place = MapBits::of(u32_at(main, 0)?);
     if u32_at(main, 16)? & TRUNCATE_MAP == 0 || truncated != rel || place.map_block != block.get() {
         return Err(Fault::Untouched);
     }

@@ -24,7 +24,7 @@ use types::PAGE_HEADER_SIZE;
 use crate::Fault;
 use crate::bytes::{Done, put, put_u16, put_u32, u16_at, u32_at};
 use crate::page::compact::{delete_index_item_in_place, overwrite_index_item};
-use crate::page::{self, PageBytes, Place, add_item};
+use crate::page::{self, Numbering, PageBytes, add_item};
 use crate::step::{Effect, Step};
 
 /// Bits of `info` that say which record it is (`XLOG_BRIN_OPMASK`).
@@ -120,7 +120,7 @@ fn insert(step: &mut Step<'_, '_>, new: Inserted) -> Done {
     if step.record.info & INIT_PAGE != 0 {
         init(step.page, REGULAR)?;
     }
-    add_item(step.page, new.item, step.block.data, Place::Free).map(|_| ())
+    add_item(step.page, new.item, step.block.data, Numbering::Free).map(|_| ())
 }
 
 /// The revmap page's part of an insertion: the range's summary is now on the page of reference 0.

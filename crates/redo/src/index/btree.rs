@@ -25,7 +25,7 @@ use crate::index::btree::layout::{
     form_header, init_like, init_linked, posting_len, restore_items, swap_posting,
 };
 use crate::index::tuple::{TID_SIZE, tuple_len};
-use crate::page::{self, PageBytes, Place, add_item, max_offset, reserve_item};
+use crate::page::{self, Numbering, PageBytes, add_item, max_offset, reserve_item};
 use crate::step::{Effect, Step};
 
 const INSERT_LEAF: u8 = 0x00;
@@ -77,7 +77,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
 
 fn insert(step: &mut Step<'_, '_>) -> Done {
     let number = u16_at(step.record.main, 0)?;
-    add_item(step.page, number, step.block.data, Place::Index).map(|_| ())
+    add_item(step.page, number, step.block.data, Numbering::Index).map(|_| ())
 }
 
 /// The new tuple's tid belongs inside the posting list before it: it goes in there, the list's last tid comes out
@@ -88,7 +88,7 @@ fn insert_into_posting(step: &mut Step<'_, '_>) -> Done {
     let new = step.block.data.get(2..).unwrap_or_default();
     let before = number.checked_sub(1).ok_or(Fault::Malformed("no posting list before the first item"))?;
     let last = swap_posting(step.page, before, index, array_at(new, 0)?)?;
-    let at = add_item(step.page, number, new, Place::Index)?;
+    let at = add_item(step.page, number, new, Numbering::Index)?;
     put(step.page, at, &last)
 }
 
@@ -158,7 +158,7 @@ fn copy_item(step: &mut Step<'_, '_>, old: &PageBytes, number: u16, is_high_key:
     let rest = old.get(pointer.start()..).unwrap_or_default();
     let len = if is_high_key { usize::from(pointer.len) } else { tuple_len(rest)? };
     let next = max_offset(step.page) + 1;
-    add_item(step.page, next, slice_at(rest, 0, len)?, Place::Index).map(|_| ())
+    add_item(step.page, next, slice_at(rest, 0, len)?, Numbering::Index).map(|_| ())
 }
 
 /// Adds one tuple with all tids of `items` items of `old`, from `first` on, at the end of the page.
@@ -174,7 +174,7 @@ fn merge_run(step: &mut Step<'_, '_>, old: &PageBytes, first: u16, items: u16) -
         return Err(BAD_RUN);
     }
     let next = max_offset(step.page) + 1;
-    let at = reserve_item(step.page, next, len, Place::Index)?;
+    let at = reserve_item(step.page, next, len, Numbering::Index)?;
     put(step.page, at, key)?;
     let mut to = form_header(step.page, at, key.len(), count, len)?;
     for number in first..=last {

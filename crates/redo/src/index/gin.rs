@@ -30,7 +30,7 @@ use crate::index::gin::layout::{
 };
 use crate::index::tuple::{set_tid_block, tid_block, tuple_len};
 use crate::page::compact::delete_index_item;
-use crate::page::{self, Place, add_item, normal_item};
+use crate::page::{self, Numbering, add_item, normal_item};
 use crate::step::{Effect, Step};
 
 const CREATE_PTREE: u8 = 0x10;
@@ -133,7 +133,7 @@ fn insert_entry(step: &mut Step<'_, '_>, is_leaf: bool) -> Done {
     }
     let tuple = data.get(4..).unwrap_or_default();
     let tuple = slice_at(tuple, 0, tuple_len(tuple)?)?;
-    add_item(step.page, number, tuple, Place::Index).map(|_| ())
+    add_item(step.page, number, tuple, Numbering::Index).map(|_| ())
 }
 
 /// The page keeps its content and its right sibling, which searches may be about to follow.

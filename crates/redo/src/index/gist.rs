@@ -22,7 +22,7 @@ use crate::Fault;
 use crate::bytes::{Done, array_at, array_at_mut, slice_at, u8_at, u16_at, u32_at};
 use crate::index::tuple::tuple_len;
 use crate::page::compact::{delete_index_item, delete_index_items, overwrite_index_item};
-use crate::page::{self, PageBytes, Place, add_item, max_offset};
+use crate::page::{self, Numbering, PageBytes, add_item, max_offset};
 use crate::step::{Effect, Step};
 
 const PAGE_UPDATE: u8 = 0x00;
@@ -186,7 +186,7 @@ fn append_tuples(page: &mut PageBytes, mut tuples: &[u8]) -> Done {
     while !tuples.is_empty() {
         let (tuple, rest) = split_tuple(tuples)?;
         let next = max_offset(page) + 1;
-        add_item(page, next, tuple, Place::Index)?;
+        add_item(page, next, tuple, Numbering::Index)?;
         tuples = rest;
     }
     Ok(())

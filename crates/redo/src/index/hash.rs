@@ -48,7 +48,7 @@ use crate::index::hash::layout::{
 };
 use crate::index::tuple::tuple_len;
 use crate::page::compact::delete_index_items;
-use crate::page::{Place, add_item};
+use crate::page::{Numbering, add_item};
 use crate::step::{Effect, Step};
 
 const INIT_META_PAGE: u8 = 0x00;
@@ -81,7 +81,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>) -> Result<Effect, Fault> {
             layout::init_bitmap(step.page, u16_at(main, 0)?)
         }
         (INIT_BITMAP_PAGE, 1) => first_bitmap_in_meta(step),
-        (INSERT, 0) => add_item(step.page, u16_at(main, 0)?, step.block.data, Place::Index).map(|_| ()),
+        (INSERT, 0) => add_item(step.page, u16_at(main, 0)?, step.block.data, Numbering::Index).map(|_| ()),
         (INSERT, 1) => Meta::of(step.page).add_tuples(1.0),
         (ADD_OVFL_PAGE, 0) => overflow_page(step),
         (ADD_OVFL_PAGE, 1) => link_overflow_page(step),
@@ -187,7 +187,7 @@ fn add_moved_tuples(step: &mut Step<'_, '_>, count: u16) -> Done {
     for index in 0..usize::from(count) {
         let rest = data.get(at..).unwrap_or_default();
         let len = max_align(tuple_len(rest)?);
-        add_item(step.page, u16_at(data, index * 2)?, slice_at(rest, 0, len)?, Place::Index)?;
+        add_item(step.page, u16_at(data, index * 2)?, slice_at(rest, 0, len)?, Numbering::Index)?;
         at += len;
     }
     if count > 0 && at != data.len() {

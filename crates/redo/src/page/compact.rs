@@ -216,13 +216,13 @@ mod tests {
     use types::BLOCK_SIZE;
 
     use super::*;
-    use crate::page::{Place, add_item, init, normal_item, upper};
+    use crate::page::{Numbering, add_item, init, normal_item, upper};
 
     fn page_of(items: &[&[u8]]) -> PageBytes {
         let mut page = [0; BLOCK_SIZE];
         init(&mut page, 16);
         for (index, item) in items.iter().enumerate() {
-            add_item(&mut page, index as u16 + 1, item, Place::Index).unwrap();
+            add_item(&mut page, index as u16 + 1, item, Numbering::Index).unwrap();
         }
         page
     }
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(state(2), LinePointer::UNUSED);
         let at = |number| page[state(number).start()];
         assert_eq!((at(1), at(3), upper(&page)), (b'a', b'c', BLOCK_SIZE - 16 - 16));
-        add_item(&mut page, 2, b"d", Place::Free).unwrap();
+        add_item(&mut page, 2, b"d", Numbering::Free).unwrap();
         delete_index_item_in_place(&mut page, 3).unwrap();
         assert_eq!(items(&page), [b"a", b"d"]);
     }

@@ -1,6 +1,6 @@
 //! What the writer of a branch remembers of the records it filed.
 //!
-//! Not here: what a record becomes (`ingest::filing`), where the log ends (`tip`).
+//! Not here: what a record becomes (`ingest::filing`), where the log ends (`writer`).
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -86,10 +86,10 @@ fn holding_of(branch: &Branch) -> Option<Holding> {
 
 /// Freezes the memtable, so that it is written, unless somebody writes to it now.
 pub(crate) fn freeze_if_free(core: &Core, branch: &Arc<Branch>) -> bool {
-    let Some(mut writer) = branch.writer.try_lock() else { return false };
-    let Some(tip) = writer.as_mut() else { return false };
-    tip.filed.freeze(&branch.view);
-    drop(writer);
+    let Some(mut slot) = branch.writer.try_lock() else { return false };
+    let Some(writer) = slot.as_mut() else { return false };
+    writer.filed.freeze(&branch.view);
+    drop(slot);
     core.flushes.submit(branch);
     true
 }

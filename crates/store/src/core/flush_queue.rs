@@ -32,7 +32,7 @@ struct State {
     /// Layers that were made of memtables that are no longer there.
     abandoned: Vec<Unlisted>,
     /// Somebody waits to be told whether the next attempt fails too.
-    hurry: bool,
+    is_awaited: bool,
     stop: bool,
 }
 
@@ -96,7 +96,7 @@ impl FlushQueue {
     /// What the flusher does next; waits a while for something.
     pub(crate) fn next(&self) -> Next {
         let mut state = self.state.lock();
-        let rests = |state: &State| state.failing.is_some() && !state.hurry;
+        let rests = |state: &State| state.failing.is_some() && !state.is_awaited;
         if !state.stop && (state.waiting.is_empty() || rests(&state)) {
             self.changed.wait_for(&mut state, PAUSE);
         }
@@ -106,7 +106,7 @@ impl FlushQueue {
         let next = state.waiting.pop_front();
         state.attempts += u64::from(next.is_some());
         state.since = next.is_some().then(Instant::now);
-        state.hurry &= next.is_none();
+        state.is_awaited &= next.is_none();
         next.map_or(Next::Nothing, |branch| Next::Write { branch, attempt: state.attempts })
     }
 
@@ -169,7 +169,7 @@ impl FlushQueue {
                 Some((_, reason)) => reason.clone(),
                 None if state.stop => "the project is being closed".to_owned(),
                 None => {
-                    state.hurry = true;
+                    state.is_awaited = true;
                     self.changed.notify_all();
                     if !self.changed.wait_until(&mut state, deadline).timed_out() {
                         continue;

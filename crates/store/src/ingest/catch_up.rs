@@ -5,7 +5,7 @@
 //! - What a passing fault held up is tried again with every append and every question; what only another program or
 //!   a person can mend is tried again at the next open and when asked (`Retry::Everything`).
 //!
-//! Not here: what a record does (`filing`), where the log ends (`branch::tip`), durability of the WAL (`append`).
+//! Not here: what a record does (`filing`), where the log ends (`branch::writer`), durability of the WAL (`append`).
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use types::{Lsn, TimelineId};
 use wal::RecordReader;
 
 use crate::branch::filed::Filed;
-use crate::branch::tip::Tip;
 use crate::branch::view::{Stuck, View};
+use crate::branch::writer::BranchWriter;
 use crate::branch::{Branch, lineage};
 use crate::core::Core;
 use crate::error::{Result, StoreError};
@@ -38,43 +38,60 @@ fn filing<'a>(core: &Core, branch: &'a Branch, filed: &'a mut Filed) -> Filing<'
     Filing { format, redo, memtable_bytes, branch, filed }
 }
 
-/// Takes the bytes at `at`, which follow what was taken before. Whatever becomes of them, the tip's `stuck` and `framed`
+/// Takes the bytes at `at`, which follow what was taken before. Whatever becomes of them, the writer's `stuck` and `framed`
 /// say it.
 ///
 /// # Errors
 /// `Fenced` if no timeline is being written.
-pub(crate) fn take(core: &Core, branch: &Branch, tip: &mut Tip, at: Lsn, bytes: &[u8]) -> Result<()> {
-    if !tip.take(at, bytes, &mut |filed, raw| filing(core, branch, filed).record(raw)) {
+pub(crate) fn take(
+    core: &Core,
+    branch: &Branch,
+    writer: &mut BranchWriter,
+    at: Lsn,
+    bytes: &[u8],
+) -> Result<()> {
+    if !writer.take(at, bytes, &mut |filed, raw| filing(core, branch, filed).record(raw)) {
         let timeline = TimelineId::new(0);
         return Err(StoreError::Fenced { branch: branch.id.clone(), timeline, current: None });
     }
-    tip.filed.count(&branch.view);
-    branch.show(tip.stuck());
+    writer.filed.count(&branch.view);
+    branch.show(writer.stuck());
     Ok(())
 }
 
 /// Sets memory aside for `bytes` of WAL that are about to be taken. If there is none the branch's own memtable is frozen:
 /// nobody who waits holds what cannot be written.
-pub(crate) fn room(core: &Core, branch: &Arc<Branch>, tip: &mut Tip, bytes: usize) -> Result<Charge> {
+pub(crate) fn room(
+    core: &Core,
+    branch: &Arc<Branch>,
+    writer: &mut BranchWriter,
+    bytes: usize,
+) -> Result<Charge> {
     if let Some(room) = room::take(core, &branch.id, bytes)? {
         return Ok(room);
     }
-    tip.filed.freeze(&branch.view);
+    writer.filed.freeze(&branch.view);
     core.flushes.submit(branch);
     room::wait(core, &branch.id, bytes)
 }
 
 /// Takes what the WAL files hold of the current timeline from `begin` to `end`.
-pub(crate) fn replay(core: &Core, branch: &Arc<Branch>, tip: &mut Tip, begin: Lsn, end: Lsn) -> Result<()> {
+pub(crate) fn replay(
+    core: &Core,
+    branch: &Arc<Branch>,
+    writer: &mut BranchWriter,
+    begin: Lsn,
+    end: Lsn,
+) -> Result<()> {
     let mut at = begin;
-    while at < end && !tip.has_damage() {
+    while at < end && !writer.has_damage() {
         // What cannot be filed for want of room is still looked through for its end.
-        let room = if tip.behind.is_none() { Some(make_room(core, branch, tip)) } else { None };
-        let room = room.transpose().map_err(|error| tip.behind = Some(Stuck::on(&error)));
+        let room = if writer.behind.is_none() { Some(make_room(core, branch, writer)) } else { None };
+        let room = room.transpose().map_err(|error| writer.behind = Some(Stuck::on(&error)));
         let to = at.advanced(REPLAY_BYTES).min(end);
         let mut bytes = vec![0; usize::try_from(to.bytes_since(at).unwrap_or(0)).unwrap_or(0)];
-        core.wal.read(&branch.id, tip.timeline_written()?, at, &mut bytes, Missing::IsZeros)?;
-        take(core, branch, tip, at, &bytes)?;
+        core.wal.read(&branch.id, writer.timeline_written()?, at, &mut bytes, Missing::IsZeros)?;
+        take(core, branch, writer, at, &bytes)?;
         drop(room);
         at = to;
     }
@@ -85,38 +102,43 @@ pub(crate) fn replay(core: &Core, branch: &Arc<Branch>, tip: &mut Tip, begin: Ls
 ///
 /// # Errors
 /// `Stuck` or `Behind` if some are still not filed.
-pub(crate) fn catch_up(core: &Core, branch: &Arc<Branch>, tip: &mut Tip, retry: Retry) -> Result<()> {
-    let Some(stuck) = tip.behind.clone() else { return Ok(()) };
+pub(crate) fn catch_up(
+    core: &Core,
+    branch: &Arc<Branch>,
+    writer: &mut BranchWriter,
+    retry: Retry,
+) -> Result<()> {
+    let Some(stuck) = writer.behind.clone() else { return Ok(()) };
     let outcome = if stuck.lasting && retry == Retry::Passing {
         Err(stuck)
     } else {
-        file_held(core, branch, tip).map_err(|error| Stuck::on(&error))
+        file_held(core, branch, writer).map_err(|error| Stuck::on(&error))
     };
-    tip.behind = outcome.err();
-    branch.show(tip.stuck());
-    tip.behind.as_ref().map_or(Ok(()), |stuck| Err(stuck.error(&branch.id, tip.state().lsn)))
+    writer.behind = outcome.err();
+    branch.show(writer.stuck());
+    writer.behind.as_ref().map_or(Ok(()), |stuck| Err(stuck.error(&branch.id, writer.state().lsn)))
 }
 
-fn file_held(core: &Core, branch: &Arc<Branch>, tip: &mut Tip) -> Result<()> {
-    let expected = tip.framed();
-    let (from, mut prev) = (tip.state().lsn, Some(tip.state().last_record));
+fn file_held(core: &Core, branch: &Arc<Branch>, writer: &mut BranchWriter) -> Result<()> {
+    let expected = writer.framed();
+    let (from, mut prev) = (writer.state().lsn, Some(writer.state().last_record));
     for (timeline, begin, end) in branch.spans(from, expected) {
         let mut reader = RecordReader::new(core.wal.format(), timeline, begin, prev.take());
         let mut at = begin;
         while at < end {
-            let room = make_room(core, branch, tip)?;
+            let room = make_room(core, branch, writer)?;
             let to = at.advanced(REPLAY_BYTES).min(end);
             reader.feed(at, &lineage::read_wal(&core.wal, branch, at, to)?)?;
             at = to;
             while let Some(raw) = reader.next_record()? {
-                filing(core, branch, &mut tip.filed).record(&raw)?;
+                filing(core, branch, &mut writer.filed).record(&raw)?;
             }
-            tip.filed.count(&branch.view);
+            writer.filed.count(&branch.view);
             drop(room);
         }
-        prev = Some(tip.state().last_record);
+        prev = Some(writer.state().last_record);
     }
-    let found = tip.state().lsn;
+    let found = writer.state().lsn;
     if found == expected {
         return Ok(());
     }
@@ -126,7 +148,7 @@ fn file_held(core: &Core, branch: &Arc<Branch>, tip: &mut Tip) -> Result<()> {
 
 /// Waits until few memtables of `branch` wait for the disk, and until there is memory for as much as is read at once. A
 /// memtable that cannot be written is left for later, as long as there are not many.
-fn make_room(core: &Core, branch: &Arc<Branch>, tip: &mut Tip) -> Result<Charge> {
+fn make_room(core: &Core, branch: &Arc<Branch>, writer: &mut BranchWriter) -> Result<Charge> {
     if !branch.view.read().frozen.is_empty() {
         core.flushes.submit(branch);
         if let Err(error) = core.flushes.wait_for_room(branch)
@@ -135,15 +157,15 @@ fn make_room(core: &Core, branch: &Arc<Branch>, tip: &mut Tip) -> Result<Charge>
             return Err(error);
         }
     }
-    room(core, branch, tip, REPLAY_BYTES as usize)
+    room(core, branch, writer, REPLAY_BYTES as usize)
 }
 
 /// Waits for the writer and files what a fault that passed held up; nothing of what is held is said.
-pub(crate) fn settle(core: &Core, branch: &Arc<Branch>) {
+pub(crate) fn bring_up_to_date(core: &Core, branch: &Arc<Branch>) {
     // What is durable may be on its way into the memtable: the writer has it.
-    if let Some(tip) = branch.writer.lock().as_mut() {
+    if let Some(writer) = branch.writer.lock().as_mut() {
         // Why not is in the view.
-        let _ = catch_up(core, branch, tip, Retry::Passing);
+        let _ = catch_up(core, branch, writer, Retry::Passing);
     }
 }
 
@@ -164,7 +186,7 @@ pub(crate) fn check_position(core: &Core, branch: &Arc<Branch>, asked: Lsn) -> R
     if !ahead(&branch.view.read()) {
         return Ok(());
     }
-    settle(core, branch);
+    bring_up_to_date(core, branch);
     let view = branch.view.read();
     if !ahead(&view) {
         return Ok(());

@@ -7,7 +7,7 @@
 //! - After `CHAIN_MAX` records on a page in memory since its last full version the page itself is stored; what lies in
 //!   layers is counted when a memtable is written (`memtable`).
 //!
-//! Not here: durability of the WAL (`append`), where it ends (`branch::tip`), what a record changes (`wal::interpret`), layers
+//! Not here: durability of the WAL (`append`), where it ends (`branch::writer`), what a record changes (`wal::interpret`), layers
 //! (`core::flush`).
 
 use std::collections::VecDeque;

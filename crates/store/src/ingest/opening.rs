@@ -7,7 +7,7 @@ use std::sync::Arc;
 use types::{BranchId, ClusterState};
 
 use crate::branch::Branch;
-use crate::branch::tip::Tip;
+use crate::branch::writer::BranchWriter;
 use crate::core::Core;
 use crate::error::{Result, StoreError};
 use crate::ingest::catch_up;
@@ -55,16 +55,16 @@ pub(crate) fn ensure_open(core: &Core, branch: &Arc<Branch>) -> Result<()> {
 
 /// Opens the branch, whose parent is open.
 fn open(core: &Core, branch: &Arc<Branch>) -> Result<()> {
-    let mut writer = branch.writer.lock();
+    let mut slot = branch.writer.lock();
     if branch.is_open() {
         return Ok(());
     }
     branch.touch();
     let entry = core.manifests.get().branch(&branch.id, branch.incarnation)?.clone();
     let state = load_tables(core, branch, &entry)?;
-    let mut tip = Tip::new(core.wal.format(), state);
-    replay(core, branch, &mut tip)?;
-    *writer = Some(tip);
+    let mut writer = BranchWriter::new(core.wal.format(), state);
+    replay(core, branch, &mut writer)?;
+    *slot = Some(writer);
     branch.set_open();
     core.flushes.submit(branch);
     Ok(())
@@ -98,31 +98,31 @@ fn load_tables(core: &Core, branch: &Branch, entry: &BranchEntry) -> Result<Clus
     Ok(state)
 }
 
-fn replay(core: &Core, branch: &Arc<Branch>, tip: &mut Tip) -> Result<()> {
-    let from = tip.state().lsn;
+fn replay(core: &Core, branch: &Arc<Branch>, writer: &mut BranchWriter) -> Result<()> {
+    let from = writer.state().lsn;
     let last = branch.timelines().last().copied();
     let mut end = from;
     if let Some((timeline, begin)) = last {
-        core.wal.settle(&branch.id, timeline, from)?;
+        core.wal.sync_written(&branch.id, timeline, from)?;
         end = core.wal.extent(&branch.id, timeline)?.unwrap_or(begin).max(begin).max(from);
         core.wal.check_whole(&branch.id, timeline, begin.max(from), end)?;
     }
     for (timeline, begin, upto) in branch.spans(from, end) {
-        tip.begin(timeline, begin);
-        catch_up::replay(core, branch, tip, begin, upto)?;
+        writer.begin(timeline, begin);
+        catch_up::replay(core, branch, writer, begin, upto)?;
         if last.is_none_or(|(newest, _)| newest != timeline) {
-            tip.pass_damage();
-        } else if tip.is_broken() {
-            end = tip.tear(timeline);
+            writer.pass_damage();
+        } else if writer.is_broken() {
+            end = writer.set_torn_end(timeline);
         }
     }
     if let Some((timeline, begin)) = last
-        && tip.timeline() != Some(timeline)
+        && writer.timeline() != Some(timeline)
     {
-        tip.begin(timeline, begin.max(from));
+        writer.begin(timeline, begin.max(from));
     }
-    tip.durable = end;
-    branch.show(tip.stuck());
+    writer.durable = end;
+    branch.show(writer.stuck());
     branch.publish(end);
     Ok(())
 }

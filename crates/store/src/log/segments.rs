@@ -101,7 +101,7 @@ impl WalFiles {
     }
 
     /// Makes what a process that was killed wrote of a timeline, from `from` on, as durable as if it had lived.
-    pub(crate) fn settle(&self, branch: &BranchId, timeline: TimelineId, from: Lsn) -> Result<()> {
+    pub(crate) fn sync_written(&self, branch: &BranchId, timeline: TimelineId, from: Lsn) -> Result<()> {
         let written = self.segments(branch, timeline)?.into_iter();
         let written = written.filter(|&segment| segment >= from.segment(self.format.segment_bytes));
         let files = written.map(|segment| self.segment_path(branch, timeline, segment));

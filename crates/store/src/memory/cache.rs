@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone)]
 struct ByLength;
 
-/// Project, layer and file offset.
-type Place = (u64, u64, u64);
+/// Which block: project, layer and file offset.
+type BlockId = (u64, u64, u64);
 
-impl quick_cache::Weighter<Place, Arc<Vec<u8>>> for ByLength {
-    fn weight(&self, _: &Place, block: &Arc<Vec<u8>>) -> u64 {
+impl quick_cache::Weighter<BlockId, Arc<Vec<u8>>> for ByLength {
+    fn weight(&self, _: &BlockId, block: &Arc<Vec<u8>>) -> u64 {
         block.len() as u64 + 64
     }
 }
 
 struct Shared {
-    cache: quick_cache::sync::Cache<Place, Arc<Vec<u8>>, ByLength>,
+    cache: quick_cache::sync::Cache<BlockId, Arc<Vec<u8>>, ByLength>,
     projects: AtomicU64,
 }
 

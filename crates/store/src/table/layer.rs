@@ -17,7 +17,7 @@ mod reader;
 mod writer;
 
 pub(crate) use reader::Layer;
-pub(crate) use writer::{LayerWriter, Place};
+pub(crate) use writer::{LayerWriter, ValueRef};
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use types::{BLOCK_SIZE, ClusterState, Key, Lsn, Page};
 use crate::error::{Result, StoreError};
 use crate::limits::CHAIN_MAX;
 use crate::memory::{Account, Charge};
-use crate::table::layer::{LayerWriter, Place};
+use crate::table::layer::{LayerWriter, ValueRef};
 use crate::table::value::{Kind, Lookup, Newest, Slice, Version};
 
 /// What of a branch is older than a memtable being written.
@@ -213,7 +213,7 @@ impl Memtable {
     /// Writes every version to a layer, in order. A page of which that makes more records than `CHAIN_MAX` since its
     /// last full version, those in `older` layers counted, gets one.
     pub(crate) fn write(&self, layer: &mut LayerWriter, older: &dyn Older) -> Result<()> {
-        let mut placed: HashMap<ArenaRef, Place> = HashMap::new();
+        let mut placed: HashMap<ArenaRef, ValueRef> = HashMap::new();
         let mut pages: Vec<&Key> = self.pages.keys().collect();
         pages.sort_unstable();
         let before = self.others.range(..FIRST_AFTER_PAGES);
@@ -244,9 +244,9 @@ impl Memtable {
     fn place(
         &self,
         entry: &Entry,
-        placed: &mut HashMap<ArenaRef, Place>,
+        placed: &mut HashMap<ArenaRef, ValueRef>,
         layer: &mut LayerWriter,
-    ) -> Result<Option<Place>> {
+    ) -> Result<Option<ValueRef>> {
         if entry.at.len == 0 {
             return Ok(None);
         }

@@ -13,7 +13,7 @@ use types::BLOCK_SIZE;
 use crate::Fault;
 use crate::bytes::{Done, array_at, array_at_mut, max_align, put, put_u16, shift, slice_at, u16_at};
 use crate::index::tuple::{TID_SIZE, set_tid_block, tid_block, tuple_len};
-use crate::page::{self, PageBytes, Place, add_item, normal_item};
+use crate::page::{self, Numbering, PageBytes, add_item, normal_item};
 
 /// Bytes of the special area (`BTPageOpaqueData`).
 pub(crate) const SPECIAL_SIZE: usize = 16;
@@ -154,7 +154,7 @@ pub(crate) fn add_top_parent(page: &mut PageBytes, top_parent: u32) -> Done {
     let mut tuple = [0; TUPLE_HEADER_SIZE as usize];
     set_tid_block(&mut tuple, 0, top_parent)?;
     put_u16(&mut tuple, 6, TUPLE_HEADER_SIZE | INFO_ALT_TID)?;
-    add_item(page, HIGH_KEY, &tuple, Place::Index).map(|_| ())
+    add_item(page, HIGH_KEY, &tuple, Numbering::Index).map(|_| ())
 }
 
 /// The tids of a leaf tuple, and its key.
@@ -278,7 +278,7 @@ mod tests {
         for n in 0..3 {
             posting[at + n * TID_SIZE] = 10 * (n as u8 + 1);
         }
-        add_item(&mut page, 1, &posting, Place::Index).unwrap();
+        add_item(&mut page, 1, &posting, Numbering::Index).unwrap();
         let out = swap_posting(&mut page, 1, 1, [15, 0, 0, 0, 0, 0]).unwrap();
         assert_eq!(out[0], 30);
         let list: Vec<_> =

@@ -11,7 +11,7 @@ use crate::index::btree::layout::{
     swap_posting,
 };
 use crate::index::tuple::{TID_SIZE, tuple_len};
-use crate::page::{self, PageBytes, Place, add_item, line_pointer, max_offset};
+use crate::page::{self, Numbering, PageBytes, add_item, line_pointer, max_offset};
 use crate::step::Step;
 
 /// The old page after the split.
@@ -89,7 +89,7 @@ fn split_tuple(data: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
 
 fn append(page: &mut PageBytes, item: &[u8]) -> Result<usize, Fault> {
     let next = page::max_offset(page) + 1;
-    add_item(page, next, item, Place::Index)
+    add_item(page, next, item, Numbering::Index)
 }
 
 fn append_new(page: &mut PageBytes, item: &[u8], tid: Option<[u8; TID_SIZE]>) -> Done {

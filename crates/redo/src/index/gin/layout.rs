@@ -18,7 +18,7 @@ use types::{BLOCK_SIZE, PAGE_HEADER_SIZE};
 use crate::Fault;
 use crate::bytes::{Done, array_at_mut, put, slice_at};
 use crate::index::tuple::tuple_len;
-use crate::page::{self, PageBytes, Place, add_item};
+use crate::page::{self, Numbering, PageBytes, add_item};
 
 /// Bytes of the special area (`GinPageOpaqueData`).
 pub(crate) const SPECIAL_SIZE: usize = 8;
@@ -99,7 +99,7 @@ pub(crate) fn append_tuples(page: &mut PageBytes, count: i32, tuples: &[u8]) -> 
             return Err(BAD_TUPLES);
         }
         let next = page::max_offset(page) + 1;
-        add_item(page, next, slice_at(tuples, at, len)?, Place::Index)?;
+        add_item(page, next, slice_at(tuples, at, len)?, Numbering::Index)?;
         at += len;
     }
     if at == tuples.len() { Ok(()) } else { Err(BAD_TUPLES) }

@@ -19,7 +19,7 @@ use crate::Fault;
 use crate::bytes::{Done, array_at_mut, put_u16, slice_at, u8_at, u16_at, u32_at};
 use crate::index::tuple::tuple_len;
 use crate::page::compact::{delete_index_item, delete_index_items};
-use crate::page::{self, PageBytes, Place, add_item, line_pointer, max_offset};
+use crate::page::{self, Numbering, PageBytes, add_item, line_pointer, max_offset};
 
 /// `SPGIST_LEAF`
 const LEAF: u16 = 0x0004;
@@ -148,13 +148,13 @@ pub(crate) fn add_or_replace(page: &mut PageBytes, number: u16, tuple: &[u8]) ->
         Opaque::of(page)?.count_placeholders(-1);
         delete_index_item(page, number)?;
     }
-    add_item(page, number, tuple, Place::Index).map(|_| ())
+    add_item(page, number, tuple, Numbering::Index).map(|_| ())
 }
 
 /// Puts `tuple` in the place of item `number`. Its bytes go to the end of free space, whatever their number.
 pub(crate) fn replace(page: &mut PageBytes, number: u16, tuple: &[u8]) -> Done {
     delete_index_item(page, number)?;
-    add_item(page, number, tuple, Place::Index).map(|_| ())
+    add_item(page, number, tuple, Numbering::Index).map(|_| ())
 }
 
 /// Puts a dead tuple in the place of item `number`, and counts it.
@@ -180,7 +180,7 @@ pub(crate) fn kill_items(page: &mut PageBytes, numbers: &[u8], first: Filler, re
     let first_number = u16_at(numbers, 0)?;
     for &number in sorted.iter() {
         let dead = if number == first_number { first } else { rest };
-        add_item(page, number, &dead.tuple(), Place::Index)?;
+        add_item(page, number, &dead.tuple(), Numbering::Index)?;
         count_dead(page, dead)?;
     }
     Ok(())

@@ -18,7 +18,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 
 /// Where a value was put in the file being written.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct ValueRef {
     block: usize,
     offset: u32,
     len: u32,
@@ -29,7 +29,7 @@ struct Pending {
     lsn: Lsn,
     kind: Kind,
     aux: u8,
-    place: Option<Place>,
+    place: Option<ValueRef>,
 }
 
 /// A layer file being written. Removed when dropped unfinished.
@@ -88,7 +88,7 @@ impl LayerWriter {
     }
 
     /// Stores the bytes of a value. Entries of several keys may refer to one place.
-    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<Place> {
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<ValueRef> {
         if self.data.len() >= BLOCK_BYTES {
             self.close_data()?;
         }
@@ -96,8 +96,11 @@ impl LayerWriter {
             u32::try_from(len)
                 .map_err(|_| StoreError::corrupt("a layer being written", self.at, "value over 4 GiB"))
         };
-        let place =
-            Place { block: self.blocks.len(), offset: narrow(self.data.len())?, len: narrow(bytes.len())? };
+        let place = ValueRef {
+            block: self.blocks.len(),
+            offset: narrow(self.data.len())?,
+            len: narrow(bytes.len())?,
+        };
         self.data.extend(bytes);
         Ok(place)
     }
@@ -106,7 +109,13 @@ impl LayerWriter {
     ///
     /// # Errors
     /// `Corrupt` for one that does not: what the log gives after a restart is the same again, so a panic would never end.
-    pub(crate) fn add(&mut self, key: &Key, lsn: Lsn, kind: (Kind, u8), place: Option<Place>) -> Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        key: &Key,
+        lsn: Lsn,
+        kind: (Kind, u8),
+        place: Option<ValueRef>,
+    ) -> Result<()> {
         let bytes = key.to_bytes();
         if self.last > Some((bytes, lsn)) {
             let reason = format!("{key:?} at {lsn} is not in the order of keys and LSNs");

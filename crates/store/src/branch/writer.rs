@@ -22,7 +22,7 @@ use super::view::Stuck;
 use crate::error::{Result, StoreError};
 
 /// Takes WAL in order. One per open branch, under its writer lock.
-pub(crate) struct Tip {
+pub(crate) struct BranchWriter {
     format: WalFormat,
     /// Reads what is appended; `None` before the first timeline and after the end of one.
     reader: Option<RecordReader>,
@@ -40,8 +40,8 @@ pub(crate) struct Tip {
     pub(crate) durable: Lsn,
 }
 
-impl Tip {
-    /// A tip at `state`, which has no timeline yet.
+impl BranchWriter {
+    /// A writer at `state`, which has no timeline yet.
     pub(crate) fn new(format: WalFormat, state: ClusterState) -> Self {
         let at = state.lsn;
         let framed = (at, Some(state.last_record));
@@ -127,20 +127,20 @@ impl Tip {
     }
 
     /// The WAL held was found to end in bytes that are none, as a power failure leaves: what follows the last whole
-    /// record is not held. Gives that position. Whoever wrote it sends it again (`mend`).
-    pub(crate) fn tear(&mut self, timeline: TimelineId) -> Lsn {
+    /// record is not held. Gives that position. Whoever wrote it sends it again (`clear_torn_end`).
+    pub(crate) fn set_torn_end(&mut self, timeline: TimelineId) -> Lsn {
         let broken = self.broken.take();
         self.begin(timeline, self.framed.0);
         (self.broken, self.torn) = (broken, true);
         self.framed.0
     }
 
-    /// True once after `tear`: WAL is about to follow the last whole record, once what lies there is cut off.
-    pub(crate) fn mend(&mut self) -> bool {
+    /// What followed the last whole record was cut off, and WAL is about to follow it.
+    pub(crate) fn clear_torn_end(&mut self) {
         if self.torn {
             self.broken = None;
         }
-        std::mem::take(&mut self.torn)
+        self.torn = false;
     }
 
     /// The newest timeline is not the one whose log was found to be damaged: what follows the damage stays unfiled.
