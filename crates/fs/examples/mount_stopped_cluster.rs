@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fs::{FileSystem, MountOptions, Options, PageSource, SEGMENT_BLOCKS, parse_relation_path, relation_path};
+use fs::{FileSystem, MountOptions, Options, PageSource};
+use types::path::{SEGMENT_BLOCKS, parse_relation_path, relation_path};
 use types::{BlockNumber, RelFork};
 
 const VERSION_DIR: &str = "PG_15_202209061";

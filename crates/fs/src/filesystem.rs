@@ -10,7 +10,6 @@ use crate::backing::Backing;
 use crate::content::Content;
 use crate::directory::Directory;
 use crate::links::{Links, MayFollow};
-use crate::names::{self, SEGMENT_BLOCKS, TABLESPACES};
 use crate::overlay::OverlayDir;
 use crate::source::{FailureHook, Origin, PageSource};
 use crate::tree::{Body, Node, NodeId, Owner, ROOT, Result, Tree};
@@ -23,6 +22,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use types::path::{SEGMENT_BLOCKS, TABLESPACES, relation_path, slru_path};
 use types::{RelFork, SLRU_PAGES_PER_SEGMENT, SlruKind};
 
 /// What a file system is made with.
@@ -129,7 +129,7 @@ impl FileSystem {
         let mut first = 0;
         loop {
             let here = (blocks - first).min(SEGMENT_BLOCKS);
-            let path = names::relation_path(rel, first / SEGMENT_BLOCKS, &self.version_dir);
+            let path = relation_path(rel, first / SEGMENT_BLOCKS, &self.version_dir);
             self.make(&path, 0o600, Body::Regular(Content::of(Origin::Relation(source), first, here)))?;
             first += here;
             if first >= blocks {
@@ -141,7 +141,7 @@ impl FileSystem {
     /// Makes segment file `segment` of an SLRU, `pages` long.
     pub fn add_slru_segment(&self, kind: SlruKind, segment: u32, pages: u32) -> io::Result<()> {
         let first = segment.checked_mul(SLRU_PAGES_PER_SEGMENT).ok_or(Errno::FBIG)?;
-        let path = names::slru_path(kind, segment);
+        let path = slru_path(kind, segment);
         self.make(&path, 0o600, Body::Regular(Content::of(Origin::Slru(kind), first, pages)))
     }
 

@@ -23,7 +23,6 @@ mod links;
 #[cfg(test)]
 mod model_test;
 mod mount;
-mod names;
 mod overlay;
 mod source;
 mod tree;
@@ -32,5 +31,4 @@ mod workers;
 pub use filesystem::{FileSystem, Options, Stats};
 pub use links::MayFollow;
 pub use mount::{MountOptions, Mounted, fusermount, mount, unmount};
-pub use names::{SEGMENT_BLOCKS, parse_relation_path, relation_path, slru_path};
 pub use source::{Failure, FailureHook, FailureKind, PageSource};

@@ -11,8 +11,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fs::{FileSystem, PageSource, SEGMENT_BLOCKS, parse_relation_path, relation_path};
+use fs::{FileSystem, PageSource};
 use support::*;
+use types::path::{SEGMENT_BLOCKS, parse_relation_path, relation_path};
 use types::{BlockNumber, RelFork};
 
 /// Directory of PostgreSQL 15's programs: what `SCION_PG_BIN` names, or Debian's.

@@ -8,6 +8,7 @@ mod ids;
 mod key;
 mod lsn;
 mod page;
+pub mod path;
 mod relation;
 mod time;
 

@@ -18,6 +18,7 @@
 //! In 18 the signedness of `char` is at 256, the nonce at 257 and the CRC at 292. Versions 15 and 16 have the same
 //! control version and are told apart by the catalog's. Follows `ControlFileData` in `catalog/pg_control.h`.
 
+use types::path::SEGMENT_BLOCKS;
 use types::{BLOCK_SIZE, ClusterState, Lsn, ServerLimits};
 
 use crate::bytes::{i32_at, u8_at, u32_at, u64_at};
@@ -32,9 +33,6 @@ pub const CONTROL_FILE_SIZE: usize = 8192;
 
 /// Bytes of a checkpoint record: header, short main data header, checkpoint.
 pub const SHUTDOWN_RECORD_SIZE: usize = RECORD_HEADER_SIZE + 2 + CHECKPOINT_SIZE;
-
-/// Blocks in a relation's segment file (`RELSEG_SIZE`): 1 GB.
-const RELATION_SEGMENT_BLOCKS: u32 = 131_072;
 
 const VERSION: usize = 8;
 const CHECKPOINT: usize = 40;
@@ -155,7 +153,7 @@ fn check_build(bytes: &[u8]) -> Result<(), String> {
     let expected = [
         ("alignment", 204, 8),
         ("block size", 216, BLOCK_SIZE as u32),
-        ("blocks in a relation segment", 220, RELATION_SEGMENT_BLOCKS),
+        ("blocks in a relation segment", 220, SEGMENT_BLOCKS),
         ("WAL block size", 224, WAL_PAGE_BYTES as u32),
     ];
     for (name, at, expected) in expected {

@@ -12,9 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use fs::FileSystem;
-use types::{
-    DEFAULT_TABLESPACE, Fork, GLOBAL_TABLESPACE, RelFork, SLRU_PAGES_PER_SEGMENT, SlruKind, SlruRun,
-};
+use types::path::{self, database_directory};
+use types::{Fork, RelFork, SLRU_PAGES_PER_SEGMENT, SlruKind, SlruRun};
 
 use crate::cluster::major::Major;
 use crate::error::{Error, While};
@@ -50,7 +49,7 @@ const PAGE_BYTES: usize = 8192;
 
 /// Name of the directory of a major version's files in a tablespace (`TABLESPACE_VERSION_DIRECTORY`).
 pub fn version_directory(major: &Major) -> String {
-    format!("PG_{}_{}", major.version, major.catalog_version)
+    path::version_directory(major.number() as u32, major.catalog_version)
 }
 
 /// Fills an empty file system with the state of a branch.
@@ -116,15 +115,6 @@ pub fn write(fs: &FileSystem, path: &str, bytes: &[u8]) -> Result<(), Error> {
     done.while_(|| format!("write {path}"))
 }
 
-/// Directory of a database's files in a tablespace (`GetDatabasePath`).
-fn database_directory(tablespace: u32, database: u32, version_directory: &str) -> String {
-    match tablespace {
-        GLOBAL_TABLESPACE => "global".to_owned(),
-        DEFAULT_TABLESPACE => format!("base/{database}"),
-        _ => format!("pg_tblspc/{tablespace}/{version_directory}/{database}"),
-    }
-}
-
 /// Progress of replication origins as a checkpoint leaves it (`CheckPointReplicationOrigin`).
 fn origins_file(origins: &[(u16, u64)]) -> Vec<u8> {
     /// `REPLICATION_STATE_MAGIC`
@@ -142,7 +132,7 @@ fn origins_file(origins: &[(u16, u64)]) -> Vec<u8> {
 fn slru_segments(pages: &[(SlruKind, u32, Box<[u8; PAGE_BYTES]>)]) -> BTreeMap<String, Vec<u8>> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for (kind, page, bytes) in pages {
-        let name = fs::slru_path(*kind, page / SLRU_PAGES_PER_SEGMENT);
+        let name = path::slru_path(*kind, page / SLRU_PAGES_PER_SEGMENT);
         let file = files.entry(name).or_default();
         let at = (page % SLRU_PAGES_PER_SEGMENT) as usize * PAGE_BYTES;
         if file.len() < at + PAGE_BYTES {

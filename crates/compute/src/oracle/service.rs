@@ -139,7 +139,7 @@ impl BranchService for Branch {
 
     fn read_slru(&self, _: Lsn, kind: SlruKind, first: u32, out: &mut [u8]) -> Result<(), Failure> {
         for (page, out) in (first..).zip(out.chunks_mut(BLOCK_SIZE)) {
-            match File::open(self.cluster.data.join(fs::slru_path(kind, page / 32))) {
+            match File::open(self.cluster.data.join(types::path::slru_path(kind, page / 32))) {
                 Ok(file) => file.read_exact_at(out, u64::from(page % 32) * BLOCK_SIZE as u64).unwrap(),
                 Err(_) => out.fill(0),
             }

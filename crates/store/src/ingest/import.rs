@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use types::path::{SEGMENT_BLOCKS, TABLESPACES, parse_relation_file, version_directory};
 use types::{
     BLOCK_SIZE, BlockNumber, DEFAULT_TABLESPACE, Fork, GLOBAL_TABLESPACE, Key, Lsn, RelFork, RelTag,
     SLRU_PAGES_PER_SEGMENT, SlruKind,
@@ -22,8 +23,8 @@ use crate::read::pages::database_value;
 use crate::table::layer::LayerWriter;
 use crate::table::value::Kind;
 
-/// Blocks of one segment file of a relation (`RELSEG_SIZE`).
-const SEGMENT_BLOCKS: u32 = 131_072;
+/// Segment files of a relation, so that the number of every block fits.
+const SEGMENTS_MAX: u32 = u32::MAX / SEGMENT_BLOCKS;
 /// Blocks read from a relation at once.
 const READ_BLOCKS: usize = 64;
 
@@ -113,8 +114,8 @@ impl Source {
         let global = (GLOBAL_TABLESPACE, 0);
         inventory.database(&self.dir.join("global"), global)?;
         inventory.databases(&self.dir.join("base"), DEFAULT_TABLESPACE)?;
-        let version = format!("PG_{}_{}", self.control.major, self.control.catalog_version);
-        for (name, path) in entries(&self.dir.join("pg_tblspc"))? {
+        let version = version_directory(self.control.major, self.control.catalog_version);
+        for (name, path) in entries(&self.dir.join(TABLESPACES))? {
             if let Ok(oid) = name.parse() {
                 inventory.values.insert(Key::Tablespace(oid), Vec::new());
                 inventory.databases(&path.join(&version), oid)?;
@@ -160,7 +161,9 @@ impl Inventory {
             if name == "pg_filenode.map" {
                 let bytes = fs::read(&path).map_err(StoreError::io(&path))?;
                 self.values.insert(Key::RelMap { tablespace, database }, bytes);
-            } else if let Some((relation, fork, segment)) = relation_file(&name) {
+            } else if let Some((relation, fork, segment)) = parse_relation_file(&name)
+                && segment < SEGMENTS_MAX
+            {
                 let rel = RelFork { rel: RelTag { tablespace, database, relation }, fork };
                 self.relations.entry(rel).or_default().insert(segment, path);
             }
@@ -217,29 +220,6 @@ fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(entries)
 }
 
-/// Relation, fork and segment of a file name like `16384_vm.1`; `None` if it is no permanent relation's.
-fn relation_file(name: &str) -> Option<(u32, Fork, u32)> {
-    let (name, segment) = match name.split_once('.') {
-        Some((name, segment)) => {
-            (name, number(segment).filter(|&segment| segment < u32::MAX / SEGMENT_BLOCKS)?)
-        }
-        None => (name, 0),
-    };
-    let (relation, fork) = match name.split_once('_') {
-        None => (name, Fork::Main),
-        Some((relation, "fsm")) => (relation, Fork::FreeSpace),
-        Some((relation, "vm")) => (relation, Fork::Visibility),
-        Some((relation, "init")) => (relation, Fork::Init),
-        Some(_) => return None,
-    };
-    Some((number(relation)?, fork, segment))
-}
-
-fn number(text: &str) -> Option<u32> {
-    let plain = !text.is_empty() && !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
-    if plain { text.parse().ok() } else { None }
-}
-
 fn write_blocks(path: &Path, layer: &mut LayerWriter, lsn: Lsn, key: &dyn Fn(u32) -> Key) -> Result<()> {
     let mut file = File::open(path).map_err(StoreError::io(path))?;
     let mut buffer = vec![0; READ_BLOCKS * BLOCK_SIZE];
@@ -273,21 +253,4 @@ fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(filled)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_permanent_relations_are_taken() {
-        assert_eq!(relation_file("16384"), Some((16384, Fork::Main, 0)));
-        assert_eq!(relation_file("16384_vm.2"), Some((16384, Fork::Visibility, 2)));
-        assert_eq!(relation_file("16384_init"), Some((16384, Fork::Init, 0)));
-        for name in
-            ["t3_16384", "pg_internal.init", "PG_VERSION", "16384_x", "16384.", "016384", "99999999999"]
-        {
-            assert_eq!(relation_file(name), None, "{name}");
-        }
-    }
 }
