@@ -9,6 +9,7 @@ use scion_tests::process;
 use scion_tests::stock::Stock;
 use store::{ClusterImport, Project};
 use types::{Lsn, TimelineId};
+use wal::segment::segment_name;
 
 use crate::report::Report;
 
@@ -53,7 +54,7 @@ pub fn decode_and_ingest(report: &mut Report) {
 fn read_wal(dir: &Path, start: Lsn) -> Vec<u8> {
     let mut wal = Vec::new();
     let mut segment = start.segment(SEGMENT);
-    while let Ok(bytes) = fs::read(dir.join(format!("{:08X}{:08X}{:08X}", 1, segment / 256, segment % 256))) {
+    while let Ok(bytes) = fs::read(dir.join(segment_name(TimelineId::new(1), segment, SEGMENT))) {
         let header = u64::from_le_bytes(bytes[8..16].try_into().unwrap());
         if header != segment * SEGMENT {
             break;

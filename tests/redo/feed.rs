@@ -6,6 +6,7 @@ use oracle::replay::control;
 use oracle::server::Recorded;
 use store::{ClusterImport, Project, StoreOptions};
 use types::{BranchId, TimelineId};
+use wal::segment::segment_name;
 
 /// The branch that took it.
 pub fn root() -> BranchId {
@@ -22,9 +23,7 @@ pub fn stored(recorded: &Recorded, path: &Path, memtable_bytes: usize) -> Projec
     let (segment, end) = (control.segment_bytes, control.cluster_state().unwrap().lsn);
     let mut at = project.head(&root).unwrap();
     while at < end {
-        let number = at.segment(segment);
-        let per_log = (1u64 << 32) / segment;
-        let name = format!("{:08X}{:08X}{:08X}", 1, number / per_log, number % per_log);
+        let name = segment_name(TimelineId::new(1), at.segment(segment), segment);
         let bytes = std::fs::read(recorded.after.join("pg_wal").join(name)).unwrap();
         let from = at.offset_in_segment(segment) as usize;
         let left = usize::try_from(end.bytes_since(at).unwrap()).unwrap();

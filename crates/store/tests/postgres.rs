@@ -12,6 +12,7 @@ use store::{ClusterImport, NewTimeline, Project, StoreError, StoreOptions, TailP
 use types::{
     BLOCK_SIZE, BlockNumber, BranchId, Fork, Lsn, Page, PgTime, RelFork, RelTag, SlruKind, TimelineId,
 };
+use wal::segment::segment_name;
 
 const SEGMENT: u64 = 16 << 20;
 
@@ -144,7 +145,7 @@ fn feed(cluster: &Cluster, project: &Project, branch: &BranchId, upto: Lsn, piec
     let timeline = TimelineId::new(1);
     let mut at = project.head(branch).unwrap();
     while at < upto {
-        let name = format!("{:08X}{:08X}{:08X}", 1, at.segment(SEGMENT) / 256, at.segment(SEGMENT) % 256);
+        let name = segment_name(timeline, at.segment(SEGMENT), SEGMENT);
         let bytes = fs::read(cluster.data().join("pg_wal").join(name)).unwrap();
         let from = at.offset_in_segment(SEGMENT) as usize;
         let left = upto.bytes_since(at).unwrap() as usize;
@@ -395,7 +396,7 @@ fn ship_damaged_tail(
     new: &NewTimeline,
 ) -> TailProgress {
     // What a promotion copies is the parent's segment, byte for byte.
-    let name = format!("0000000100000000{:08X}", new.start.segment(SEGMENT));
+    let name = segment_name(TimelineId::new(1), new.start.segment(SEGMENT), SEGMENT);
     let segment = fs::read(cluster.data().join("pg_wal").join(name)).unwrap();
     let prefix = project.wal_segment_prefix(child, new.start).unwrap();
     assert_eq!(prefix, segment[..new.start.offset_in_segment(SEGMENT) as usize]);
@@ -504,7 +505,7 @@ fn wal_torn_by_a_power_failure_is_refused_until_it_is_sent_again() {
     feed(&cluster, &project, &root(), last, 100_000);
     let head = project.head(&root()).unwrap();
     drop(project);
-    let name = format!("0000000100000000{:08X}", whole.segment(SEGMENT));
+    let name = segment_name(TimelineId::new(1), whole.segment(SEGMENT), SEGMENT);
     let file = path.join("wal").join(root().as_str()).join("00000001").join(name);
     let mut bytes = fs::read(&file).unwrap();
     bytes[whole.offset_in_segment(SEGMENT) as usize..].fill(0);

@@ -25,6 +25,7 @@ pub mod page;
 pub mod reader;
 pub mod record;
 mod rmgr;
+pub mod segment;
 
 pub use change::{BlockChange, Change};
 pub use checkpoint::{CHECKPOINT_SIZE, CheckPoint, CheckPointPlace, encode_checkpoint};

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use redo::{RedoContext, RedoError};
 use types::{BLOCK_SIZE, BlockNumber, Fork, Key, Lsn, Page, RelFork, RelTag};
+use wal::segment::segment_name;
 use wal::{
     BlockChange, BlockImage, Change, ControlFile, InterpretContext, RawRecord, Record, RecordReader, RmgrId,
 };
@@ -188,9 +189,7 @@ pub fn for_each_record(base: &Path, after: &Path, mut each: impl FnMut(RawRecord
     let mut reader = RecordReader::new(format, state.timeline, state.lsn, Some(state.last_record));
     let mut at = state.lsn;
     loop {
-        let number = at.segment(format.segment_bytes);
-        let per_log = (1u64 << 32) / format.segment_bytes;
-        let name = format!("{:08X}{:08X}{:08X}", state.timeline.get(), number / per_log, number % per_log);
+        let name = segment_name(state.timeline, at.segment(format.segment_bytes), format.segment_bytes);
         let Ok(bytes) = std::fs::read(after.join("pg_wal").join(name)) else { break };
         reader.feed(at, &bytes[at.offset_in_segment(format.segment_bytes) as usize..]).unwrap();
         loop {
@@ -200,7 +199,7 @@ pub fn for_each_record(base: &Path, after: &Path, mut each: impl FnMut(RawRecord
                 Err(_) => return reader.position().unwrap(), // the log ends here; the caller knows where it must
             }
         }
-        at = Lsn::from_raw((number + 1) * format.segment_bytes).unwrap();
+        at = at.advanced(format.segment_bytes - at.offset_in_segment(format.segment_bytes));
     }
     reader.position().unwrap()
 }

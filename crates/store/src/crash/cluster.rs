@@ -9,8 +9,8 @@ use types::{BLOCK_SIZE, BlockNumber, BranchId, Fork, Lsn, RelFork, RelTag, Timel
 use wal::WalFormat;
 
 use crate::error::Result;
-use crate::log::segments::segment_name;
 use crate::project::Project;
+use wal::segment::segment_name;
 
 pub(crate) const SEGMENT: u64 = 1 << 20;
 const WAL_PAGE: u64 = 8192;

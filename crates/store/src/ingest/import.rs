@@ -17,6 +17,7 @@ use types::{
     SLRU_PAGES_PER_SEGMENT, SlruKind,
 };
 use wal::ControlFile;
+use wal::segment::segment_name;
 
 use crate::error::{Result, StoreError};
 use crate::read::pages::database_value;
@@ -76,7 +77,7 @@ impl Source {
         let mut at = begin;
         while at < end {
             let timeline = self.control.checkpoint.timeline;
-            let name = crate::log::segments::segment_name(timeline, at.segment(segment_bytes), segment_bytes);
+            let name = segment_name(timeline, at.segment(segment_bytes), segment_bytes);
             let path = self.dir.join("pg_wal").join(name);
             bytes.extend(fs::read(&path).map_err(StoreError::io(&path))?);
             at = at.advanced(segment_bytes);

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 
 use types::{BranchId, Lsn};
 use wal::WalError;
+use wal::segment::segment_name;
 
 use crate::answer::{ClusterImport, StoreOptions};
 use crate::crash::cluster::{self, Log, SEGMENT, value_of};
 use crate::error::StoreError;
-use crate::log::segments::segment_name;
 use crate::object::memory::readable_if;
 use crate::project::Project;
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use types::{BranchId, Lsn, TimelineId};
 use wal::WalFormat;
+use wal::segment::{parse_segment_name, segment_name};
 
 use crate::disk::Disk;
 use crate::error::{Result, StoreError};
@@ -195,7 +196,10 @@ impl WalFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(StoreError::io(&dir)(error)),
         };
-        let number = |path: &PathBuf| segment_number(path.file_name()?.to_str()?, self.format.segment_bytes);
+        let number = |path: &PathBuf| {
+            let (_, segment) = parse_segment_name(path.file_name()?.to_str()?, self.format.segment_bytes)?;
+            Some(segment)
+        };
         let mut found: Vec<u64> = entries.iter().filter_map(number).collect();
         found.sort_unstable();
         Ok(found)
@@ -232,24 +236,6 @@ impl WalFiles {
     }
 }
 
-/// Postgres's name of a segment file (`XLogFileName`).
-pub(crate) fn segment_name(timeline: TimelineId, segment: u64, segment_bytes: u64) -> String {
-    let per_log = (1u64 << 32) / segment_bytes.max(1);
-    let per_log = per_log.max(1);
-    format!("{:08X}{:08X}{:08X}", timeline.get(), segment / per_log, segment % per_log)
-}
-
-/// The segment's number, of a name that `segment_name` makes.
-fn segment_number(name: &str, segment_bytes: u64) -> Option<u64> {
-    let per_log = ((1u64 << 32) / segment_bytes.max(1)).max(1);
-    if name.len() != 24 {
-        return None;
-    }
-    let high = u64::from_str_radix(name.get(8..16)?, 16).ok()?;
-    let low = u64::from_str_radix(name.get(16..24)?, 16).ok()?;
-    high.checked_mul(per_log)?.checked_add(low)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,15 +246,6 @@ mod tests {
 
     fn at(raw: u64) -> Lsn {
         Lsn::from_raw(raw).unwrap()
-    }
-
-    #[test]
-    fn names_are_those_of_postgres() {
-        let timeline = TimelineId::new(0x1A);
-        let name = segment_name(timeline, 0x1_2345_6789 / (16 << 20), 16 << 20);
-        assert_eq!(name, "0000001A0000000100000023");
-        assert_eq!(segment_number(&name, 16 << 20), Some(0x123));
-        assert_eq!(segment_number("0000001A.history", 16 << 20), None);
     }
 
     #[test]
