@@ -11,6 +11,8 @@
 //!
 //! Not here: framing over pages and the CRC (`reader`), what a record means (`interpret`).
 
+pub mod image;
+
 use types::{BLOCK_SIZE, BlockNumber, Fork, Lsn, RelFork, RelTag, Xid};
 
 use crate::WalError;
