@@ -29,16 +29,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use wal::{ControlFile, DbState};
 
 use crate::client::ClientError;
-use crate::cluster::checkpoint::RECORD_BYTES;
-use crate::cluster::control_file;
 use crate::config;
 use crate::control::State;
 use crate::error::{Error, While};
 use crate::postgres::{lock, logs, process};
 use crate::protocol::FailureKind;
-use crate::shipping::segment;
 use crate::shipping::stream::StreamEnd;
 use crate::shipping::tail::{self, Tail};
 use crate::spec::EndpointSpec;
@@ -246,13 +244,15 @@ impl Run {
         Ok(Outcome::Stopped)
     }
 
-    fn control(&self) -> Result<Vec<u8>, Error> {
-        self.file_system.read_file("global/pg_control").while_(|| "read pg_control".to_owned())
+    fn control(&self) -> Result<ControlFile, Error> {
+        let bytes =
+            self.file_system.read_file("global/pg_control").while_(|| "read pg_control".to_owned())?;
+        ControlFile::parse(&bytes).map_err(|error| Error::Postgres(error.to_string()))
     }
 
     /// Makes sure that a standby stayed one.
     fn check_only_read(&self, agent: &Agent) -> Result<(), Error> {
-        if control_file::was_standby(&self.control()?) {
+        if self.control()?.state == DbState::ShutDownInRecovery {
             return Ok(());
         }
         let wal_dir = agent.spec.wal_dir();
@@ -261,10 +261,9 @@ impl Run {
 
     /// Makes sure that the store holds the log up to and with the shutdown checkpoint.
     fn check_shipped(&self, agent: &Agent) -> Result<(), Error> {
-        let control = self.control()?;
-        let checkpoint = control_file::shutdown_checkpoint(&control)
-            .ok_or_else(|| Error::Postgres("postgres ended without a shutdown checkpoint".to_owned()))?;
-        let end = segment::end_of_record(self.segment_bytes, checkpoint, RECORD_BYTES as u64);
+        let end = self.control()?.shutdown_end();
+        let end =
+            end.ok_or_else(|| Error::Postgres("postgres ended without a shutdown checkpoint".to_owned()))?;
         let tail = tail::ship(&self.client, &agent.spec.wal_dir())?;
         let head = match tail {
             Tail::Shipped(head) => Some(head),

@@ -1,9 +1,8 @@
-//! What is in a data directory: its files as Postgres reads them, and the checkpoint it begins at.
+//! What is in a data directory: its files as Postgres reads them.
 //!
-//! Not here: how they are served (`fs`), settings (`config`).
+//! Not here: the bytes of `pg_control` and of the checkpoint it begins at (`wal`), how files are served (`fs`), settings
+//! (`config`).
 
-pub(crate) mod checkpoint;
-pub(crate) mod control_file;
 pub(crate) mod datadir;
 pub(crate) mod libraries;
 pub(crate) mod major;

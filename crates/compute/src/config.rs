@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use crate::cluster::control_file;
-use crate::cluster::libraries;
-use crate::cluster::major::Major;
+use wal::Major;
+
+use crate::cluster::{libraries, major};
 use crate::error::Error;
 use crate::shipping::room;
 use crate::spec::{Admission, EndpointSpec, TlsFiles};
@@ -114,7 +114,7 @@ pub fn is_fixed(name: &str) -> bool {
 /// # Errors
 /// `Answer` for a `pg_control` of a major that is not known.
 pub fn trial_conf(settings: &BTreeMap<String, String>, control: &[u8]) -> Result<String, Error> {
-    let major = control_file::major_of(control)?;
+    let major = wal::control::major_of(control)?;
     let mut out = String::new();
     settings_into(&mut out, settings, major);
     for name in ["listen_addresses", "unix_socket_directories"] {
@@ -129,7 +129,7 @@ fn line(name: &str, value: &str) -> String {
 
 /// The three layers.
 fn settings_into(out: &mut String, settings: &BTreeMap<String, String>, major: &Major) {
-    for (name, value) in DEFAULTS.iter().chain(major.defaults) {
+    for (name, value) in DEFAULTS.iter().chain(major::defaults(major)) {
         out.push_str(&line(name, value));
     }
     if libraries::preloads(settings, "pg_cron") {
@@ -254,7 +254,6 @@ pub fn pg_hba_conf(spec: &EndpointSpec, open: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::major::PG15;
 
     fn spec(settings: &[(&str, &str)]) -> EndpointSpec {
         let settings =
@@ -282,7 +281,7 @@ mod tests {
 
     /// The value that Postgres takes: the last.
     fn value(spec: &EndpointSpec, acts: &Acts, name: &str) -> Option<String> {
-        let text = postgresql_conf(spec, &PG15, acts);
+        let text = postgresql_conf(spec, wal::major::of(15).unwrap(), acts);
         let of =
             |line: &str| Some(line.strip_prefix(name)?.strip_prefix(" = ")?.trim_matches('\'').to_owned());
         text.lines().filter_map(of).next_back()

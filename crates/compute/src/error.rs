@@ -49,6 +49,13 @@ impl From<ClientError> for Error {
     }
 }
 
+/// The store sent a `pg_control` or log of a kind that is not known.
+impl From<wal::WalError> for Error {
+    fn from(error: wal::WalError) -> Self {
+        Self::Answer(error.to_string())
+    }
+}
+
 /// Adds to an `io::Error` what was being done.
 pub(crate) trait While<T> {
     /// `what` is a verb phrase with the object's name: "create /x/pg_wal".

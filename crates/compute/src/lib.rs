@@ -3,8 +3,8 @@
 //! ```text
 //!   scion serve (store)                       scion compute (this crate, one process an endpoint)
 //!   +--------------+  protocol over a unix  +------------------------------------------------------+
-//!   | page service |<---------------------->| client --> datadir, control_file, wal_segment --> fs |
-//!   |              |<------- WAL -----------| wal_stream <-- replication --+                       |
+//!   | page service |<---------------------->| client --> cluster, wal, shipping ------------> fs   |
+//!   |              |<------- WAL -----------| shipping <---- replication --+                       |
 //!   +--------------+                        | agent: process, control      +-- postgres            |
 //!                                           +------------------------------------------------------+
 //! ```

@@ -16,10 +16,13 @@
 use types::{ClusterState, Lsn, TimelineId};
 
 use crate::bytes::{i32_at, i64_at, u8_at, u32_at, u64_at};
-use crate::major;
+use crate::major::Major;
+use crate::record::{self, RECORD_HEADER_SIZE};
 
 /// Bytes of a checkpoint.
 pub const CHECKPOINT_SIZE: usize = 88;
+/// Bytes of a checkpoint record: header, short main data header, checkpoint.
+pub const SHUTDOWN_RECORD_SIZE: usize = RECORD_HEADER_SIZE + 2 + CHECKPOINT_SIZE;
 
 /// A checkpoint, field by field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,43 +51,62 @@ pub struct CheckPoint {
     pub oldest_active_xid: u32,
 }
 
-/// What a synthesized shutdown checkpoint says beyond the cluster's state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CheckPointPlace {
-    /// Where the checkpoint record starts.
-    pub redo: Lsn,
-    /// Its timeline.
+/// The shutdown checkpoint that begins a timeline: what a promotion at the same position would have written.
+#[derive(Clone, Copy, Debug)]
+pub struct ShutdownCheckpoint<'a> {
+    /// What the cluster is where the timeline begins.
+    pub state: &'a ClusterState,
+    /// The new timeline.
     pub timeline: TimelineId,
-    /// The timeline before; the same unless the record begins one.
-    pub previous_timeline: TimelineId,
+    /// Where the record starts, behind any page header.
+    pub at: Lsn,
     /// When, in seconds since 1970.
     pub time_unix_s: i64,
 }
 
-/// A shutdown checkpoint at `place` of a cluster in `state`: main data of the record, and `checkPointCopy` in
-/// `pg_control`. `major` is the cluster's major version.
-pub fn encode_checkpoint(major: u32, state: &ClusterState, place: &CheckPointPlace) -> [u8; CHECKPOINT_SIZE] {
-    let has_wal_level = major::of(major).is_some_and(|major| major.checkpoint_has_wal_level);
-    CheckPoint {
-        redo: place.redo.raw(),
-        timeline: place.timeline,
-        previous_timeline: place.previous_timeline,
-        full_page_writes: state.full_page_writes,
-        wal_level: if has_wal_level { state.limits.wal_level } else { 0 },
-        next_xid: state.next_xid,
-        next_oid: state.next_oid,
-        next_multi: state.next_multi,
-        next_multi_offset: state.next_multi_offset,
-        oldest_xid: state.oldest_xid,
-        oldest_xid_database: state.oldest_xid_database,
-        oldest_multi: state.oldest_multi,
-        oldest_multi_database: state.oldest_multi_database,
-        time_unix_s: place.time_unix_s,
-        oldest_commit_ts_xid: state.oldest_commit_ts_xid,
-        newest_commit_ts_xid: state.newest_commit_ts_xid,
-        oldest_active_xid: 0,
+impl ShutdownCheckpoint<'_> {
+    /// The checkpoint, as the record and `pg_control` hold it.
+    pub fn encode(&self, major: &Major) -> [u8; CHECKPOINT_SIZE] {
+        let state = self.state;
+        CheckPoint {
+            redo: self.at.raw(),
+            timeline: self.timeline,
+            previous_timeline: state.timeline,
+            full_page_writes: state.full_page_writes,
+            wal_level: if major.checkpoint_has_wal_level { state.limits.wal_level } else { 0 },
+            next_xid: state.next_xid,
+            next_oid: state.next_oid,
+            next_multi: state.next_multi,
+            next_multi_offset: state.next_multi_offset,
+            oldest_xid: state.oldest_xid,
+            oldest_xid_database: state.oldest_xid_database,
+            oldest_multi: state.oldest_multi,
+            oldest_multi_database: state.oldest_multi_database,
+            time_unix_s: self.time_unix_s,
+            oldest_commit_ts_xid: state.oldest_commit_ts_xid,
+            newest_commit_ts_xid: state.newest_commit_ts_xid,
+            oldest_active_xid: 0,
+        }
+        .encode()
     }
-    .encode()
+
+    /// The whole `XLOG_CHECKPOINT_SHUTDOWN` record (`XLogRecord` and `XLogRecordDataHeaderShort`).
+    pub fn record(&self, major: &Major) -> [u8; SHUTDOWN_RECORD_SIZE] {
+        let mut out = [0; SHUTDOWN_RECORD_SIZE];
+        put(&mut out, 0, &(SHUTDOWN_RECORD_SIZE as u32).to_le_bytes());
+        put(&mut out, 8, &self.state.last_record.raw().to_le_bytes());
+        put(&mut out, RECORD_HEADER_SIZE, &[record::ID_DATA_SHORT, CHECKPOINT_SIZE as u8]);
+        put(&mut out, RECORD_HEADER_SIZE + 2, &self.encode(major));
+        let crc = record::crc_of(&out).expect("the record is longer than its header");
+        put(&mut out, record::CRC_AT, &crc.to_le_bytes());
+        out
+    }
+}
+
+fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
+    for (slot, byte) in out.iter_mut().skip(at).zip(bytes) {
+        *slot = *byte;
+    }
 }
 
 impl CheckPoint {
@@ -115,11 +137,7 @@ impl CheckPoint {
     /// The bytes Postgres writes; padding is zero.
     pub fn encode(&self) -> [u8; CHECKPOINT_SIZE] {
         let mut out = [0; CHECKPOINT_SIZE];
-        let mut put = |at: usize, bytes: &[u8]| {
-            for (slot, byte) in out.iter_mut().skip(at).zip(bytes) {
-                *slot = *byte;
-            }
-        };
+        let mut put = |at, bytes: &[u8]| put(&mut out, at, bytes);
         put(0, &self.redo.to_le_bytes());
         put(16, &[u8::from(self.full_page_writes)]);
         put(24, &self.next_xid.to_le_bytes());

@@ -22,21 +22,24 @@ use types::path::SEGMENT_BLOCKS;
 use types::{BLOCK_SIZE, ClusterState, Lsn, ServerLimits};
 
 use crate::bytes::{i32_at, u8_at, u32_at, u64_at};
-use crate::checkpoint::{CHECKPOINT_SIZE, CheckPoint};
+use crate::checkpoint::{CheckPoint, SHUTDOWN_RECORD_SIZE, ShutdownCheckpoint};
 use crate::major::{self, Major};
 use crate::page::{WAL_PAGE_BYTES, record_end, segment_size_is_valid};
-use crate::record::RECORD_HEADER_SIZE;
 use crate::{WalError, WalFormat};
 
 /// Bytes of the file (`PG_CONTROL_FILE_SIZE`).
 pub const CONTROL_FILE_SIZE: usize = 8192;
 
-/// Bytes of a checkpoint record: header, short main data header, checkpoint.
-pub const SHUTDOWN_RECORD_SIZE: usize = RECORD_HEADER_SIZE + 2 + CHECKPOINT_SIZE;
+/// First value of a counter that stands in for LSNs of unlogged relations (`FirstNormalUnloggedLSN`).
+const FIRST_UNLOGGED_LSN: u64 = 1000;
+/// `DB_SHUTDOWNED`.
+const SHUT_DOWN: u32 = 1;
 
 const VERSION: usize = 8;
-const CHECKPOINT: usize = 40;
 const CATALOG_VERSION: usize = 12;
+const STATE: usize = 16;
+const CHECKPOINT_START: usize = 32;
+const CHECKPOINT: usize = 40;
 const SEGMENT_BYTES: usize = 228;
 
 /// What the server was doing when it last wrote the file (`DBState`).
@@ -87,18 +90,8 @@ impl ControlFile {
     /// # Errors
     /// `Unsupported` for another version, block size or byte order, or if the checksum is wrong.
     pub fn parse(bytes: &[u8]) -> Result<Self, WalError> {
-        let refuse = |reason: String| WalError::Unsupported(format!("pg_control: {reason}"));
-        let short = || refuse(format!("{} bytes are too few", bytes.len()));
-        let version = u32_at(bytes, VERSION).ok_or_else(short)?;
-        let catalog = u32_at(bytes, CATALOG_VERSION).ok_or_else(short)?;
-        let major = major::of_control(version, catalog).ok_or_else(|| {
-            let found = major::other_of_control(version, catalog);
-            let found = found.map_or_else(|| "another build".to_owned(), |major| format!("PostgreSQL {major}"));
-            let supported = major::supported();
-            refuse(format!(
-                "of {found} (version {version}, catalog version {catalog}); supported are releases of PostgreSQL {supported}"
-            ))
-        })?;
+        let short = || too_short(bytes);
+        let major = major_of(bytes)?;
         let stored = u32_at(bytes, major.control_crc_at).ok_or_else(short)?;
         let computed = crc32c::crc32c(bytes.get(..major.control_crc_at).ok_or_else(short)?);
         if stored != computed {
@@ -113,21 +106,27 @@ impl ControlFile {
         WalFormat { major: self.major, segment_bytes: self.segment_bytes, system_id: self.system_id }
     }
 
+    /// Where the shutdown checkpoint ends that the last checkpoint is, if the server shut down cleanly.
+    pub fn shutdown_end(&self) -> Option<Lsn> {
+        let clean = self.state == DbState::ShutDown;
+        clean.then(|| record_end(self.checkpoint_start, SHUTDOWN_RECORD_SIZE, self.segment_bytes))
+    }
+
     /// The state of the cluster at the end of its shutdown checkpoint.
     ///
     /// # Errors
     /// `Unsupported` unless the cluster was cleanly shut down, not in recovery.
     pub fn cluster_state(&self) -> Result<ClusterState, WalError> {
         let start = self.checkpoint_start;
-        if self.state != DbState::ShutDown || self.checkpoint.redo != start.raw() {
+        let Some(lsn) = self.shutdown_end().filter(|_| self.checkpoint.redo == start.raw()) else {
             return Err(WalError::Unsupported(format!(
                 "the cluster was not cleanly shut down: pg_control says {:?}",
                 self.state
             )));
-        }
+        };
         let checkpoint = &self.checkpoint;
         Ok(ClusterState {
-            lsn: record_end(start, SHUTDOWN_RECORD_SIZE, self.segment_bytes),
+            lsn,
             last_record: start,
             timeline: checkpoint.timeline,
             next_xid: checkpoint.next_xid,
@@ -146,6 +145,66 @@ impl ControlFile {
             latest_xact_time: None,
         })
     }
+}
+
+fn refuse(reason: String) -> WalError {
+    WalError::Unsupported(format!("pg_control: {reason}"))
+}
+
+fn too_short(bytes: &[u8]) -> WalError {
+    refuse(format!("{} bytes are too few", bytes.len()))
+}
+
+/// The major version whose `pg_control` `bytes` are. Only its two version numbers are looked at.
+///
+/// # Errors
+/// `Unsupported` for another version.
+pub fn major_of(bytes: &[u8]) -> Result<&'static Major, WalError> {
+    let short = || too_short(bytes);
+    let version = u32_at(bytes, VERSION).ok_or_else(short)?;
+    let catalog = u32_at(bytes, CATALOG_VERSION).ok_or_else(short)?;
+    major::of_control(version, catalog).ok_or_else(|| {
+        let found = major::other_of_control(version, catalog);
+        let found = found.map_or_else(|| "another build".to_owned(), |major| format!("PostgreSQL {major}"));
+        let supported = major::supported();
+        refuse(format!(
+            "of {found} (version {version}, catalog version {catalog}); supported are releases of PostgreSQL {supported}"
+        ))
+    })
+}
+
+/// The file of a directory that claims a clean shutdown at `checkpoint`. What never changes in a cluster (identifier,
+/// versions, block sizes, checksums) is taken from `template`, the cluster's file as it once was.
+///
+/// # Errors
+/// `Unsupported` if `template` is not of a supported version, or too short.
+pub fn shut_down_at(template: &[u8], checkpoint: &ShutdownCheckpoint<'_>) -> Result<Vec<u8>, WalError> {
+    let major = major_of(template)?;
+    let limits = &checkpoint.state.limits;
+    let mut out = template.get(..major.control_crc_at).ok_or_else(|| too_short(template))?.to_vec();
+    let mut put = |at: usize, bytes: &[u8]| {
+        for (slot, byte) in out.iter_mut().skip(at).zip(bytes) {
+            *slot = *byte;
+        }
+    };
+    put(STATE, &SHUT_DOWN.to_le_bytes());
+    put(24, &checkpoint.time_unix_s.to_le_bytes());
+    put(CHECKPOINT_START, &checkpoint.at.raw().to_le_bytes());
+    put(CHECKPOINT, &checkpoint.encode(major));
+    put(128, &FIRST_UNLOGGED_LSN.to_le_bytes());
+    put(136, &[0; 36]);
+    put(172, &limits.wal_level.to_le_bytes());
+    put(176, &[u8::from(limits.wal_log_hints), 0, 0, 0]);
+    put(180, &limits.max_connections.to_le_bytes());
+    put(184, &limits.max_worker_processes.to_le_bytes());
+    put(188, &limits.max_wal_senders.to_le_bytes());
+    put(192, &limits.max_prepared_xacts.to_le_bytes());
+    put(196, &limits.max_locks_per_xact.to_le_bytes());
+    put(200, &[u8::from(limits.track_commit_timestamp)]);
+    let crc = crc32c::crc32c(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.resize(CONTROL_FILE_SIZE, 0);
+    Ok(out)
 }
 
 /// Refuses what was built with other sizes than Postgres's defaults, and segments of no size that it allows.
@@ -174,8 +233,8 @@ fn fields(major: &Major, bytes: &[u8]) -> Option<ControlFile> {
         system_id: u64_at(bytes, 0)?,
         major: major.number,
         catalog_version: u32_at(bytes, CATALOG_VERSION)?,
-        state: db_state(u32_at(bytes, 16)?)?,
-        checkpoint_start: Lsn::from_raw(u64_at(bytes, 32)?)?,
+        state: db_state(u32_at(bytes, STATE)?)?,
+        checkpoint_start: Lsn::from_raw(u64_at(bytes, CHECKPOINT_START)?)?,
         checkpoint: CheckPoint::parse(bytes.get(CHECKPOINT..)?)?,
         limits: ServerLimits {
             wal_level: i32_at(bytes, 172)?,
@@ -195,7 +254,7 @@ fn fields(major: &Major, bytes: &[u8]) -> Option<ControlFile> {
 fn db_state(raw: u32) -> Option<DbState> {
     Some(match raw {
         0 => DbState::Startup,
-        1 => DbState::ShutDown,
+        SHUT_DOWN => DbState::ShutDown,
         2 => DbState::ShutDownInRecovery,
         3 => DbState::ShuttingDown,
         4 => DbState::InCrashRecovery,

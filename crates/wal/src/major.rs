@@ -8,7 +8,7 @@ mod pg17;
 mod pg18;
 mod shape;
 
-pub(crate) use shape::Major;
+pub use shape::Major;
 
 /// The majors that are supported, oldest first.
 pub const MAJORS: [u32; 4] = [pg15::MAJOR.number, pg16::MAJOR.number, pg17::MAJOR.number, pg18::MAJOR.number];
@@ -28,7 +28,7 @@ const OTHER_CLUSTERS: [(u32, u32, u32); 5] = [
 ];
 
 /// The major version with this number; `None` if it is not supported.
-pub(crate) fn of(number: u32) -> Option<&'static Major> {
+pub fn of(number: u32) -> Option<&'static Major> {
     ALL.into_iter().find(|major| major.number == number)
 }
 

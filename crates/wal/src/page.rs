@@ -31,16 +31,40 @@ const LONG_HEADER: u16 = 2;
 const FIRST_IS_OVERWRITE_CONTRECORD: u16 = 8;
 const ALL_FLAGS: u16 = 0x0F;
 
-/// A page's header, found valid.
+/// A page's header, found valid or to be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct PageHeader {
-    pub(crate) timeline: TimelineId,
+pub struct PageHeader {
+    /// The timeline that wrote the page.
+    pub timeline: TimelineId,
     /// The page begins with the rest of a record.
-    pub(crate) continues: bool,
+    pub continues: bool,
     /// The record that the page before began was never finished; a new one begins here.
-    pub(crate) overwrites: bool,
+    pub overwrites: bool,
     /// Bytes of the record left from here on.
-    pub(crate) remaining: u32,
+    pub remaining: u32,
+}
+
+impl PageHeader {
+    /// The header's bytes, for the page at `page` of a log of this format; `None` if its major is not supported.
+    pub fn encode(&self, format: &WalFormat, page: Lsn) -> Option<Vec<u8>> {
+        let long = page.offset_in_segment(format.segment_bytes) == 0;
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        let flags = flag(self.continues, FIRST_IS_CONTRECORD)
+            | flag(long, LONG_HEADER)
+            | flag(self.overwrites, FIRST_IS_OVERWRITE_CONTRECORD);
+        let mut out = major::of(format.major)?.page_magic.to_le_bytes().to_vec();
+        out.extend_from_slice(&flags.to_le_bytes());
+        out.extend_from_slice(&self.timeline.get().to_le_bytes());
+        out.extend_from_slice(&page.raw().to_le_bytes());
+        out.extend_from_slice(&self.remaining.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        if long {
+            out.extend_from_slice(&format.system_id.to_le_bytes());
+            out.extend_from_slice(&(format.segment_bytes as u32).to_le_bytes());
+            out.extend_from_slice(&(WAL_PAGE_BYTES as u32).to_le_bytes());
+        }
+        Some(out)
+    }
 }
 
 /// True for the sizes that `initdb --wal-segsize` allows: powers of two from 1 MB to 1 GB.
@@ -158,6 +182,22 @@ pub fn record_end(start: Lsn, len: usize, segment_bytes: u64) -> Lsn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_that_was_written_is_read_again() {
+        let format = WalFormat { major: 17, segment_bytes: 16 << 20, system_id: 7 };
+        let timeline = TimelineId::new(9);
+        for (page, continues, overwrites, bytes) in
+            [(0x0100_2000, true, false, 24), (0x0200_0000, false, true, 40), (0x0200_0000, true, false, 40)]
+        {
+            let header = PageHeader { timeline, continues, overwrites, remaining: 77 };
+            let written = header.encode(&format, Lsn::from_raw(page).unwrap()).unwrap();
+            assert_eq!(written.len(), bytes);
+            assert_eq!(read_header(&format, page, &written), Ok(header));
+        }
+        let header = PageHeader { timeline, continues: false, overwrites: false, remaining: 0 };
+        assert_eq!(header.encode(&WalFormat { major: 14, ..format }, Lsn::from_raw(8192).unwrap()), None);
+    }
 
     #[test]
     fn a_record_ends_behind_the_headers_of_the_pages_it_crosses() {

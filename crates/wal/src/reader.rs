@@ -20,7 +20,7 @@ use types::{Lsn, TimelineId};
 use crate::bytes::{u8_at, u32_at, u64_at};
 use crate::major;
 use crate::page::{PageHeader, WAL_PAGE_BYTES, header_bytes, read_header, segment_size_is_valid};
-use crate::record::RECORD_HEADER_SIZE;
+use crate::record::{CRC_AT, RECORD_HEADER_SIZE, crc_of};
 use crate::rmgr::xlog;
 use crate::{RmgrId, WalError};
 
@@ -150,7 +150,7 @@ impl RecordReader {
         let missing = || invalid(start, "its bytes are gone");
         let bytes =
             if assembled { &self.assembled[..] } else { self.window.get(start, len).ok_or_else(missing)? };
-        let crc = u32_at(bytes, 20).ok_or_else(missing)?;
+        let crc = u32_at(bytes, CRC_AT).ok_or_else(missing)?;
         let computed = crc_of(bytes).ok_or_else(missing)?;
         if crc != computed {
             return Err(invalid(start, &format!("record checksum {crc:08x}, its bytes give {computed:08x}")));
@@ -357,10 +357,4 @@ fn invalid(at: u64, reason: &str) -> WalError {
 fn is_switch(record: &[u8]) -> bool {
     u8_at(record, 17) == Some(RmgrId::XLOG.0)
         && u8_at(record, 16).is_some_and(|info| info & 0xF0 == xlog::SWITCH)
-}
-
-/// The checksum covers the body first, then the header up to the checksum itself.
-fn crc_of(record: &[u8]) -> Option<u32> {
-    let body = crc32c::crc32c(record.get(RECORD_HEADER_SIZE..)?);
-    Some(crc32c::crc32c_append(body, record.get(..20)?))
 }

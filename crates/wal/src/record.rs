@@ -19,10 +19,12 @@ use crate::WalError;
 
 /// Bytes of the fixed record header (`SizeOfXLogRecord`).
 pub const RECORD_HEADER_SIZE: usize = 24;
+/// Where a record's checksum is: the last four bytes of its header.
+pub(crate) const CRC_AT: usize = 20;
 /// Highest block id (`XLR_MAX_BLOCK_ID`).
 const MAX_BLOCK_ID: u8 = 32;
 
-const ID_DATA_SHORT: u8 = 255;
+pub(crate) const ID_DATA_SHORT: u8 = 255;
 const ID_DATA_LONG: u8 = 254;
 const ID_ORIGIN: u8 = 253;
 const ID_TOPLEVEL_XID: u8 = 252;
@@ -420,4 +422,10 @@ impl<'a> Cursor<'a> {
     fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
+}
+
+/// The checksum that a record's bytes give; it covers the body first, then the header up to the checksum itself.
+pub(crate) fn crc_of(record: &[u8]) -> Option<u32> {
+    let body = crc32c::crc32c(record.get(RECORD_HEADER_SIZE..)?);
+    Some(crc32c::crc32c_append(body, record.get(..CRC_AT)?))
 }

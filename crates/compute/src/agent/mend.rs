@@ -24,7 +24,6 @@ use std::time::{Duration, Instant};
 
 use rustix::process::PidfdFlags;
 
-use crate::cluster::control_file;
 use crate::control::Phases;
 use crate::error::{Error, While};
 use crate::limits::MENDED_WITHIN;
@@ -73,7 +72,7 @@ pub(super) fn superuser(agent: &Arc<Agent>, refusal: String) -> Result<(), Error
 /// Runs what mends the role, and takes the directory apart; what was printed.
 fn run(agent: &Agent, spec: &EndpointSpec, ground: Ground) -> Result<String, Error> {
     let Ground { client, pages, new, prepared, mounted, lock, server, .. } = ground;
-    let major = control_file::major_of(&new.control_template)?;
+    let major = wal::control::major_of(&new.control_template)?;
     let proof = (&lock, prepared.wal.wait()?);
     let mut child = single_user::spawn(spec, proof, major, &statements(&spec.superuser))?;
     drop(lock);

@@ -9,18 +9,17 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fs::FileSystem;
+use wal::segment::{history_name, segment_name};
+use wal::{Major, ShutdownCheckpoint, WalFormat, control};
 
 use crate::client::{Client, StorePages};
-use crate::cluster::checkpoint::Checkpoint;
-use crate::cluster::control_file;
 use crate::cluster::datadir;
 use crate::cluster::libraries;
-use crate::cluster::major::Major;
 use crate::config;
 use crate::config::Acts;
 use crate::error::{Error, While};
 use crate::protocol::NewTimeline;
-use crate::shipping::segment::{self, FirstWal, WalShape};
+use crate::shipping::segment::{self, FirstWal};
 use crate::shipping::synced::SyncedWal;
 use crate::spec::{Admission, EndpointSpec};
 use crate::sql::predefined;
@@ -80,7 +79,7 @@ pub(super) fn data_directory(
         let text = format!("state of {} for a timeline that begins at {}", new.state.cluster.lsn, new.start);
         return Err(Error::Answer(text));
     }
-    let major = control_file::major_of(&new.control_template)?;
+    let major = control::major_of(&new.control_template)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut state = new.state.cluster.clone();
     if spec.read_only {
@@ -91,19 +90,19 @@ pub(super) fn data_directory(
         state.limits.max_prepared_xacts = 0;
         state.limits.max_locks_per_xact = 0;
     }
-    let checkpoint = Checkpoint {
+    let checkpoint = ShutdownCheckpoint {
         state: &state,
         timeline: new.timeline,
         at: new.start.record_start(new.segment_bytes),
-        time: now.try_into().unwrap_or(i64::MAX),
+        time_unix_s: now.try_into().unwrap_or(i64::MAX),
     };
     let record = checkpoint.record(major);
-    let shape =
-        WalShape { magic: major.wal_magic, system_id: new.system_id, segment_bytes: new.segment_bytes };
+    let format =
+        WalFormat { major: major.number, segment_bytes: new.segment_bytes, system_id: new.system_id };
     thread::scope(|scope| {
         let wal = threads::beside_in(scope, || {
             let prefix = client.segment_prefix(new.start)?;
-            let wal = segment::first_wal(&shape, new.timeline, new.start, prefix, &record)?;
+            let wal = segment::first_wal(&format, new.timeline, new.start, prefix, &record)?;
             make_directories(spec)?;
             write_wal(spec, new, &wal).map(SyncedWal::begin)
         });
@@ -168,7 +167,7 @@ fn fill(
     new: &NewTimeline,
     pages: &Arc<Client>,
     major: &Major,
-    checkpoint: &Checkpoint<'_>,
+    checkpoint: &ShutdownCheckpoint<'_>,
 ) -> Result<FileSystem, Error> {
     let own = || (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let (uid, gid) = spec.run_as.unwrap_or_else(own);
@@ -181,7 +180,7 @@ fn fill(
     let source = StorePages { client: Arc::clone(pages), lsn: new.start };
     let file_system = FileSystem::new(options, Arc::new(source)).while_(|| "make the overlay".to_owned())?;
     datadir::fill(&file_system, &new.state, major)?;
-    let control = control_file::encode(&new.control_template, checkpoint)?;
+    let control = control::shut_down_at(&new.control_template, checkpoint)?;
     datadir::write(&file_system, "global/pg_control", &control)?;
     datadir::write(&file_system, "postgresql.auto.conf", b"")?;
     datadir::write(&file_system, "pg_ident.conf", b"")?;
@@ -214,12 +213,12 @@ fn write_wal(spec: &EndpointSpec, new: &NewTimeline, wal: &FirstWal) -> Result<V
     let directory = spec.wal_dir();
     let mut written = Vec::new();
     for (segment, bytes) in &wal.segments {
-        let path = directory.join(segment::segment_name(new.timeline, *segment, new.segment_bytes));
+        let path = directory.join(segment_name(new.timeline, *segment, new.segment_bytes));
         write_file(&path, bytes, new.segment_bytes, spec)?;
         written.push(path);
     }
     let history = segment::history_file(&new.history);
-    let path = directory.join(format!("{:08X}.history", new.timeline.get()));
+    let path = directory.join(history_name(new.timeline));
     write_file(&path, history.as_bytes(), history.len() as u64, spec)?;
     written.extend([path, directory, spec.dir.clone()]);
     Ok(written)

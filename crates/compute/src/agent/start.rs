@@ -16,7 +16,6 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 
 use crate::client::Client;
-use crate::cluster::control_file;
 use crate::config;
 use crate::control::{Phases, State};
 use crate::error::{Error, While};
@@ -65,7 +64,6 @@ pub(super) struct Run {
     pub standby: bool,
     /// Whether this run did what comes before the first client, and another one is to let them in.
     pub settling: bool,
-    pub segment_bytes: u64,
     pub phases: Phases,
 }
 
@@ -183,7 +181,6 @@ pub(super) fn start(agent: &Arc<Agent>) -> Result<Run, Error> {
         stopping: false,
         standby,
         settling,
-        segment_bytes: new.segment_bytes,
         phases,
     })
 }
@@ -220,7 +217,7 @@ fn closed(agent: &Agent) -> Closed {
 }
 
 fn own<'a>(spec: &'a EndpointSpec, new: &NewTimeline) -> Result<Own<'a>, Error> {
-    let major = control_file::major_of(&new.control_template)?;
+    let major = wal::control::major_of(&new.control_template)?;
     Ok(Own { socket: config::socket_path(spec), superuser: &spec.superuser, major })
 }
 
@@ -334,7 +331,7 @@ fn wal_stream(agent: &Agent, new: &NewTimeline, client: &Arc<Client>) -> Result<
     Ok(WalStream {
         socket: config::socket_path(&agent.spec),
         user: agent.spec.superuser.clone(),
-        major: control_file::major_of(&new.control_template)?,
+        major: wal::control::major_of(&new.control_template)?,
         timeline: new.timeline,
         start: new.start,
         client: Arc::clone(client),

@@ -6,7 +6,7 @@
 //!   init fork, which its main fork starts as: the directory claims a clean shutdown, so Postgres does not reset it.
 //! - Slots, statistics and other state that is not in WAL start empty; progress of replication origins is in WAL.
 //!
-//! Not here: the control file's bytes (`control_file`), WAL (`segment`), settings (`config`).
+//! Not here: the control file's bytes (`wal::control`), WAL (`segment`), settings (`config`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,8 +14,9 @@ use std::io;
 use fs::FileSystem;
 use types::path::{self, database_directory};
 use types::{Fork, RelFork, SLRU_PAGES_PER_SEGMENT, SlruKind, SlruRun};
+use wal::Major;
 
-use crate::cluster::major::Major;
+use crate::cluster::major::two_phase_names_have_epoch;
 use crate::error::{Error, While};
 use crate::protocol::StateAt;
 
@@ -49,7 +50,7 @@ const PAGE_BYTES: usize = 8192;
 
 /// Name of the directory of a major version's files in a tablespace (`TABLESPACE_VERSION_DIRECTORY`).
 pub fn version_directory(major: &Major) -> String {
-    path::version_directory(major.number() as u32, major.catalog_version)
+    path::version_directory(major.number, major.catalog_version)
 }
 
 /// Fills an empty file system with the state of a branch.
@@ -58,7 +59,7 @@ pub fn version_directory(major: &Major) -> String {
 /// `Io` if a name is taken twice or the overlay's disk is full.
 pub fn fill(fs: &FileSystem, state: &StateAt, major: &Major) -> Result<(), Error> {
     let version_directory = version_directory(major);
-    let version_file = format!("{}\n", major.version);
+    let version_file = format!("{}\n", major.number);
     let place = |tablespace, database| database_directory(tablespace, database, &version_directory);
     for path in DIRECTORIES {
         fs.mkdir(path, DIRECTORY_MODE).while_(|| format!("make {path}"))?;
@@ -98,7 +99,7 @@ pub fn fill(fs: &FileSystem, state: &StateAt, major: &Major) -> Result<(), Error
 /// Name of a prepared transaction's file (`TwoPhaseFilePath`): from 17 on with its epoch, which is that of the next
 /// transaction, or the one before if that one began an epoch since (`AdjustToFullTransactionId`).
 fn two_phase_name(major: &Major, xid: u32, next_xid: u64) -> String {
-    if !major.two_phase_names_have_epoch {
+    if !two_phase_names_have_epoch(major) {
         return format!("{xid:08X}");
     }
     let epoch = (next_xid >> 32) as u32;
@@ -206,8 +207,8 @@ mod tests {
 
     #[test]
     fn a_prepared_transaction_of_the_last_epoch_is_named_by_it_from_17_on() {
-        let pg17 = crate::cluster::major::of_control(1700, 202_406_281).unwrap();
-        assert_eq!(two_phase_name(&crate::cluster::major::PG15, 0x2E9, 7 << 32 | 0x300), "000002E9");
+        let (pg15, pg17) = (wal::major::of(15).unwrap(), wal::major::of(17).unwrap());
+        assert_eq!(two_phase_name(pg15, 0x2E9, 7 << 32 | 0x300), "000002E9");
         assert_eq!(two_phase_name(pg17, 0x2E9, 7 << 32 | 0x300), "00000007000002E9");
         assert_eq!(two_phase_name(pg17, 0xFFFF_FFF0, 7 << 32 | 3), "00000006FFFFFFF0");
     }

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
-use types::{ClusterState, Lsn, ServerLimits, TimelineId};
-
-use crate::cluster::checkpoint::RECORD_BYTES;
-use crate::shipping::segment::{end_of_record, segment_name};
+use types::{ClusterState, Lsn};
+use wal::ControlFile;
+use wal::segment::segment_name;
 
 pub const SEGMENT_BYTES: u64 = 16 << 20;
 /// Something that changes if any row does.
@@ -160,44 +159,11 @@ impl Cluster {
 
     /// The state at the end of the log, right after the shutdown checkpoint.
     pub fn state(&self) -> ClusterState {
-        let control = self.control();
-        let u32_at = |at: usize| u32::from_le_bytes(control[at..at + 4].try_into().unwrap());
-        let u64_at = |at: usize| u64::from_le_bytes(control[at..at + 8].try_into().unwrap());
-        assert_eq!(u32_at(16), 1, "not shut down");
-        let checkpoint = Lsn::from_raw(u64_at(32)).unwrap();
-        let limits = ServerLimits {
-            max_connections: u32_at(180) as i32,
-            max_worker_processes: u32_at(184) as i32,
-            max_wal_senders: u32_at(188) as i32,
-            max_prepared_xacts: u32_at(192) as i32,
-            max_locks_per_xact: u32_at(196) as i32,
-            wal_level: u32_at(172) as i32,
-            wal_log_hints: control[176] != 0,
-            track_commit_timestamp: control[200] != 0,
-        };
-        ClusterState {
-            lsn: end_of_record(SEGMENT_BYTES, checkpoint, RECORD_BYTES as u64),
-            last_record: checkpoint,
-            timeline: TimelineId::new(u32_at(48)),
-            next_xid: u64_at(64),
-            next_oid: u32_at(72),
-            next_multi: u32_at(76),
-            next_multi_offset: u32_at(80),
-            oldest_xid: u32_at(84),
-            oldest_xid_database: u32_at(88),
-            oldest_multi: u32_at(92),
-            oldest_multi_database: u32_at(96),
-            oldest_commit_ts_xid: u32_at(112),
-            newest_commit_ts_xid: u32_at(116),
-            full_page_writes: control[56] != 0,
-            limits,
-            last_commit: None,
-            latest_xact_time: None,
-        }
+        self.control_file().cluster_state().unwrap()
     }
 
-    pub fn system_id(&self) -> u64 {
-        u64::from_le_bytes(self.control()[..8].try_into().unwrap())
+    pub fn control_file(&self) -> ControlFile {
+        ControlFile::parse(&self.control()).unwrap()
     }
 
     /// The segment that holds `lsn`, up to it.

@@ -10,12 +10,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use types::Lsn;
+use wal::segment::segment_name;
 
 use super::cluster::{Cluster, DIGEST, Running, SEGMENT_BYTES, pg, pg_bin, postgres_user, psql, temp_dir};
 use super::service::{Switches, serve};
 use crate::control::{Answer, Command, State, Status, ask};
 use crate::limits;
-use crate::shipping::segment::segment_name;
 use crate::shipping::synced;
 use crate::{EndpointSpec, Error};
 

@@ -4,13 +4,12 @@ use std::path::Path;
 use std::process::Command;
 
 use types::{ClusterState, Lsn, TimelineId};
+use wal::page::record_end;
+use wal::segment::{history_name, segment_name};
+use wal::{ShutdownCheckpoint, WalFormat, control};
 
 use super::cluster::{Cluster, DIGEST, Running, SEGMENT_BYTES, pg};
-use crate::cluster::checkpoint::Checkpoint;
-use crate::cluster::control_file;
-use crate::cluster::major::PG15;
-use crate::shipping::segment;
-use crate::shipping::segment::{WalShape, first_wal, history_file, segment_name};
+use crate::shipping::segment::{first_wal, history_file};
 
 const BRANCH: TimelineId = TimelineId::new(0x2A);
 
@@ -29,19 +28,20 @@ fn noop(prev: Lsn, bytes: usize) -> Vec<u8> {
 }
 
 /// Moves the end of the log to exactly `to`; returns the state there and the segment up to there.
-fn extend_log(cluster: &Cluster, shape: &WalShape, to: Lsn) -> (ClusterState, Vec<u8>) {
+fn extend_log(cluster: &Cluster, format: &WalFormat, to: Lsn) -> (ClusterState, Vec<u8>) {
     let mut state = cluster.state();
     let from = state.lsn;
     if from == to {
         return (state, cluster.segment_prefix(to));
     }
     let mut bytes = to.bytes_since(from).unwrap() as usize;
-    while segment::end_of_record(SEGMENT_BYTES, from, bytes as u64) > to {
+    let end = |bytes| record_end(from.record_start(SEGMENT_BYTES), bytes, SEGMENT_BYTES);
+    while end(bytes) > to {
         bytes -= 8;
     }
-    assert_eq!(segment::end_of_record(SEGMENT_BYTES, from, bytes as u64), to);
+    assert_eq!(end(bytes), to);
     let prefix = cluster.segment_prefix(from);
-    let mut wal = first_wal(shape, state.timeline, from, prefix, &noop(state.last_record, bytes)).unwrap();
+    let mut wal = first_wal(format, state.timeline, from, prefix, &noop(state.last_record, bytes)).unwrap();
     state.lsn = to;
     state.last_record = from.record_start(SEGMENT_BYTES);
     let (segment, mut bytes) = wal.segments.pop().unwrap();
@@ -53,7 +53,7 @@ fn extend_log(cluster: &Cluster, shape: &WalShape, to: Lsn) -> (ClusterState, Ve
 }
 
 /// A copy of the cluster that begins `BRANCH` at `state.lsn`.
-fn synthesize(cluster: &Cluster, out: &Path, shape: &WalShape, state: &ClusterState, prefix: Vec<u8>) {
+fn synthesize(cluster: &Cluster, out: &Path, format: &WalFormat, state: &ClusterState, prefix: Vec<u8>) {
     let copied = Command::new("cp").arg("-a").arg(&cluster.data).arg(out).status().unwrap();
     assert!(copied.success());
     let wal_dir = out.join("pg_wal");
@@ -63,20 +63,21 @@ fn synthesize(cluster: &Cluster, out: &Path, shape: &WalShape, state: &ClusterSt
             std::fs::remove_file(path).unwrap();
         }
     }
-    let checkpoint = Checkpoint {
+    let checkpoint = ShutdownCheckpoint {
         state,
         timeline: BRANCH,
         at: state.lsn.record_start(SEGMENT_BYTES),
-        time: 1_700_000_000,
+        time_unix_s: 1_700_000_000,
     };
-    let wal = first_wal(shape, BRANCH, state.lsn, prefix, &checkpoint.record(&PG15)).unwrap();
+    let wal = first_wal(format, BRANCH, state.lsn, prefix, &checkpoint.record(wal::major::of(15).unwrap()))
+        .unwrap();
     for (segment, mut bytes) in wal.segments {
         bytes.resize(SEGMENT_BYTES as usize, 0);
         give(&wal_dir.join(segment_name(BRANCH, segment, SEGMENT_BYTES)), &bytes);
     }
     let history = history_file(&[(state.timeline, state.lsn)]);
-    give(&wal_dir.join(format!("{:08X}.history", BRANCH.get())), history.as_bytes());
-    give(&out.join("global/pg_control"), &control_file::encode(&cluster.control(), &checkpoint).unwrap());
+    give(&wal_dir.join(history_name(BRANCH)), history.as_bytes());
+    give(&out.join("global/pg_control"), &control::shut_down_at(&cluster.control(), &checkpoint).unwrap());
     std::fs::remove_file(out.join("server.log")).unwrap();
 }
 
@@ -89,17 +90,16 @@ fn give(path: &Path, bytes: &[u8]) {
 #[test]
 fn postgres_starts_without_recovery_wherever_the_timeline_begins() {
     let (_dir, cluster) = Cluster::stopped(5711);
-    let shape =
-        WalShape { magic: PG15.wal_magic, system_id: cluster.system_id(), segment_bytes: SEGMENT_BYTES };
+    let format = cluster.control_file().format();
     let end = cluster.state().lsn.raw();
     let page = end - end % 8192 + 2 * 8192;
     let segment = end - end % SEGMENT_BYTES + SEGMENT_BYTES;
     let mut digest = None;
     for at in [end, page, page - 8, page + 32, segment - 8, segment - 64, segment, segment + 48] {
         let at = Lsn::from_raw(at).unwrap();
-        let (state, prefix) = extend_log(&cluster, &shape, at);
+        let (state, prefix) = extend_log(&cluster, &format, at);
         let out = cluster.root.join("out");
-        synthesize(&cluster, &out, &shape, &state, prefix);
+        synthesize(&cluster, &out, &format, &state, prefix);
         check_record(&out, &state);
         {
             let server = Running::start(&out, 5711);

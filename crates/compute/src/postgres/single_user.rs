@@ -12,7 +12,8 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use crate::cluster::major::Major;
+use wal::Major;
+
 use crate::error::{Error, While};
 use crate::limits::MENDING_PRINTS_BYTES;
 use crate::postgres::held::Held;
@@ -66,7 +67,7 @@ pub fn spawn(
     let log = log.while_(|| format!("open {}", log_path.display()))?;
     let mut command = Command::new(&program);
     command.arg("--single").arg("-D").arg(spec.mount_dir());
-    command.args(session::arguments(major.number())).args(NO_LIBRARIES).arg(DATABASE);
+    command.args(session::arguments(major.number.cast_signed())).args(NO_LIBRARIES).arg(DATABASE);
     command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
     let held = Held::new(spec, lock, libc::SIGKILL)?;

@@ -7,34 +7,15 @@
 //! ```
 //!
 //! A record may begin on a page boundary (then a page header comes first), cross into the next page, or into the next
-//! segment. Follows `CopyXLogRecordToWAL` and `XLogReadRecord`; page headers as in `access/xlog_internal.h`:
+//! segment. Follows `CopyXLogRecordToWAL` and `XLogReadRecord`.
 //!
-//! | offset | bytes | field                       | offset | bytes | long header, first page of a segment |
-//! |-------:|------:|-----------------------------|-------:|------:|--------------------------------------|
-//! |      0 |     2 | magic                       |     24 |     8 | system identifier                    |
-//! |      2 |     2 | info: 1 continued, 2 long   |     32 |     4 | segment bytes                        |
-//! |      4 |     4 | timeline                    |     36 |     4 | page bytes                           |
-//! |      8 |     8 | position of the page        |        |       |                                      |
-//! |     16 |     4 | bytes left of the record    |        |       |                                      |
+//! Not here: the bytes of page headers and of the checkpoint (`wal`).
 
 use types::{Lsn, TimelineId};
+use wal::WalFormat;
+use wal::page::{PageHeader, WAL_PAGE_BYTES};
 
 use crate::error::Error;
-
-const PAGE_BYTES: u64 = 8192;
-const FIRST_IS_CONTINUED: u16 = 1;
-const LONG_HEADER: u16 = 2;
-
-/// What every page header of a cluster repeats.
-#[derive(Clone, Copy, Debug)]
-pub struct WalShape {
-    /// `XLOG_PAGE_MAGIC` of the major version.
-    pub magic: u16,
-    /// System identifier.
-    pub system_id: u64,
-    /// Bytes of one segment.
-    pub segment_bytes: u64,
-}
 
 /// The files a new timeline begins with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,51 +26,39 @@ pub struct FirstWal {
     pub segments: Vec<(u64, Vec<u8>)>,
 }
 
-/// Name of a segment file (`XLogFileName`).
-pub fn segment_name(timeline: TimelineId, segment: u64, segment_bytes: u64) -> String {
-    let per_id = 0x1_0000_0000_u64.checked_div(segment_bytes).unwrap_or(1).max(1);
-    format!("{:08X}{:08X}{:08X}", timeline.get(), segment / per_id, segment % per_id)
-}
-
-/// Timeline and segment number of a segment file; `None` for other names.
-pub fn parse_segment_name(name: &str, segment_bytes: u64) -> Option<(TimelineId, u64)> {
-    if name.len() != 24 || !name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F')) {
-        return None;
-    }
-    let part = |at: usize| name.get(at..at + 8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
-    let per_id = 0x1_0000_0000_u64.checked_div(segment_bytes)?;
-    let segment = u64::from(part(8)?).checked_mul(per_id)?.checked_add(u64::from(part(16)?))?;
-    Some((TimelineId::new(part(0)?), segment))
-}
-
 /// Lays `record` at `start` behind `prefix`, the parent's bytes of that segment before `start`.
 ///
 /// # Errors
 /// `Answer` if the prefix does not end at `start`, or `start` cannot be a record boundary.
 pub fn first_wal(
-    shape: &WalShape,
+    format: &WalFormat,
     timeline: TimelineId,
     start: Lsn,
     prefix: Vec<u8>,
     record: &[u8],
 ) -> Result<FirstWal, Error> {
-    if prefix.len() as u64 != start.offset_in_segment(shape.segment_bytes) || !start.raw().is_multiple_of(8) {
+    if prefix.len() as u64 != start.offset_in_segment(format.segment_bytes) || !start.raw().is_multiple_of(8)
+    {
         let text = format!("{} bytes of WAL segment before {start}", prefix.len());
         return Err(Error::Answer(text));
     }
-    let mut segments = vec![(start.segment(shape.segment_bytes), prefix)];
+    let mut segments = vec![(start.segment(format.segment_bytes), prefix)];
     let mut at = start;
     let mut left = record;
     while !left.is_empty() {
-        if at.offset_in_segment(shape.segment_bytes) == 0 && at != start {
-            segments.push((at.segment(shape.segment_bytes), Vec::new()));
+        if at.offset_in_segment(format.segment_bytes) == 0 && at != start {
+            segments.push((at.segment(format.segment_bytes), Vec::new()));
         }
         let Some((_, bytes)) = segments.last_mut() else { break };
         if at.offset_in_page() == 0 {
-            let continued = if left.len() == record.len() { 0 } else { left.len() as u32 };
-            at = at.advanced(put_page_header(shape, timeline, at, continued, bytes));
+            let continues = left.len() < record.len();
+            let remaining = if continues { left.len() as u32 } else { 0 };
+            let header = PageHeader { timeline, continues, overwrites: false, remaining };
+            let header = header.encode(format, at).ok_or_else(|| unknown(format))?;
+            bytes.extend_from_slice(&header);
+            at = at.advanced(header.len() as u64);
         }
-        let room = (PAGE_BYTES - at.offset_in_page()) as usize;
+        let room = (WAL_PAGE_BYTES - at.offset_in_page()) as usize;
         let (now, later) = left.split_at(room.min(left.len()));
         bytes.extend_from_slice(now);
         at = at.advanced(now.len() as u64);
@@ -98,29 +67,8 @@ pub fn first_wal(
     Ok(FirstWal { end: at.advanced(at.raw().wrapping_neg() % 8), segments })
 }
 
-/// Appends the header of the page at `at`; returns its bytes.
-fn put_page_header(
-    shape: &WalShape,
-    timeline: TimelineId,
-    at: Lsn,
-    continued: u32,
-    out: &mut Vec<u8>,
-) -> u64 {
-    let long = at.offset_in_segment(shape.segment_bytes) == 0;
-    let info = if continued > 0 { FIRST_IS_CONTINUED } else { 0 } | if long { LONG_HEADER } else { 0 };
-    out.extend_from_slice(&shape.magic.to_le_bytes());
-    out.extend_from_slice(&info.to_le_bytes());
-    out.extend_from_slice(&timeline.get().to_le_bytes());
-    out.extend_from_slice(&at.raw().to_le_bytes());
-    out.extend_from_slice(&continued.to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
-    if !long {
-        return 24;
-    }
-    out.extend_from_slice(&shape.system_id.to_le_bytes());
-    out.extend_from_slice(&(shape.segment_bytes as u32).to_le_bytes());
-    out.extend_from_slice(&(PAGE_BYTES as u32).to_le_bytes());
-    40
+fn unknown(format: &WalFormat) -> Error {
+    Error::Answer(format!("log of PostgreSQL {}, which is not known", format.major))
 }
 
 /// Text of the history file of a timeline (`readTimeLineHistory`): each older timeline and where it ended.
@@ -131,29 +79,17 @@ pub fn history_file(history: &[(TimelineId, Lsn)]) -> String {
         .collect()
 }
 
-/// End of a checkpoint record of `record_bytes` at `at`, page headers in between counted.
-pub fn end_of_record(shape_segment_bytes: u64, at: Lsn, record_bytes: u64) -> Lsn {
-    let mut at = at;
-    let mut left = record_bytes;
-    while left > 0 {
-        at = at.record_start(shape_segment_bytes);
-        let now = left.min(PAGE_BYTES - at.offset_in_page());
-        at = at.advanced(now);
-        left -= now;
-    }
-    at.advanced(at.raw().wrapping_neg() % 8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wal::page::record_end;
 
-    const SHAPE: WalShape = WalShape { magic: 0xD110, system_id: 7, segment_bytes: 16 << 20 };
+    const FORMAT: WalFormat = WalFormat { major: 15, system_id: 7, segment_bytes: 16 << 20 };
 
     fn lay(start: u64) -> FirstWal {
         let start = Lsn::from_raw(start).unwrap();
-        let prefix = vec![0xEE; start.offset_in_segment(SHAPE.segment_bytes) as usize];
-        first_wal(&SHAPE, TimelineId::new(9), start, prefix, &[0xAB; 114]).unwrap()
+        let prefix = vec![0xEE; start.offset_in_segment(FORMAT.segment_bytes) as usize];
+        first_wal(&FORMAT, TimelineId::new(9), start, prefix, &[0xAB; 114]).unwrap()
     }
 
     #[test]
@@ -186,18 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn end_of_record_agrees_with_what_is_laid_out() {
+    fn where_a_record_ends_agrees_with_what_is_laid_out() {
         for start in [0x0100_2030, 0x0100_3FF8, 0x0100_4000, 0x01FF_FFF8, 0x0200_0000] {
             let lsn = Lsn::from_raw(start).unwrap();
-            assert_eq!(end_of_record(SHAPE.segment_bytes, lsn, 114), lay(start).end);
+            let end = record_end(lsn.record_start(FORMAT.segment_bytes), 114, FORMAT.segment_bytes);
+            assert_eq!(end, lay(start).end);
         }
-    }
-
-    #[test]
-    fn segment_names_round_trip() {
-        let name = segment_name(TimelineId::new(0x1F), 0x1234, 16 << 20);
-        assert_eq!(name, "0000001F0000001200000034");
-        assert_eq!(parse_segment_name(&name, 16 << 20), Some((TimelineId::new(0x1F), 0x1234)));
-        assert_eq!(parse_segment_name("0000001F.history", 16 << 20), None);
     }
 }

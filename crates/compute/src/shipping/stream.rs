@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use types::{Lsn, TimelineId};
+use wal::Major;
 
 use crate::client::{Client, ClientError};
-use crate::cluster::major::Major;
 use crate::shipping::pace::Pace;
 use crate::sql::pg_client::{CopyMessage, PgClient, PgError};
 use crate::sql::session::Own;

@@ -8,11 +8,11 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use types::{Lsn, TimelineId};
+use wal::segment::{parse_segment_name, segment_name};
 
 use crate::client::{Client, ClientError};
 use crate::error::{Error, While};
 use crate::protocol::{Failure, FailureKind};
-use crate::shipping::segment;
 
 const APPEND_BYTES: usize = 1 << 20;
 
@@ -47,7 +47,7 @@ pub fn ship(client: &Client, wal_dir: &Path) -> Result<Tail, Error> {
     let mut buffer = Vec::new();
     loop {
         let segment = at.segment(newest.segment_bytes);
-        let path = wal_dir.join(segment::segment_name(newest.timeline, segment, newest.segment_bytes));
+        let path = wal_dir.join(segment_name(newest.timeline, segment, newest.segment_bytes));
         read_part(&path, at.offset_in_segment(newest.segment_bytes), &mut buffer)
             .while_(|| format!("read {}", path.display()))?;
         if buffer.is_empty() {
@@ -88,7 +88,7 @@ fn newest_segments(wal_dir: &Path) -> io::Result<Option<Newest>> {
         if !segment_bytes.is_power_of_two() || segment_bytes < 1 << 20 {
             continue;
         }
-        let parsed = name.to_str().and_then(|name| segment::parse_segment_name(name, segment_bytes));
+        let parsed = name.to_str().and_then(|name| parse_segment_name(name, segment_bytes));
         let Some((timeline, segment)) = parsed else { continue };
         let first = match &newest {
             Some(known) if known.timeline > timeline => continue,

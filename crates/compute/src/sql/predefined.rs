@@ -13,9 +13,10 @@
 //! Not here: a new cluster, which `server` makes so.
 
 use types::{BLOCK_SIZE, BlockNumber, Fork, GLOBAL_TABLESPACE, Lsn, RelFork, RelTag};
+use wal::Major;
 
 use crate::client::{Client, ClientError};
-use crate::cluster::major::{self, Major};
+use crate::cluster::major::createrole_reaches_all;
 use crate::protocol::StateAt;
 use crate::sql::pg_client::PgError;
 use crate::sql::session::Own;
@@ -35,8 +36,8 @@ const GUARD: [&str; 2] = [
 /// What a superuser has to run in a new cluster of this major, one statement at a time, before anybody else may make
 /// roles in it.
 pub fn guard_of_roles(version: &str) -> &'static [&'static str] {
-    let major = major::ALL.iter().find(|major| major.version == version);
-    if major.is_some_and(|major| !major.createrole_reaches_all) { &[] } else { &GUARD }
+    let major = version.parse().ok().and_then(wal::major::of);
+    if major.is_some_and(|major| !createrole_reaches_all(major)) { &[] } else { &GUARD }
 }
 
 /// Whether SQL has to look: false only if nobody can be made a member of the roles in the state at `lsn`.
@@ -44,7 +45,7 @@ pub fn guard_of_roles(version: &str) -> &'static [&'static str] {
 /// # Errors
 /// Those of reading pages.
 pub fn is_exposed(client: &Client, major: &Major, state: &StateAt, lsn: Lsn) -> Result<bool, ClientError> {
-    if !major.createrole_reaches_all {
+    if !createrole_reaches_all(major) {
         return Ok(false);
     }
     let tag = RelTag { tablespace: GLOBAL_TABLESPACE, database: 0, relation: PG_AUTHID };

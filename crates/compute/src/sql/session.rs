@@ -25,7 +25,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cluster::major::Major;
+use wal::Major;
+
 use crate::sql::pg_client::{PgClient, PgError};
 
 /// How long a statement may run.
@@ -149,7 +150,7 @@ impl Own<'_> {
     /// # Errors
     /// `Server` if there is no such database, or it takes no connections.
     pub fn connect(&self, database: &str) -> Result<PgClient, PgError> {
-        let options = session_options(self.major.number());
+        let options = session_options(self.major.number.cast_signed());
         PgClient::connect_sql(&self.socket, (self.superuser, database), &options, ANSWER_WITHIN)
     }
 

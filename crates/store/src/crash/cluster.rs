@@ -25,7 +25,7 @@ const USED: usize = 64;
 
 /// Where the import ends and everything begins.
 pub(crate) fn import_end() -> Lsn {
-    Lsn::from_raw((CHECKPOINT + 24 + 2 + wal::CHECKPOINT_SIZE as u64).next_multiple_of(8)).unwrap()
+    Lsn::from_raw((CHECKPOINT + wal::SHUTDOWN_RECORD_SIZE as u64).next_multiple_of(8)).unwrap()
 }
 
 /// Writes a data directory that was shut down cleanly.

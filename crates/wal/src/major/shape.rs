@@ -7,15 +7,15 @@ pub(crate) type RecordTypes = [(RmgrId, u16); 22];
 
 /// One major version.
 #[derive(Debug)]
-pub(crate) struct Major {
+pub struct Major {
     /// The version's number.
-    pub(crate) number: u32,
+    pub number: u32,
     /// First two bytes of every WAL page (`XLOG_PAGE_MAGIC`).
     pub(crate) page_magic: u16,
     /// `PG_CONTROL_VERSION`.
     pub(crate) control_version: u32,
     /// `CATALOG_VERSION_NO` of every release of the major.
-    pub(crate) catalog_version: u32,
+    pub catalog_version: u32,
     /// Where the CRC of `pg_control` is: the end of what it covers.
     pub(crate) control_crc_at: usize,
     /// Bytes of `pg_filenode.map` (`RelMapFile`).
@@ -26,6 +26,7 @@ pub(crate) struct Major {
     pub(crate) stats_item_bytes: usize,
     /// A checkpoint says `wal_level`, at the offset of what is padding before.
     pub(crate) checkpoint_has_wal_level: bool,
+    /// Which records there are.
     pub(crate) record_types: RecordTypes,
 }
 

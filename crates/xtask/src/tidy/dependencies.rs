@@ -14,7 +14,8 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("scion-redo", &["scion-types", "scion-wal"]),
     ("scion-store", &["scion-types", "scion-wal", "scion-redo"]),
     ("scion-fs", &["scion-types"]),
-    ("scion-compute", &["scion-types", "scion-fs"]),
+    // It writes the first log and the control file of a timeline.
+    ("scion-compute", &["scion-types", "scion-wal", "scion-fs"]),
     ("scion-api", &["scion-types"]),
     // The page service answers with the store's errors and the log's formats.
     ("scion-server", &["scion-types", "scion-wal", "scion-store", "scion-compute", "scion-api"]),
