@@ -23,8 +23,8 @@ use oracle::results::{self, Run};
 use oracle::server::{Postgres, record};
 use oracle::suites::{Plan, Suite};
 use redo::page::PageBytes;
-use store::{Project, StateAt};
-use types::{BLOCK_SIZE, BlockNumber, Fork, Lsn, RelFork, RelTag, SlruKind};
+use store::Project;
+use types::{BLOCK_SIZE, BlockNumber, Fork, Lsn, RelFork, RelTag, SlruKind, StateAt};
 
 use crate::log::Log;
 use crate::{SETTINGS, feed};

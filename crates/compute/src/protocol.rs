@@ -18,7 +18,7 @@ use std::io::{self, Read, Write};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use types::{ClusterState, Lsn, RelFork, SlruKind, SlruRun, TimelineId};
+use types::{Lsn, RelFork, SlruKind, StateAt, TimelineId};
 
 use crate::limits::MESSAGE_PART_BYTES;
 
@@ -123,7 +123,7 @@ pub enum Reply {
     /// To `BeginTimeline`.
     Timeline(Box<NewTimeline>),
     /// To `StateAt`.
-    State(Box<StateAt>),
+    State(#[serde(with = "wire::boxed_state")] Box<StateAt>),
     /// To `ReadPages`, `ReadSlru` and `SegmentPrefix`: the answer is the payload.
     Bytes,
     /// The request failed; the connection stays usable.
@@ -161,34 +161,8 @@ pub struct NewTimeline {
     #[serde(with = "wire::history")]
     pub history: Vec<(TimelineId, Lsn)>,
     /// Everything at `start` that is not a relation's page.
+    #[serde(with = "wire::State")]
     pub state: StateAt,
-}
-
-/// Everything at an LSN that is not a relation's page.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct StateAt {
-    /// What a checkpoint there would say.
-    #[serde(with = "wire::Cluster")]
-    pub cluster: ClusterState,
-    /// Every fork and its size in blocks.
-    #[serde(with = "wire::relations")]
-    pub relations: Vec<(RelFork, u32)>,
-    /// Databases as (tablespace, database).
-    pub databases: Vec<(u32, u32)>,
-    /// User-made tablespaces.
-    pub tablespaces: Vec<u32>,
-    /// `pg_filenode.map` of (tablespace, database); the shared one is (1664, 0).
-    pub relmaps: Vec<(u32, u32, Vec<u8>)>,
-    /// Prepared transactions: xid and file content without its trailing CRC.
-    pub two_phase: Vec<(u64, Vec<u8>)>,
-    /// Replication origins: id and the position in the origin's log up to which it was applied.
-    pub origins: Vec<(u16, u64)>,
-    /// Pages of the SLRUs, if they are few.
-    #[serde(with = "wire::slru_pages")]
-    pub slru: Vec<(SlruKind, u32, Box<[u8; 8192]>)>,
-    /// If they are many, which there are: they are read when Postgres reads them.
-    #[serde(with = "wire::slru_runs")]
-    pub slru_runs: Vec<SlruRun>,
 }
 
 /// What a caller can do about a failed request.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use types::{BLOCK_SIZE, BranchId, ClusterState, Lsn, PgTime, RelFork, SlruKind, SlruRun, TimelineId};
+use types::{BranchId, Lsn, PgTime, RelFork, StateAt, TimelineId};
 
 use crate::memory::Memory;
 
@@ -112,27 +112,4 @@ pub struct TailProgress {
     pub head: Lsn,
     /// The log ends there: what was sent contains no valid record after it.
     pub ended: bool,
-}
-
-/// Everything a data directory needs at one LSN that is not relation pages.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StateAt {
-    /// What a checkpoint would say.
-    pub cluster: ClusterState,
-    /// Forks that exist, with their length in blocks. No free space maps.
-    pub relations: Vec<(RelFork, u32)>,
-    /// Databases as (tablespace, database).
-    pub databases: Vec<(u32, u32)>,
-    /// User-made tablespaces.
-    pub tablespaces: Vec<u32>,
-    /// (tablespace, database, content of `pg_filenode.map`); database 0 is the shared map.
-    pub relmaps: Vec<(u32, u32, Vec<u8>)>,
-    /// Prepared transactions: id and file content without its CRC.
-    pub two_phase: Vec<(u64, Vec<u8>)>,
-    /// Replication origins: id and the position in the origin's log up to which it was applied.
-    pub origins: Vec<(u16, u64)>,
-    /// Pages of every SLRU kept, by page number, unless there are many.
-    pub slru: Vec<(SlruKind, u32, Box<[u8; BLOCK_SIZE]>)>,
-    /// If there are many, which pages there are; see `Project::read_slru`.
-    pub slru_runs: Vec<SlruRun>,
 }

@@ -27,8 +27,7 @@ mod rules;
 mod table;
 
 pub use answer::{
-    BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress, Unread,
-    Unreadable,
+    BranchInfo, BranchPoint, ClusterImport, NewTimeline, StoreOptions, TailProgress, Unread, Unreadable,
 };
 pub use error::{ErrorKind, Result, StoreError, of_extension};
 pub use memory::Memory;

@@ -10,12 +10,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use types::{BLOCK_SIZE, BlockNumber, BranchId, Lsn, PgTime, RelFork, SlruKind, TimelineId};
+use types::{BLOCK_SIZE, BlockNumber, BranchId, Lsn, PgTime, RelFork, SlruKind, StateAt, TimelineId};
 use wal::WalFormat;
 
 use crate::answer::{
-    BranchInfo, BranchPoint, ClusterImport, NewTimeline, StateAt, StoreOptions, TailProgress, Unread,
-    Unreadable,
+    BranchInfo, BranchPoint, ClusterImport, NewTimeline, StoreOptions, TailProgress, Unread, Unreadable,
 };
 use crate::branch::writer::BranchWriter;
 use crate::branch::{Branch, lineage};

@@ -1,6 +1,7 @@
-//! The state of a cluster at one LSN that is not in any page: what a checkpoint record and `pg_control` carry.
+//! The state of a cluster at one LSN that is not in any page of a relation: what a checkpoint record and `pg_control`
+//! carry, and what a data directory needs beside.
 
-use crate::{Lsn, PgTime, TimelineId};
+use crate::{BLOCK_SIZE, Lsn, PgTime, RelFork, SlruKind, SlruRun, TimelineId};
 
 /// Settings that a standby must match, kept in `pg_control` and changed by `XLOG_PARAMETER_CHANGE`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,4 +64,27 @@ pub struct ClusterState {
     pub last_commit: Option<(PgTime, Lsn)>,
     /// Latest time in any commit or abort record so far; what time lookups compare with.
     pub latest_xact_time: Option<PgTime>,
+}
+
+/// Everything a data directory needs at one LSN that is not relation pages.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StateAt {
+    /// What a checkpoint would say.
+    pub cluster: ClusterState,
+    /// Forks that exist, with their length in blocks. No free space maps.
+    pub relations: Vec<(RelFork, u32)>,
+    /// Databases as (tablespace, database).
+    pub databases: Vec<(u32, u32)>,
+    /// User-made tablespaces.
+    pub tablespaces: Vec<u32>,
+    /// (tablespace, database, content of `pg_filenode.map`); that of (1664, 0) is the shared map.
+    pub relmaps: Vec<(u32, u32, Vec<u8>)>,
+    /// Prepared transactions: id and file content without its CRC.
+    pub two_phase: Vec<(u64, Vec<u8>)>,
+    /// Replication origins: id and the position in the origin's log up to which it was applied.
+    pub origins: Vec<(u16, u64)>,
+    /// Pages of every SLRU, by page number, unless there are many.
+    pub slru: Vec<(SlruKind, u32, Box<[u8; BLOCK_SIZE]>)>,
+    /// If there are many, which there are: they are read when Postgres reads them.
+    pub slru_runs: Vec<SlruRun>,
 }

@@ -12,7 +12,7 @@ pub mod path;
 mod relation;
 mod time;
 
-pub use cluster::{ClusterState, ServerLimits};
+pub use cluster::{ClusterState, ServerLimits, StateAt};
 pub use ids::{BranchId, EndpointId, InvalidId, ProjectId, TimelineId, Xid};
 pub use key::{Key, KeyBytes, SLRU_PAGES_PER_SEGMENT, SlruKind, SlruRun};
 pub use lsn::{Lsn, ParseLsnError};

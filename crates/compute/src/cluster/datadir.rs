@@ -13,12 +13,11 @@ use std::io;
 
 use fs::FileSystem;
 use types::path::{self, database_directory};
-use types::{Fork, RelFork, SLRU_PAGES_PER_SEGMENT, SlruKind, SlruRun};
+use types::{Fork, RelFork, SLRU_PAGES_PER_SEGMENT, SlruKind, SlruRun, StateAt};
 use wal::Major;
 
 use crate::cluster::major::two_phase_names_have_epoch;
 use crate::error::{Error, While};
-use crate::protocol::StateAt;
 
 /// Directories that must exist, even if empty (`initdb`'s list, less `pg_wal`, which is a link).
 const DIRECTORIES: &[&str] = &[

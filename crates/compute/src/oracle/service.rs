@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
-use types::{BLOCK_SIZE, BlockNumber, Fork, Lsn, RelFork, RelTag, SlruKind, SlruRun, TimelineId};
+use types::{BLOCK_SIZE, BlockNumber, Fork, Lsn, RelFork, RelTag, SlruKind, SlruRun, StateAt, TimelineId};
 
 use super::cluster::{Cluster, SEGMENT_BYTES};
 use crate::protocol::{
-    BranchService, Failure, FailureKind, Hello, NewTimeline, PageService, StateAt, TailProgress,
-    serve_connection,
+    BranchService, Failure, FailureKind, Hello, NewTimeline, PageService, TailProgress, serve_connection,
 };
 
 /// What a test sees and steers of the service.

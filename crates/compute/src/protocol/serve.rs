@@ -5,11 +5,11 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use types::{BlockNumber, Lsn, RelFork, SlruKind, TimelineId};
+use types::{BlockNumber, Lsn, RelFork, SlruKind, StateAt, TimelineId};
 
 use super::{
-    Failure, FailureKind, Hello, NewTimeline, PROTOCOL_VERSION, READ_PAGES_MAX, Reply, Request, StateAt,
-    TailProgress, read_frame, write_frame,
+    Failure, FailureKind, Hello, NewTimeline, PROTOCOL_VERSION, READ_PAGES_MAX, Reply, Request, TailProgress,
+    read_frame, write_frame,
 };
 
 /// Finds the branch a connection speaks of.

@@ -1,7 +1,7 @@
 //! Frames round-trip, and hostile bytes end in an error.
 
 use super::*;
-use types::{Fork, PgTime, RelTag, ServerLimits};
+use types::{ClusterState, Fork, PgTime, RelTag, ServerLimits, SlruRun};
 
 fn lsn(raw: u64) -> Lsn {
     Lsn::from_raw(raw).unwrap()

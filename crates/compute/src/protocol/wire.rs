@@ -4,7 +4,10 @@
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use types::{ClusterState, Fork, Lsn, PgTime, RelFork, RelTag, ServerLimits, SlruKind, SlruRun, TimelineId};
+use types::{
+    BLOCK_SIZE, ClusterState, Fork, Lsn, PgTime, RelFork, RelTag, ServerLimits, SlruKind, SlruRun, StateAt,
+    TimelineId,
+};
 
 type Tag = (u32, u32, u32, u8);
 
@@ -94,7 +97,7 @@ pub mod history {
 pub mod slru_pages {
     use super::*;
 
-    type Pages = Vec<(SlruKind, u32, Box<[u8; 8192]>)>;
+    type Pages = Vec<(SlruKind, u32, Box<[u8; BLOCK_SIZE]>)>;
 
     struct Bytes<'a>(&'a [u8]);
 
@@ -105,7 +108,7 @@ pub mod slru_pages {
     }
 
     pub fn serialize<S: Serializer>(
-        values: &[(SlruKind, u32, Box<[u8; 8192]>)],
+        values: &[(SlruKind, u32, Box<[u8; BLOCK_SIZE]>)],
         out: S,
     ) -> Result<S::Ok, S::Error> {
         out.collect_seq(values.iter().map(|(kind, page, bytes)| (*kind as u8, page, Bytes(&bytes[..]))))
@@ -156,10 +159,42 @@ pub mod slru_runs {
     }
 }
 
+/// `StateAt`, flat.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "StateAt")]
+pub struct State {
+    #[serde(with = "Cluster")]
+    cluster: ClusterState,
+    #[serde(with = "relations")]
+    relations: Vec<(RelFork, u32)>,
+    databases: Vec<(u32, u32)>,
+    tablespaces: Vec<u32>,
+    relmaps: Vec<(u32, u32, Vec<u8>)>,
+    two_phase: Vec<(u64, Vec<u8>)>,
+    origins: Vec<(u16, u64)>,
+    #[serde(with = "slru_pages")]
+    slru: Vec<(SlruKind, u32, Box<[u8; BLOCK_SIZE]>)>,
+    #[serde(with = "slru_runs")]
+    slru_runs: Vec<SlruRun>,
+}
+
+/// The same in a box.
+pub mod boxed_state {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(value: &StateAt, out: S) -> Result<S::Ok, S::Error> {
+        State::serialize(value, out)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Box<StateAt>, D::Error> {
+        State::deserialize(input).map(Box::new)
+    }
+}
+
 /// `ClusterState`, flat.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "ClusterState")]
-pub struct Cluster {
+struct Cluster {
     #[serde(with = "lsn")]
     lsn: Lsn,
     #[serde(with = "lsn")]

@@ -12,12 +12,11 @@
 //!
 //! Not here: a new cluster, which `server` makes so.
 
-use types::{BLOCK_SIZE, BlockNumber, Fork, GLOBAL_TABLESPACE, Lsn, RelFork, RelTag};
+use types::{BLOCK_SIZE, BlockNumber, Fork, GLOBAL_TABLESPACE, Lsn, RelFork, RelTag, StateAt};
 use wal::Major;
 
 use crate::client::{Client, ClientError};
 use crate::cluster::major::createrole_reaches_all;
-use crate::protocol::StateAt;
 use crate::sql::pg_client::PgError;
 use crate::sql::session::Own;
 

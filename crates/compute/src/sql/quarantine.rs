@@ -25,11 +25,10 @@
 mod rest;
 
 use serde::{Deserialize, Serialize};
-use types::{BLOCK_SIZE, BlockNumber, Fork, GLOBAL_TABLESPACE, Lsn, RelFork, RelTag};
+use types::{BLOCK_SIZE, BlockNumber, Fork, GLOBAL_TABLESPACE, Lsn, RelFork, RelTag, StateAt};
 
 use crate::client::{Client, ClientError};
 use crate::cluster::libraries;
-use crate::protocol::StateAt;
 use crate::spec::EndpointSpec;
 
 pub use rest::put_to_rest;

@@ -9,11 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use compute::protocol::{
-    BranchService, Failure, FailureKind, Hello, NewTimeline, PageService, StateAt, TailProgress,
-    serve_connection,
+    BranchService, Failure, FailureKind, Hello, NewTimeline, PageService, TailProgress, serve_connection,
 };
 use store::{ErrorKind, StoreError};
-use types::{BlockNumber, BranchId, Lsn, RelFork, SlruKind, TimelineId};
+use types::{BlockNumber, BranchId, Lsn, RelFork, SlruKind, StateAt, TimelineId};
 
 use crate::error::{Error, Kind, Result, chain};
 use crate::fleet::Fleet;
@@ -120,7 +119,7 @@ impl BranchService for Branch {
             catalog_version: catalog_version(template)?,
             control_template: template.to_vec(),
             history: begun.history,
-            state: on_the_wire(begun.state),
+            state: begun.state,
         })
     }
 
@@ -159,7 +158,7 @@ impl BranchService for Branch {
     }
 
     fn state_at(&self, lsn: Lsn) -> std::result::Result<StateAt, Failure> {
-        self.store.state_at(&self.branch, lsn).map(on_the_wire).map_err(failure)
+        self.store.state_at(&self.branch, lsn).map_err(failure)
     }
 
     fn segment_prefix(&self, lsn: Lsn) -> std::result::Result<Vec<u8>, Failure> {
@@ -172,20 +171,6 @@ fn catalog_version(control: &[u8]) -> std::result::Result<u32, Failure> {
     let bytes = control.get(12..16).and_then(|bytes| bytes.try_into().ok());
     let short = || Failure::new(FailureKind::Corrupt, "the imported pg_control is too short");
     bytes.map(u32::from_le_bytes).ok_or_else(short)
-}
-
-fn on_the_wire(state: store::StateAt) -> StateAt {
-    StateAt {
-        cluster: state.cluster,
-        relations: state.relations,
-        databases: state.databases,
-        tablespaces: state.tablespaces,
-        relmaps: state.relmaps,
-        two_phase: state.two_phase,
-        origins: state.origins,
-        slru: state.slru,
-        slru_runs: state.slru_runs,
-    }
 }
 
 /// What an endpoint is told. Only "fenced" and "not found" end a running Postgres; for everything else it waits.

@@ -8,9 +8,9 @@
 
 use std::sync::Arc;
 
-use types::{Lsn, TimelineId};
+use types::{Lsn, StateAt, TimelineId};
 
-use crate::answer::{StateAt, TailProgress, Unread};
+use crate::answer::{TailProgress, Unread};
 use crate::branch::Branch;
 use crate::branch::writer::BranchWriter;
 use crate::core::Core;

@@ -1,9 +1,8 @@
 //! Everything but relation pages at one LSN.
 
 use redo::RedoContext;
-use types::{BLOCK_SIZE, Fork, Key, Lsn, RelFork, RelTag, SlruKind, SlruRun};
+use types::{BLOCK_SIZE, Fork, Key, Lsn, RelFork, RelTag, SlruKind, SlruRun, StateAt};
 
-use crate::answer::StateAt;
 use crate::branch::Branch;
 use crate::error::{Result, StoreError};
 use crate::log::segments::WalFiles;
