@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use postgres_protocol::escape::escape_literal as literal;
 use rustix::process::PidfdFlags;
 
 use crate::control::Phases;
@@ -30,7 +31,6 @@ use crate::limits::MENDED_WITHIN;
 use crate::postgres::process;
 use crate::postgres::single_user;
 use crate::spec::{Admission, EndpointSpec};
-use crate::sql::pg_client::literal;
 
 use super::known::Agent;
 use super::prepare::Closed;

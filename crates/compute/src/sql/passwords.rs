@@ -6,8 +6,10 @@
 //!
 //! Not here: which passwords (`server`), keeping clients out meanwhile (`agent`).
 
+use postgres_protocol::escape::{escape_identifier as identifier, escape_literal as literal};
+
 use crate::spec::Passwords;
-use crate::sql::pg_client::{PgError, first, identifier};
+use crate::sql::pg_client::{PgError, first};
 use crate::sql::session::Own;
 
 /// Sets `passwords`; since which position the log has them.
@@ -35,7 +37,7 @@ fn statement(name: &str, held: Option<&str>, superuser: &str, passwords: &Passwo
     let quoted = || identifier(name);
     match passwords.verifiers.get(name) {
         Some(wanted) if held == Some(wanted) => None,
-        Some(wanted) => Some(format!("ALTER ROLE {} PASSWORD '{}'", quoted(), wanted.replace('\'', "''"))),
+        Some(wanted) => Some(format!("ALTER ROLE {} PASSWORD {}", quoted(), literal(wanted))),
         None if passwords.no_others && held.is_some() && name != superuser => {
             Some(format!("ALTER ROLE {} PASSWORD NULL", quoted()))
         }

@@ -261,16 +261,6 @@ pub(crate) fn first(row: Row) -> Option<String> {
     row.into_iter().next().flatten()
 }
 
-/// A name as SQL quotes it.
-pub(crate) fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text as SQL quotes it.
-pub(crate) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
 fn cut_short() -> Malformed {
     Malformed("the content of CopyData is cut short or unknown".to_owned())
 }

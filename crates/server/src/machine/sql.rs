@@ -13,6 +13,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
+pub use postgres_protocol::escape::{escape_identifier as identifier, escape_literal as literal};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -221,21 +222,6 @@ pub fn database_argument(name: &str) -> String {
     format!("dbname='{}'", name.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// `text` as an identifier.
-pub fn identifier(text: &str) -> String {
-    quoted(text, '"')
-}
-
-/// `text` as a literal. Only for what holds no backslash: names and verifiers that were checked.
-pub fn literal(text: &str) -> String {
-    quoted(text, '\'')
-}
-
-fn quoted(text: &str, quote: char) -> String {
-    let doubled: String = [quote, quote].iter().collect();
-    format!("{quote}{}{quote}", text.replace(quote, &doubled))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,12 +234,6 @@ mod tests {
             assert_eq!(parsed.get_dbname(), Some(name));
             assert!(parsed.get_hosts().is_empty() && parsed.get_user().is_none(), "{name}");
         }
-    }
-
-    #[test]
-    fn names_cannot_leave_their_quotes() {
-        assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
-        assert_eq!(literal("x'y"), "'x''y'");
     }
 
     /// A server that says this to each who connects, and nothing after that.

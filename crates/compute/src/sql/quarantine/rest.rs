@@ -8,8 +8,10 @@
 //! - No function of a user runs as superuser. A table of an extension is changed only if nothing that somebody attached to
 //!   it would run; one that a user owns and that is of no extension is changed in a session of that user.
 
+use postgres_protocol::escape::{escape_identifier as identifier, escape_literal as literal};
+
 use crate::spec::EndpointSpec;
-use crate::sql::pg_client::{PgClient, PgError, first, identifier, literal};
+use crate::sql::pg_client::{PgClient, PgError, first};
 use crate::sql::session::Own;
 
 use super::{Inherited, Quarantine, Undone, unknown_libraries};
