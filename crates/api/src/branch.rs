@@ -1,5 +1,7 @@
 //! Branches: (parent, LSN) and what was written since.
 
+pub mod schema;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

@@ -18,13 +18,14 @@ pub mod error;
 pub mod log;
 pub mod operation;
 pub mod pagination;
+pub mod percent;
 pub mod project;
 pub mod role;
 pub mod schedule;
-pub mod schema;
 mod service;
 pub mod snapshot;
 
+pub use branch::schema;
 pub use document::openapi::openapi;
 pub use document::routes;
 pub use endpoint::connection;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::percent;
 use serde_json::Value;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
@@ -111,7 +112,7 @@ impl Client {
         loop {
             let page = match cursor.as_str() {
                 "" => self.get(&path)?,
-                cursor => self.get(&format!("{path}&cursor={}", wire::percent_encoded(cursor)))?,
+                cursor => self.get(&format!("{path}&cursor={}", percent::encoded(cursor)))?,
             };
             let objects = wire::list(&page, name);
             if let Some(found) = find(objects) {
@@ -155,9 +156,8 @@ impl Client {
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(100));
-            let id = wire::percent_encoded(wire::text(operation, "id"));
-            let answer =
-                self.get(&format!("/projects/{}/operations/{id}", wire::percent_encoded(project)))?;
+            let id = percent::encoded(wire::text(operation, "id"));
+            let answer = self.get(&format!("/projects/{}/operations/{id}", percent::encoded(project)))?;
             current = answer.get("operation").cloned().unwrap_or(answer);
         }
     }

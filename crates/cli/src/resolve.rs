@@ -3,6 +3,7 @@
 //! A name that is not there is never replaced by a default: writing to `main` because `fix` was misspelt is the one
 //! mistake a branching tool must not make.
 
+use api::percent;
 use serde_json::Value;
 
 use crate::client::Client;
@@ -44,7 +45,7 @@ pub fn project(client: &Client, wanted: Option<&str>) -> Result<Value, Failure> 
         };
     };
     // The server knows those whose name or id holds what is wanted; which one is meant is decided here.
-    let holding = client.list(&format!("/projects?search={}", wire::percent_encoded(wanted)), "projects")?;
+    let holding = client.list(&format!("/projects?search={}", percent::encoded(wanted)), "projects")?;
     match pick("project", &holding, wanted) {
         Err(failure) if failure.kind == Kind::NotFound => pick("project", &all()?, wanted).cloned(),
         picked => picked.cloned(),
@@ -69,7 +70,7 @@ impl Session {
 
     /// The name of the branch with this id, or the id itself if that branch is gone.
     pub fn branch_name(&self, id: &str) -> Result<String, Failure> {
-        match self.client.get(&self.path(&format!("/branches/{}", wire::percent_encoded(id)))) {
+        match self.client.get(&self.path(&format!("/branches/{}", percent::encoded(id)))) {
             Ok(answer) => Ok(wire::text(answer.get("branch").unwrap_or(&Value::Null), "name").to_owned()),
             Err(failure) if failure.kind == Kind::NotFound => Ok(id.to_owned()),
             Err(failure) => Err(failure),
@@ -87,7 +88,7 @@ impl Session {
     /// The path of a kind of objects that the branch called `branch` has, such as `roles`, and the branch's name.
     pub fn path_in_branch(&self, branch: &str, objects: &str) -> Result<(String, String), Failure> {
         let branch = self.branch(branch)?;
-        let id = wire::percent_encoded(wire::text(&branch, "id"));
+        let id = percent::encoded(wire::text(&branch, "id"));
         Ok((self.path(&format!("/branches/{id}/{objects}")), wire::text(&branch, "name").to_owned()))
     }
 
@@ -100,7 +101,7 @@ impl Session {
     pub fn branch(&self, wanted: &str) -> Result<Value, Failure> {
         // The server knows those whose name or id holds what is wanted; which one is meant is decided here. There may be
         // many, and no two of one name.
-        let path = self.path(&format!("/branches?search={}", wire::percent_encoded(wanted)));
+        let path = self.path(&format!("/branches?search={}", percent::encoded(wanted)));
         let mut by_id = None;
         let by_name = self.client.pages(&path, "branches", |page| {
             let is = |field: &str| page.iter().find(|branch| wire::text(branch, field) == wanted).cloned();
@@ -133,7 +134,7 @@ impl Session {
 
     /// The read-write endpoint of the branch with id `branch`, if it has one.
     pub fn endpoint_of(&self, branch: &str) -> Result<Option<Value>, Failure> {
-        let path = self.path(&format!("/branches/{}/endpoints", wire::percent_encoded(branch)));
+        let path = self.path(&format!("/branches/{}/endpoints", percent::encoded(branch)));
         let mut endpoints = wire::list(&self.client.get(&path)?, "endpoints").to_vec();
         endpoints.sort_by_key(|endpoint| wire::text(endpoint, "type") != "read_write");
         Ok(endpoints.into_iter().next())
@@ -153,7 +154,7 @@ impl Session {
         if !wanted.starts_with("ep-") {
             return Ok(None);
         }
-        match self.client.get(&self.path(&format!("/endpoints/{}", wire::percent_encoded(wanted)))) {
+        match self.client.get(&self.path(&format!("/endpoints/{}", percent::encoded(wanted)))) {
             Ok(answer) => Ok(answer.get("endpoint").cloned()),
             Err(failure) if failure.kind == Kind::NotFound => Ok(None),
             Err(failure) => Err(failure),

@@ -43,48 +43,9 @@ pub fn endpoint_note(endpoint: &Value) -> String {
     parts.join("; ")
 }
 
-/// `value` made safe for a path segment or a query value.
-pub fn percent_encoded(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
-/// The inverse of [`percent_encoded`]; a stray `%` stays as it is.
-pub fn percent_decoded(value: &str) -> String {
-    let bytes = value.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let hex = (byte == b'%')
-            .then(|| bytes.get(at + 1..at + 3))
-            .flatten()
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        out.push(hex.unwrap_or(byte));
-        at += if hex.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_encoded_decodes_to_itself() {
-        for text in ["main", "feature/with slash", "p%q&r=s", "gr\u{fc}n"] {
-            assert_eq!(percent_decoded(&percent_encoded(text)), text);
-        }
-        assert_eq!(percent_decoded("100%"), "100%");
-        assert_eq!(percent_decoded("%zz%4"), "%zz%4");
-    }
 
     #[test]
     fn a_note_tells_the_reason_and_the_page_that_could_not_be_read() {

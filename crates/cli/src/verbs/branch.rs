@@ -4,6 +4,7 @@ mod change;
 
 use std::time::Instant;
 
+use api::percent;
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
@@ -283,7 +284,7 @@ fn refresh(session: &Session, answer: &mut Value) -> Result<(), Failure> {
         return Ok(());
     }
     let id = wire::text(answer.get("branch").unwrap_or(&Value::Null), "id").to_owned();
-    let fresh = session.client.get(&session.path(&format!("/branches/{}", wire::percent_encoded(&id))))?;
+    let fresh = session.client.get(&session.path(&format!("/branches/{}", percent::encoded(&id))))?;
     if let Some(branch) = fresh.get("branch") {
         answer["branch"] = branch.clone();
     }
@@ -350,7 +351,7 @@ fn state(branch: &Value, endpoints: &[Value]) -> String {
 
 fn get(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
     let listed = session.branch(name)?;
-    let path = session.path(&format!("/branches/{}", wire::percent_encoded(wire::text(&listed, "id"))));
+    let path = session.path(&format!("/branches/{}", percent::encoded(wire::text(&listed, "id"))));
     let branch = session.client.get(&path)?.get("branch").cloned().unwrap_or(listed);
     if format == Format::Json {
         output::json(&branch);
@@ -395,7 +396,7 @@ fn delete(session: &Session, format: Format, (name, how): (&str, &str), yes: boo
         .map_or_else(String::new, |size| format!(" and {} of its own data", output::bytes(size)));
     confirm::destructive(&format!("delete branch {name}{size}"), yes)?;
     let _progress = progress::start(format!("deleting branch {name}"));
-    let id = wire::percent_encoded(wire::text(&branch, "id"));
+    let id = percent::encoded(wire::text(&branch, "id"));
     let answer = session.client.delete(&session.path(&format!("/branches/{id}{how}")))?;
     session.client.wait(session.project_id(), &answer)?;
     if format == Format::Json {

@@ -1,5 +1,6 @@
 //! `scion connection-string`: how to connect to a branch.
 
+use api::percent;
 use clap::Args;
 
 use crate::failure::Failure;
@@ -49,9 +50,9 @@ impl ConnectionString {
 pub fn uri(session: &Session, branch: &str, who: &Who) -> Result<String, Failure> {
     let path = format!(
         "/connection_uri?branch_id={}&database_name={}&role_name={}",
-        wire::percent_encoded(branch),
-        wire::percent_encoded(&who.database),
-        wire::percent_encoded(&who.role)
+        percent::encoded(branch),
+        percent::encoded(&who.database),
+        percent::encoded(&who.role)
     );
     let answer = session.client.get(&session.path(&path))?;
     Ok(wire::text(&answer, "uri").to_owned())

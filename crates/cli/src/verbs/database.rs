@@ -1,5 +1,6 @@
 //! `scion database`: the databases of a branch.
 
+use api::percent;
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -104,7 +105,7 @@ fn change(
     wanted: &Value,
 ) -> Result<(), Failure> {
     let (path, branch) = session.path_in_branch(branch, "databases")?;
-    let answer = session.client.patch(&format!("{path}/{}", wire::percent_encoded(name)), wanted)?;
+    let answer = session.client.patch(&format!("{path}/{}", percent::encoded(name)), wanted)?;
     session.client.wait(session.project_id(), &answer)?;
     let now = answer.get("database").unwrap_or(&Value::Null);
     let words =
@@ -122,7 +123,7 @@ fn show(format: Format, answer: &Value, words: &str) {
 
 fn delete(session: &Session, format: Format, branch: &str, name: &str, yes: bool) -> Result<(), Failure> {
     let (path, branch) = session.path_in_branch(branch, "databases")?;
-    let database = format!("{path}/{}", wire::percent_encoded(name));
+    let database = format!("{path}/{}", percent::encoded(name));
     session.client.get(&database)?;
     confirm::destructive(&format!("delete database {name} of {branch} and all it holds"), yes)?;
     let answer = session.client.delete(&database)?;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use api::percent;
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -93,7 +94,7 @@ fn start(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
     let _progress = progress::start(format!("starting the endpoint of {name}"));
     let answer = match existing(session, name)? {
         Ok(endpoint) => {
-            let id = wire::percent_encoded(wire::text(&endpoint, "id"));
+            let id = percent::encoded(wire::text(&endpoint, "id"));
             session.client.post(&session.path(&format!("/endpoints/{id}/start")), &json!({}))?
         }
         Err(branch) => {
@@ -118,7 +119,7 @@ fn existing(session: &Session, name: &str) -> Result<Result<Value, Value>, Failu
 
 fn stop(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
     let endpoint = session.endpoint(name)?;
-    let id = wire::percent_encoded(wire::text(&endpoint, "id"));
+    let id = percent::encoded(wire::text(&endpoint, "id"));
     may_drop_slots(session, "stop", &id, yes)?;
     let started = Instant::now();
     let _progress = progress::start(format!("stopping endpoint {id}: waiting for its last WAL to be stored"));
@@ -130,7 +131,7 @@ fn stop(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), 
 
 fn restart(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
     let endpoint = session.endpoint(name)?;
-    let id = wire::percent_encoded(wire::text(&endpoint, "id"));
+    let id = percent::encoded(wire::text(&endpoint, "id"));
     may_drop_slots(session, "restart", &id, yes)?;
     let started = Instant::now();
     let _progress = progress::start(format!("restarting endpoint {id}"));
@@ -180,7 +181,7 @@ fn delete(session: &Session, format: Format, name: &str, yes: bool) -> Result<()
     let id = wire::text(&endpoint, "id");
     confirm::destructive(&format!("delete endpoint {id} at {}", wire::text(&endpoint, "host")), yes)?;
     let _progress = progress::start(format!("stopping endpoint {id}: waiting for its last WAL to be stored"));
-    let path = session.path(&format!("/endpoints/{}", wire::percent_encoded(id)));
+    let path = session.path(&format!("/endpoints/{}", percent::encoded(id)));
     let answer = session.client.delete(&path)?;
     finish(format, &answer, "deleted");
     Ok(())
@@ -199,7 +200,7 @@ fn update(
         all["pg_settings"] = changed(all.get("pg_settings"), set, unset);
         wanted["settings"] = all;
     }
-    let id = wire::percent_encoded(wire::text(&endpoint, "id"));
+    let id = percent::encoded(wire::text(&endpoint, "id"));
     let before = endpoint.get("settings").and_then(|settings| settings.get("pg_settings"));
     let restarts = wanted.pointer("/settings/pg_settings").is_some_and(|after| Some(after) != before);
     if restarts || disabled_by(&wanted) {

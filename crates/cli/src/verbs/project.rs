@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use api::percent;
 use clap::Subcommand;
 use jiff::Zoned;
 use serde_json::{Value, json};
@@ -135,7 +136,7 @@ fn deleted(client: &Client) -> Result<Vec<Value>, Failure> {
 fn live(client: &Client) -> Result<Vec<Value>, Failure> {
     let mut projects = Vec::new();
     for listed in client.list("/projects", "projects")? {
-        let path = format!("/projects/{}", wire::percent_encoded(wire::text(&listed, "id")));
+        let path = format!("/projects/{}", percent::encoded(wire::text(&listed, "id")));
         match client.get(&path) {
             Ok(mut answer) => projects.push(answer.get_mut("project").map_or(listed, Value::take)),
             // It was deleted meanwhile.
@@ -189,7 +190,7 @@ fn update(
         let old = defaults.and_then(|defaults| defaults.get("pg_settings"));
         wanted["default_endpoint_settings"] = json!({ "pg_settings": changed(old, set, unset) });
     }
-    let id = wire::percent_encoded(wire::text(&project, "id"));
+    let id = percent::encoded(wire::text(&project, "id"));
     let answer = client.patch(&format!("/projects/{id}"), &json!({ "project": wanted }))?;
     let project = answer.get("project").unwrap_or(&Value::Null);
     match format {
@@ -202,7 +203,7 @@ fn update(
 fn recover(client: &Client, format: Format, name: &str) -> Result<(), Failure> {
     let gone = deleted(client)?;
     let project = resolve::pick("deleted project", &gone, name)?;
-    let id = wire::percent_encoded(wire::text(project, "id"));
+    let id = percent::encoded(wire::text(project, "id"));
     let progress = progress::start(format!("recovering project {name}"));
     let answer = client.post(&format!("/projects/{id}/recover"), &json!({}))?;
     let started = wait_settled(client, &id)?;
@@ -243,7 +244,7 @@ fn delete(client: &Client, format: Format, (name, hard): (&str, bool), yes: bool
     let what = if hard { "its data, for good" } else { "their data" };
     confirm::destructive(&format!("delete project {name} ({id}) with all its branches and {what}"), yes)?;
     let _progress = progress::start(format!("deleting project {name}"));
-    let answer = client.delete(&format!("/projects/{}?hard_delete={hard}", wire::percent_encoded(id)))?;
+    let answer = client.delete(&format!("/projects/{}?hard_delete={hard}", percent::encoded(id)))?;
     if format == Format::Json {
         output::json(&answer);
     } else {

@@ -8,6 +8,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
+use api::percent;
 use clap::Args;
 use serde_json::Value;
 
@@ -110,7 +111,7 @@ fn run_to_its_end(command: &mut Command) -> std::io::Result<ExitStatus> {
 
 /// An endpoint, looked at for this; a list of them may be a second old. `None` if there is nobody to ask.
 fn as_it_is_now(session: &Session, endpoint: &Value) -> Option<Value> {
-    let id = wire::percent_encoded(wire::text(endpoint, "id"));
+    let id = percent::encoded(wire::text(endpoint, "id"));
     let answer = session.client.get(&session.path(&format!("/endpoints/{id}"))).ok()?;
     answer.get("endpoint").cloned()
 }

@@ -2,6 +2,7 @@
 //!
 //! A password is printed only by the verbs that are asked for one, alone on stdout, so that it can be piped.
 
+use api::percent;
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -115,7 +116,7 @@ fn show(format: Format, answer: &Value, words: &str) {
 
 fn password(session: &Session, format: Format, branch: &str, name: &str, reset: bool) -> Result<(), Failure> {
     let (path, branch) = session.path_in_branch(branch, "roles")?;
-    let role = format!("{path}/{}", wire::percent_encoded(name));
+    let role = format!("{path}/{}", percent::encoded(name));
     if reset {
         let answer = session.client.post(&format!("{role}/reset_password"), &json!({}))?;
         session.client.wait(session.project_id(), &answer)?;
@@ -132,7 +133,7 @@ fn password(session: &Session, format: Format, branch: &str, name: &str, reset: 
 
 fn delete(session: &Session, format: Format, branch: &str, name: &str, yes: bool) -> Result<(), Failure> {
     let (path, branch) = session.path_in_branch(branch, "roles")?;
-    let role = format!("{path}/{}", wire::percent_encoded(name));
+    let role = format!("{path}/{}", percent::encoded(name));
     session.client.get(&role)?;
     confirm::destructive(&format!("delete role {name} of {branch}"), yes)?;
     let answer = session.client.delete(&role)?;

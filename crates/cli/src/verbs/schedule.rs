@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use api::percent;
 use clap::{Args, Subcommand};
 use jiff::Zoned;
 use serde_json::{Value, json};
@@ -150,7 +151,7 @@ fn find(session: &Session, wanted: &str) -> Result<(String, String), Failure> {
         Failure::new(Kind::NotFound, format!("there is no schedule {wanted}"))
             .hint("`scion schedule list` shows all")
     })?;
-    let id = wire::percent_encoded(wire::text(found, "id"));
+    let id = percent::encoded(wire::text(found, "id"));
     Ok((session.path(&format!("/branch_schedules/{id}")), wire::text(found, "name").to_owned()))
 }
 

@@ -1,5 +1,6 @@
 //! `scion schema-diff`: what differs between the schemas of two branches, or of one branch at two moments.
 
+use api::percent;
 use clap::Args;
 use jiff::Zoned;
 use serde_json::Value;
@@ -33,14 +34,14 @@ impl SchemaDiff {
     /// Runs the verb.
     pub fn run(&self, global: &Global) -> Result<(), Failure> {
         let now = Zoned::now();
-        let mut query = format!("db_name={}", wire::percent_encoded(&self.database));
+        let mut query = format!("db_name={}", percent::encoded(&self.database));
         for (prefix, at) in [("", &self.at), ("base_", &self.base_at)] {
             let (name, value) = match at.as_deref().map(|text| moment::parse(text, &now)).transpose()? {
                 Some(Moment::Lsn(lsn)) => ("lsn", lsn),
                 Some(Moment::Time(time)) => ("timestamp", time.to_string()),
                 None => continue,
             };
-            query.push_str(&format!("&{prefix}{name}={}", wire::percent_encoded(&value)));
+            query.push_str(&format!("&{prefix}{name}={}", percent::encoded(&value)));
         }
         let session = session(global)?;
         let branch = session.branch(&self.branch)?;
@@ -50,10 +51,10 @@ impl SchemaDiff {
             None => wire::some_text(&branch, "parent_id").map_or(Ok(Value::Null), |id| session.branch(id))?,
         };
         if let Some(id) = wire::some_text(&base, "id") {
-            query.push_str(&format!("&base_branch_id={}", wire::percent_encoded(id)));
+            query.push_str(&format!("&base_branch_id={}", percent::encoded(id)));
         }
         let progress = progress::start(format!("comparing database {}", self.database));
-        let id = wire::percent_encoded(wire::text(&branch, "id"));
+        let id = percent::encoded(wire::text(&branch, "id"));
         let answer = session.client.get(&session.path(&format!("/branches/{id}/compare_schema?{query}")))?;
         drop(progress);
         session.name_history(&answer, "history_branch_id", &self.branch)?;

@@ -4,6 +4,7 @@ mod schedule;
 
 use std::time::Instant;
 
+use api::percent;
 use clap::{Args, Subcommand};
 use jiff::Zoned;
 use serde_json::{Value, json};
@@ -147,8 +148,8 @@ impl Create {
         }
         query.extend(expires_at.map(|at| ("expires_at", at.to_string())));
         let query: Vec<String> =
-            query.iter().map(|(name, value)| format!("{name}={}", wire::percent_encoded(value))).collect();
-        let id = wire::percent_encoded(wire::text(&branch, "id"));
+            query.iter().map(|(name, value)| format!("{name}={}", percent::encoded(value))).collect();
+        let id = percent::encoded(wire::text(&branch, "id"));
         let path = session.path(&format!("/branches/{id}/snapshot?{}", query.join("&")));
         let answer = session.client.post(&path, &json!({}))?;
         let made = answer.get("snapshot").unwrap_or(&Value::Null);
@@ -186,7 +187,7 @@ impl Restore {
             body["endpoints"] = json!([]);
         }
         let progress = progress::start(format!("making a branch of snapshot {name}"));
-        let id = wire::percent_encoded(wire::text(&snapshot, "id"));
+        let id = percent::encoded(wire::text(&snapshot, "id"));
         let answer = session.client.post(&session.path(&format!("/snapshots/{id}/restore")), &body)?;
         session.client.wait(session.project_id(), &answer)?;
         drop(progress);
@@ -227,7 +228,7 @@ fn finalize(
     let target = wire::some_text(&restored, "restored_as").map(|id| session.branch_name(id)).transpose()?;
     let whose = target.as_deref().unwrap_or("the branch it was made for");
     confirm::destructive(&format!("let branch {branch} take the place of {whose}"), yes)?;
-    let id = wire::percent_encoded(wire::text(&restored, "id"));
+    let id = percent::encoded(wire::text(&restored, "id"));
     let path = session.path(&format!("/branches/{id}/finalize_restore"));
     let answer = session.client.post(&path, &json!({ "name": old_as }))?;
     session.client.wait(session.project_id(), &answer)?;
@@ -286,7 +287,7 @@ fn list(session: &Session, format: Format) -> Result<(), Failure> {
 
 fn update(session: &Session, format: Format, name: &str, wanted: Value) -> Result<(), Failure> {
     let snapshot = find(session, name)?;
-    let id = wire::percent_encoded(wire::text(&snapshot, "id"));
+    let id = percent::encoded(wire::text(&snapshot, "id"));
     let path = session.path(&format!("/snapshots/{id}"));
     let answer = session.client.patch(&path, &json!({ "snapshot": wanted }))?;
     let changed = answer.get("snapshot").unwrap_or(&Value::Null);
@@ -305,7 +306,7 @@ fn delete(session: &Session, format: Format, name: &str, yes: bool) -> Result<()
     let snapshot = find(session, name)?;
     let name = wire::text(&snapshot, "name");
     confirm::destructive(&format!("delete snapshot {name}"), yes)?;
-    let id = wire::percent_encoded(wire::text(&snapshot, "id"));
+    let id = percent::encoded(wire::text(&snapshot, "id"));
     let answer = session.client.delete(&session.path(&format!("/snapshots/{id}")))?;
     match format {
         Format::Json => output::json(&answer),

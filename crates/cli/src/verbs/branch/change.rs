@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use api::percent;
 use clap::Args;
 use jiff::Zoned;
 use serde_json::{Value, json};
@@ -125,8 +126,7 @@ fn restore(session: &Session, format: Format, branch: &Value, body: &Value) -> R
     let started = Instant::now();
     let name = wire::text(branch, "name");
     let _progress = progress::start(format!("giving branch {name} its new data"));
-    let path =
-        session.path(&format!("/branches/{}/restore", wire::percent_encoded(wire::text(branch, "id"))));
+    let path = session.path(&format!("/branches/{}/restore", percent::encoded(wire::text(branch, "id"))));
     let answer = session.client.post(&path, body).map_err(in_words_of_the_command_line)?;
     session.client.wait(session.project_id(), &answer)?;
     if format == Format::Json {
@@ -157,7 +157,7 @@ fn in_words_of_the_command_line(failure: Failure) -> Failure {
 pub fn update(global: &Global, name: &str, change: &Value, done: &str) -> Result<(), Failure> {
     let session = session(global)?;
     let branch = session.branch(name)?;
-    let id = wire::percent_encoded(wire::text(&branch, "id"));
+    let id = percent::encoded(wire::text(&branch, "id"));
     let body = json!({ "branch": change });
     let answer = session.client.patch(&session.path(&format!("/branches/{id}")), &body)?;
     report(global.output, &answer, done);
@@ -189,7 +189,7 @@ pub fn recover(global: &Global, name: &str, new_name: Option<&str>) -> Result<()
         Failure::new(Kind::NotFound, format!("there is no deleted branch {name}"))
             .hint("a branch can be recovered for 7 days, unless it was deleted with --hard")
     })?;
-    let id = wire::percent_encoded(wire::text(branch, "id"));
+    let id = percent::encoded(wire::text(branch, "id"));
     let path = session.path(&format!("/branches/{id}/recover"));
     let answer = session.client.post(&path, &json!({ "name": new_name }))?;
     report(global.output, &answer, "is back; `scion endpoint start` gives it an endpoint");
@@ -200,7 +200,7 @@ pub fn recover(global: &Global, name: &str, new_name: Option<&str>) -> Result<()
 pub fn set_default(global: &Global, name: &str) -> Result<(), Failure> {
     let session = session(global)?;
     let branch = session.branch(name)?;
-    let id = wire::percent_encoded(wire::text(&branch, "id"));
+    let id = percent::encoded(wire::text(&branch, "id"));
     let path = session.path(&format!("/branches/{id}/set_as_default"));
     let answer = session.client.post(&path, &json!({}))?;
     report(global.output, &answer, "is the default branch");

@@ -10,6 +10,7 @@
 //!
 //! What is left out is the first there is: Monday, the 1st, January, midnight.
 
+use api::percent;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -95,7 +96,7 @@ impl Schedule {
 
 /// Shows the schedule of a branch, after it was set if `lines` are given.
 fn show(session: &Session, format: Format, branch: &Value, lines: Option<Vec<Value>>) -> Result<(), Failure> {
-    let id = wire::percent_encoded(wire::text(branch, "id"));
+    let id = percent::encoded(wire::text(branch, "id"));
     let path = session.path(&format!("/branches/{id}/backup_schedule"));
     let answer = match lines {
         Some(lines) => session.client.put(&path, &json!({ "schedule": lines }))?,

@@ -7,6 +7,7 @@ use api::connection::{ConnectionDetails, ConnectionParameters};
 use api::database::Database;
 use api::endpoint::{Endpoint, EndpointOptions, EndpointState, EndpointType};
 use api::operation::{Operation, OperationStatus};
+use api::percent;
 use api::project::Project;
 use api::role::Role;
 use store::BranchInfo;
@@ -335,10 +336,11 @@ pub fn database(row: &DatabaseRow) -> Database {
 /// A connection string. The string names no `sslmode`: the endpoint is on this machine's loopback, clients of libpq take TLS
 /// where it is offered, and node-postgres would take `require` for a check of the certificate, which signs itself.
 pub fn uri(endpoint: &EndpointRow, role: &RoleRow, database: &str) -> String {
-    let name = escape(&role.name);
+    let name = percent::encoded(&role.name);
     // A password that SQL set is for the user to fill in.
-    let password = role.password.as_ref().map_or_else(String::new, |text| format!(":{}", escape(text)));
-    format!("postgresql://{name}{password}@{}/{}", host(endpoint), escape(database))
+    let password =
+        role.password.as_ref().map_or_else(String::new, |text| format!(":{}", percent::encoded(text)));
+    format!("postgresql://{name}{password}@{}/{}", host(endpoint), percent::encoded(database))
 }
 
 /// How to connect to the first endpoint: to the oldest database, which is the project's first one unless that was deleted,
@@ -362,28 +364,4 @@ pub fn connections(
     };
     let connection_uri = uri(endpoint, role, &database.name);
     vec![ConnectionDetails { connection_uri, connection_parameters: parameters }]
-}
-
-/// Percent-encodes everything that could mean something in a URI.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_in_a_connection_string_are_escaped() {
-        assert_eq!(escape("neondb_owner"), "neondb_owner");
-        assert_eq!(escape("a b/@:"), "a%20b%2F%40%3A");
-    }
 }
