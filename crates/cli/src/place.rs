@@ -41,8 +41,7 @@ pub fn data_dir(global: &Global) -> Result<PathBuf, Failure> {
 
 /// Whether this process runs as root.
 pub fn is_root() -> bool {
-    // SAFETY: geteuid takes no arguments, cannot fail and touches no memory of ours.
-    unsafe { libc::geteuid() == 0 }
+    rustix::process::geteuid().is_root()
 }
 
 /// The server this command line means.

@@ -42,6 +42,7 @@ pub use fs::{fusermount, unmount};
 pub use postgres::confine::landlock_version;
 pub use postgres::lock::lock_path;
 pub use postgres::owner_extensions::{check as check_owner_extensions, control_files};
+pub use postgres::process::wait_exit;
 pub use postgres::shared_memory::release_shared_memory;
 pub use spec::{Admission, EndpointSpec, Passwords, TlsFiles, TlsVersion, control_socket};
 pub use sql::predefined::guard_of_roles;

@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use api::percent;
 use clap::Args;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use server::installed::NamedBin;
@@ -99,7 +100,7 @@ fn run_to_its_end(command: &mut Command) -> std::io::Result<ExitStatus> {
     // SAFETY: one system call with constants, which neither allocates nor takes locks.
     unsafe {
         command.pre_exec(|| {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            let _ = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
             Ok(())
         });
     }
@@ -151,7 +152,7 @@ fn without_password(uri: &str) -> (String, Option<String>) {
         let (scheme, rest) = uri.split_once("://")?;
         let (user_info, place) = rest.split_once('@')?;
         let (user, password) = user_info.split_once(':')?;
-        Some((format!("{scheme}://{user}@{place}"), wire::percent_decoded(password)))
+        Some((format!("{scheme}://{user}@{place}"), percent::decoded(password)))
     };
     match split() {
         Some((uri, password)) => (uri, Some(password)),

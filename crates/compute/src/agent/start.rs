@@ -419,7 +419,7 @@ fn report_failures(
 fn watch_exit(server: &Server, events: Sender<Event>) -> Result<(), Error> {
     let handle = server.handle();
     let watching = threads::spawn("watch postgres", move || {
-        process::wait_exit(&handle);
+        process::wait_exit(&handle, None);
         let _ = events.send(Event::Exited); // nobody waits after a failed start
     });
     watching.map(|_| ())

@@ -6,12 +6,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal};
 
 use crate::config;
@@ -114,27 +117,24 @@ impl Server {
 /// Sends a signal; nothing happens if the process has ended.
 pub fn send(handle: &OwnedFd, signal: Signal) {
     if let Err(error) = rustix::process::pidfd_send_signal(handle, signal)
-        && error != rustix::io::Errno::SRCH
+        && error != Errno::SRCH
     {
         tracing::warn!("signal {signal:?} to postgres: {error}");
     }
 }
 
-/// Returns when the process has ended.
-pub fn wait_exit(handle: &OwnedFd) {
-    let mut poll = libc::pollfd { fd: handle.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one valid pollfd on our stack, whose descriptor `handle` keeps open.
-    while unsafe { libc::poll(&raw mut poll, 1, -1) } < 0 && is_interrupted() {}
-}
-
-fn is_interrupted() -> bool {
-    io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+/// Returns when the process that a pidfd names has ended and closed all its files, or after `within`; `None` waits for ever.
+pub fn wait_exit(handle: &OwnedFd, within: Option<Duration>) {
+    // What is too long to be told to the kernel is for ever.
+    let within = within.and_then(|within| Timespec::try_from(within).ok());
+    let mut ended = [PollFd::new(handle, PollFlags::IN)];
+    while rustix::event::poll(&mut ended, within.as_ref()) == Err(Errno::INTR) {}
 }
 
 /// Makes orphans of a killed server our children, so that `kill_orphans` can see and collect them.
 pub fn become_subreaper() {
-    // SAFETY: prctl with constants; affects who adopts orphans, nothing else.
-    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    // A kernel without it leaves orphans to init.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
 /// Kills what a dead postmaster left behind: our children whose working directory is the data directory.

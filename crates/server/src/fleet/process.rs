@@ -11,9 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
+use compute::wait_exit;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use crate::fleet::watch::wait_exit;
 use crate::limits::KILLED_WITHIN;
 
 /// Kills what runs in the directory `dir` of an endpoint or a cluster, takes down its mount and releases its shared

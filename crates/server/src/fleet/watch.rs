@@ -13,10 +13,10 @@
 use crate::limits::LIVED_AT_LEAST;
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use compute::wait_exit;
 use parking_lot::{Condvar, Mutex};
 use rustix::process::{Pid, PidfdFlags};
 
@@ -57,16 +57,6 @@ pub fn ring_at_end(pid: u32, bell: &Arc<Bell>) -> io::Result<()> {
         }
     })?;
     Ok(())
-}
-
-/// Returns when the process has ended and closed all its files, or after `within`; `None` waits for ever.
-pub fn wait_exit(handle: &OwnedFd, within: Option<Duration>) {
-    let ms = within.map_or(-1, |within| i32::try_from(within.as_millis()).unwrap_or(i32::MAX));
-    let mut poll = libc::pollfd { fd: handle.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one valid pollfd on our stack, whose descriptor `handle` keeps open.
-    while unsafe { libc::poll(&raw mut poll, 1, ms) } < 0
-        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
-    {}
 }
 
 #[cfg(test)]

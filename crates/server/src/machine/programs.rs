@@ -16,9 +16,9 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
+use compute::wait_exit;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use crate::fleet::watch::wait_exit;
 use crate::limits::{PRINTED_BYTES, UNWANTED_LOOK};
 use crate::machine::work;
 

@@ -1,12 +1,13 @@
 //! `scion doctor`: what this machine has, what it lacks, and how to get it. Works without a server.
 
 use std::fs::OpenOptions;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use clap::Args;
+use rustix::fs::{Access, access, statvfs};
+use rustix::process::{Resource, getrlimit};
 use serde_json::json;
 use server::OPEN_FILES_WANTED;
 use server::installed::{Installation, Installed, NamedBin, how_to_install};
@@ -266,9 +267,7 @@ fn passable(dir: &Path) -> Check {
 fn writable(dir: &Path) -> Check {
     const WHAT: &str = "data directory";
     let existing = nearest(dir).unwrap_or(Path::new("/"));
-    let path = std::ffi::CString::new(existing.as_os_str().as_bytes()).unwrap_or_default();
-    // SAFETY: path is a terminated string that outlives the call.
-    if unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) } == 0 {
+    if access(existing, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
         Check::found(WHAT, dir.display().to_string())
     } else {
         let detail = format!("this user may not write to {}", existing.display());
@@ -306,25 +305,13 @@ fn disk(dir: &Path) -> Check {
 }
 
 fn free_bytes(dir: &Path) -> Option<u64> {
-    let path = std::ffi::CString::new(dir.as_os_str().as_bytes()).ok()?;
-    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: path is a terminated string and stat is large enough for what the call writes.
-    if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
-        return None;
-    }
-    // SAFETY: statvfs returned 0, so it filled the whole structure.
-    let stat = unsafe { stat.assume_init() };
+    let stat = statvfs(dir).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// The soft limit does not matter: `scion serve` raises it to the hard one.
 fn open_files() -> Check {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: limit is a valid rlimit that the call fills.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Check::degraded("open files", "the limit cannot be read", "look with `ulimit -Hn`");
-    }
-    enough_open_files(limit.rlim_max)
+    enough_open_files(getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX))
 }
 
 fn enough_open_files(most: u64) -> Check {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use compute::control::{self, Command};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::client::Client;
@@ -115,15 +116,13 @@ fn is_zombie(stat: &str) -> bool {
 }
 
 fn terminate(pid: u64) -> Result<(), Failure> {
-    let Ok(raw) = libc::pid_t::try_from(pid) else {
+    let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
         return Err(Failure::new(Kind::Failed, format!("{pid} in server.json is not a process id")));
     };
-    // SAFETY: kill takes two integers and touches no memory of ours.
-    if unsafe { libc::kill(raw, libc::SIGTERM) } != 0 {
-        return Err(failure::io(format!("stop process {pid}"), &std::io::Error::last_os_error())
-            .hint("run this as the user who runs `scion serve`"));
-    }
-    Ok(())
+    kill_process(process, Signal::TERM).map_err(|error| {
+        failure::io(format!("stop process {pid}"), &error.into())
+            .hint("run this as the user who runs `scion serve`")
+    })
 }
 
 fn wait_for_end(pid: u64) -> Result<(), Failure> {
