@@ -9,13 +9,14 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use types::Lsn;
+use types::{Lsn, TimelineId};
 use wal::segment::segment_name;
 
 use super::cluster::{Cluster, DIGEST, Running, SEGMENT_BYTES, pg, pg_bin, postgres_user, psql, temp_dir};
 use super::service::{Switches, serve};
 use crate::control::{Answer, Command, State, Status, ask};
 use crate::limits;
+use crate::postgres::lock;
 use crate::shipping::synced;
 use crate::{EndpointSpec, Error};
 
@@ -471,6 +472,63 @@ fn postgres_dies_with_its_compute_process_and_the_next_start_ships_what_it_left(
         std::fs::read_dir(endpoint.spec.mount_dir()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(left.is_empty(), "left in the mount directory: {left:?}");
     assert!(!endpoint.spec.wal_dir().exists(), "a shipped tail is removed");
+}
+
+/// Rule 2 of the crate's README.
+#[test]
+fn wal_that_the_branch_went_on_without_is_set_aside() {
+    let (_dir, cluster) = Cluster::stopped(5841);
+    let endpoint = Endpoint::new(cluster, 5842);
+    let mut compute = endpoint.spawn();
+    let status = endpoint.status(Command::WaitReady);
+    assert_eq!(status.state, State::Running, "{:?}", status.reason);
+    endpoint.switches.away.store(true, Ordering::SeqCst);
+    endpoint.sql("create table late as select g from generate_series(1, 1000) g");
+    let start = endpoint.cluster.state().lsn;
+    let flushed = endpoint.flush_lsn();
+    let (local, timeline) = (endpoint.local_wal(flushed), *endpoint.switches.timelines.lock().last().unwrap());
+    signal(compute.id(), libc::SIGKILL);
+    compute.wait().unwrap();
+    until("postgres has died", || !is_running(status.postgres_pid.unwrap()));
+
+    // Another endpoint began a timeline on the same head; of this one's WAL the branch has nothing.
+    endpoint.switches.wal.lock().clear();
+    endpoint.switches.timelines.lock().push(TimelineId::new(timeline.get() + 1));
+    endpoint.switches.away.store(false, Ordering::SeqCst);
+    let mut compute = endpoint.spawn();
+    let status = endpoint.status(Command::WaitReady);
+    assert_eq!(status.state, State::Running, "{:?}", status.reason);
+    assert_eq!(*endpoint.switches.tail_bytes.lock(), 0);
+    let aside = endpoint.spec.dir.join("pg_wal.superseded");
+    let name = segment_name(timeline, start.segment(SEGMENT_BYTES), SEGMENT_BYTES);
+    let kept = std::fs::read(aside.join(name)).unwrap();
+    let from = start.offset_in_segment(SEGMENT_BYTES) as usize;
+    assert!(kept[from..].starts_with(&local), "WAL that was set aside differs");
+    assert_eq!(endpoint.status(Command::Stop).state, State::Stopped);
+    assert_eq!(compute.wait().unwrap().code(), Some(0));
+    assert!(aside.exists() && !endpoint.spec.wal_dir().exists());
+}
+
+/// Rule 3 of the crate's README.
+#[test]
+fn a_start_waits_for_the_last_process_of_the_server_before() {
+    let (_dir, cluster) = Cluster::stopped(5851);
+    let mut endpoint = Endpoint::new(cluster, 5852);
+    std::fs::create_dir_all(&endpoint.spec.dir).unwrap();
+    let earlier = lock::lock_when_free(&lock::lock_path(&endpoint.spec.dir)).unwrap();
+    let run = endpoint.spec.clone();
+    endpoint.thread = Some(std::thread::spawn(move || crate::run(run)));
+    endpoint.wait_for_socket();
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < deadline {
+        assert_eq!(endpoint.status(Command::Status).state, State::Starting);
+        assert!(endpoint.switches.timelines.lock().is_empty(), "it fences whoever may still write");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(earlier);
+    assert_eq!(endpoint.status(Command::WaitReady).state, State::Running);
+    assert_eq!(endpoint.status(Command::Stop).state, State::Stopped);
+    assert_eq!(endpoint.join(), ExitCode::SUCCESS);
 }
 
 #[test]
