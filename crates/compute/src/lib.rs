@@ -17,6 +17,8 @@
 //!
 //! Not here: what a branch is (`store`), how files are served (`fs`), which endpoints should run (`server`).
 
+#![warn(clippy::indexing_slicing)]
+
 mod agent;
 mod client;
 mod cluster;

@@ -13,6 +13,8 @@
 //!
 //! Not here: where pages come from (the caller's `PageSource`), what files a cluster needs (`compute`).
 
+#![warn(clippy::indexing_slicing)]
+
 mod backing;
 mod content;
 mod directory;

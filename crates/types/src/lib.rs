@@ -3,6 +3,8 @@
 //! Values only: no I/O, no clock, no dependency. A type is here when two crates that must not know each other
 //! exchange it. Not here: how WAL is read (`wal`), how pages are stored (`store`).
 
+#![warn(clippy::indexing_slicing)]
+
 mod cluster;
 mod ids;
 mod key;

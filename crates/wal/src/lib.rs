@@ -11,6 +11,8 @@
 //!
 //! Not here: what a record does to a page (`redo`), where changes are kept (`store`).
 
+#![warn(clippy::indexing_slicing)]
+
 mod bytes;
 pub mod change;
 pub mod checkpoint;

@@ -239,14 +239,16 @@ fn path_at(pid: u32, address: u64) -> io::Result<PathBuf> {
         let at = address.saturating_add(length as u64);
         // What follows on the next page of memory may not be there.
         let rest = MEMORY_PAGE - (at % MEMORY_PAGE as u64) as usize;
-        let piece = &mut path[length..][..rest.min(PATH_BYTES - length)];
+        let left = path.get_mut(length..).unwrap_or_default();
+        let (piece, _) = left.split_at_mut(rest.min(PATH_BYTES - length));
         let here = libc::iovec { iov_base: piece.as_mut_ptr().cast(), iov_len: piece.len() };
         let there = libc::iovec { iov_base: at as *mut libc::c_void, iov_len: piece.len() };
         // SAFETY: `here` is memory of our own; `there` is another process's, which the kernel looks after.
         let read = unsafe { libc::process_vm_readv(pid as i32, &raw const here, 1, &raw const there, 1, 0) };
         let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
-        if let Some(end) = piece[..read].iter().position(|byte| *byte == 0) {
-            return Ok(PathBuf::from(OsStr::from_bytes(&path[..length + end])));
+        if let Some(end) = piece.iter().take(read).position(|byte| *byte == 0) {
+            let path = path.get(..length + end).unwrap_or_default();
+            return Ok(PathBuf::from(OsStr::from_bytes(path)));
         }
         length += read;
     }
