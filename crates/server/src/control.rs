@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use crate::access::keys::Keys;
+use crate::clock;
 use crate::control::catalog::turn::Catalogs;
 use crate::control::locks::Locks;
 use crate::fleet::Fleet;
-use crate::machine::clock;
 use crate::machine::data_dir::DataDir;
 use crate::machine::life::Life;
 use crate::machine::postgres::Postgres;
@@ -24,6 +24,7 @@ pub(crate) mod endpoint;
 pub(crate) mod locks;
 pub(crate) mod project;
 pub(crate) mod schedule;
+pub(crate) mod shutdown;
 pub(crate) mod snapshot;
 
 /// What the control plane works with. It does nothing itself: functions take it, or those of its parts that they use.
@@ -84,8 +85,7 @@ pub mod tests {
     use crate::control::catalog::schema::{Side, compare_schema, schema, schema_tables};
     use crate::control::endpoint::trial::check_settings_of;
     use crate::control::project::create::create_project;
-    use crate::error::Error;
-    use crate::error::Kind;
+    use crate::error::{Error, Kind};
     use crate::fleet;
     use crate::fleet::hidden::hidden_permit;
     use crate::limits::{HIDDEN_SERVERS, PermitLimits};

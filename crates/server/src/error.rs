@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use store::StoreError;
 
-use crate::machine::clock;
+use crate::clock;
 
 /// What every function that can fail returns.
 pub type Result<T> = std::result::Result<T, Error>;

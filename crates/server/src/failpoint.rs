@@ -214,7 +214,6 @@ mod imp {
 #[cfg(not(debug_assertions))]
 mod imp {
     use super::Step;
-    use crate::error::Result;
 
     /// Nothing.
     #[derive(Clone, Copy, Debug, Default)]

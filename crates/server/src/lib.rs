@@ -32,6 +32,7 @@
 //! Not here: what a page held (`store`), how an endpoint runs (`compute`), the wire shapes (`api`).
 
 mod access;
+mod clock;
 mod control;
 mod error;
 mod failpoint;

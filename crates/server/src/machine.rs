@@ -1,8 +1,7 @@
-//! What the server needs of this machine: its clock, directory, users, threads, and the programs of Postgres.
+//! What the server needs of this machine: its directory, users, threads, and the programs of Postgres.
 //!
 //! Not here: endpoints that run (`fleet`).
 
-pub(crate) mod clock;
 pub(crate) mod data_dir;
 pub mod installed;
 pub(crate) mod life;

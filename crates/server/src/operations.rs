@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::clock;
 use crate::error::Result;
 use crate::limits::{OPERATIONS_KEPT_US, OPERATIONS_OF_PROJECT};
-use crate::machine::clock;
 use crate::metadata::Metadata;
 use crate::metadata::operation::{self, OperationRow};
 

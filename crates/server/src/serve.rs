@@ -19,13 +19,9 @@ use tokio::sync::Notify;
 use crate::access::keys::Keys;
 use crate::access::tls;
 use crate::control::Control;
-use crate::control::schedule::backups;
-use crate::control::schedule::branches;
-use crate::control::schedule::deletion;
+use crate::control::schedule::{backups, branches, deletion};
 use crate::error::{Error, Kind};
-use crate::fleet::page_service;
-use crate::fleet::reconcile;
-use crate::fleet::{Fleet, Launch};
+use crate::fleet::{Fleet, Launch, page_service, reconcile};
 use crate::http::{Context, Counting, router};
 use crate::limits::{
     DRAIN_WITHIN, FIRST_REQUEST_WITHIN, HEAD_WITHIN, HTTP2_STREAMS, IDLE_THREADS_KEPT, OPEN_FILES_WANTED,

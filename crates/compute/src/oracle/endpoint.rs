@@ -486,7 +486,8 @@ fn wal_that_the_branch_went_on_without_is_set_aside() {
     endpoint.sql("create table late as select g from generate_series(1, 1000) g");
     let start = endpoint.cluster.state().lsn;
     let flushed = endpoint.flush_lsn();
-    let (local, timeline) = (endpoint.local_wal(flushed), *endpoint.switches.timelines.lock().last().unwrap());
+    let (local, timeline) =
+        (endpoint.local_wal(flushed), *endpoint.switches.timelines.lock().last().unwrap());
     signal(compute.id(), libc::SIGKILL);
     compute.wait().unwrap();
     until("postgres has died", || !is_running(status.postgres_pid.unwrap()));

@@ -22,9 +22,9 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
 
+use crate::clock::now_us;
 use crate::error::{Error, Result};
 use crate::limits::{KEY_NAME_CHARACTERS, KEY_USES_EVERY};
-use crate::machine::clock::now_us;
 use crate::metadata::api_key::{self, ApiKeyRow};
 use crate::metadata::{Metadata, project};
 use crate::names;

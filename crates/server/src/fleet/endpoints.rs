@@ -15,7 +15,7 @@
 //! Not here: what should run (`metadata`), what is known of what does (`runtime`), what to do next (`plan`), when
 //! (`reconcile`).
 
-use crate::fleet::last_run::not_started;
+use crate::fleet::last_run::{self, ended_clean, forget_other, not_started};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -29,21 +29,19 @@ use std::time::{Duration, Instant};
 use api::endpoint::EndpointState;
 use compute::control::{self, Answer, State, Status};
 
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
-use crate::fleet::Fleet;
-use crate::fleet::last_run::{self, ended_clean, forget_other};
 use crate::fleet::plan::Seen;
 use crate::fleet::process::clear_leftovers;
 use crate::fleet::quarantine::{await_passwords, record_adopted, record_quarantine};
 use crate::fleet::runtime::Runtime;
 use crate::fleet::spec::{store_id, write_spec};
-use crate::fleet::watch;
+use crate::fleet::{Fleet, watch};
 use crate::limits::{
     ENDED_WITHIN, ENDPOINT_TURN_WITHIN, LOOK_WITHIN, READY_WITHIN, REAPED_WITHIN, SPACE_LOOK, STOPPED_WITHIN,
     STOPPED_WITHOUT_STORE_WITHIN,
 };
-use crate::machine::clock;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 

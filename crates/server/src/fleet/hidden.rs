@@ -17,14 +17,13 @@ use crate::fleet::Fleet;
 use crate::fleet::endpoints::{launch, remove_endpoint_files, stop_endpoint};
 use crate::fleet::sessions::at;
 use crate::limits::REAPED_WITHIN;
-use crate::machine::clock;
 use crate::machine::permits::Permit;
 use crate::machine::sql::Client;
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{Desired, EndpointRow};
-use crate::names;
 use crate::storage::sweep::sweep_after;
 use crate::storage::unborn::Making;
+use crate::{clock, names};
 
 /// A running hidden endpoint. Everything of it ends with it.
 pub struct Hidden<'a> {

@@ -15,12 +15,12 @@ use compute::{Admission, Passwords, Quarantine};
 use rusqlite::Connection;
 use types::Lsn;
 
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::last_run::not_started;
 use crate::fleet::runtime::Runtime;
 use crate::limits::{LOOK_WITHIN, SHIPPED_WITHIN};
-use crate::machine::clock;
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::{password, quarantine};

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use api::endpoint::EndpointOptions;
 use serde_json::{Map, Value};
 
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
 use crate::fleet::Fleet;
@@ -20,7 +21,7 @@ use crate::fleet::quarantine::{admission, due_passwords};
 use crate::limits::PORT_WITHIN;
 use crate::machine::data_dir::write_whole;
 use crate::machine::sql::SUPERUSER;
-use crate::machine::{clock, settings, users};
+use crate::machine::{settings, users};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::{branch, project};

@@ -11,8 +11,7 @@ use axum::response::Response;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::http::answer;
-use crate::http::answer::Said;
+use crate::http::answer::{self, Said};
 use crate::http::connections::Connections;
 use crate::http::request_id;
 use crate::limits::REQUEST_TEXT_BYTES;

@@ -181,7 +181,7 @@ impl OperationRow {
     pub fn ended(mut self, failure: Option<&Error>) -> Self {
         self.status = if failure.is_some() { FAILED } else { FINISHED }.to_owned();
         self.error = failure.map(ToString::to_string);
-        self.updated_us = crate::machine::clock::now_us();
+        self.updated_us = crate::clock::now_us();
         self
     }
 }

@@ -15,7 +15,7 @@ use super::source::Source;
 type Table = &'static [(&'static str, &'static [&'static str])];
 
 /// The crates whose rooms have a table.
-const CRATES: [(&str, Table); 1] = [("store", STORE)];
+const CRATES: [(&str, Table); 2] = [("store", STORE), ("server", SERVER)];
 
 /// From the bottom up: a room touches only rooms before it.
 const STORE: Table = &[
@@ -46,6 +46,73 @@ const STORE: Table = &[
         &[
             "answer", "branch", "core", "disk", "error", "ingest", "log", "manifest", "memory", "object",
             "read", "table",
+        ],
+    ),
+];
+
+/// From the bottom up: a room touches only rooms before it.
+const SERVER: Table = &[
+    ("limits", &[]),
+    ("clock", &[]),
+    ("error", &["clock"]),
+    ("failpoint", &["error"]),
+    ("names", &["error", "limits"]),
+    ("machine", &["error", "failpoint", "limits", "names"]),
+    ("metadata", &["clock", "error", "failpoint", "limits", "names"]),
+    ("operations", &["clock", "error", "limits", "metadata"]),
+    ("access", &["clock", "error", "limits", "machine", "metadata", "names"]),
+    ("storage", &["error", "failpoint", "limits", "machine", "metadata"]),
+    (
+        "fleet",
+        &["clock", "error", "failpoint", "limits", "machine", "metadata", "names", "operations", "storage"],
+    ),
+    (
+        "control",
+        &[
+            "access",
+            "clock",
+            "error",
+            "failpoint",
+            "fleet",
+            "limits",
+            "machine",
+            "metadata",
+            "names",
+            "operations",
+            "storage",
+        ],
+    ),
+    ("recover", &["control", "error", "failpoint", "fleet", "metadata", "storage"]),
+    (
+        "http",
+        &[
+            "access",
+            "clock",
+            "control",
+            "error",
+            "failpoint",
+            "fleet",
+            "limits",
+            "machine",
+            "metadata",
+            "names",
+        ],
+    ),
+    (
+        "serve",
+        &[
+            "access",
+            "control",
+            "error",
+            "failpoint",
+            "fleet",
+            "http",
+            "limits",
+            "machine",
+            "metadata",
+            "operations",
+            "recover",
+            "storage",
         ],
     ),
 ];

@@ -15,8 +15,6 @@ use super::source::Source;
 
 /// The crates whose files have rooms.
 const HELD: [&str; 10] = ["types", "wal", "redo", "store", "fs", "compute", "api", "server", "cli", "xtask"];
-/// Those of them in which one object is still handed to everybody: `Server`.
-const IN_CIRCLES: [&str; 1] = ["server"];
 /// Most files of one folder beside folders.
 const FOLDER_FILES_MAX: usize = 15;
 /// Two files that are one idea, and which.
@@ -32,9 +30,6 @@ pub fn check(sources: &[Source<'_>], breaches: &mut Vec<String>) {
         let dir = Path::new("crates").join(name).join("src");
         let files: Vec<&Source<'_>> = sources.iter().filter(|source| source.path.starts_with(&dir)).collect();
         check_folders(&files, breaches);
-        if IN_CIRCLES.contains(&name) {
-            continue;
-        }
         check_circles(name, &needs_of(name, sources), breaches);
     }
 }

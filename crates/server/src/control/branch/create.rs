@@ -4,34 +4,29 @@
 //! that, one manifest write in the store, one SQLite transaction.
 
 use crate::control::branch::point::{At, discard, fork, parse_at};
-use crate::metadata::catalog;
+use crate::control::endpoint::create::{check_endpoints, insert_endpoints, start_all};
+use crate::metadata::{catalog, password, project, quarantine};
 
 use api::branch::{BranchCreateRequest, BranchRestoreRequest, BranchUpdate};
-use api::endpoint::{BranchEndpointCreate, EndpointType};
 use store::BranchPoint;
 
+use crate::clock;
 use crate::control::Control;
 use crate::control::branch::delete::purge;
-use crate::control::branch::expiry;
-use crate::control::branch::history;
 use crate::control::branch::restore::restore_branch;
-use crate::control::branch::schema_only::Copied;
-use crate::control::branch::schema_only::copy_schema;
+use crate::control::branch::schema_only::{Copied, copy_schema};
+use crate::control::branch::{expiry, history};
 use crate::control::catalog::change::know_roles;
-use crate::control::endpoint::options;
 use crate::control::endpoint::options::check_new;
 use crate::error::{Error, Result};
-use crate::fleet::endpoints::{remove_endpoint, start_endpoint};
+use crate::fleet::endpoints::remove_endpoint;
 use crate::limits::ANNOTATION_BYTES;
-use crate::machine::clock;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::idempotency::{self, Key};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::role::Moment;
-use crate::metadata::{password, project, quarantine};
-use crate::names;
-use crate::names::parse_branch;
+use crate::names::{self, parse_branch};
 
 /// What a branch can begin with (`init_source`).
 pub const PARENT_DATA: &str = "parent-data";
@@ -247,15 +242,6 @@ fn record_branch(
     }
 }
 
-/// Starts those endpoints that are to run.
-///
-/// # Errors
-/// As `start_endpoint`.
-pub fn start_all(control: &Control, endpoints: &[EndpointRow]) -> Result<Vec<OperationRow>> {
-    let wanted = endpoints.iter().filter(|endpoint| endpoint.desired == Desired::Active);
-    wanted.map(|endpoint| start_endpoint(&control.fleet, endpoint)).collect()
-}
-
 /// Starts the endpoints of a branch that was just made. If one does not start, nothing is left of the branch.
 ///
 /// # Errors
@@ -380,65 +366,6 @@ fn check_request(request: &BranchCreateRequest) -> Result<()> {
         return Err(expiry::refusal("a protected branch cannot expire"));
     }
     Ok(())
-}
-
-/// Checks the endpoints of a new branch.
-///
-/// # Errors
-/// `Malformed` for a value that cannot be, `Refused` for what a branch cannot have.
-pub fn check_endpoints(endpoints: &[BranchEndpointCreate]) -> Result<()> {
-    endpoints.iter().try_for_each(|endpoint| options::check(&endpoint.options))?;
-    if endpoints.len() > 1 {
-        return Err(Error::refused(
-            "TOO_MANY_ENDPOINTS",
-            "a branch has at most one endpoint, of either type",
-        ));
-    }
-    Ok(())
-}
-
-/// Writes the rows of endpoints that are to run on `branch`, unless they are disabled, with the settings of the endpoint of
-/// branch `from`.
-///
-/// # Errors
-/// `Unavailable` without a free port.
-pub fn insert_endpoints(
-    change: &rusqlite::Connection,
-    branch: &BranchRow,
-    from: Option<&str>,
-    wanted: &[BranchEndpointCreate],
-) -> Result<Vec<EndpointRow>> {
-    wanted.iter().map(|wanted| insert_endpoint(change, branch, from, wanted)).collect()
-}
-
-/// Writes the row of an endpoint that is to run on `branch`, unless it is disabled, with the settings of the endpoint of
-/// branch `from`.
-///
-/// # Errors
-/// `Unavailable` without a free port.
-pub fn insert_endpoint(
-    change: &rusqlite::Connection,
-    branch: &BranchRow,
-    from: Option<&str>,
-    wanted: &BranchEndpointCreate,
-) -> Result<EndpointRow> {
-    let now_us = clock::now_us();
-    let row = EndpointRow {
-        id: names::endpoint_id()?,
-        project_id: branch.project_id.clone(),
-        branch_id: branch.id.clone(),
-        port: crate::fleet::ports::reserve_port(change)?,
-        read_only: wanted.kind == EndpointType::ReadOnly,
-        desired: if wanted.options.disabled == Some(true) { Desired::Idle } else { Desired::Active },
-        options: options::of_new(change, &branch.project_id, from, &wanted.options)?,
-        tried: None,
-        started_us: None,
-        suspended_us: None,
-        created_us: now_us,
-        updated_us: now_us,
-    };
-    endpoint::insert(change, &row)?;
-    Ok(row)
 }
 
 fn is_schema_only(request: &BranchCreateRequest) -> bool {

@@ -16,13 +16,12 @@ use crate::control::branch::expiry;
 use crate::error::{Error, Result};
 use crate::fleet::endpoints::{change_under, remove_endpoint};
 use crate::limits::RECOVERABLE_US;
-use crate::machine::clock;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::{project, schedule};
-use crate::names;
 use crate::storage::sweep::sweep_after;
+use crate::{clock, names};
 
 /// How to delete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,10 +1,9 @@
 //! When a branch expires, and which ones may. No clock, no row is read or written.
 
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::limits::TTL_MAX_S;
-use crate::machine::clock;
-use crate::metadata::branch;
-use crate::metadata::branch::BranchRow;
+use crate::metadata::branch::{self, BranchRow};
 
 /// When a branch expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

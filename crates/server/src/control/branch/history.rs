@@ -17,9 +17,9 @@ use rusqlite::Connection;
 use store::BranchPoint;
 use types::PgTime;
 
+use crate::clock;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::machine::clock;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::snapshot;
 use crate::names::parse_branch;

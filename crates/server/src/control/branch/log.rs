@@ -8,9 +8,9 @@
 use api::log::{BranchLog, UnreadLog};
 use types::Lsn;
 
+use crate::clock;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::machine::clock;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::operation::{self, Action, OperationRow};

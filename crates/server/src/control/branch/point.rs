@@ -9,6 +9,7 @@ use std::time::Instant;
 use store::{BranchPoint, StoreError};
 use types::{BranchId, Lsn, PgTime};
 
+use crate::clock;
 use crate::control::Control;
 use crate::control::branch::history::{self, check_schema_only};
 use crate::error::{Error, Kind, Result};
@@ -16,7 +17,6 @@ use crate::failpoint::{self, Step};
 use crate::fleet::flushed::flushed_lsn;
 use crate::fleet::hidden::{Hidden, start_hidden};
 use crate::limits::{DURABLE_LOOK, DURABLE_WITHIN};
-use crate::machine::clock;
 use crate::machine::permits::Permit;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::project;

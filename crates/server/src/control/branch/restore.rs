@@ -12,26 +12,23 @@
 //! Id, name, endpoint, port, passwords and the branch's place as default stay. A crash before the transaction leaves data that no
 //! row names, which the next start removes; a crash after it leaves an endpoint to be started.
 
-use crate::metadata::catalog;
+use crate::metadata::{catalog, password, quarantine};
 use api::branch::BranchRestoreRequest;
 use store::BranchPoint;
 
+use crate::clock;
 use crate::control::Control;
 use crate::control::branch::expiry::{self, Expiry};
 use crate::control::branch::history;
-use crate::control::branch::point::{At, parse_at};
-use crate::control::branch::point::{discard, fork};
+use crate::control::branch::point::{At, discard, fork, parse_at};
 use crate::control::catalog::change::{know_roles, while_unseen};
 use crate::control::endpoint::options;
 use crate::error::{Error, Result};
 use crate::fleet::endpoints::change_under;
-use crate::machine::clock;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::{password, quarantine};
-use crate::names;
-use crate::names::parse_branch;
+use crate::names::{self, parse_branch};
 use crate::storage::sweep::sweep_after;
 
 /// A branch that was given other data.

@@ -20,20 +20,15 @@ use types::{BranchId, Lsn};
 
 use crate::control::Control;
 use crate::control::branch::history;
-use crate::control::branch::point::At;
-use crate::control::branch::point::{discard, hidden_at, wait_durable};
-use crate::control::catalog::change;
-use crate::control::catalog::schema_code;
+use crate::control::branch::point::{At, discard, hidden_at, wait_durable};
+use crate::control::catalog::{change, schema_code};
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
-use crate::fleet::hidden::Hidden;
-use crate::fleet::hidden::{hidden_permit, start_hidden};
-use crate::machine::sql::SUPERUSER;
-use crate::machine::sql::{Client, identifier};
+use crate::fleet::hidden::{Hidden, hidden_permit, start_hidden};
+use crate::machine::sql::{Client, SUPERUSER, identifier};
 use crate::metadata::branch::BranchRow;
-use crate::metadata::endpoint;
-use crate::metadata::password;
 use crate::metadata::role::Found;
+use crate::metadata::{endpoint, password};
 
 /// What the new data's catalog holds, and where in its log.
 #[derive(Debug)]

@@ -14,34 +14,30 @@
 //! Not here: how a password becomes a verifier, which positions a row holds for (`metadata::role`).
 
 use crate::fleet::sessions::{self, connect_any};
-use crate::metadata::catalog;
+use crate::metadata::{catalog, project};
 
 use tokio_postgres::Row;
 use types::Lsn;
 
+use crate::clock;
 use crate::control::Control;
-use crate::control::branch::point::At;
-use crate::control::branch::point::hidden_at;
+use crate::control::branch::point::{At, hidden_at};
 use crate::control::endpoint::options;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::{self, Step};
 use crate::fleet::endpoints::{runs, start_endpoint};
 use crate::fleet::hidden::hidden_permit;
 use crate::limits::{CATALOG_TURN_WITHIN, RENAMES};
-use crate::machine::clock;
 use crate::machine::postgres::role_sql;
-use crate::machine::sql::SUPERUSER;
-use crate::machine::sql::{self, Client, identifier};
+use crate::machine::sql::{self, Client, SUPERUSER, identifier};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
-use crate::metadata::project;
 use crate::metadata::role::{
     self, DatabaseRow, Found, FoundDatabase, FoundRole, Moment, RoleRow, named_database, named_role,
 };
 use crate::metadata::secret::Secret;
-use crate::names::check_sql_name;
-use crate::names::parse_branch;
+use crate::names::{check_sql_name, parse_branch};
 
 /// Roles and databases of a branch.
 pub type Rows = (Vec<RoleRow>, Vec<DatabaseRow>);

@@ -13,16 +13,13 @@ use similar::TextDiff;
 
 use crate::control::Control;
 use crate::control::branch::history::history_of;
-use crate::control::branch::point::hidden_at;
-use crate::control::branch::point::{At, parse_at};
+use crate::control::branch::point::{At, hidden_at, parse_at};
 use crate::error::{Error, Kind, Result};
 use crate::fleet::endpoints::runs;
 use crate::fleet::hidden::hidden_permit;
 use crate::machine::permits::Permit;
-use crate::machine::sql::SUPERUSER;
-use crate::machine::sql::{self, Address};
-use crate::machine::threads;
-use crate::machine::work;
+use crate::machine::sql::{self, Address, SUPERUSER};
+use crate::machine::{threads, work};
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint;
 

@@ -20,6 +20,7 @@ use compute::control::State;
 use rusqlite::Connection;
 use serde_json::{Map, Value};
 
+use crate::clock::now_us;
 use crate::control::Control;
 use crate::control::endpoint::trial::check_settings;
 use crate::control::locks::Held;
@@ -27,7 +28,6 @@ use crate::error::{Error, Kind, Result};
 use crate::fleet::endpoints::{change_under, look, start_endpoint, suspend_endpoint};
 use crate::fleet::process::clear_leftovers;
 use crate::limits::SUSPEND_TIMEOUT_MAX_S;
-use crate::machine::clock::now_us;
 use crate::machine::settings;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};

@@ -10,9 +10,9 @@ use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
 use api::project::{ProjectCreate, ProjectUpdate};
 use store::ClusterImport;
 
+use crate::clock;
 use crate::control::Control;
-use crate::control::endpoint::options;
-use crate::control::endpoint::options::restart;
+use crate::control::endpoint::options::{self, restart};
 use crate::control::endpoint::trial::{check_given, check_settings, check_settings_of};
 use crate::control::project::delete::remove_project;
 use crate::error::{Error, Result};
@@ -20,7 +20,6 @@ use crate::failpoint::{self, Step};
 use crate::fleet::endpoints::start_endpoint;
 use crate::fleet::hidden::hidden_permit;
 use crate::limits::{HISTORY_RETENTION_MAX_S, HISTORY_RETENTION_S};
-use crate::machine::clock;
 use crate::machine::postgres::Owner;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
@@ -28,8 +27,7 @@ use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project::{self, ProjectRow};
 use crate::metadata::role;
 use crate::metadata::secret::Secret;
-use crate::names;
-use crate::names::parse_branch;
+use crate::names::{self, parse_branch};
 
 /// A project that was made.
 #[derive(Debug)]
@@ -89,7 +87,7 @@ fn fill_project(
         branch::insert(change, &branch)?;
         role::insert_role(change, &branch.id, &first.role, &first.secret, branch.created_us)?;
         role::insert_database(change, &branch.id, &first.database, &first.role, branch.created_us)?;
-        let endpoint = crate::control::branch::create::insert_endpoint(change, &branch, None, &wanted)?;
+        let endpoint = crate::control::endpoint::create::insert_endpoint(change, &branch, None, &wanted)?;
         let ended = begun.ended(None);
         operation::put(change, &ended)?;
         Ok((endpoint, ended))

@@ -20,19 +20,18 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+use crate::clock::now_us;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
 use crate::fleet::endpoints::{remove_endpoint, remove_endpoint_files, suspend_endpoint};
 use crate::fleet::process::clear_leftovers;
 use crate::limits::{RECOVERABLE_US, STOPS_AT_ONCE};
-use crate::machine::clock::now_us;
 use crate::machine::threads;
-use crate::metadata::branch;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project::{self, ProjectRow};
-use crate::metadata::schedule;
+use crate::metadata::{branch, schedule};
 use crate::storage::sweep::sweep_after;
 
 /// Deletes a project with everything in it; with `hard`, for good.

@@ -13,15 +13,13 @@ use api::snapshot::SnapshotCreate;
 
 use crate::control::Control;
 use crate::control::schedule::timetable::Timetable;
-use crate::control::snapshot::create::By;
-use crate::control::snapshot::create::create_snapshot;
+use crate::control::snapshot::create::{By, create_snapshot};
 use crate::error::{Error, Result};
-use crate::failpoint;
 use crate::limits::{BACKUP_AGAIN_AFTER, BACKUPS_EVERY, RETENTION_MIN_S};
-use crate::machine::clock;
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::schedule::{self, BackupRow};
 use crate::metadata::{branch, snapshot};
+use crate::{clock, failpoint};
 
 /// Backups that failed, by branch and line.
 #[derive(Default)]
@@ -155,8 +153,8 @@ fn timetable(item: &BackupScheduleItem) -> Result<Timetable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{parse, show};
     use crate::error::Kind;
-    use crate::machine::clock::{parse, show};
 
     fn line(frequency: BackupFrequency, hour: u8, day: u8, month: u8) -> BackupScheduleItem {
         let retention_seconds = None;

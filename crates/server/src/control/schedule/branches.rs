@@ -16,7 +16,7 @@
 //!
 //! Not here: when something is due (`timetable`), snapshots (`backups`).
 
-use crate::metadata::catalog;
+use crate::metadata::{catalog, password, project};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,35 +27,28 @@ use parking_lot::Mutex;
 use store::BranchPoint;
 use types::{Lsn, PgTime};
 
+use crate::clock;
 use crate::control::Control;
-use crate::control::branch::create::start_all;
-use crate::control::branch::create::{check_endpoints, insert_endpoints};
-use crate::control::branch::delete::How;
-use crate::control::branch::delete::delete_branch;
+use crate::control::branch::delete::{How, delete_branch};
 use crate::control::branch::expiry::{self, Expiry};
 use crate::control::branch::history;
-use crate::control::branch::point::{At, parse_at};
-use crate::control::branch::point::{discard, fork, hidden_at};
-use crate::control::catalog::change;
-use crate::control::catalog::change::know_roles;
+use crate::control::branch::point::{At, discard, fork, hidden_at, parse_at};
+use crate::control::catalog::change::{self, know_roles};
+use crate::control::endpoint::create::{check_endpoints, insert_endpoints, start_all};
 use crate::control::endpoint::options::check_new;
 use crate::control::schedule::timetable::Timetable;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::{self, Step};
 use crate::fleet::hidden::hidden_permit;
 use crate::limits::{SCHEDULES_AT_ONCE, SCHEDULES_EVERY, SCHEDULES_OF_PROJECT};
-use crate::machine::clock;
-use crate::machine::sql::Client;
-use crate::machine::sql::SUPERUSER;
+use crate::machine::sql::{Client, SUPERUSER};
 use crate::machine::threads;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::role::{Found, FoundRole, Moment};
 use crate::metadata::schedule::{self, ScheduleRow};
-use crate::metadata::{password, project};
-use crate::names;
-use crate::names::parse_branch;
+use crate::names::{self, parse_branch};
 use crate::storage::unborn::Making;
 
 /// Schedules that run, and their projects.
@@ -137,6 +130,19 @@ pub fn create_branch_schedule(
         operation::put(change, &begun.ended(None))
     })?;
     Ok(row)
+}
+
+/// Removes a schedule; the branch that it made last stays. Its row as it was.
+///
+/// # Errors
+/// `NotFound` if there is none.
+pub fn delete_branch_schedule(control: &Control, project: &str, id: &str) -> Result<ScheduleRow> {
+    let begun = OperationRow::begun_in(Action::DeleteSchedule, project, clock::now_us())?;
+    control.metadata.write(|change| {
+        let row = schedule::get(change, project, id)?;
+        schedule::remove(change, id)?;
+        operation::put(change, &begun.ended(None)).map(|()| row)
+    })
 }
 
 /// Runs what is due at `now_us`, and disposes of what earlier runs made: each schedule on a thread of its own, so that

@@ -14,13 +14,12 @@ use crate::control::branch::delete::{How, delete_branch, purge};
 use crate::control::project::delete::remove_old_projects;
 use crate::control::snapshot::create::delete_snapshot;
 use crate::error::Result;
-use crate::failpoint;
 use crate::limits::{
     DELETION_AGAIN_AFTER, DELETIONS_EVERY, KEYS_OF_REQUESTS_KEPT_US, OPERATIONS_PRUNED_EVERY, RECOVERABLE_US,
 };
-use crate::machine::clock;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::{idempotency, snapshot};
+use crate::{clock, failpoint};
 
 /// Looks for projects and branches whose time has come, until the process ends.
 pub fn run(control: &Arc<Control>) {

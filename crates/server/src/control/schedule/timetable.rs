@@ -63,8 +63,8 @@ impl Timetable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{parse, show};
     use crate::error::Kind;
-    use crate::machine::clock::{parse, show};
 
     fn at(text: &str) -> i64 {
         parse(text).unwrap()

@@ -19,29 +19,25 @@ use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
 use api::snapshot::{SnapshotCreate, SnapshotRestoreRequest, SnapshotUpdate};
 use types::Lsn;
 
+use crate::clock;
 use crate::control::Control;
 use crate::control::branch::create::start_first;
-use crate::control::branch::create::{check_endpoints, insert_endpoints};
 use crate::control::branch::history;
-use crate::control::branch::point::{At, parse_at};
-use crate::control::branch::point::{discard, fork};
+use crate::control::branch::point::{At, discard, fork, parse_at};
 use crate::control::catalog::change::know_roles;
-use crate::control::endpoint::options;
-use crate::control::endpoint::options::check_new;
-use crate::control::snapshot::finalize::Finalized;
-use crate::control::snapshot::finalize::make_in_place;
+use crate::control::endpoint::create::{check_endpoints, insert_endpoints};
+use crate::control::endpoint::options::{self, check_new};
+use crate::control::snapshot::finalize::{Finalized, make_in_place};
 use crate::control::snapshot::size::snapshot_sizes;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
-use crate::machine::clock;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::secret::Secrets;
 use crate::metadata::snapshot::{self, SnapshotRow};
 use crate::metadata::{password, project, quarantine};
-use crate::names;
-use crate::names::parse_branch;
+use crate::names::{self, parse_branch};
 use crate::storage::sweep::sweep_after;
 
 /// A branch that was made of a snapshot.

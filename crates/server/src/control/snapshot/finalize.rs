@@ -12,19 +12,18 @@
 
 use types::Lsn;
 
+use crate::clock;
 use crate::control::Control;
 use crate::control::branch::expiry;
 use crate::control::catalog::change::while_unseen;
 use crate::error::{Error, Result};
 use crate::fleet::endpoints::change_under;
-use crate::machine::clock;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::secret::Secrets;
 use crate::metadata::{password, role, schedule};
-use crate::names;
-use crate::names::parse_branch;
+use crate::names::{self, parse_branch};
 
 /// A place that changed hands.
 #[derive(Debug)]

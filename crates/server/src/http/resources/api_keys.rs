@@ -8,11 +8,11 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::fixed::{ORGANIZATION, USER};
+use crate::clock::show;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::http::answer;
 use crate::http::context::Context;
-use crate::machine::clock::show;
 use crate::metadata::api_key::ApiKeyRow;
 
 /// `GET /api_keys`.

@@ -14,10 +14,10 @@ use sha2::{Digest, Sha256};
 use super::branch_list::Wanted;
 use super::view;
 use crate::control::Control;
-use crate::control::branch::create::{CreateOptions, OnConflict};
-use crate::control::branch::create::{create_branch, set_default_branch, update_branch};
-use crate::control::branch::delete::How;
-use crate::control::branch::delete::{delete_branch, recover_branch};
+use crate::control::branch::create::{
+    CreateOptions, OnConflict, create_branch, set_default_branch, update_branch,
+};
+use crate::control::branch::delete::{How, delete_branch, recover_branch};
 use crate::control::branch::restore::restore_branch;
 use crate::error::{Error, Result};
 use crate::http::answer;

@@ -8,8 +8,9 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::view;
-use crate::control::catalog::change::Changed;
-use crate::control::catalog::change::{create_database, delete_database, read_catalog, update_database};
+use crate::control::catalog::change::{
+    Changed, create_database, delete_database, read_catalog, update_database,
+};
 use crate::http::answer;
 use crate::http::context::Context;
 use crate::metadata::role::{DatabaseRow, named_database};

@@ -2,8 +2,8 @@
 
 use api::connection::ConnectionUri;
 use api::endpoint::{
-    BranchEndpointCreate, Endpoint, EndpointCreateRequest, EndpointList, EndpointOperations,
-    EndpointResponse, EndpointState, EndpointUpdateRequest, ReplicationSlotList,
+    Endpoint, EndpointCreateRequest, EndpointList, EndpointOperations, EndpointResponse, EndpointState,
+    EndpointUpdateRequest, ReplicationSlotList,
 };
 use api::pagination::CursorPagination;
 use axum::body::Bytes;
@@ -13,24 +13,17 @@ use serde::Deserialize;
 
 use super::view;
 use crate::control::Control;
-use crate::control::branch::create::start_all;
-use crate::control::branch::create::{check_endpoints, insert_endpoint};
-use crate::control::catalog::change::Rows;
-use crate::control::catalog::change::{known_catalog, read_catalog};
-use crate::control::endpoint::options;
-use crate::control::endpoint::options::{
-    check_new, put_to_sleep, restart_endpoint, update_endpoint, wake_endpoint,
-};
+use crate::control::catalog::change::{Rows, known_catalog, read_catalog};
+use crate::control::endpoint::create::{create_endpoint, delete_endpoint};
+use crate::control::endpoint::options::{put_to_sleep, restart_endpoint, update_endpoint, wake_endpoint};
 use crate::control::endpoint::slots::replication_slots;
 use crate::error::{Error, Result};
-use crate::fleet::endpoints::{change_under, look, remove_endpoint, runs};
+use crate::fleet::endpoints::{look, runs};
 use crate::http::answer;
 use crate::http::context::Context;
-use crate::machine::clock::now_us;
-use crate::metadata::branch::BranchRow;
 use crate::metadata::cursor::Cursor;
-use crate::metadata::endpoint::{self, Desired, EndpointRow};
-use crate::metadata::operation::{self, Action, OperationRow};
+use crate::metadata::endpoint::{self, EndpointRow};
+use crate::metadata::operation::OperationRow;
 use crate::metadata::{branch, project};
 use crate::names;
 
@@ -97,45 +90,11 @@ pub async fn list_of_branch(
 /// `POST /projects/{project_id}/endpoints`.
 pub async fn create(State(context): State<Context>, Path(project): Path<String>, bytes: Bytes) -> Response {
     answer::created(move || {
-        let control = &context.control;
         let request: EndpointCreateRequest = answer::body(&bytes)?;
-        let wanted =
-            BranchEndpointCreate { kind: request.endpoint.kind, options: request.endpoint.options.clone() };
-        names::check_id("branch_id", Some(&request.endpoint.branch_id))?;
-        check_endpoints(std::slice::from_ref(&wanted))?;
-        let _held = control.locks.take(&[&request.endpoint.branch_id])?;
-        let (branch, from) = control.metadata.read(|connection| {
-            let branch = branch::get(connection, &project, &request.endpoint.branch_id)?;
-            let from = options::begins_on(connection, &branch)?;
-            Ok((branch, from))
-        })?;
-        control.storage.unborn.check_made(&branch)?;
-        check_new(control, &project, from.as_deref(), std::slice::from_ref(&wanted))?;
-        let row = control.metadata.write(|change| {
-            let branch = branch::get(change, &project, &request.endpoint.branch_id)?;
-            if let Some(other) = endpoint::of_branch(change, &branch.id)?.first() {
-                return Err(one_is_enough(&branch, other));
-            }
-            insert_endpoint(change, &branch, from.as_deref(), &wanted)
-        })?;
-        match start_all(control, std::slice::from_ref(&row)) {
-            Ok(operations) => show(control, &row, operations),
-            Err(error) => {
-                control.metadata.write(|c| endpoint::set_desired(c, &row.id, Desired::Gone, now_us()))?;
-                remove_endpoint(&control.fleet, &row.id)?;
-                Err(error)
-            }
-        }
+        let (row, operations) = create_endpoint(&context.control, &project, &request.endpoint)?;
+        show(&context.control, &row, operations)
     })
     .await
-}
-
-fn one_is_enough(branch: &BranchRow, other: &EndpointRow) -> Error {
-    let (name, id) = (&branch.name, &other.id);
-    let kind = if other.read_only { "read_only" } else { "read_write" };
-    let text = format!("branch {name} already has a {kind} endpoint, {id}; a branch has one, of either type");
-    let hint = "hint: delete that one, or make a branch of the branch with an endpoint of its own";
-    Error::refused("TOO_MANY_ENDPOINTS", format!("{text}\n{hint}"))
 }
 
 fn show(control: &Control, row: &EndpointRow, operations: Vec<OperationRow>) -> Result<EndpointOperations> {
@@ -217,22 +176,9 @@ pub async fn suspend(
 pub async fn delete(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
         let control = &context.control;
-        let begun_us = now_us();
-        let found = control.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
-        let _held = control.locks.take(&[&found.branch_id])?;
-        let row = control.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
+        let (row, ended) = delete_endpoint(control, &project, &id)?;
+        // Nothing of its process is known any more.
         let shown = view::endpoint(control, &row);
-        let begun = OperationRow::begun(Action::SuspendCompute, &project, &row.branch_id, begun_us)?;
-        let mut ended = begun.about_endpoint(&id);
-        // The branch stays: what its endpoint committed must be in the store first.
-        change_under(&control.fleet, std::slice::from_ref(&row), true, || {
-            ended = ended.clone().ended(None);
-            control.metadata.write(|change| {
-                endpoint::set_desired(change, &id, Desired::Gone, now_us())?;
-                operation::put(change, &ended)
-            })
-        })?;
-        remove_endpoint(&control.fleet, &id)?;
         let endpoint = Endpoint { current_state: EndpointState::Idle, pending_state: None, ..shown };
         Ok(EndpointOperations { endpoint, operations: view::operations(&[ended]) })
     })

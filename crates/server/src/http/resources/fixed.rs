@@ -5,9 +5,9 @@ use api::account::{AuthDetails, Organization, OrganizationList, Region, RegionLi
 use axum::extract::{Path, State};
 use axum::response::Response;
 
+use crate::clock::show;
 use crate::http::answer;
 use crate::http::context::Context;
-use crate::machine::clock::show;
 use crate::metadata::{branch, project};
 
 /// Id of the only user.

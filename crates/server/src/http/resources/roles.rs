@@ -6,8 +6,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::view;
-use crate::control::catalog::change::Changed;
-use crate::control::catalog::change::{self, create_role, delete_role, read_catalog};
+use crate::control::catalog::change::{self, Changed, create_role, delete_role, read_catalog};
 use crate::error::{Error, Result};
 use crate::http::answer;
 use crate::http::context::Context;

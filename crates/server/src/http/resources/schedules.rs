@@ -9,15 +9,15 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::view;
+use crate::clock::{now_us, show};
 use crate::control::schedule::backups::{backup_schedule, set_backup_schedule};
-use crate::control::schedule::branches::template;
-use crate::control::schedule::branches::{create_branch_schedule, run_schedule};
+use crate::control::schedule::branches::{
+    create_branch_schedule, delete_branch_schedule, run_schedule, template,
+};
 use crate::control::schedule::timetable::Timetable;
 use crate::error::Result;
 use crate::http::answer;
 use crate::http::context::Context;
-use crate::machine::clock::{now_us, show};
-use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::project;
 use crate::metadata::schedule::{self, ScheduleRow};
 
@@ -95,12 +95,7 @@ pub async fn get(State(context): State<Context>, Path((project, id)): Path<(Stri
 /// `DELETE /projects/{project_id}/branch_schedules/{schedule_id}`; the branch it made last stays.
 pub async fn delete(State(context): State<Context>, Path((project, id)): Path<(String, String)>) -> Response {
     answer::ok(move || {
-        let begun = OperationRow::begun_in(Action::DeleteSchedule, &project, now_us())?;
-        let row = context.control.metadata.write(|change| {
-            let row = schedule::get(change, &project, &id)?;
-            schedule::remove(change, &id)?;
-            operation::put(change, &begun.ended(None)).map(|()| row)
-        })?;
+        let row = delete_branch_schedule(&context.control, &project, &id)?;
         Ok(BranchScheduleResponse { branch_schedule: shown(&row)? })
     })
     .await

@@ -5,8 +5,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use serde::Deserialize;
 
-use crate::control::catalog::schema::Side;
-use crate::control::catalog::schema::{compare_schema, schema, schema_tables};
+use crate::control::catalog::schema::{Side, compare_schema, schema, schema_tables};
 use crate::error::{Error, Result};
 use crate::http::answer;
 use crate::http::context::Context;

@@ -9,13 +9,14 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 
 use super::view;
-use crate::control::snapshot::create::By;
-use crate::control::snapshot::create::{create_snapshot, delete_snapshot, restore_snapshot, update_snapshot};
+use crate::clock::show;
+use crate::control::snapshot::create::{
+    By, create_snapshot, delete_snapshot, restore_snapshot, update_snapshot,
+};
 use crate::control::snapshot::finalize::finalize_restore;
 use crate::error::Error;
 use crate::http::answer;
 use crate::http::context::Context;
-use crate::machine::clock::show;
 use crate::metadata::snapshot::{self, SnapshotRow};
 use crate::metadata::{endpoint, project, role};
 

@@ -1,7 +1,6 @@
 //! Ours: is it well, and stop.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 
 use api::status::{BranchStatus, EndpointStatus, Status, UnusableProject};
 use axum::extract::State;
@@ -10,17 +9,17 @@ use parking_lot::Mutex;
 use types::Lsn;
 
 use super::view;
+use crate::clock::show;
 use crate::control::Control;
+use crate::control::shutdown::stop_endpoints;
 use crate::error::{Error, Result};
-use crate::failpoint;
-use crate::fleet::endpoints::{look, remove_endpoint_files, stop_at_shutdown};
+use crate::fleet::endpoints::look;
 use crate::http::context::Context;
 use crate::http::{answer, request_id};
-use crate::limits;
-use crate::machine::clock::show;
 use crate::machine::threads;
 use crate::metadata::endpoint::{self, Desired};
 use crate::metadata::{branch, project};
+use crate::{failpoint, limits};
 
 /// `GET /status`.
 pub async fn status(State(context): State<Context>) -> Response {
@@ -39,33 +38,14 @@ pub async fn shutdown(State(context): State<Context>) -> Response {
 
 async fn stop_and_end(context: Context) -> Response {
     let control = context.control.clone();
-    let stopped = answer::ok(move || {
-        control.life.closing.store(true, Ordering::Release);
-        stop_all(&control)
-    })
-    .await;
+    let stopped = answer::ok(move || stop_endpoints(&control)).await;
     if !stopped.status().is_success() {
-        context.control.life.closing.store(false, Ordering::Release);
         return stopped;
     }
     let control = context.control.clone();
     let response = answer::ok(move || collect(&control)).await;
     context.shutdown.notify_one();
     response
-}
-
-/// Stops what runs, many at once. What was wanted stays as it is: the next server starts it again.
-fn stop_all(control: &Control) -> Result<()> {
-    let rows = control.metadata.read(endpoint::all)?;
-    let hidden: Vec<String> = control.fleet.hidden.lock().keys().cloned().collect();
-    for id in hidden {
-        if let Err(error) = remove_endpoint_files(&control.fleet, &id) {
-            tracing::error!(endpoint = id, %error, "cannot remove a hidden endpoint; the next start will");
-        }
-    }
-    let run: Vec<_> = rows.into_iter().filter(|row| row.desired != Desired::Gone).collect();
-    threads::each(&run, limits::STOPS_AT_ONCE, |row| stop_at_shutdown(&control.fleet, row));
-    Ok(())
 }
 
 fn collect(control: &Control) -> Result<Status> {

@@ -12,12 +12,12 @@ use api::project::Project;
 use api::role::Role;
 use store::BranchInfo;
 
+use crate::clock::{now_us, show};
 use crate::control::Control;
 use crate::control::branch::create::{PARENT_DATA, SCHEMA_ONLY};
 use crate::error::Result;
 use crate::fleet::endpoints::look;
 use crate::limits::{RECOVERABLE_US, RELATIONS_NAMED};
-use crate::machine::clock::{now_us, show};
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{Desired, EndpointRow};
 use crate::metadata::operation::{self, OperationRow};
