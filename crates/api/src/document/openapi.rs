@@ -1,143 +1,25 @@
-//! The OpenAPI document: schemas from the types, paths from the list of routes.
+//! The OpenAPI document: paths from the list of routes, schemas from the types of their bodies.
 
-use utoipa::OpenApi as _;
+use std::collections::BTreeMap;
+
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ComponentsBuilder, Content, OpenApi, PathItem, PathsBuilder, Ref, Required, ResponseBuilder,
-    path::Operation,
+    ComponentsBuilder, Content, OpenApi, PathItem, PathsBuilder, Ref, RefOr, Required, ResponseBuilder,
+    Schema, path::Operation,
 };
+use utoipa::{OpenApi as _, PartialSchema as _, ToSchema as _};
 
+use crate::PREFIX;
 use crate::document::routes::{Method, ROUTES, Route};
-use crate::{
-    PREFIX, account, api_key, branch, connection, database, endpoint, error, log, operation, pagination,
-    platform, project, role, schedule, schema, snapshot, status,
-};
+use crate::error::ErrorBody;
 
 #[derive(utoipa::OpenApi)]
-#[openapi(
-    info(
-        title = "scion",
-        description = "Branches of whole PostgreSQL clusters. Neon's API v2 where Neon has a word for the thing."
-    ),
-    components(schemas(
-        account::AuthDetails,
-        account::Organization,
-        account::OrganizationList,
-        account::Region,
-        account::RegionList,
-        account::User,
-        api_key::ApiKey,
-        api_key::ApiKeyCreateRequest,
-        api_key::ApiKeyCreateResponse,
-        api_key::ApiKeyCreator,
-        api_key::ApiKeyList,
-        api_key::ApiKeyRevokeResponse,
-        branch::Annotation,
-        branch::AnnotationObject,
-        branch::Branch,
-        branch::BranchCount,
-        branch::BranchCreate,
-        branch::BranchCreateRequest,
-        branch::BranchCreated,
-        branch::BranchList,
-        branch::BranchOperations,
-        branch::BranchPagination,
-        branch::BranchRecoverRequest,
-        branch::BranchRecovery,
-        branch::BranchResponse,
-        branch::BranchRestoreRequest,
-        branch::BranchRestored,
-        branch::BranchUpdate,
-        branch::BranchUpdateRequest,
-        connection::ConnectionDetails,
-        connection::ConnectionParameters,
-        connection::ConnectionUri,
-        database::Database,
-        database::DatabaseCreate,
-        database::DatabaseCreateRequest,
-        database::DatabaseList,
-        database::DatabaseOperations,
-        database::DatabaseResponse,
-        database::DatabaseUpdate,
-        database::DatabaseUpdateRequest,
-        endpoint::BranchEndpointCreate,
-        endpoint::Endpoint,
-        endpoint::EndpointCreate,
-        endpoint::EndpointCreateRequest,
-        endpoint::EndpointList,
-        endpoint::EndpointOperations,
-        endpoint::EndpointOptions,
-        endpoint::EndpointResponse,
-        endpoint::EndpointState,
-        endpoint::EndpointType,
-        endpoint::EndpointUpdateRequest,
-        endpoint::ReplicationSlot,
-        endpoint::ReplicationSlotList,
-        error::ErrorBody,
-        operation::Operation,
-        operation::OperationList,
-        operation::OperationResponse,
-        operation::OperationStatus,
-        platform::BucketList,
-        platform::CredentialList,
-        platform::FunctionList,
-        pagination::CursorPagination,
-        project::Project,
-        project::ProjectCreate,
-        project::ProjectCreateBranch,
-        project::ProjectCreateRequest,
-        project::ProjectCreated,
-        project::ProjectList,
-        project::ProjectOperations,
-        project::ProjectRecovered,
-        project::ProjectResponse,
-        project::ProjectUpdate,
-        project::ProjectUpdateRequest,
-        role::Role,
-        role::RoleCreate,
-        role::RoleCreateRequest,
-        role::RoleList,
-        role::RoleOperations,
-        role::RolePassword,
-        role::RoleResponse,
-        schedule::BackupFrequency,
-        schedule::BackupSchedule,
-        schedule::BackupScheduleItem,
-        schedule::BranchSchedule,
-        schedule::BranchScheduleCreate,
-        schedule::BranchScheduleCreateRequest,
-        schedule::BranchScheduleList,
-        schedule::BranchScheduleResponse,
-        schedule::BranchScheduleRun,
-        schedule::BranchTemplate,
-        schema::ReferencedTable,
-        log::BranchLog,
-        log::BranchLogEndRequest,
-        log::UnreadLog,
-        schema::SchemaAnswer,
-        schema::SchemaColumn,
-        schema::SchemaConstraint,
-        schema::SchemaDiff,
-        schema::SchemaTable,
-        schema::SchemaTables,
-        snapshot::FinalizeRestoreRequest,
-        snapshot::RestoreFinalized,
-        snapshot::Snapshot,
-        snapshot::SnapshotList,
-        snapshot::SnapshotOperations,
-        snapshot::SnapshotResponse,
-        snapshot::SnapshotRestoreRequest,
-        snapshot::SnapshotRestored,
-        snapshot::SnapshotUpdate,
-        snapshot::SnapshotUpdateRequest,
-        status::BranchStatus,
-        status::UnusableProject,
-        status::EndpointStatus,
-        status::Status
-    ))
-)]
+#[openapi(info(
+    title = "scion",
+    description = "Branches of whole PostgreSQL clusters. Neon's API v2 where Neon has a word for the thing."
+))]
 struct Document;
 
 /// The whole document.
@@ -157,20 +39,33 @@ pub fn openapi() -> OpenApi {
     document.paths = paths.build();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     let components = document.components.take().map_or_else(ComponentsBuilder::new, Into::into);
+    let components = components.schemas_from_iter(schemas());
     document.components =
         Some(components.security_scheme("BearerAuth", SecurityScheme::Http(bearer)).build());
     document.security = Some(vec![SecurityRequirement::new("BearerAuth", [""; 0])]);
     document
 }
 
+/// Every schema that a route refers to, by name.
+fn schemas() -> BTreeMap<String, RefOr<Schema>> {
+    let mut all = vec![(ErrorBody::name().into_owned(), ErrorBody::schema())];
+    for route in ROUTES {
+        for body in route.request.iter().chain([&route.response.1]) {
+            (body.schemas)(&mut all);
+        }
+    }
+    all.into_iter().collect()
+}
+
 fn operation_of(route: &Route) -> Operation {
     let (status, schema) = route.response;
-    let success = ResponseBuilder::new().description("Done.").content("application/json", json(schema));
+    let success =
+        ResponseBuilder::new().description("Done.").content("application/json", json(&(schema.name)()));
     let failure =
-        ResponseBuilder::new().description("Not done.").content("application/json", json("ErrorBody"));
+        ResponseBuilder::new().description("Not done.").content("application/json", json(&ErrorBody::name()));
     let body = route.request.map(|schema| {
         RequestBodyBuilder::new()
-            .content("application/json", json(schema))
+            .content("application/json", json(&(schema.name)()))
             .required(Some(Required::True))
             .build()
     });
@@ -229,17 +124,6 @@ mod tests {
         let reviewed = std::fs::read_to_string(&path).unwrap_or_default();
         let now = openapi().to_pretty_json().unwrap() + "\n";
         assert!(reviewed == now, "{} is out of date; run: cargo xtask openapi", path.display());
-    }
-
-    #[test]
-    fn every_route_refers_to_schemas_that_exist() {
-        let document = document();
-        let schemas = &document["components"]["schemas"];
-        for route in ROUTES {
-            for name in route.request.into_iter().chain([route.response.1]) {
-                assert!(schemas[name].is_object(), "{}: {name}", route.id);
-            }
-        }
     }
 
     #[test]

@@ -156,7 +156,7 @@ pub async fn enter(State(lanes): State<Arc<Lanes>>, request: Request, next: Next
     let route = route.as_deref().unwrap_or_default();
     let kind = Kind::of(request.method(), route.strip_prefix(api::PREFIX).unwrap_or(route));
     let mut parts = request.uri().path().split('/').skip_while(|part| *part != "projects").skip(1);
-    let project = parts.next().filter(|_| route.contains("{project}")).map(str::to_owned);
+    let project = parts.next().filter(|_| route.contains("{project_id}")).map(str::to_owned);
     let (lane, limits) = lanes.of(kind);
     let permits = match lane.admit(limits, project.as_deref()).await {
         Ok(permits) => permits,
@@ -193,11 +193,14 @@ mod tests {
     fn every_request_is_of_one_kind() {
         let of = |method: Method, route: &str| Kind::of(&method, route);
         assert_eq!(of(Method::GET, "/projects"), Kind::Read);
-        assert_eq!(of(Method::GET, "/projects/{project}/branches"), Kind::Read);
-        assert_eq!(of(Method::GET, "/projects/{project}/branches/{branch}/schema"), Kind::Ask);
-        assert_eq!(of(Method::GET, "/projects/{project}/branches/{branch}/roles/{role}"), Kind::Ask);
-        assert_eq!(of(Method::POST, "/projects/{project}/branches/{branch}/roles"), Kind::Change);
-        assert_eq!(of(Method::DELETE, "/projects/{project}"), Kind::Change);
+        assert_eq!(of(Method::GET, "/projects/{project_id}/branches"), Kind::Read);
+        assert_eq!(of(Method::GET, "/projects/{project_id}/branches/{branch_id}/schema"), Kind::Ask);
+        assert_eq!(
+            of(Method::GET, "/projects/{project_id}/branches/{branch_id}/roles/{role_name}"),
+            Kind::Ask
+        );
+        assert_eq!(of(Method::POST, "/projects/{project_id}/branches/{branch_id}/roles"), Kind::Change);
+        assert_eq!(of(Method::DELETE, "/projects/{project_id}"), Kind::Change);
         assert_eq!(of(Method::GET, "/status"), Kind::Status);
         assert_eq!(of(Method::POST, "/shutdown"), Kind::Shutdown);
     }

@@ -1,13 +1,16 @@
 //! Which handler answers which route, and what comes before it.
+//!
+//! Method and path of a route are said in one place, `api::routes`; a handler is found by its operation id.
 
 use std::sync::Arc;
 
 use api::platform::{BucketList, CredentialList, FunctionList};
+use api::routes::{Method, ROUTES, Route};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
 
 use crate::error::Error;
 use crate::http::context::Context;
@@ -21,44 +24,13 @@ use crate::limits::BODY_BYTES;
 /// The whole interface.
 pub fn router(context: Context) -> Router {
     let connections = Arc::clone(&context.connections);
-    let routes = Router::new()
-        .route("/projects", get(projects::list).post(projects::create))
-        .route("/projects/shared", get(projects::shared))
-        .route("/projects/{project}", get(projects::get).patch(projects::update).delete(projects::delete))
-        .route("/projects/{project}/recover", post(projects::recover))
-        .route("/projects/{project}/branches", get(branches::list).post(branches::create))
-        .route("/projects/{project}/branches/count", get(branches::count))
-        .route("/projects/{project}/branches/{branch}/restore", post(branches::restore))
-        .route("/projects/{project}/branches/{branch}/recover", post(branches::recover))
-        .route("/projects/{project}/branches/{branch}/set_as_default", post(branches::set_default))
-        .route(
-            "/projects/{project}/branches/{branch}",
-            get(branches::get).patch(branches::update).delete(branches::delete),
-        )
-        .route("/projects/{project}/branches/{branch}/endpoints", get(endpoints::list_of_branch))
-        .merge(catalog_routes())
-        .merge(snapshot_routes())
-        .merge(schedule_routes())
-        .route("/projects/{project}/endpoints", get(endpoints::list).post(endpoints::create))
-        .route(
-            "/projects/{project}/endpoints/{endpoint}",
-            get(endpoints::get).patch(endpoints::update).delete(endpoints::delete),
-        )
-        .route("/projects/{project}/endpoints/{endpoint}/restart", post(endpoints::restart))
-        .route("/projects/{project}/endpoints/{endpoint}/start", post(endpoints::start))
-        .route("/projects/{project}/endpoints/{endpoint}/suspend", post(endpoints::suspend))
-        .route("/projects/{project}/endpoints/{endpoint}/replication_slots", get(endpoints::slots))
-        .route("/projects/{project}/operations", get(projects::operations))
-        .route("/projects/{project}/operations/{operation}", get(projects::operation))
-        .route("/projects/{project}/connection_uri", get(endpoints::connection_uri))
-        .merge(key_routes())
-        .merge(platform_routes())
-        .route("/users/me", get(fixed::user))
-        .route("/users/me/organizations", get(fixed::organizations))
-        .route("/regions", get(fixed::regions))
-        .route("/auth", get(fixed::auth))
-        .route("/status", get(status::status))
-        .route("/shutdown", post(status::shutdown))
+    let mut routes = Router::new();
+    for route in ROUTES {
+        if let Some(handler) = handler(route) {
+            routes = routes.route(route.path, handler);
+        }
+    }
+    let routes = routes
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_route)
         .layer(middleware::from_fn_with_state(Arc::clone(&context.lanes), lanes::enter))
@@ -73,66 +45,148 @@ pub fn router(context: Context) -> Router {
         .layer(middleware::from_fn_with_state(connections, requests::follow))
 }
 
-fn catalog_routes() -> Router<Context> {
-    let branch = |rest: &str| format!("/projects/{{project}}/branches/{{branch}}{rest}");
-    Router::new()
-        .route(&branch("/roles"), get(roles::list).post(roles::create))
-        .route(&branch("/roles/{role}"), get(roles::get).delete(roles::delete))
-        .route(&branch("/roles/{role}/reveal_password"), get(roles::reveal_password))
-        .route(&branch("/roles/{role}/reset_password"), post(roles::reset_password))
-        .route(&branch("/schema"), get(schema::get))
-        .route(&branch("/compare_schema"), get(schema::compare))
-        .route(&branch("/log"), get(branch_log::get))
-        .route(&branch("/log/retry"), post(branch_log::retry))
-        .route(&branch("/log/end"), post(branch_log::end))
-        .route(&branch("/databases"), get(databases::list).post(databases::create))
-        .route(
-            &branch("/databases/{database}"),
-            get(databases::get).patch(databases::update).delete(databases::delete),
-        )
+/// What answers a route.
+fn handler(route: &Route) -> Option<MethodRouter<Context>> {
+    let method = match route.method {
+        Method::Get => MethodFilter::GET,
+        Method::Post => MethodFilter::POST,
+        Method::Patch => MethodFilter::PATCH,
+        Method::Put => MethodFilter::PUT,
+        Method::Delete => MethodFilter::DELETE,
+    };
+    let groups = [
+        of_projects,
+        of_branches,
+        of_catalogs,
+        of_snapshots,
+        of_schedules,
+        of_endpoints,
+        of_keys,
+        of_the_rest,
+    ];
+    groups.iter().find_map(|group| group(route.id, method))
 }
 
-fn platform_routes() -> Router<Context> {
-    let branch = |rest: &str| format!("/projects/{{project}}/branches/{{branch}}{rest}");
-    Router::new()
-        .route(&branch("/buckets"), get(fixed::none_of::<BucketList>))
-        .route(&branch("/functions"), get(fixed::none_of::<FunctionList>))
-        .route(&branch("/credentials"), get(fixed::none_of::<CredentialList>))
+fn of_projects(id: &str, method: MethodFilter) -> Option<MethodRouter<Context>> {
+    Some(match id {
+        "listProjects" => on(method, projects::list),
+        "createProject" => on(method, projects::create),
+        "listSharedProjects" => on(method, projects::shared),
+        "getProject" => on(method, projects::get),
+        "updateProject" => on(method, projects::update),
+        "deleteProject" => on(method, projects::delete),
+        "recoverProject" => on(method, projects::recover),
+        "listProjectOperations" => on(method, projects::operations),
+        "getProjectOperation" => on(method, projects::operation),
+        _ => return None,
+    })
 }
 
-fn key_routes() -> Router<Context> {
-    let of_org = "/organizations/{org}/api_keys";
-    Router::new()
-        .route("/api_keys", get(api_keys::list).post(api_keys::create))
-        .route("/api_keys/{key}", delete(api_keys::revoke))
-        .route(of_org, get(api_keys::list_of_org).post(api_keys::create_of_org))
-        .route(&format!("{of_org}/{{key}}"), delete(api_keys::revoke_of_org))
+fn of_branches(id: &str, method: MethodFilter) -> Option<MethodRouter<Context>> {
+    Some(match id {
+        "listProjectBranches" => on(method, branches::list),
+        "countProjectBranches" => on(method, branches::count),
+        "createProjectBranch" => on(method, branches::create),
+        "getProjectBranch" => on(method, branches::get),
+        "updateProjectBranch" => on(method, branches::update),
+        "deleteProjectBranch" => on(method, branches::delete),
+        "recoverProjectBranch" => on(method, branches::recover),
+        "restoreProjectBranch" => on(method, branches::restore),
+        "setDefaultProjectBranch" => on(method, branches::set_default),
+        "getProjectBranchSchema" => on(method, schema::get),
+        "getProjectBranchSchemaComparison" => on(method, schema::compare),
+        "getBranchLog" => on(method, branch_log::get),
+        "retryBranchLog" => on(method, branch_log::retry),
+        "endBranchLog" => on(method, branch_log::end),
+        _ => return None,
+    })
 }
 
-fn snapshot_routes() -> Router<Context> {
-    let snapshot = |rest: &str| format!("/projects/{{project}}/snapshots{rest}");
-    let branch = |rest: &str| format!("/projects/{{project}}/branches/{{branch}}{rest}");
-    Router::new()
-        .route(&branch("/snapshot"), post(snapshots::create))
-        .route(&branch("/finalize_restore"), post(snapshots::finalize))
-        .route(&snapshot(""), get(snapshots::list))
-        .route(
-            &snapshot("/{snapshot}"),
-            get(snapshots::get).patch(snapshots::update).delete(snapshots::delete),
-        )
-        .route(&snapshot("/{snapshot}/restore"), post(snapshots::restore))
+fn of_catalogs(id: &str, method: MethodFilter) -> Option<MethodRouter<Context>> {
+    Some(match id {
+        "listProjectBranchRoles" => on(method, roles::list),
+        "createProjectBranchRole" => on(method, roles::create),
+        "getProjectBranchRole" => on(method, roles::get),
+        "deleteProjectBranchRole" => on(method, roles::delete),
+        "getProjectBranchRolePassword" => on(method, roles::reveal_password),
+        "resetProjectBranchRolePassword" => on(method, roles::reset_password),
+        "listProjectBranchDatabases" => on(method, databases::list),
+        "createProjectBranchDatabase" => on(method, databases::create),
+        "getProjectBranchDatabase" => on(method, databases::get),
+        "updateProjectBranchDatabase" => on(method, databases::update),
+        "deleteProjectBranchDatabase" => on(method, databases::delete),
+        _ => return None,
+    })
 }
 
-fn schedule_routes() -> Router<Context> {
-    let schedule = |rest: &str| format!("/projects/{{project}}/branch_schedules{rest}");
-    Router::new()
-        .route(
-            "/projects/{project}/branches/{branch}/backup_schedule",
-            get(schedules::get_backups).put(schedules::set_backups),
-        )
-        .route(&schedule(""), get(schedules::list).post(schedules::create))
-        .route(&schedule("/{schedule}"), get(schedules::get).delete(schedules::delete))
-        .route(&schedule("/{schedule}/run"), post(schedules::run))
+fn of_snapshots(id: &str, method: MethodFilter) -> Option<MethodRouter<Context>> {
+    Some(match id {
+        "createSnapshot" => on(method, snapshots::create),
+        "finalizeRestoreBranch" => on(method, snapshots::finalize),
+        "listSnapshots" => on(method, snapshots::list),
+        "getSnapshot" => on(method, snapshots::get),
+        "updateSnapshot" => on(method, snapshots::update),
+        "deleteSnapshot" => on(method, snapshots::delete),
+        "restoreSnapshot" => on(method, snapshots::restore),
+        _ => return None,
+    })
+}
+
+fn of_schedules(id: &str, method: MethodFilter) -> Option<MethodRouter<Context>> {
+    Some(match id {
+        "getSnapshotSchedule" => on(method, schedules::get_backups),
+        "setSnapshotSchedule" => on(method, schedules::set_backups),
+        "listBranchSchedules" => on(method, schedules::list),
+        "createBranchSchedule" => on(method, schedules::create),
+        "getBranchSchedule" => on(method, schedules::get),
+        "deleteBranchSchedule" => on(method, schedules::delete),
+        "runBranchSchedule" => on(method, schedules::run),
+        _ => return None,
+    })
+}
+
+fn of_endpoints(id: &str, method: MethodFilter) -> Option<MethodRouter<Context>> {
+    Some(match id {
+        "listProjectBranchEndpoints" => on(method, endpoints::list_of_branch),
+        "listProjectEndpoints" => on(method, endpoints::list),
+        "createProjectEndpoint" => on(method, endpoints::create),
+        "getProjectEndpoint" => on(method, endpoints::get),
+        "updateProjectEndpoint" => on(method, endpoints::update),
+        "restartProjectEndpoint" => on(method, endpoints::restart),
+        "listEndpointReplicationSlots" => on(method, endpoints::slots),
+        "deleteProjectEndpoint" => on(method, endpoints::delete),
+        "startProjectEndpoint" => on(method, endpoints::start),
+        "suspendProjectEndpoint" => on(method, endpoints::suspend),
+        "getConnectionURI" => on(method, endpoints::connection_uri),
+        _ => return None,
+    })
+}
+
+fn of_keys(id: &str, method: MethodFilter) -> Option<MethodRouter<Context>> {
+    Some(match id {
+        "listApiKeys" => on(method, api_keys::list),
+        "createApiKey" => on(method, api_keys::create),
+        "revokeApiKey" => on(method, api_keys::revoke),
+        "listOrgApiKeys" => on(method, api_keys::list_of_org),
+        "createOrgApiKey" => on(method, api_keys::create_of_org),
+        "revokeOrgApiKey" => on(method, api_keys::revoke_of_org),
+        _ => return None,
+    })
+}
+
+fn of_the_rest(id: &str, method: MethodFilter) -> Option<MethodRouter<Context>> {
+    Some(match id {
+        "listProjectBranchBuckets" => on(method, fixed::none_of::<BucketList>),
+        "listProjectBranchFunctions" => on(method, fixed::none_of::<FunctionList>),
+        "listCredentials" => on(method, fixed::none_of::<CredentialList>),
+        "getCurrentUserInfo" => on(method, fixed::user),
+        "getCurrentUserOrganizations" => on(method, fixed::organizations),
+        "getActiveRegions" => on(method, fixed::regions),
+        "getAuthDetails" => on(method, fixed::auth),
+        "getStatus" => on(method, status::status),
+        "shutdown" => on(method, status::shutdown),
+        _ => return None,
+    })
 }
 
 async fn unknown_route(request: Request) -> Response {
