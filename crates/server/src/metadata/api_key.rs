@@ -1,42 +1,32 @@
 //! Rows of API keys. Of the key itself only its hash is there.
 
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, named_params};
 
-use super::{many, one, run};
+use super::{Columns, many, one, run};
 use crate::error::{Error, Result};
 
-/// One API key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiKeyRow {
-    /// Its id; 0 in a row that is not written yet.
-    pub id: i64,
-    /// Its name.
-    pub name: String,
-    /// SHA-256 of the key.
-    pub hash: [u8; 32],
-    /// The only project it reaches.
-    pub project_id: Option<String>,
-    /// When it was made.
-    pub created_us: i64,
-    /// When it was last used.
-    pub used_us: Option<i64>,
-    /// Where from.
-    pub used_from: String,
+row! {
+    /// One API key.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ApiKeyRow in "api_key" {
+        /// Its id; 0 in a row that is not written yet.
+        pub id: i64,
+        /// Its name.
+        pub name: String,
+        /// SHA-256 of the key.
+        pub hash: [u8; 32],
+        /// The only project it reaches.
+        pub project_id: Option<String>,
+        /// When it was made.
+        pub created_us: i64,
+        /// When it was last used.
+        pub used_us: Option<i64>,
+        /// Where from.
+        pub used_from: String,
+    }
 }
 
-const COLUMNS: &str = "id, name, hash, project_id, created_us, used_us, used_from";
-
-fn read(row: &Row<'_>) -> rusqlite::Result<ApiKeyRow> {
-    Ok(ApiKeyRow {
-        id: row.get(0)?,
-        name: row.get(1)?,
-        hash: row.get(2)?,
-        project_id: row.get(3)?,
-        created_us: row.get(4)?,
-        used_us: row.get(5)?,
-        used_from: row.get(6)?,
-    })
-}
+const COLUMNS: &str = ApiKeyRow::COLUMNS;
 
 /// Writes a new row; its id. None is given twice.
 ///
@@ -62,7 +52,7 @@ pub fn insert(connection: &Connection, row: &ApiKeyRow) -> Result<i64> {
 /// # Errors
 /// Those of SQLite.
 pub fn all(connection: &Connection) -> Result<Vec<ApiKeyRow>> {
-    many(connection, &format!("SELECT {COLUMNS} FROM api_key ORDER BY id"), [], read)
+    many(connection, &format!("SELECT {COLUMNS} FROM api_key ORDER BY id"), [], ApiKeyRow::read)
 }
 
 /// One key.
@@ -70,7 +60,7 @@ pub fn all(connection: &Connection) -> Result<Vec<ApiKeyRow>> {
 /// # Errors
 /// `NotFound` if there is none.
 pub fn get(connection: &Connection, id: i64) -> Result<ApiKeyRow> {
-    one(connection, &format!("SELECT {COLUMNS} FROM api_key WHERE id = ?"), [id], read)?
+    one(connection, &format!("SELECT {COLUMNS} FROM api_key WHERE id = ?"), [id], ApiKeyRow::read)?
         .ok_or_else(|| Error::not_found("API key", &id.to_string()))
 }
 

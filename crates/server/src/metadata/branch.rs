@@ -6,61 +6,63 @@
 use crate::limits::NAMES_SHOWN;
 use std::collections::{HashMap, HashSet};
 
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, named_params};
 
 use super::cursor::Cursor;
-use super::{many, one, project, run};
+use super::{Columns, many, one, project, run};
 use crate::error::{Error, Result};
 
-/// One branch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BranchRow {
-    /// Its id.
-    pub id: String,
-    /// Its project.
-    pub project_id: String,
-    /// What the store calls the data it has now; a restore gives it another.
-    pub store_id: String,
-    /// Its name, unique among the live branches of the project.
-    pub name: String,
-    /// The branch its data began on.
-    pub parent_id: Option<String>,
-    /// The branch whose history it began in, if that is an ancestor of the parent.
-    pub history_id: Option<String>,
-    /// Where in the parent's log it begins.
-    pub parent_lsn: Option<String>,
-    /// Time of the last commit it was made with.
-    pub parent_time_us: Option<i64>,
-    /// Whether it was made with a schema alone, and still has what began with that.
-    pub schema_only: bool,
-    /// The LSN asked for, if another was taken.
-    pub requested_lsn: Option<String>,
-    /// Whether it is the parent of branches that name none.
-    pub is_default: bool,
-    /// Whether it is protected from deletion and restore.
-    pub protected: bool,
-    /// It was deleted for good; its data goes as soon as nothing hangs on it.
-    pub purging: bool,
-    /// When it is deleted by itself.
-    pub expires_us: Option<i64>,
-    /// How long after its creation or restore that is.
-    pub ttl_s: Option<i64>,
-    /// When it was last restored.
-    pub last_reset_us: Option<i64>,
-    /// When it was deleted; `None` for a live one.
-    pub deleted_us: Option<i64>,
-    /// Whether it was deleted because it had expired.
-    pub expired: bool,
-    /// The snapshot it was made of.
-    pub restored_from: Option<String>,
-    /// The branch whose place it was made to take.
-    pub restored_as: Option<String>,
-    /// Whether it took that place.
-    pub finalized: bool,
-    /// When it was made.
-    pub created_us: i64,
-    /// When it was last changed.
-    pub updated_us: i64,
+row! {
+    /// One branch.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct BranchRow in "branch" {
+        /// Its id.
+        pub id: String,
+        /// Its project.
+        pub project_id: String,
+        /// What the store calls the data it has now; a restore gives it another.
+        pub store_id: String,
+        /// Its name, unique among the live branches of the project.
+        pub name: String,
+        /// The branch its data began on.
+        pub parent_id: Option<String>,
+        /// The branch whose history it began in, if that is an ancestor of the parent.
+        pub history_id: Option<String>,
+        /// Where in the parent's log it begins.
+        pub parent_lsn: Option<String>,
+        /// Time of the last commit it was made with.
+        pub parent_time_us: Option<i64>,
+        /// Whether it was made with a schema alone, and still has what began with that.
+        pub schema_only: bool,
+        /// The LSN asked for, if another was taken.
+        pub requested_lsn: Option<String>,
+        /// Whether it is the parent of branches that name none.
+        pub is_default: bool,
+        /// Whether it is protected from deletion and restore.
+        pub protected: bool,
+        /// It was deleted for good; its data goes as soon as nothing hangs on it.
+        pub purging: bool,
+        /// When it is deleted by itself.
+        pub expires_us: Option<i64>,
+        /// How long after its creation or restore that is.
+        pub ttl_s: Option<i64>,
+        /// When it was last restored.
+        pub last_reset_us: Option<i64>,
+        /// When it was deleted; `None` for a live one.
+        pub deleted_us: Option<i64>,
+        /// Whether it was deleted because it had expired.
+        pub expired: bool,
+        /// The snapshot it was made of.
+        pub restored_from: Option<String>,
+        /// The branch whose place it was made to take.
+        pub restored_as: Option<String>,
+        /// Whether it took that place.
+        pub finalized: bool,
+        /// When it was made.
+        pub created_us: i64,
+        /// When it was last changed.
+        pub updated_us: i64,
+    }
 }
 
 impl BranchRow {
@@ -94,38 +96,7 @@ impl BranchRow {
     }
 }
 
-const COLUMNS: &str = "id, project_id, store_id, name, parent_id, parent_lsn, parent_time_us, requested_lsn, \
-                       is_default, protected, purging, expires_us, ttl_s, last_reset_us, deleted_us, \
-                       expired, created_us, updated_us, restored_from, restored_as, finalized, \
-                       schema_only, history_id";
-
-fn read(row: &Row<'_>) -> rusqlite::Result<BranchRow> {
-    Ok(BranchRow {
-        id: row.get(0)?,
-        project_id: row.get(1)?,
-        store_id: row.get(2)?,
-        name: row.get(3)?,
-        parent_id: row.get(4)?,
-        parent_lsn: row.get(5)?,
-        parent_time_us: row.get(6)?,
-        requested_lsn: row.get(7)?,
-        is_default: row.get(8)?,
-        protected: row.get(9)?,
-        purging: row.get(10)?,
-        expires_us: row.get(11)?,
-        ttl_s: row.get(12)?,
-        last_reset_us: row.get(13)?,
-        deleted_us: row.get(14)?,
-        expired: row.get(15)?,
-        created_us: row.get(16)?,
-        updated_us: row.get(17)?,
-        restored_from: row.get(18)?,
-        restored_as: row.get(19)?,
-        finalized: row.get(20)?,
-        schema_only: row.get(21)?,
-        history_id: row.get(22)?,
-    })
-}
+const COLUMNS: &str = BranchRow::COLUMNS;
 
 /// Writes a new row.
 ///
@@ -133,59 +104,15 @@ fn read(row: &Row<'_>) -> rusqlite::Result<BranchRow> {
 /// `Conflict` if the name is taken.
 pub fn insert(connection: &Connection, row: &BranchRow) -> Result<()> {
     check_free(connection, &row.project_id, &row.name)?;
-    let sql = format!(
-        "INSERT INTO branch ({COLUMNS}) VALUES (:id, :project_id, :store_id, :name, :parent_id, :parent_lsn, \
-         :parent_time_us, :requested_lsn, :is_default, :protected, :purging, :expires_us, :ttl_s, \
-         :last_reset_us, :deleted_us, :expired, :created_us, :updated_us, :restored_from, :restored_as, :finalized, \
-         :schema_only, :history_id)"
-    );
-    write(connection, &sql, row)
+    run(connection, BranchRow::INSERT, &*row.values()).map(|_| ())
 }
 
-/// Writes everything of a row that can change.
+/// Writes a row as it is now.
 ///
 /// # Errors
 /// `Conflict` if the name is taken.
 pub fn update(connection: &Connection, row: &BranchRow) -> Result<()> {
-    // The rest is named so that every parameter is used.
-    let sql = "UPDATE branch SET store_id = :store_id, name = :name, parent_id = :parent_id, \
-               parent_lsn = :parent_lsn, parent_time_us = :parent_time_us, requested_lsn = :requested_lsn, \
-               is_default = :is_default, protected = :protected, purging = :purging, \
-               expires_us = :expires_us, ttl_s = :ttl_s, last_reset_us = :last_reset_us, \
-               deleted_us = :deleted_us, expired = :expired, updated_us = :updated_us, \
-               restored_from = :restored_from, restored_as = :restored_as, finalized = :finalized, \
-               schema_only = :schema_only, history_id = :history_id \
-               WHERE id = :id AND project_id = :project_id AND created_us = :created_us";
-    write(connection, sql, row)
-}
-
-fn write(connection: &Connection, sql: &str, row: &BranchRow) -> Result<()> {
-    let values = named_params! {
-        ":id": row.id,
-        ":project_id": row.project_id,
-        ":store_id": row.store_id,
-        ":name": row.name,
-        ":parent_id": row.parent_id,
-        ":parent_lsn": row.parent_lsn,
-        ":parent_time_us": row.parent_time_us,
-        ":requested_lsn": row.requested_lsn,
-        ":is_default": row.is_default,
-        ":protected": row.protected,
-        ":purging": row.purging,
-        ":expires_us": row.expires_us,
-        ":ttl_s": row.ttl_s,
-        ":last_reset_us": row.last_reset_us,
-        ":deleted_us": row.deleted_us,
-        ":expired": row.expired,
-        ":created_us": row.created_us,
-        ":updated_us": row.updated_us,
-        ":restored_from": row.restored_from,
-        ":restored_as": row.restored_as,
-        ":finalized": row.finalized,
-        ":schema_only": row.schema_only,
-        ":history_id": row.history_id,
-    };
-    run(connection, sql, values).map(|_| ())
+    run(connection, BranchRow::UPDATE, &*row.values()).map(|_| ())
 }
 
 /// Checks that no branch of the project is called `name`.
@@ -220,7 +147,7 @@ pub fn free_name(connection: &Connection, project: &str, name: &str) -> Result<S
 pub fn named(connection: &Connection, project: &str, name: &str) -> Result<Option<BranchRow>> {
     let sql =
         format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? AND name = ? AND deleted_us IS NULL");
-    one(connection, &sql, [project, name], read)
+    one(connection, &sql, [project, name], BranchRow::read)
 }
 
 /// A live branch.
@@ -240,7 +167,7 @@ pub fn get(connection: &Connection, project: &str, id: &str) -> Result<BranchRow
 /// Those of SQLite.
 pub fn find(connection: &Connection, project: &str, id: &str) -> Result<Option<BranchRow>> {
     let sql = format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? AND id = ?");
-    one(connection, &sql, [project, id], read)
+    one(connection, &sql, [project, id], BranchRow::read)
 }
 
 /// The default branch of a project.
@@ -249,7 +176,7 @@ pub fn find(connection: &Connection, project: &str, id: &str) -> Result<Option<B
 /// `NotFound` if there is none.
 pub fn default(connection: &Connection, project: &str) -> Result<BranchRow> {
     let sql = format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? AND is_default");
-    one(connection, &sql, [project], read)?.ok_or_else(|| Error::not_found("branch", "default"))
+    one(connection, &sql, [project], BranchRow::read)?.ok_or_else(|| Error::not_found("branch", "default"))
 }
 
 /// What a list of branches is sorted by.
@@ -329,7 +256,7 @@ pub fn page(
         ":id": after.map(|place| &place.id),
         ":limit": i64::try_from(limit).unwrap_or(i64::MAX),
     };
-    many(connection, &sql, values, read)
+    many(connection, &sql, values, BranchRow::read)
 }
 
 /// How many such branches there are.
@@ -399,7 +326,7 @@ pub fn any_protected(connection: &Connection, project: &str) -> Result<Option<Br
         "SELECT {COLUMNS} FROM branch WHERE project_id = ? AND protected AND deleted_us IS NULL \
          ORDER BY rowid LIMIT 1"
     );
-    one(connection, &sql, [project], read)
+    one(connection, &sql, [project], BranchRow::read)
 }
 
 /// The branches of a project that were made with a schema alone, whatever their state.
@@ -408,7 +335,7 @@ pub fn any_protected(connection: &Connection, project: &str) -> Result<Option<Br
 /// Those of SQLite.
 pub fn with_schema_only(connection: &Connection, project: &str) -> Result<Vec<BranchRow>> {
     let sql = format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? AND schema_only ORDER BY rowid");
-    many(connection, &sql, [project], read)
+    many(connection, &sql, [project], BranchRow::read)
 }
 
 /// Every branch of a project, whatever its state, oldest first.
@@ -426,7 +353,7 @@ pub fn names_of(rows: &[BranchRow]) -> String {
 #[cfg(test)]
 pub fn all(connection: &Connection, project: &str) -> Result<Vec<BranchRow>> {
     let sql = format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? ORDER BY rowid");
-    many(connection, &sql, [project], read)
+    many(connection, &sql, [project], BranchRow::read)
 }
 
 /// The live branches of a project, oldest first.
@@ -436,7 +363,7 @@ pub fn all(connection: &Connection, project: &str) -> Result<Vec<BranchRow>> {
 pub fn live(connection: &Connection, project: &str) -> Result<Vec<BranchRow>> {
     let sql =
         format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? AND deleted_us IS NULL ORDER BY rowid");
-    many(connection, &sql, [project], read)
+    many(connection, &sql, [project], BranchRow::read)
 }
 
 /// The live children of a branch, oldest first.
@@ -446,7 +373,7 @@ pub fn live(connection: &Connection, project: &str) -> Result<Vec<BranchRow>> {
 pub fn children(connection: &Connection, id: &str) -> Result<Vec<BranchRow>> {
     let sql =
         format!("SELECT {COLUMNS} FROM branch WHERE parent_id = ? AND deleted_us IS NULL ORDER BY rowid");
-    many(connection, &sql, [id], read)
+    many(connection, &sql, [id], BranchRow::read)
 }
 
 /// What is below a branch, oldest first: its live children, theirs, and so on; with `deleted`, the deleted ones too that
@@ -461,7 +388,7 @@ pub fn below(connection: &Connection, id: &str, deleted: bool) -> Result<Vec<Bra
          UNION SELECT id FROM branch JOIN below ON parent_id = child WHERE {there}) \
          SELECT {COLUMNS} FROM branch WHERE id IN (SELECT child FROM below) AND id <> ?1 ORDER BY rowid"
     );
-    many(connection, &sql, (id, deleted), read)
+    many(connection, &sql, (id, deleted), BranchRow::read)
 }
 
 /// Id of the branch that holds the data of `source` now: `source` itself, or the one that got its data since it was read.
@@ -490,7 +417,7 @@ pub fn who_took_the_place_of(connection: &Connection, id: &str) -> Result<Option
 /// Those of SQLite.
 pub fn of_data(connection: &Connection, project: &str, data: &str) -> Result<Option<BranchRow>> {
     let sql = format!("SELECT {COLUMNS} FROM branch WHERE project_id = ? AND store_id = ?");
-    one(connection, &sql, [project, data], read)
+    one(connection, &sql, [project, data], BranchRow::read)
 }
 
 /// Gives the children of `from`, deleted ones too, to `to`, and what began in its history.
@@ -519,7 +446,7 @@ pub fn due(connection: &Connection, now_us: i64, deleted_us: i64) -> Result<Vec<
         "SELECT {COLUMNS} FROM ({ids}) AS due CROSS JOIN branch USING (id) \
          WHERE +project_id IN (SELECT id FROM project WHERE state = 'ready') ORDER BY branch.rowid"
     );
-    many(connection, &sql, [now_us, deleted_us], read)
+    many(connection, &sql, [now_us, deleted_us], BranchRow::read)
 }
 
 /// Makes a branch the default one, and no other.
@@ -540,7 +467,7 @@ pub fn purge(connection: &Connection, project: &str) -> Result<usize> {
     let sql = "SELECT id, parent_id, (SELECT count(*) FROM branch AS child WHERE child.parent_id = branch.id) \
                FROM branch WHERE project_id = ? AND purging \
                AND NOT EXISTS (SELECT 1 FROM endpoint WHERE branch_id = branch.id)";
-    let read = |row: &Row<'_>| Ok((row.get(0)?, (row.get(1)?, row.get(2)?)));
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, (row.get(1)?, row.get(2)?)));
     let mut going: HashMap<String, (Option<String>, i64)> =
         many(connection, sql, [project], read)?.into_iter().collect();
     let leaves = going.iter().filter(|(_, (_, children))| *children == 0);

@@ -1,9 +1,12 @@
 //! Rows of endpoints: what should be, not what is.
 
-use rusqlite::{Connection, Row, named_params};
+use std::sync::LazyLock;
+
+use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ToSql};
 
 use super::cursor::Cursor;
-use super::{many, one, project, run};
+use super::{Columns, many, one, project, run};
 use crate::error::{Error, Result};
 
 /// What an endpoint should be.
@@ -25,43 +28,53 @@ impl Desired {
             Self::Gone => "gone",
         }
     }
+}
 
-    fn from_text(text: &str) -> Self {
-        match text {
-            "active" => Self::Active,
-            "gone" => Self::Gone,
-            _ => Self::Idle,
-        }
+impl ToSql for Desired {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
     }
 }
 
-/// One endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointRow {
-    /// Its id.
-    pub id: String,
-    /// Its project.
-    pub project_id: String,
-    /// Its branch.
-    pub branch_id: String,
-    /// Its TCP port.
-    pub port: u16,
-    /// Whether it only reads.
-    pub read_only: bool,
-    /// What it should be.
-    pub desired: Desired,
-    /// `api::endpoint::EndpointOptions` as JSON.
-    pub options: String,
-    /// Those it is being restarted with, which it has once it runs; a crash takes them back.
-    pub tried: Option<String>,
-    /// When it was last started.
-    pub started_us: Option<i64>,
-    /// When it was last stopped.
-    pub suspended_us: Option<i64>,
-    /// When it was made.
-    pub created_us: i64,
-    /// When it was last changed.
-    pub updated_us: i64,
+impl FromSql for Desired {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Ok(match value.as_str()? {
+            "active" => Self::Active,
+            "gone" => Self::Gone,
+            _ => Self::Idle,
+        })
+    }
+}
+
+row! {
+    /// One endpoint.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct EndpointRow in "endpoint" {
+        /// Its id.
+        pub id: String,
+        /// Its project.
+        pub project_id: String,
+        /// Its branch.
+        pub branch_id: String,
+        /// Its TCP port.
+        pub port: u16,
+        /// Whether it only reads.
+        pub read_only: bool,
+        /// What it should be.
+        pub desired: Desired,
+        /// `api::endpoint::EndpointOptions` as JSON.
+        pub options: String,
+        /// Those it is being restarted with, which it has once it runs; a crash takes them back.
+        pub tried: Option<String>,
+        /// When it was last started.
+        pub started_us: Option<i64>,
+        /// When it was last stopped.
+        pub suspended_us: Option<i64>,
+        /// When it was made.
+        pub created_us: i64,
+        /// When it was last changed.
+        pub updated_us: i64,
+    }
 }
 
 impl EndpointRow {
@@ -71,56 +84,21 @@ impl EndpointRow {
     }
 }
 
-const COLUMNS: &str = "id, project_id, branch_id, port, read_only, desired, options, tried, started_us, \
-                       suspended_us, created_us, updated_us";
-/// The same, to be read. Nothing of a deleted project is to run; what should run again is known when it comes back.
-const READ: &str = "id, project_id, branch_id, port, read_only, \
-                    CASE WHEN desired = 'active' AND \
-                    (SELECT state FROM project WHERE project.id = endpoint.project_id) = 'deleted' \
-                    THEN 'idle' ELSE desired END, \
-                    options, tried, started_us, suspended_us, created_us, updated_us";
-
-fn read(row: &Row<'_>) -> rusqlite::Result<EndpointRow> {
-    Ok(EndpointRow {
-        id: row.get(0)?,
-        project_id: row.get(1)?,
-        branch_id: row.get(2)?,
-        port: row.get(3)?,
-        read_only: row.get(4)?,
-        desired: Desired::from_text(&row.get::<_, String>(5)?),
-        options: row.get(6)?,
-        tried: row.get(7)?,
-        started_us: row.get(8)?,
-        suspended_us: row.get(9)?,
-        created_us: row.get(10)?,
-        updated_us: row.get(11)?,
-    })
-}
+const COLUMNS: &str = EndpointRow::COLUMNS;
+/// What reads rows. Nothing of a deleted project is to run; what should run again is known when it comes back.
+static SELECT: LazyLock<String> = LazyLock::new(|| {
+    let desired = "CASE WHEN desired = 'active' AND \
+                   (SELECT state FROM project WHERE project.id = endpoint.project_id) = 'deleted' \
+                   THEN 'idle' ELSE desired END";
+    format!("SELECT {} FROM endpoint", COLUMNS.replace("desired", desired))
+});
 
 /// Writes a new row.
 ///
 /// # Errors
 /// Those of SQLite.
 pub fn insert(connection: &Connection, row: &EndpointRow) -> Result<()> {
-    let sql = format!(
-        "INSERT INTO endpoint ({COLUMNS}) VALUES (:id, :project_id, :branch_id, :port, :read_only, \
-         :desired, :options, :tried, :started_us, :suspended_us, :created_us, :updated_us)"
-    );
-    let values = named_params! {
-        ":id": row.id,
-        ":project_id": row.project_id,
-        ":branch_id": row.branch_id,
-        ":port": row.port,
-        ":read_only": row.read_only,
-        ":desired": row.desired.as_str(),
-        ":options": row.options,
-        ":tried": row.tried,
-        ":started_us": row.started_us,
-        ":suspended_us": row.suspended_us,
-        ":created_us": row.created_us,
-        ":updated_us": row.updated_us,
-    };
-    run(connection, &sql, values).map(|_| ())
+    run(connection, EndpointRow::INSERT, &*row.values()).map(|_| ())
 }
 
 /// An endpoint that exists for clients.
@@ -139,7 +117,7 @@ pub fn get(connection: &Connection, project: &str, id: &str) -> Result<EndpointR
 /// # Errors
 /// Those of SQLite.
 pub fn find(connection: &Connection, id: &str) -> Result<Option<EndpointRow>> {
-    one(connection, &format!("SELECT {READ} FROM endpoint WHERE id = ?"), [id], read)
+    one(connection, &format!("{} WHERE id = ?", *SELECT), [id], EndpointRow::read)
 }
 
 /// Every row of all projects, whatever its state, oldest first.
@@ -147,7 +125,7 @@ pub fn find(connection: &Connection, id: &str) -> Result<Option<EndpointRow>> {
 /// # Errors
 /// Those of SQLite.
 pub fn all(connection: &Connection) -> Result<Vec<EndpointRow>> {
-    many(connection, &format!("SELECT {READ} FROM endpoint ORDER BY rowid"), [], read)
+    many(connection, &format!("{} ORDER BY rowid", *SELECT), [], EndpointRow::read)
 }
 
 /// Endpoints of a project that exist for clients, oldest first.
@@ -155,9 +133,8 @@ pub fn all(connection: &Connection) -> Result<Vec<EndpointRow>> {
 /// # Errors
 /// Those of SQLite.
 pub fn of_project(connection: &Connection, project: &str) -> Result<Vec<EndpointRow>> {
-    let sql =
-        format!("SELECT {READ} FROM endpoint WHERE project_id = ? AND desired <> 'gone' ORDER BY rowid");
-    many(connection, &sql, [project], read)
+    let sql = format!("{} WHERE project_id = ? AND desired <> 'gone' ORDER BY rowid", *SELECT);
+    many(connection, &sql, [project], EndpointRow::read)
 }
 
 /// Endpoints of a project, whatever their state.
@@ -165,7 +142,7 @@ pub fn of_project(connection: &Connection, project: &str) -> Result<Vec<Endpoint
 /// # Errors
 /// Those of SQLite.
 pub fn all_of_project(connection: &Connection, project: &str) -> Result<Vec<EndpointRow>> {
-    many(connection, &format!("SELECT {READ} FROM endpoint WHERE project_id = ?"), [project], read)
+    many(connection, &format!("{} WHERE project_id = ?", *SELECT), [project], EndpointRow::read)
 }
 
 /// The ports that endpoints have.
@@ -181,8 +158,8 @@ pub fn ports(connection: &Connection) -> Result<Vec<u16>> {
 /// # Errors
 /// Those of SQLite.
 pub fn of_branch(connection: &Connection, branch: &str) -> Result<Vec<EndpointRow>> {
-    let sql = format!("SELECT {READ} FROM endpoint WHERE branch_id = ? AND desired <> 'gone' ORDER BY rowid");
-    many(connection, &sql, [branch], read)
+    let sql = format!("{} WHERE branch_id = ? AND desired <> 'gone' ORDER BY rowid", *SELECT);
+    many(connection, &sql, [branch], EndpointRow::read)
 }
 
 /// Says what an endpoint should be from now on.

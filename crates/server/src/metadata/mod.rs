@@ -8,6 +8,84 @@
 //!
 //! Not here: positions and sizes, which the store knows better; whether an endpoint runs, which its process knows.
 
+/// A row as a struct whose fields are the columns of its table, the key first: so a column is named here and in the
+/// migration that makes it, and nowhere else.
+macro_rules! row {
+    (
+        $(#[$meta:meta])*
+        pub struct $Row:ident in $table:literal {
+            $(#[$key_doc:meta])* pub $key:ident: $key_type:ty,
+            $(#[$first_doc:meta])* pub $first:ident: $first_type:ty,
+            $($(#[$doc:meta])* pub $field:ident: $type:ty,)+
+        }
+    ) => {
+        $(#[$meta])*
+        pub struct $Row {
+            $(#[$key_doc])* pub $key: $key_type,
+            $(#[$first_doc])* pub $first: $first_type,
+            $($(#[$doc])* pub $field: $type,)+
+        }
+
+        impl super::Columns for $Row {
+            const COLUMNS: &'static str =
+                concat!(stringify!($key), ", ", stringify!($first), $(", ", stringify!($field)),+);
+            const INSERT: &'static str = concat!(
+                "INSERT INTO ", $table, " (", stringify!($key), ", ", stringify!($first),
+                $(", ", stringify!($field),)+ ") VALUES (:", stringify!($key), ", :", stringify!($first),
+                $(", :", stringify!($field),)+ ")"
+            );
+            const UPDATE: &'static str = concat!(
+                "UPDATE ", $table, " SET ", stringify!($first), " = :", stringify!($first),
+                $(", ", stringify!($field), " = :", stringify!($field),)+
+                " WHERE ", stringify!($key), " = :", stringify!($key)
+            );
+            const PUT: &'static str = concat!(
+                "INSERT INTO ", $table, " (", stringify!($key), ", ", stringify!($first),
+                $(", ", stringify!($field),)+ ") VALUES (:", stringify!($key), ", :", stringify!($first),
+                $(", :", stringify!($field),)+ ") ON CONFLICT (", stringify!($key), ") DO UPDATE SET ",
+                stringify!($first), " = excluded.", stringify!($first),
+                $(", ", stringify!($field), " = excluded.", stringify!($field)),+
+            );
+
+            fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+                let mut columns = 0..;
+                let mut next = || columns.next().unwrap_or_default();
+                Ok(Self {
+                    $key: row.get(next())?,
+                    $first: row.get(next())?,
+                    $($field: row.get(next())?,)+
+                })
+            }
+
+            fn values(&self) -> Vec<(&'static str, &dyn rusqlite::ToSql)> {
+                vec![
+                    (concat!(":", stringify!($key)), &self.$key),
+                    (concat!(":", stringify!($first)), &self.$first),
+                    $((concat!(":", stringify!($field)), &self.$field),)+
+                ]
+            }
+        }
+    };
+}
+
+/// What [`row`] makes of the columns of a table.
+trait Columns: Sized {
+    /// Their names, as a list for `SELECT`.
+    const COLUMNS: &'static str;
+    /// Writes a new row.
+    const INSERT: &'static str;
+    /// Writes a row as it is now.
+    const UPDATE: &'static str;
+    /// Writes a row, new or as it is now.
+    const PUT: &'static str;
+
+    /// A row of what `SELECT` with `COLUMNS` finds.
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self>;
+
+    /// The values of a row, by the names that the statements have for them.
+    fn values(&self) -> Vec<(&'static str, &dyn rusqlite::ToSql)>;
+}
+
 pub mod api_key;
 pub mod branch;
 pub mod catalog;

@@ -1,8 +1,8 @@
 //! Rows of operations: what was done, when, and how it ended.
 
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, named_params};
 
-use super::{many, one, run};
+use super::{Columns, many, one, run};
 use crate::error::{Error, Result};
 use crate::names;
 
@@ -117,29 +117,31 @@ pub fn neon_action(action: &str) -> &str {
     }
 }
 
-/// One operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OperationRow {
-    /// Its id, a UUID.
-    pub id: String,
-    /// Its project.
-    pub project_id: String,
-    /// The branch it was about.
-    pub branch_id: Option<String>,
-    /// The endpoint it was about.
-    pub endpoint_id: Option<String>,
-    /// What was done.
-    pub action: String,
-    /// `RUNNING`, `FINISHED` or `FAILED`.
-    pub status: String,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// What exactly was done, as JSON.
-    pub detail: Option<String>,
-    /// When it began.
-    pub created_us: i64,
-    /// When it last changed.
-    pub updated_us: i64,
+row! {
+    /// One operation.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct OperationRow in "operation" {
+        /// Its id, a UUID.
+        pub id: String,
+        /// Its project.
+        pub project_id: String,
+        /// The branch it was about.
+        pub branch_id: Option<String>,
+        /// The endpoint it was about.
+        pub endpoint_id: Option<String>,
+        /// What was done.
+        pub action: String,
+        /// `RUNNING`, `FINISHED` or `FAILED`.
+        pub status: String,
+        /// Why it failed.
+        pub error: Option<String>,
+        /// What exactly was done, as JSON.
+        pub detail: Option<String>,
+        /// When it began.
+        pub created_us: i64,
+        /// When it last changed.
+        pub updated_us: i64,
+    }
 }
 
 impl OperationRow {
@@ -186,47 +188,14 @@ impl OperationRow {
     }
 }
 
-const COLUMNS: &str =
-    "id, project_id, branch_id, endpoint_id, action, status, error, created_us, updated_us, detail";
-
-fn read(row: &Row<'_>) -> rusqlite::Result<OperationRow> {
-    Ok(OperationRow {
-        id: row.get(0)?,
-        project_id: row.get(1)?,
-        branch_id: row.get(2)?,
-        endpoint_id: row.get(3)?,
-        action: row.get(4)?,
-        status: row.get(5)?,
-        error: row.get(6)?,
-        created_us: row.get(7)?,
-        updated_us: row.get(8)?,
-        detail: row.get(9)?,
-    })
-}
+const COLUMNS: &str = OperationRow::COLUMNS;
 
 /// Writes a row, over an older one of the same id.
 ///
 /// # Errors
 /// Those of SQLite.
 pub fn put(connection: &Connection, row: &OperationRow) -> Result<()> {
-    let sql = format!(
-        "INSERT INTO operation ({COLUMNS}) VALUES (:id, :project_id, :branch_id, :endpoint_id, :action, :status, \
-         :error, :created_us, :updated_us, :detail) ON CONFLICT (id) DO UPDATE SET status = excluded.status, \
-         error = excluded.error, updated_us = excluded.updated_us"
-    );
-    let values = named_params! {
-        ":id": row.id,
-        ":project_id": row.project_id,
-        ":branch_id": row.branch_id,
-        ":endpoint_id": row.endpoint_id,
-        ":action": row.action,
-        ":status": row.status,
-        ":error": row.error,
-        ":created_us": row.created_us,
-        ":updated_us": row.updated_us,
-        ":detail": row.detail,
-    };
-    run(connection, &sql, values).map(|_| ())
+    run(connection, OperationRow::PUT, &*row.values()).map(|_| ())
 }
 
 /// Forgets operations that ended before `before_us`, and the oldest ones of projects with more than `most`; how many.
@@ -247,7 +216,7 @@ pub fn prune(connection: &Connection, before_us: i64, most: usize) -> Result<usi
 /// `NotFound` if there is none.
 pub fn get(connection: &Connection, project: &str, id: &str) -> Result<OperationRow> {
     let sql = format!("SELECT {COLUMNS} FROM operation WHERE project_id = ? AND id = ?");
-    one(connection, &sql, [project, id], read)?.ok_or_else(|| Error::not_found("operation", id))
+    one(connection, &sql, [project, id], OperationRow::read)?.ok_or_else(|| Error::not_found("operation", id))
 }
 
 /// At most `limit` operations of a project, newest first, after the one with id `cursor`.
@@ -265,5 +234,10 @@ pub fn page(connection: &Connection, project: &str, cursor: &str, limit: usize) 
          ORDER BY sequence DESC LIMIT :limit"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    many(connection, &sql, named_params! { ":project": project, ":cursor": cursor, ":limit": limit }, read)
+    many(
+        connection,
+        &sql,
+        named_params! { ":project": project, ":cursor": cursor, ":limit": limit },
+        OperationRow::read,
+    )
 }

@@ -1,9 +1,9 @@
 //! Rows of projects.
 
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, named_params};
 
 use super::cursor::Cursor;
-use super::{many, one, run};
+use super::{Columns, many, one, run};
 use crate::error::{Error, Result};
 
 /// Its store and rows are being made; a crash undoes it.
@@ -15,29 +15,31 @@ pub const DELETED: &str = "deleted";
 /// It is being removed; a crash finishes that.
 pub const DELETING: &str = "deleting";
 
-/// One project.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProjectRow {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// `CREATING`, `READY`, `DELETED` or `DELETING`.
-    pub state: String,
-    /// Major version of Postgres.
-    pub pg_version: i32,
-    /// How far back branches may reach, in seconds.
-    pub history_retention_s: i64,
-    /// JSON as it was sent.
-    pub settings: String,
-    /// JSON as it was sent.
-    pub default_endpoint_settings: String,
-    /// When it was made.
-    pub created_us: i64,
-    /// When it was last changed.
-    pub updated_us: i64,
-    /// When it was deleted.
-    pub deleted_us: Option<i64>,
+row! {
+    /// One project.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ProjectRow in "project" {
+        /// Its id.
+        pub id: String,
+        /// Its name.
+        pub name: String,
+        /// `CREATING`, `READY`, `DELETED` or `DELETING`.
+        pub state: String,
+        /// Major version of Postgres.
+        pub pg_version: i32,
+        /// How far back branches may reach, in seconds.
+        pub history_retention_s: i64,
+        /// JSON as it was sent.
+        pub settings: String,
+        /// JSON as it was sent.
+        pub default_endpoint_settings: String,
+        /// When it was made.
+        pub created_us: i64,
+        /// When it was last changed.
+        pub updated_us: i64,
+        /// When it was deleted.
+        pub deleted_us: Option<i64>,
+    }
 }
 
 impl ProjectRow {
@@ -56,49 +58,14 @@ pub fn replicates_logically(connection: &Connection, id: &str) -> Result<bool> {
     Ok(find(connection, id)?.is_some_and(|row| row.replicates_logically()))
 }
 
-const COLUMNS: &str = "id, name, state, pg_version, history_retention_s, settings, default_endpoint_settings, \
-                       created_us, updated_us, deleted_us";
-
-fn read(row: &Row<'_>) -> rusqlite::Result<ProjectRow> {
-    Ok(ProjectRow {
-        id: row.get(0)?,
-        name: row.get(1)?,
-        state: row.get(2)?,
-        pg_version: row.get(3)?,
-        history_retention_s: row.get(4)?,
-        settings: row.get(5)?,
-        default_endpoint_settings: row.get(6)?,
-        created_us: row.get(7)?,
-        updated_us: row.get(8)?,
-        deleted_us: row.get(9)?,
-    })
-}
+const COLUMNS: &str = ProjectRow::COLUMNS;
 
 /// Writes a row, over an older one of the same id.
 ///
 /// # Errors
 /// Those of SQLite.
 pub fn put(connection: &Connection, row: &ProjectRow) -> Result<()> {
-    let sql = format!(
-        "INSERT INTO project ({COLUMNS}) VALUES (:id, :name, :state, :pg_version, :history_retention_s, :settings, \
-         :default_endpoint_settings, :created_us, :updated_us, :deleted_us) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
-         state = excluded.state, history_retention_s = excluded.history_retention_s, \
-         settings = excluded.settings, default_endpoint_settings = excluded.default_endpoint_settings, \
-         updated_us = excluded.updated_us, deleted_us = excluded.deleted_us"
-    );
-    let values = named_params! {
-        ":id": row.id,
-        ":name": row.name,
-        ":state": row.state,
-        ":pg_version": row.pg_version,
-        ":history_retention_s": row.history_retention_s,
-        ":settings": row.settings,
-        ":default_endpoint_settings": row.default_endpoint_settings,
-        ":created_us": row.created_us,
-        ":updated_us": row.updated_us,
-        ":deleted_us": row.deleted_us,
-    };
-    run(connection, &sql, values).map(|_| ())
+    run(connection, ProjectRow::PUT, &*row.values()).map(|_| ())
 }
 
 /// A project that exists for clients.
@@ -107,7 +74,7 @@ pub fn put(connection: &Connection, row: &ProjectRow) -> Result<()> {
 /// `NotFound` if it does not.
 pub fn get(connection: &Connection, id: &str) -> Result<ProjectRow> {
     let sql = format!("SELECT {COLUMNS} FROM project WHERE id = ? AND state = 'ready'");
-    one(connection, &sql, [id], read)?.ok_or_else(|| Error::not_found("project", id))
+    one(connection, &sql, [id], ProjectRow::read)?.ok_or_else(|| Error::not_found("project", id))
 }
 
 /// A row, whatever its state.
@@ -115,7 +82,7 @@ pub fn get(connection: &Connection, id: &str) -> Result<ProjectRow> {
 /// # Errors
 /// Those of SQLite.
 pub fn find(connection: &Connection, id: &str) -> Result<Option<ProjectRow>> {
-    one(connection, &format!("SELECT {COLUMNS} FROM project WHERE id = ?"), [id], read)
+    one(connection, &format!("SELECT {COLUMNS} FROM project WHERE id = ?"), [id], ProjectRow::read)
 }
 
 /// Checks that a project is neither deleted nor being removed: nothing in it is there for clients then.
@@ -135,7 +102,7 @@ pub fn check_not_deleted(connection: &Connection, id: &str) -> Result<()> {
 /// # Errors
 /// Those of SQLite.
 pub fn all(connection: &Connection) -> Result<Vec<ProjectRow>> {
-    many(connection, &format!("SELECT {COLUMNS} FROM project ORDER BY rowid"), [], read)
+    many(connection, &format!("SELECT {COLUMNS} FROM project ORDER BY rowid"), [], ProjectRow::read)
 }
 
 /// Ids of the projects to be removed: those whose removal has begun, and those deleted before `deleted_us`.
@@ -190,7 +157,7 @@ pub fn page(
         ":only": listed.only,
         ":state": listed.state,
     };
-    many(connection, &sql, values, read)
+    many(connection, &sql, values, ProjectRow::read)
 }
 
 /// Sets the state.

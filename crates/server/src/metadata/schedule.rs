@@ -3,38 +3,40 @@
 //! What must hold: `planned_us` moves in the transaction that writes what the run made, and only forward, so that a
 //! run is never made twice; after a crash before it the run is still due.
 
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::Connection;
 
-use super::{many, one, project, run};
+use super::{Columns, many, one, project, run};
 use crate::error::{Error, Result};
 
-/// A schedule of branches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScheduleRow {
-    /// Its id: `sched-calm-river-8q2k5x1a`.
-    pub id: String,
-    /// Its project.
-    pub project_id: String,
-    /// Its name, unique in the project.
-    pub name: String,
-    /// When it runs.
-    pub cron: String,
-    /// Where that time is told; UTC if `None`.
-    pub time_zone: Option<String>,
-    /// What it makes: JSON of the request.
-    pub template: String,
-    /// The planned time up to which nothing is due any more.
-    pub planned_us: i64,
-    /// The branch it made last.
-    pub branch_id: Option<String>,
-    /// When it last ran, well or not.
-    pub last_run_us: Option<i64>,
-    /// Why its last run made nothing.
-    pub last_error: Option<String>,
-    /// When it was made.
-    pub created_us: i64,
-    /// When it was last changed.
-    pub updated_us: i64,
+row! {
+    /// A schedule of branches.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ScheduleRow in "branch_schedule" {
+        /// Its id: `sched-calm-river-8q2k5x1a`.
+        pub id: String,
+        /// Its project.
+        pub project_id: String,
+        /// Its name, unique in the project.
+        pub name: String,
+        /// When it runs.
+        pub cron: String,
+        /// Where that time is told; UTC if `None`.
+        pub time_zone: Option<String>,
+        /// What it makes: JSON of the request.
+        pub template: String,
+        /// The planned time up to which nothing is due any more.
+        pub planned_us: i64,
+        /// The branch it made last.
+        pub branch_id: Option<String>,
+        /// When it last ran, well or not.
+        pub last_run_us: Option<i64>,
+        /// Why its last run made nothing.
+        pub last_error: Option<String>,
+        /// When it was made.
+        pub created_us: i64,
+        /// When it was last changed.
+        pub updated_us: i64,
+    }
 }
 
 /// One line of the backup schedule of a branch.
@@ -52,25 +54,7 @@ pub struct BackupRow {
     pub planned_us: i64,
 }
 
-const COLUMNS: &str = "id, project_id, name, cron, time_zone, template, planned_us, branch_id, last_run_us, \
-                       last_error, created_us, updated_us";
-
-fn read(row: &Row<'_>) -> rusqlite::Result<ScheduleRow> {
-    Ok(ScheduleRow {
-        id: row.get(0)?,
-        project_id: row.get(1)?,
-        name: row.get(2)?,
-        cron: row.get(3)?,
-        time_zone: row.get(4)?,
-        template: row.get(5)?,
-        planned_us: row.get(6)?,
-        branch_id: row.get(7)?,
-        last_run_us: row.get(8)?,
-        last_error: row.get(9)?,
-        created_us: row.get(10)?,
-        updated_us: row.get(11)?,
-    })
-}
+const COLUMNS: &str = ScheduleRow::COLUMNS;
 
 /// Writes a new row.
 ///
@@ -84,25 +68,7 @@ pub fn insert(connection: &Connection, row: &ScheduleRow) -> Result<()> {
             row.name
         )));
     }
-    let sql = format!(
-        "INSERT INTO branch_schedule ({COLUMNS}) VALUES (:id, :project_id, :name, :cron, :time_zone, :template, \
-         :planned_us, :branch_id, :last_run_us, :last_error, :created_us, :updated_us)"
-    );
-    let values = named_params! {
-        ":id": row.id,
-        ":project_id": row.project_id,
-        ":name": row.name,
-        ":cron": row.cron,
-        ":time_zone": row.time_zone,
-        ":template": row.template,
-        ":planned_us": row.planned_us,
-        ":branch_id": row.branch_id,
-        ":last_run_us": row.last_run_us,
-        ":last_error": row.last_error,
-        ":created_us": row.created_us,
-        ":updated_us": row.updated_us,
-    };
-    run(connection, &sql, values).map(|_| ())
+    run(connection, ScheduleRow::INSERT, &*row.values()).map(|_| ())
 }
 
 /// One schedule.
@@ -112,7 +78,8 @@ pub fn insert(connection: &Connection, row: &ScheduleRow) -> Result<()> {
 pub fn get(connection: &Connection, project: &str, id: &str) -> Result<ScheduleRow> {
     project::check_not_deleted(connection, project)?;
     let sql = format!("SELECT {COLUMNS} FROM branch_schedule WHERE project_id = ? AND id = ?");
-    one(connection, &sql, [project, id], read)?.ok_or_else(|| Error::not_found("branch schedule", id))
+    one(connection, &sql, [project, id], ScheduleRow::read)?
+        .ok_or_else(|| Error::not_found("branch schedule", id))
 }
 
 /// The schedules of a project, oldest first.
@@ -121,7 +88,7 @@ pub fn get(connection: &Connection, project: &str, id: &str) -> Result<ScheduleR
 /// Those of SQLite.
 pub fn of_project(connection: &Connection, project: &str) -> Result<Vec<ScheduleRow>> {
     let sql = format!("SELECT {COLUMNS} FROM branch_schedule WHERE project_id = ? ORDER BY rowid");
-    many(connection, &sql, [project], read)
+    many(connection, &sql, [project], ScheduleRow::read)
 }
 
 /// The schedules of all usable projects.
@@ -133,7 +100,7 @@ pub fn all(connection: &Connection) -> Result<Vec<ScheduleRow>> {
         "SELECT {COLUMNS} FROM branch_schedule \
          WHERE project_id IN (SELECT id FROM project WHERE state = 'ready') ORDER BY rowid"
     );
-    many(connection, &sql, [], read)
+    many(connection, &sql, [], ScheduleRow::read)
 }
 
 /// Removes the row; what it made stays.
@@ -231,7 +198,7 @@ pub fn all_backups(connection: &Connection) -> Result<Vec<BackupRow>> {
 const BACKUPS: &str = "SELECT b.project_id, s.branch_id, s.position, s.line, s.planned_us \
                        FROM backup_schedule s, branch b WHERE b.id = s.branch_id";
 
-fn read_backup(row: &Row<'_>) -> rusqlite::Result<BackupRow> {
+fn read_backup(row: &rusqlite::Row<'_>) -> rusqlite::Result<BackupRow> {
     Ok(BackupRow {
         project_id: row.get(0)?,
         branch_id: row.get(1)?,

@@ -3,68 +3,49 @@
 //! A row names its data as a branch's row does, by what the store calls it. Its roles and databases are rows of
 //! `role` and `database` under the snapshot's id.
 
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::Connection;
 
-use super::{many, one, project, run};
+use super::{Columns, many, one, project, run};
 use crate::error::{Error, Result};
 
-/// One snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotRow {
-    /// Its id: `snap-calm-river-8q2k5x1a`.
-    pub id: String,
-    /// Its project.
-    pub project_id: String,
-    /// What the store calls its data; nothing ever writes there.
-    pub store_id: String,
-    /// Its name, unique in the project.
-    pub name: String,
-    /// A second name that never changes.
-    pub slug: Option<String>,
-    /// The branch it was made of, which may be gone.
-    pub source_branch_id: String,
-    /// The branch whose history it is in, if that is an ancestor of the source.
-    pub history_id: Option<String>,
-    /// Where in the log of that.
-    pub lsn: String,
-    /// Time of the last commit in it.
-    pub time_us: Option<i64>,
-    /// Whether a request made it, and no schedule.
-    pub manual: bool,
-    /// Bytes of all relations in it; `None` for one that an older version made.
-    pub full_bytes: Option<i64>,
-    /// Bytes of log since the snapshot before it, if one was there in the same history.
-    pub diff_bytes: Option<i64>,
-    /// When it is deleted by itself.
-    pub expires_us: Option<i64>,
-    /// When it was made.
-    pub created_us: i64,
-    /// When it was last changed.
-    pub updated_us: i64,
+row! {
+    /// One snapshot.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct SnapshotRow in "snapshot" {
+        /// Its id: `snap-calm-river-8q2k5x1a`.
+        pub id: String,
+        /// Its project.
+        pub project_id: String,
+        /// What the store calls its data; nothing ever writes there.
+        pub store_id: String,
+        /// Its name, unique in the project.
+        pub name: String,
+        /// A second name that never changes.
+        pub slug: Option<String>,
+        /// The branch it was made of, which may be gone.
+        pub source_branch_id: String,
+        /// The branch whose history it is in, if that is an ancestor of the source.
+        pub history_id: Option<String>,
+        /// Where in the log of that.
+        pub lsn: String,
+        /// Time of the last commit in it.
+        pub time_us: Option<i64>,
+        /// Whether a request made it, and no schedule.
+        pub manual: bool,
+        /// Bytes of all relations in it; `None` for one that an older version made.
+        pub full_bytes: Option<i64>,
+        /// Bytes of log since the snapshot before it, if one was there in the same history.
+        pub diff_bytes: Option<i64>,
+        /// When it is deleted by itself.
+        pub expires_us: Option<i64>,
+        /// When it was made.
+        pub created_us: i64,
+        /// When it was last changed.
+        pub updated_us: i64,
+    }
 }
 
-const COLUMNS: &str = "id, project_id, store_id, name, slug, source_branch_id, lsn, time_us, manual, expires_us, \
-                       created_us, updated_us, full_bytes, diff_bytes, history_id";
-
-fn read(row: &Row<'_>) -> rusqlite::Result<SnapshotRow> {
-    Ok(SnapshotRow {
-        id: row.get(0)?,
-        project_id: row.get(1)?,
-        store_id: row.get(2)?,
-        name: row.get(3)?,
-        slug: row.get(4)?,
-        source_branch_id: row.get(5)?,
-        lsn: row.get(6)?,
-        time_us: row.get(7)?,
-        manual: row.get(8)?,
-        expires_us: row.get(9)?,
-        created_us: row.get(10)?,
-        updated_us: row.get(11)?,
-        full_bytes: row.get(12)?,
-        diff_bytes: row.get(13)?,
-        history_id: row.get(14)?,
-    })
-}
+const COLUMNS: &str = SnapshotRow::COLUMNS;
 
 /// Writes a new row.
 ///
@@ -78,29 +59,7 @@ pub fn insert(connection: &Connection, row: &SnapshotRow) -> Result<()> {
             return Err(Error::conflict(format!("snapshot with the provided slug {slug:?} already exists")));
         }
     }
-    let sql = format!(
-        "INSERT INTO snapshot ({COLUMNS}) VALUES (:id, :project_id, :store_id, :name, :slug, :source_branch_id, \
-         :lsn, :time_us, :manual, :expires_us, :created_us, :updated_us, \
-         :full_bytes, :diff_bytes, :history_id)"
-    );
-    let values = named_params! {
-        ":id": row.id,
-        ":project_id": row.project_id,
-        ":store_id": row.store_id,
-        ":name": row.name,
-        ":slug": row.slug,
-        ":source_branch_id": row.source_branch_id,
-        ":lsn": row.lsn,
-        ":time_us": row.time_us,
-        ":manual": row.manual,
-        ":expires_us": row.expires_us,
-        ":created_us": row.created_us,
-        ":updated_us": row.updated_us,
-        ":full_bytes": row.full_bytes,
-        ":diff_bytes": row.diff_bytes,
-        ":history_id": row.history_id,
-    };
-    run(connection, &sql, values).map(|_| ())
+    run(connection, SnapshotRow::INSERT, &*row.values()).map(|_| ())
 }
 
 /// Writes what of a row can change: name and expiry.
@@ -146,7 +105,7 @@ pub fn free_name(connection: &Connection, project: &str, name: &str) -> Result<S
 pub fn get(connection: &Connection, project: &str, id: &str) -> Result<SnapshotRow> {
     project::check_not_deleted(connection, project)?;
     let sql = format!("SELECT {COLUMNS} FROM snapshot WHERE project_id = ? AND id = ?");
-    one(connection, &sql, [project, id], read)?.ok_or_else(|| Error::not_found("snapshot", id))
+    one(connection, &sql, [project, id], SnapshotRow::read)?.ok_or_else(|| Error::not_found("snapshot", id))
 }
 
 /// The snapshots of a project, oldest first.
@@ -155,7 +114,7 @@ pub fn get(connection: &Connection, project: &str, id: &str) -> Result<SnapshotR
 /// Those of SQLite.
 pub fn all(connection: &Connection, project: &str) -> Result<Vec<SnapshotRow>> {
     let sql = format!("SELECT {COLUMNS} FROM snapshot WHERE project_id = ? ORDER BY rowid");
-    many(connection, &sql, [project], read)
+    many(connection, &sql, [project], SnapshotRow::read)
 }
 
 /// The snapshots of a branch, oldest first.
@@ -166,7 +125,7 @@ pub fn of_source(connection: &Connection, project: &str, source: &str) -> Result
     let sql = format!(
         "SELECT {COLUMNS} FROM snapshot WHERE project_id = ? AND source_branch_id = ? ORDER BY rowid"
     );
-    many(connection, &sql, [project, source], read)
+    many(connection, &sql, [project, source], SnapshotRow::read)
 }
 
 /// The snapshot whose data the store calls `data`.
@@ -175,7 +134,7 @@ pub fn of_source(connection: &Connection, project: &str, source: &str) -> Result
 /// Those of SQLite.
 pub fn of_data(connection: &Connection, project: &str, data: &str) -> Result<Option<SnapshotRow>> {
     let sql = format!("SELECT {COLUMNS} FROM snapshot WHERE project_id = ? AND store_id = ?");
-    one(connection, &sql, [project, data], read)
+    one(connection, &sql, [project, data], SnapshotRow::read)
 }
 
 /// Snapshots of usable projects that expired before `now_us`.
@@ -187,7 +146,7 @@ pub fn due(connection: &Connection, now_us: i64) -> Result<Vec<SnapshotRow>> {
         "SELECT {COLUMNS} FROM snapshot WHERE expires_us <= ? \
          AND +project_id IN (SELECT id FROM project WHERE state = 'ready')"
     );
-    many(connection, &sql, [now_us], read)
+    many(connection, &sql, [now_us], SnapshotRow::read)
 }
 
 /// Removes the row and all that belongs to it; false if it was not there.
