@@ -45,7 +45,7 @@ pub fn run(control: &Control) -> Result<()> {
             tracing::error!(project = row.id, %error, "project is not usable");
         }
     }
-    remove_strangers(control)
+    remove_unnamed(control)
 }
 
 fn recover_branches(control: &Control, project: &str) -> Result<()> {
@@ -53,7 +53,7 @@ fn recover_branches(control: &Control, project: &str) -> Result<()> {
     sweep(&control.storage, project)
 }
 
-fn remove_strangers(control: &Control) -> Result<()> {
+fn remove_unnamed(control: &Control) -> Result<()> {
     let projects: HashSet<String> =
         control.metadata.read(project::all)?.into_iter().map(|row| row.id).collect();
     let endpoints: HashSet<String> =

@@ -37,7 +37,7 @@ pub struct Keys {
     written: Mutex<Option<Instant>>,
     rate: Option<NonZeroU32>,
     /// Of all requests that come with no key, or one that opens nothing.
-    strangers: Pace,
+    keyless: Pace,
 }
 
 /// How fast requests may come.
@@ -81,7 +81,7 @@ fn hash(key: &str) -> Hash {
 impl Keys {
     /// No keys yet; each will do at most `rate` requests a second, as many at once after a pause.
     pub fn new(rate: Option<NonZeroU32>) -> Self {
-        Self { by_hash: RwLock::default(), written: Mutex::default(), rate, strangers: Pace::new(rate) }
+        Self { by_hash: RwLock::default(), written: Mutex::default(), rate, keyless: Pace::new(rate) }
     }
 
     /// Takes in the keys of the metadata, and `own`, the one in the file.
@@ -105,7 +105,7 @@ impl Keys {
     /// `Unauthorized` if it opens nothing, `TooMany` if it comes too often; who guesses does not slow down who knows.
     pub fn admit(&self, sent: &str) -> Result<Arc<Key>> {
         let found = self.by_hash.read().get(&hash(sent)).cloned();
-        let pace = found.as_ref().map_or(&self.strangers, |key| &key.pace);
+        let pace = found.as_ref().map_or(&self.keyless, |key| &key.pace);
         if let Some(wait) = pace.too_early() {
             return Err(Error::too_many(self.rate.map_or(0, NonZeroU32::get), wait));
         }

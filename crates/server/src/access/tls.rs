@@ -118,7 +118,7 @@ impl Watched {
     }
 
     /// The pair, if it is another than the last time, or why it is none.
-    pub fn look(&mut self) -> Option<Result<ServerConfig>> {
+    pub fn changed(&mut self) -> Option<Result<ServerConfig>> {
         let now = match self.files.version() {
             Ok(now) if self.read == Some(now) => return None,
             Ok(now) => Some(now),
@@ -134,7 +134,7 @@ impl Watched {
 pub fn renew(life: &Life, mut watched: Watched, config: &RustlsConfig) {
     life.again_and_again(
         || std::thread::sleep(CERTIFICATE_EVERY),
-        || match watched.look() {
+        || match watched.changed() {
             None => {}
             Some(Ok(pair)) => {
                 config.reload_from_config(Arc::new(pair));
@@ -241,15 +241,15 @@ mod tests {
         let files = certificate(one.path(), None, &[]).unwrap();
         let new = certificate(other.path(), None, &[]).unwrap();
         let mut watched = Watched::new(&files);
-        assert!(watched.look().is_none());
+        assert!(watched.changed().is_none());
         fs::rename(&new.certificate, &files.certificate).unwrap();
-        assert_eq!(watched.look().unwrap().err().unwrap().kind, Kind::Malformed);
-        assert!(watched.look().is_none(), "it is said once");
+        assert_eq!(watched.changed().unwrap().err().unwrap().kind, Kind::Malformed);
+        assert!(watched.changed().is_none(), "it is said once");
         fs::rename(&new.key, &files.key).unwrap();
-        assert!(watched.look().unwrap().is_ok());
-        assert!(watched.look().is_none());
+        assert!(watched.changed().unwrap().is_ok());
+        assert!(watched.changed().is_none());
         fs::remove_file(&files.key).unwrap();
-        assert!(watched.look().unwrap().is_err() && watched.look().is_none());
+        assert!(watched.changed().unwrap().is_err() && watched.changed().is_none());
     }
 
     #[test]

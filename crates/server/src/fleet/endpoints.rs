@@ -15,7 +15,6 @@
 //! Not here: what should run (`metadata`), what is known of what does (`runtime`), what to do next (`plan`), when
 //! (`reconcile`).
 
-use crate::fleet::last_run::{self, ended_clean, forget_other, not_started};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -32,6 +31,7 @@ use compute::control::{self, Answer, State, Status};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
+use crate::fleet::last_run::{self, ended_clean, forget_other, not_started};
 use crate::fleet::plan::Seen;
 use crate::fleet::process::clear_leftovers;
 use crate::fleet::quarantine::{await_passwords, record_adopted, record_quarantine};
@@ -46,7 +46,7 @@ use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
 
 /// Looks at an endpoint's process and notes what it says.
-pub fn look(fleet: &Fleet, id: &str) -> (Seen, Option<Status>) {
+pub fn observe(fleet: &Fleet, id: &str) -> (Seen, Option<Status>) {
     let runtime = fleet.endpoints.of(id);
     let socket = compute::control_socket(&fleet.dir.endpoint(id));
     let answer = control::ask(&socket, control::Command::Status, LOOK_WITHIN);
@@ -71,7 +71,7 @@ pub fn look(fleet: &Fleet, id: &str) -> (Seen, Option<Status>) {
 
 /// Whether an endpoint accepts connections.
 pub fn runs(fleet: &Fleet, id: &str) -> bool {
-    look(fleet, id).1.is_some_and(|status| status.state == State::Running)
+    observe(fleet, id).1.is_some_and(|status| status.state == State::Running)
 }
 
 /// Notes what a process says of itself, and has the reconciler told when it ends.
@@ -130,7 +130,7 @@ fn start_in_turn(fleet: &Fleet, row: &EndpointRow, runtime: &Runtime) -> Result<
         return Err(busy(&row.id));
     }
     let row = &row;
-    let started = match look(fleet, &row.id).0 {
+    let started = match observe(fleet, &row.id).0 {
         Seen::Alive => wait_ready(fleet, &row.id, runtime, Instant::now()),
         Seen::Ending => {
             wait_gone(fleet, &row.id, runtime, ENDED_WITHIN);
@@ -144,7 +144,7 @@ fn start_in_turn(fleet: &Fleet, row: &EndpointRow, runtime: &Runtime) -> Result<
 
 fn wait_gone(fleet: &Fleet, id: &str, runtime: &Runtime, within: Duration) {
     let deadline = Instant::now() + within;
-    while Instant::now() < deadline && !matches!(look(fleet, id).0, Seen::Dead | Seen::Unknown) {
+    while Instant::now() < deadline && !matches!(observe(fleet, id).0, Seen::Dead | Seen::Unknown) {
         std::thread::sleep(Duration::from_millis(5));
     }
     runtime.reap(REAPED_WITHIN);
@@ -269,7 +269,7 @@ fn stop_in_turn(fleet: &Fleet, row: &EndpointRow, runtime: &Runtime) -> Result<(
     // with settings that are known to work. A hidden one has no row.
     let now = fleet.metadata.read(|connection| endpoint::find(connection, &row.id))?;
     let row = &now.map_or_else(|| row.clone(), |now| EndpointRow { tried: None, ..now });
-    let dead = matches!(look(fleet, &row.id).0, Seen::Dead | Seen::Unknown);
+    let dead = matches!(observe(fleet, &row.id).0, Seen::Dead | Seen::Unknown);
     let clean = if dead {
         ended_clean(&fleet.dir.endpoint(&row.id), &store_id(fleet, row)?)
     } else {
@@ -344,7 +344,7 @@ pub fn stop_at_shutdown(fleet: &Fleet, row: &EndpointRow) {
         clear_leftovers(&fleet.dir.endpoint(&row.id));
         return;
     };
-    let dead = matches!(look(fleet, &row.id).0, Seen::Dead | Seen::Unknown);
+    let dead = matches!(observe(fleet, &row.id).0, Seen::Dead | Seen::Unknown);
     let stopped = || {
         let stored = fleet.storage.store(&row.project_id).is_ok();
         let within = if stored { STOPPED_WITHIN } else { STOPPED_WITHOUT_STORE_WITHIN };

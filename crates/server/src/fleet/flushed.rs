@@ -10,7 +10,7 @@ use types::Lsn;
 
 use crate::error::{Error, Result};
 use crate::fleet::Fleet;
-use crate::fleet::endpoints::look;
+use crate::fleet::endpoints::observe;
 use crate::fleet::last_run::ended_clean;
 use crate::fleet::plan::Seen;
 use crate::limits::FLUSH_WITHIN;
@@ -65,7 +65,7 @@ fn flushed_lsn_of(
     };
     if row.desired == Desired::Idle {
         // In this order, as it may end in between.
-        let gone = matches!(look(fleet, &row.id).0, Seen::Dead | Seen::Unknown);
+        let gone = matches!(observe(fleet, &row.id).0, Seen::Dead | Seen::Unknown);
         if clean(row) {
             return Ok(Ok(None));
         }

@@ -12,7 +12,6 @@
 //! - Not everything starts at once, after a restart of the machine say. What somebody asks for does not wait in the queue:
 //!   it finds a place among the starts that the queue may not take (`limits`).
 
-use crate::fleet::queue::Due;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -22,9 +21,10 @@ use compute::control::State;
 
 use crate::failpoint;
 use crate::fleet::Fleet;
-use crate::fleet::endpoints::{look, remove_endpoint, start_endpoint, suspend_endpoint};
+use crate::fleet::endpoints::{observe, remove_endpoint, start_endpoint, suspend_endpoint};
 use crate::fleet::plan::{self, Action, Seen};
 use crate::fleet::quarantine::note_passwords;
+use crate::fleet::queue::Due;
 use crate::fleet::runtime::Runtime;
 use crate::limits::{LOOKS_AT_ONCE, RECONCILED_EVERY};
 use crate::machine::threads;
@@ -77,7 +77,7 @@ fn look_at(fleet: &Arc<Fleet>, row: &EndpointRow) {
     let runtime = fleet.endpoints.of(&row.id);
     // Whoever starts or stops it will say how it is.
     let Some(turn) = runtime.turn.try_lock() else { return };
-    let (seen, status) = look(fleet, &row.id);
+    let (seen, status) = observe(fleet, &row.id);
     if let Some(status) = status.filter(|status| status.state == State::Running)
         && let Err(error) = note_passwords(fleet, &row.id, &status)
     {
@@ -127,7 +127,7 @@ fn act(fleet: &Fleet, row: &EndpointRow, action: Action, seen: Seen) {
     // A request that has it in hand may be starting it, or may have changed its mind since the look.
     let runtime = fleet.endpoints.of(&row.id);
     drop(runtime.turn.lock());
-    match (action, look(fleet, &row.id).0) {
+    match (action, observe(fleet, &row.id).0) {
         (Action::Start, Seen::Alive) | (Action::Stop, Seen::Dead | Seen::Unknown) => return,
         _ => {}
     }

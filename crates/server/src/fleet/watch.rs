@@ -10,8 +10,6 @@
 //!
 //! Not here: what to do about it (`reconcile`).
 
-use crate::limits::LIVED_AT_LEAST;
-
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +17,8 @@ use std::time::{Duration, Instant};
 use compute::wait_exit;
 use parking_lot::{Condvar, Mutex};
 use rustix::process::{Pid, PidfdFlags};
+
+use crate::limits::LIVED_AT_LEAST;
 
 /// What the reconciler sleeps on.
 #[derive(Default)]

@@ -3,13 +3,14 @@
 //! What must hold: whatever is not a success has the shape of [`ErrorBody`](api::error::ErrorBody), from a handler, a
 //! refused parameter or a route that is not there, and its `request_id` is in the log with method, path and status.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use axum::body::to_bytes;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use std::net::SocketAddr;
-use std::sync::Arc;
 
 use crate::http::answer::{self, Said};
 use crate::http::connections::Connections;

@@ -75,7 +75,7 @@ pub fn how_to_install(major: i32) -> String {
 pub fn find(named: &[NamedBin]) -> Installed {
     let mut found = Installed::default();
     for NamedBin { major, dir } in named {
-        match look(dir) {
+        match installation_in(dir) {
             Some(it) if major.is_none_or(|major| major == it.major) && SUPPORTED.contains(&it.major) => {
                 found.by_major.entry(it.major).or_insert(it);
             }
@@ -99,7 +99,7 @@ pub fn find(named: &[NamedBin]) -> Installed {
 
 impl Installed {
     fn add(&mut self, dir: &Path) {
-        if let Some(found) = look(dir).filter(|found| SUPPORTED.contains(&found.major)) {
+        if let Some(found) = installation_in(dir).filter(|found| SUPPORTED.contains(&found.major)) {
             self.by_major.entry(found.major).or_insert(found);
         }
     }
@@ -112,7 +112,7 @@ impl Installed {
 }
 
 /// The server in `dir`.
-fn look(dir: &Path) -> Option<Installation> {
+fn installation_in(dir: &Path) -> Option<Installation> {
     let program = dir.join("postgres");
     if !program.is_file() || !dir.join("initdb").is_file() {
         return None;

@@ -3,7 +3,6 @@
 //! A branch is *live* until it is deleted, then *deleted* and can be brought back, then *purged*: hidden for good, and
 //! its row goes when no row of a child is left.
 
-use crate::limits::NAMES_SHOWN;
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, named_params};
@@ -11,6 +10,7 @@ use rusqlite::{Connection, named_params};
 use super::cursor::Cursor;
 use super::{Columns, many, one, project, run};
 use crate::error::{Error, Result};
+use crate::limits::NAMES_SHOWN;
 
 row! {
     /// One branch.

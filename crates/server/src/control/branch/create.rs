@@ -3,20 +3,18 @@
 //! The path of creating one is kept short: ask the parent's Postgres how far it has flushed, wait until the store has
 //! that, one manifest write in the store, one SQLite transaction.
 
-use crate::control::branch::point::{At, discard, fork, parse_at};
-use crate::control::endpoint::create::{check_endpoints, insert_endpoints, start_all};
-use crate::metadata::{catalog, password, project, quarantine};
-
 use api::branch::{BranchCreateRequest, BranchRestoreRequest, BranchUpdate};
 use store::BranchPoint;
 
 use crate::clock;
 use crate::control::Control;
 use crate::control::branch::delete::purge;
+use crate::control::branch::point::{At, discard, fork, parse_at};
 use crate::control::branch::restore::restore_branch;
 use crate::control::branch::schema_only::{Copied, copy_schema};
 use crate::control::branch::{expiry, history};
 use crate::control::catalog::change::know_roles;
+use crate::control::endpoint::create::{check_endpoints, insert_endpoints, start_all};
 use crate::control::endpoint::options::check_new;
 use crate::error::{Error, Result};
 use crate::fleet::endpoints::remove_endpoint;
@@ -26,6 +24,7 @@ use crate::metadata::endpoint::{self, Desired, EndpointRow};
 use crate::metadata::idempotency::{self, Key};
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::role::Moment;
+use crate::metadata::{catalog, password, project, quarantine};
 use crate::names::{self, parse_branch};
 
 /// What a branch can begin with (`init_source`).

@@ -12,7 +12,6 @@
 //! Id, name, endpoint, port, passwords and the branch's place as default stay. A crash before the transaction leaves data that no
 //! row names, which the next start removes; a crash after it leaves an endpoint to be started.
 
-use crate::metadata::{catalog, password, quarantine};
 use api::branch::BranchRestoreRequest;
 use store::BranchPoint;
 
@@ -28,6 +27,7 @@ use crate::fleet::endpoints::change_under;
 use crate::metadata::branch::{self, BranchRow};
 use crate::metadata::endpoint::{self, EndpointRow};
 use crate::metadata::operation::{self, Action, OperationRow};
+use crate::metadata::{catalog, password, quarantine};
 use crate::names::{self, parse_branch};
 use crate::storage::sweep::sweep_after;
 

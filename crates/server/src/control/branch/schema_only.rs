@@ -97,7 +97,7 @@ fn fill(
     empty(&mut client)?;
     restore_schema(control, &ours, script)?;
     failpoint::tried(Step::SchemaCopied)?;
-    let (lsn, found) = change::look(&mut client)?;
+    let (lsn, found) = change::scan(&mut client)?;
     let lsn = lsn.parse().map_err(|_| Error::internal("no flush position"))?;
     wait_durable(control, &store, data, lsn)?;
     Ok(Copied { found, lsn, source: holder, parent, foreign })
@@ -154,7 +154,7 @@ fn address(control: &Control, of: &Hidden<'_>) -> (String, String) {
 
 /// Drops the first role and database of the project, which the script makes again if they are still there.
 fn empty(client: &mut Client) -> Result<()> {
-    let (_, found) = change::look(client)?;
+    let (_, found) = change::scan(client)?;
     for database in found.databases {
         client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", identifier(&database.name)))?;
     }

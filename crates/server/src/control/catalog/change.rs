@@ -13,9 +13,6 @@
 //!
 //! Not here: how a password becomes a verifier, which positions a row holds for (`metadata::role`).
 
-use crate::fleet::sessions::{self, connect_any};
-use crate::metadata::{catalog, project};
-
 use tokio_postgres::Row;
 use types::Lsn;
 
@@ -27,6 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint::{self, Step};
 use crate::fleet::endpoints::{runs, start_endpoint};
 use crate::fleet::hidden::hidden_permit;
+use crate::fleet::sessions::{self, connect_any};
 use crate::limits::{CATALOG_TURN_WITHIN, RENAMES};
 use crate::machine::postgres::role_sql;
 use crate::machine::sql::{self, Client, SUPERUSER, identifier};
@@ -37,6 +35,7 @@ use crate::metadata::role::{
     self, DatabaseRow, Found, FoundDatabase, FoundRole, Moment, RoleRow, named_database, named_role,
 };
 use crate::metadata::secret::Secret;
+use crate::metadata::{catalog, project};
 use crate::names::{check_sql_name, parse_branch};
 
 /// Roles and databases of a branch.
@@ -146,7 +145,7 @@ fn running(control: &Control, row: &EndpointRow) -> Result<(EndpointRow, Option<
 
 /// Takes over what the catalog says; by default it was read where its Postgres is now.
 fn take_over(control: &Control, branch: &str, client: &mut Client, moment: Option<Moment>) -> Result<Rows> {
-    let (lsn, found) = look(client)?;
+    let (lsn, found) = scan(client)?;
     let moment = moment.or_else(|| lsn.parse().ok().map(Moment::At));
     let moment = moment.ok_or_else(|| Error::internal("no flush position"))?;
     control.metadata.write(|change| {
@@ -184,7 +183,7 @@ fn change_catalog_as<T>(
         if row.read_only {
             return Err(only_reads(&branch, &row));
         }
-        options::want(change, &row, Desired::Active)?;
+        options::set_desired(change, &row, Desired::Active)?;
         Ok((branch, row))
     })?;
     let (endpoint, started) = running(control, &wanted)?;
@@ -464,7 +463,7 @@ fn flushed(client: &mut Client) -> Result<String> {
 ///
 /// # Errors
 /// Those of SQL.
-pub fn look(client: &mut Client) -> Result<(String, Found)> {
+pub fn scan(client: &mut Client) -> Result<(String, Found)> {
     let lsn = flushed(client)?;
     let sql = "SELECT oid, rolname, rolcanlogin, rolpassword FROM pg_authid \
                WHERE rolname !~ '^pg_' AND rolname <> $1::text ORDER BY oid";

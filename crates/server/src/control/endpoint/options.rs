@@ -11,7 +11,6 @@
 //!
 //! What must hold: settings that Postgres does not start with are taken back, so that a change never costs an endpoint.
 
-use crate::fleet::spec::{in_force, pg_settings, settings_of, text};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -25,8 +24,9 @@ use crate::control::Control;
 use crate::control::endpoint::trial::check_settings;
 use crate::control::locks::Held;
 use crate::error::{Error, Kind, Result};
-use crate::fleet::endpoints::{change_under, look, start_endpoint, suspend_endpoint};
+use crate::fleet::endpoints::{change_under, observe, start_endpoint, suspend_endpoint};
 use crate::fleet::process::clear_leftovers;
+use crate::fleet::spec::{in_force, pg_settings, settings_of, text};
 use crate::limits::SUSPEND_TIMEOUT_MAX_S;
 use crate::machine::settings;
 use crate::metadata::branch::{self, BranchRow};
@@ -167,7 +167,7 @@ pub fn end_trials(control: &Control) -> Result<()> {
         let Some(tried) = &row.tried else { continue };
         let dir = control.dir.endpoint(&row.id);
         let with_it = started_with(&dir) == Some(in_force(tried, &control.fleet.launch.postgres_paths));
-        let state = look(&control.fleet, &row.id).1.map(|status| status.state);
+        let state = observe(&control.fleet, &row.id).1.map(|status| status.state);
         if with_it && state == Some(State::Running) {
             control.metadata.write(|change| endpoint::set_options(change, &row.id, tried, now_us()))?;
             continue;
@@ -190,7 +190,7 @@ pub fn restart_endpoint(
     id: &str,
 ) -> Result<(EndpointRow, Vec<OperationRow>)> {
     let (_held, _) = endpoint_in_turn(control, project, id)?;
-    let row = wish(control, project, id, Desired::Active)?;
+    let row = desire(control, project, id, Desired::Active)?;
     let operations = restart(control, &row)?;
     Ok((row, operations))
 }
@@ -201,7 +201,7 @@ pub fn restart_endpoint(
 /// `NotFound`, `Refused` if it is disabled, `Busy` while another request changes the branch, `Unavailable` if it does not start.
 pub fn wake_endpoint(control: &Control, project: &str, id: &str) -> Result<(EndpointRow, OperationRow)> {
     let (_held, _) = endpoint_in_turn(control, project, id)?;
-    let row = wish(control, project, id, Desired::Active)?;
+    let row = desire(control, project, id, Desired::Active)?;
     let operation = start_endpoint(&control.fleet, &row)?;
     Ok((row, operation))
 }
@@ -212,7 +212,7 @@ pub fn wake_endpoint(control: &Control, project: &str, id: &str) -> Result<(Endp
 /// `NotFound`, `Busy` while another request changes the branch, those of stopping.
 pub fn put_to_sleep(control: &Control, project: &str, id: &str) -> Result<(EndpointRow, OperationRow)> {
     let (_held, _) = endpoint_in_turn(control, project, id)?;
-    let row = wish(control, project, id, Desired::Idle)?;
+    let row = desire(control, project, id, Desired::Idle)?;
     let operation = suspend_endpoint(&control.fleet, &row)?;
     Ok((row, operation))
 }
@@ -244,10 +244,10 @@ pub fn restart(control: &Control, row: &EndpointRow) -> Result<Vec<OperationRow>
 ///
 /// # Errors
 /// `NotFound`, `Refused` if a disabled one is to run.
-fn wish(control: &Control, project: &str, id: &str, desired: Desired) -> Result<EndpointRow> {
+fn desire(control: &Control, project: &str, id: &str, desired: Desired) -> Result<EndpointRow> {
     control.metadata.write(|change| {
         let row = endpoint::get(change, project, id)?;
-        want(change, &row, desired).map(|()| row)
+        set_desired(change, &row, desired).map(|()| row)
     })
 }
 
@@ -255,7 +255,7 @@ fn wish(control: &Control, project: &str, id: &str, desired: Desired) -> Result<
 ///
 /// # Errors
 /// `Refused` if a disabled one is to run.
-pub fn want(change: &Connection, row: &EndpointRow, desired: Desired) -> Result<()> {
+pub fn set_desired(change: &Connection, row: &EndpointRow, desired: Desired) -> Result<()> {
     if desired == Desired::Active && of(row).disabled == Some(true) {
         let hint = "hint: enable it first, with `disabled: false`";
         let text = format!("endpoint {} is disabled\n{hint}", row.id);

@@ -16,7 +16,6 @@
 //!
 //! Not here: when something is due (`timetable`), snapshots (`backups`).
 
-use crate::metadata::{catalog, password, project};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,6 +47,7 @@ use crate::metadata::endpoint::EndpointRow;
 use crate::metadata::operation::{self, Action, OperationRow};
 use crate::metadata::role::{Found, FoundRole, Moment};
 use crate::metadata::schedule::{self, ScheduleRow};
+use crate::metadata::{catalog, password, project};
 use crate::names::{self, parse_branch};
 use crate::storage::unborn::Making;
 
@@ -248,7 +248,7 @@ fn prepare<'a>(control: &'a Control, row: &ScheduleRow, planned_us: i64) -> Resu
     };
     let hidden = hidden_at(control, &parent, at, hidden_permit(&control.fleet, &row.project_id)?)?;
     let mut look = hidden.connect_any()?;
-    let (_, before) = change::look(&mut look)?;
+    let (_, before) = change::scan(&mut look)?;
     // Not as superuser, not even for a moment: SQL of a key for one project may not reach the system.
     let (database, owner) = whose(&mut look, template.database_name.as_deref())?;
     let mut client = hidden.connect_as(&database, &owner)?;
@@ -368,7 +368,7 @@ fn at(template: &BranchTemplate, planned_us: i64) -> Result<At> {
 
 /// What the catalog is now that was `before`.
 fn ran(before: &Found, client: &mut Client) -> Result<Ran> {
-    let (lsn, found) = change::look(client)?;
+    let (lsn, found) = change::scan(client)?;
     let lsn = lsn.parse().map_err(|_| Error::internal("no flush position"))?;
     let same =
         |it: &&FoundRole| before.roles.iter().any(|old| old.oid == it.oid && old.verifier == it.verifier);

@@ -3,7 +3,6 @@
 //! The processes are none of scion's: one that was stopped is a socket that nobody accepts on, one that starts for ever is
 //! a script.
 
-use crate::error::Kind;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -15,6 +14,7 @@ use std::time::Duration;
 use store::ClusterImport;
 
 use super::*;
+use crate::error::Kind;
 use crate::fleet::endpoints::{remove_endpoint_files, start_endpoint};
 use crate::fleet::queue::Queue;
 use crate::limits::{PermitLimits, RECONCILED_AT_ONCE, RECONCILED_OF_PROJECT, STARTS};

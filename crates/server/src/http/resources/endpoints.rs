@@ -18,7 +18,7 @@ use crate::control::endpoint::create::{create_endpoint, delete_endpoint};
 use crate::control::endpoint::options::{put_to_sleep, restart_endpoint, update_endpoint, wake_endpoint};
 use crate::control::endpoint::slots::replication_slots;
 use crate::error::{Error, Result};
-use crate::fleet::endpoints::{look, runs};
+use crate::fleet::endpoints::{observe, runs};
 use crate::http::answer;
 use crate::http::context::Context;
 use crate::metadata::cursor::Cursor;
@@ -110,7 +110,7 @@ pub async fn get(State(context): State<Context>, Path((project, id)): Path<(Stri
     answer::ok(move || {
         let row = context.control.metadata.read(|connection| endpoint::get(connection, &project, &id))?;
         // What the reconciler saw may be a second old.
-        look(&context.control.fleet, &id);
+        observe(&context.control.fleet, &id);
         Ok(EndpointResponse { endpoint: view::endpoint(&context.control, &row) })
     })
     .await

@@ -13,7 +13,7 @@ use crate::clock::show;
 use crate::control::Control;
 use crate::control::shutdown::stop_endpoints;
 use crate::error::{Error, Result};
-use crate::fleet::endpoints::look;
+use crate::fleet::endpoints::observe;
 use crate::http::context::Context;
 use crate::http::{answer, request_id};
 use crate::machine::threads;
@@ -112,7 +112,7 @@ fn collect(control: &Control) -> Result<Status> {
 
 /// Flush position of its Postgres less what the store has acknowledged; `None` if it does not run.
 fn lag_bytes(control: &Control, id: &str) -> Option<u64> {
-    let (_, status) = look(&control.fleet, id);
+    let (_, status) = observe(&control.fleet, id);
     let shipped: Lsn = status?.shipped_lsn?.parse().ok()?;
     let socket = compute::control_socket(&control.dir.endpoint(id));
     match compute::control::ask(&socket, compute::control::Command::FlushLsn, limits::LAG_WITHIN).ok()? {

@@ -16,7 +16,7 @@ use crate::clock::{now_us, show};
 use crate::control::Control;
 use crate::control::branch::create::{PARENT_DATA, SCHEMA_ONLY};
 use crate::error::Result;
-use crate::fleet::endpoints::look;
+use crate::fleet::endpoints::observe;
 use crate::limits::{RECOVERABLE_US, RELATIONS_NAMED};
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{Desired, EndpointRow};
@@ -210,7 +210,7 @@ pub fn warnings_in_full(control: &Control, project: &str, info: &BranchInfo) -> 
 /// What the endpoints of a branch could not read of it.
 pub fn read_errors(control: &Control, endpoints: &[EndpointRow]) -> Vec<String> {
     let of = |row: &EndpointRow| {
-        look(&control.fleet, &row.id);
+        observe(&control.fleet, &row.id);
         let errors = control.fleet.endpoints.of(&row.id).observed().read_errors;
         errors.into_iter().map(|text| format!("endpoint {}: {text}", row.id)).collect::<Vec<_>>()
     };

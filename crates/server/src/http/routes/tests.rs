@@ -1,6 +1,5 @@
 //! The interface over a real socket, without a Postgres: keys, errors, lists, and that every documented route is there.
 
-use super::*;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,6 +7,7 @@ use api::routes::{Method, ROUTES, Route};
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use super::*;
 use crate::control::Control;
 use crate::machine::installed::{Installation, Installed};
 use crate::machine::postgres::Postgres;
