@@ -10,13 +10,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::operation::{Operation, OperationStatus};
 use api::percent;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::failure::{self, Failure, Kind};
 use crate::place::Server;
-use crate::wire;
+use crate::wire::{self, Object, Said};
 
 /// The longest one request may take: more than the longest time within which the server answers, or is sent the body.
 const REQUEST_LIMIT: Duration = Duration::from_secs(server::ANSWERED_WITHIN.as_secs() + 60);
@@ -66,99 +69,110 @@ impl Client {
     }
 
     /// `GET path`, with `path` below `/api/v2`.
-    pub fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.request("GET", path, None)
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Said<T>, Failure> {
+        Said::of(self.request("GET", path, None)?)
+    }
+
+    /// The object that `GET path` answers with.
+    pub fn one<T: Object>(&self, path: &str) -> Result<Said<T>, Failure> {
+        wire::one(self.request("GET", path, None)?)
+    }
+
+    /// The objects that `GET path` answers with, all at once.
+    pub fn many<T: Object>(&self, path: &str) -> Result<Vec<Said<T>>, Failure> {
+        wire::many(self.request("GET", path, None)?)
     }
 
     /// `POST path` with a JSON body.
-    pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.request("POST", path, Some(body))
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: impl Serialize) -> Result<Said<T>, Failure> {
+        Said::of(self.request("POST", path, Some(&json(body)))?)
     }
 
     /// `PATCH path` with a JSON body.
-    pub fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.request("PATCH", path, Some(body))
+    pub fn patch<T: DeserializeOwned>(&self, path: &str, body: impl Serialize) -> Result<Said<T>, Failure> {
+        Said::of(self.request("PATCH", path, Some(&json(body)))?)
     }
 
     /// `PUT path` with a JSON body.
-    pub fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.request("PUT", path, Some(body))
+    pub fn put<T: DeserializeOwned>(&self, path: &str, body: impl Serialize) -> Result<Said<T>, Failure> {
+        Said::of(self.request("PUT", path, Some(&json(body)))?)
     }
 
-    /// `DELETE path`; `Value::Null` when the object was already gone.
-    pub fn delete(&self, path: &str) -> Result<Value, Failure> {
-        self.request("DELETE", path, None)
+    /// `DELETE path`; `None` when the object was already gone.
+    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<Option<Said<T>>, Failure> {
+        match self.request("DELETE", path, None)? {
+            Value::Null => Ok(None),
+            answer => Said::of(answer).map(Some),
+        }
     }
 
-    /// All objects of the paged list `path`, whose answers hold them in the field `name`.
-    pub fn list(&self, path: &str, name: &str) -> Result<Vec<Value>, Failure> {
+    /// All objects of the paged list `path`.
+    pub fn list<T: Object>(&self, path: &str) -> Result<Vec<Said<T>>, Failure> {
         let mut all = Vec::new();
-        self.pages(path, name, |objects| {
-            all.extend_from_slice(objects);
+        self.pages(path, |objects: Vec<Said<T>>| {
+            all.extend(objects);
             None::<()>
         })?;
         Ok(all)
     }
 
     /// What `find` finds first among the objects of the paged list `path`: it sees one page after the other.
-    pub fn pages<T>(
+    pub fn pages<T: Object, F>(
         &self,
         path: &str,
-        name: &str,
-        mut find: impl FnMut(&[Value]) -> Option<T>,
-    ) -> Result<Option<T>, Failure> {
+        mut find: impl FnMut(Vec<Said<T>>) -> Option<F>,
+    ) -> Result<Option<F>, Failure> {
         let path = format!("{path}{}limit={PAGE_LIMIT}", if path.contains('?') { '&' } else { '?' });
         let mut cursor = String::new();
         loop {
             let page = match cursor.as_str() {
-                "" => self.get(&path)?,
-                cursor => self.get(&format!("{path}&cursor={}", percent::encoded(cursor)))?,
+                "" => self.request("GET", &path, None)?,
+                cursor => {
+                    let path = format!("{path}&cursor={}", percent::encoded(cursor));
+                    self.request("GET", &path, None)?
+                }
             };
-            let objects = wire::list(&page, name);
+            let next = next_page(&page);
+            let objects = wire::many(page)?;
+            let is_last = objects.len() < PAGE_LIMIT;
             if let Some(found) = find(objects) {
                 return Ok(Some(found));
             }
-            let pagination = page.get("pagination").unwrap_or(&Value::Null);
-            let next = wire::some_text(pagination, "next").or_else(|| wire::some_text(pagination, "cursor"));
             match next {
-                Some(next) if objects.len() >= PAGE_LIMIT && next != cursor => cursor = next.to_owned(),
+                Some(next) if !is_last && next != cursor => cursor = next,
                 _ => return Ok(None),
             }
         }
     }
 
-    /// Waits until every operation in `answer` has finished.
-    pub fn wait(&self, project: &str, answer: &Value) -> Result<(), Failure> {
-        for operation in wire::list(answer, "operations") {
-            self.wait_one(project, operation)?;
-        }
-        Ok(())
+    /// Waits until every one of `operations` has finished.
+    pub fn wait(&self, project: &str, operations: &[Operation]) -> Result<(), Failure> {
+        operations.iter().try_for_each(|operation| self.wait_one(project, operation))
     }
 
-    fn wait_one(&self, project: &str, operation: &Value) -> Result<(), Failure> {
+    fn wait_one(&self, project: &str, operation: &Operation) -> Result<(), Failure> {
         let started = Instant::now();
         let mut pause = Duration::from_millis(5);
         let mut current = operation.clone();
         loop {
-            match wire::text(&current, "status") {
-                "finished" | "skipped" => return Ok(()),
-                "failed" | "error" | "cancelled" => return Err(operation_failure(&current)),
-                _ if started.elapsed() > OPERATION_LIMIT => {
-                    let action = wire::text(&current, "action");
-                    let limit_s = OPERATION_LIMIT.as_secs();
+            match current.status {
+                OperationStatus::Finished => return Ok(()),
+                OperationStatus::Failed => return Err(operation_failure(&current)),
+                OperationStatus::Running if started.elapsed() > OPERATION_LIMIT => {
+                    let (action, limit_s) = (&current.action, OPERATION_LIMIT.as_secs());
                     return Err(Failure::new(
                         Kind::Failed,
                         format!("{action} is still running after {limit_s} s"),
                     )
                     .hint("it goes on in the server; `scion status` shows how far it is"));
                 }
-                _ => {}
+                OperationStatus::Running => {}
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(100));
-            let id = percent::encoded(wire::text(operation, "id"));
-            let answer = self.get(&format!("/projects/{}/operations/{id}", percent::encoded(project)))?;
-            current = answer.get("operation").cloned().unwrap_or(answer);
+            let (project, id) = (percent::encoded(project), percent::encoded(&operation.id));
+            let path = format!("/projects/{project}/operations/{id}");
+            current = Operation::clone(&*self.one::<Operation>(&path)?);
         }
     }
 
@@ -188,7 +202,7 @@ impl Client {
                     pause = (pause * 2).min(Duration::from_secs(1));
                 }
                 _ => {
-                    return Err(failure::from_http(status, wire::text(&answer, "message")));
+                    return Err(failure::from_http(status, message(&answer)));
                 }
             }
         }
@@ -332,12 +346,29 @@ fn answer_of(status: u16, text: &str) -> Result<Value, Failure> {
     }
 }
 
-fn operation_failure(operation: &Value) -> Failure {
-    let action = wire::text(operation, "action");
-    let status = wire::text(operation, "status");
-    let message = match wire::some_text(operation, "error") {
+/// What a body of `api` is as JSON.
+fn json(body: impl Serialize) -> Value {
+    serde_json::to_value(body)
+        .expect("the types of the interface have names for fields, which is all JSON wants")
+}
+
+/// Where the next page of a list begins: branches say it in one field, everything else in another.
+fn next_page(page: &Value) -> Option<String> {
+    let pagination = page.get("pagination")?;
+    let mut said = ["next", "cursor"].into_iter().filter_map(|field| pagination.get(field)?.as_str());
+    said.find(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// What the server says of its refusal. What stands between may answer in its stead, so no field has to be there.
+fn message(answer: &Value) -> &str {
+    answer.get("message").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn operation_failure(operation: &Operation) -> Failure {
+    let Operation { action, error, .. } = operation;
+    let message = match error {
         Some(error) => format!("{action}: {error}"),
-        None => format!("{action} ended as {status}"),
+        None => format!("{action} ended as {}", wire::word(operation.status)),
     };
     Failure::new(Kind::Failed, message).hint("the server's log says more; `scion doctor` checks this machine")
 }
@@ -345,6 +376,9 @@ fn operation_failure(operation: &Value) -> Failure {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::wire::samples;
+    use api::branch::Branch;
+    use serde_json::json;
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread::JoinHandle;
@@ -379,7 +413,7 @@ pub mod tests {
     #[test]
     fn a_refusal_carries_the_servers_words() {
         let (client, thread) = server_answering(vec![(422, r#"{"message":"branch has children"}"#)]);
-        let failure = client.delete("/projects/p/branches/b").unwrap_err();
+        let failure = client.delete::<Value>("/projects/p/branches/b").unwrap_err();
         assert_eq!((failure.kind, failure.message.as_str()), (Kind::Refused, "branch has children"));
         assert_eq!(thread.join().unwrap(), ["DELETE /api/v2/projects/p/branches/b HTTP/1.1"]);
     }
@@ -388,7 +422,7 @@ pub mod tests {
     fn a_locked_object_is_asked_for_again() {
         let (client, thread) =
             server_answering(vec![(423, r#"{"message":"busy"}"#), (200, r#"{"ok":true}"#)]);
-        assert_eq!(client.get("/x").unwrap()["ok"], true);
+        assert_eq!(client.get::<Value>("/x").unwrap()["ok"], true);
         assert_eq!(thread.join().unwrap().len(), 2);
     }
 
@@ -437,19 +471,22 @@ pub mod tests {
 
     #[test]
     fn lists_are_read_to_the_last_page() {
-        let full = vec![serde_json::json!({"name": "a"}); PAGE_LIMIT];
-        let full = serde_json::json!({"branches": full, "pagination": {"next": "a/1"}}).to_string();
-        let last = r#"{"branches":[{"name":"b"}],"pagination":{"next":"b"}}"#;
-        let (client, thread) = server_answering(vec![(200, full.leak()), (200, last)]);
-        assert_eq!(client.list("/b", "branches").unwrap().len(), PAGE_LIMIT + 1);
+        let branch = samples::branch(json!({}));
+        let full = json!({"branches": vec![&branch; PAGE_LIMIT], "pagination": {"next": "a/1"}}).to_string();
+        let last = json!({"branches": [branch], "pagination": {"next": "b"}}).to_string();
+        let (client, thread) = server_answering(vec![(200, full.leak()), (200, last.leak())]);
+        assert_eq!(client.list::<Branch>("/b").unwrap().len(), PAGE_LIMIT + 1);
         assert_eq!(thread.join().unwrap()[1], "GET /api/v2/b?limit=400&cursor=a%2F1 HTTP/1.1");
     }
 
     #[test]
     fn a_failed_operation_is_a_failure_with_its_reason() {
         let (client, _thread) = server_answering(vec![]);
-        let answer = serde_json::json!({"operations":[{"action":"start_compute","status":"failed","error":"no FUSE"}]});
-        assert_eq!(client.wait("p", &answer).unwrap_err().message, "start_compute: no FUSE");
+        let failed =
+            samples::operation(json!({"action": "start_compute", "status": "failed", "error": "no FUSE"}));
+        let failed: Said<Operation> = samples::said(failed);
+        let failure = client.wait("p", std::slice::from_ref(&*failed)).unwrap_err();
+        assert_eq!(failure.message, "start_compute: no FUSE");
     }
 
     #[test]
@@ -457,6 +494,6 @@ pub mod tests {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let client =
             Client::new(at(format!("http://127.0.0.1:{port}"), "")).unwrap_or_else(|_| panic!("a client"));
-        assert_eq!(client.get("/projects").unwrap_err().kind, Kind::Unreachable);
+        assert_eq!(client.get::<Value>("/projects").unwrap_err().kind, Kind::Unreachable);
     }
 }

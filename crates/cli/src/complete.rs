@@ -6,15 +6,15 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use api::project::Project;
 use clap::{Arg, Command, CommandFactory, Parser};
 use clap_complete::{ArgValueCandidates, CompleteEnv, CompletionCandidate};
-use serde_json::Value;
 
 use crate::args::Cli;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::global::Global;
-use crate::{place, resolve, wire};
+use crate::{place, resolve};
 
 /// The longest one request may take: nobody waits longer for a Tab.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -53,10 +53,10 @@ fn named(arg: &Arg) -> Option<&'static str> {
     found.map(|(noun, _)| noun)
 }
 
-fn candidates(names: impl Fn(&Global) -> Result<Vec<Value>, Failure>) -> Vec<CompletionCandidate> {
+fn candidates(names: impl Fn(&Global) -> Result<Vec<String>, Failure>) -> Vec<CompletionCandidate> {
     let typed: Vec<OsString> = std::env::args_os().collect();
-    let objects = global_of(&typed).and_then(|global| names(&global).ok()).unwrap_or_default();
-    objects.iter().map(|object| CompletionCandidate::new(wire::text(object, "name"))).collect()
+    let names = global_of(&typed).and_then(|global| names(&global).ok()).unwrap_or_default();
+    names.into_iter().map(CompletionCandidate::new).collect()
 }
 
 /// The options that say which server and project are meant, of a command line that is not complete.
@@ -79,14 +79,16 @@ fn client(global: &Global) -> Result<Client, Failure> {
     Client::within(place::server(global)?, WITHIN)
 }
 
-fn projects(global: &Global) -> Result<Vec<Value>, Failure> {
-    client(global)?.list("/projects", "projects")
+fn projects(global: &Global) -> Result<Vec<String>, Failure> {
+    let projects = client(global)?.list::<Project>("/projects")?;
+    Ok(projects.iter().map(|project| project.name.clone()).collect())
 }
 
-fn branches(global: &Global) -> Result<Vec<Value>, Failure> {
+fn branches(global: &Global) -> Result<Vec<String>, Failure> {
     let client = client(global)?;
     let project = resolve::project(&client, global.project.as_deref())?;
-    resolve::Session { client, project }.branches()
+    let branches = resolve::Session { client, project }.branches()?;
+    Ok(branches.iter().map(|branch| branch.name.clone()).collect())
 }
 
 #[cfg(test)]

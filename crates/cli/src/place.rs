@@ -5,11 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use server::ServerFile;
 
 use crate::failure::{self, Failure, Kind};
 use crate::global::Global;
-use crate::wire;
 
 /// How to reach a server.
 pub struct Server {
@@ -54,19 +53,17 @@ pub fn server(global: &Global) -> Result<Server, Failure> {
         });
     }
     let dir = data_dir(global)?;
-    let json = server_json(&dir)?.unwrap_or_default();
-    let url = wire::some_text(&json, "url").ok_or_else(|| none_here(&dir))?;
-    let certificates = certificates(global, wire::some_text(&json, "certificate"));
-    Ok(Server { url: normalized(url)?, key: key(global)?, certificates })
+    let file = server_json(&dir)?.ok_or_else(|| none_here(&dir))?;
+    let certificates = certificates(global, file.certificate);
+    Ok(Server { url: normalized(&file.url)?, key: key(global)?, certificates })
 }
 
-fn certificates(global: &Global, shown: Option<&str>) -> PathBuf {
-    let named = global.api_cert.clone().or_else(|| shown.map(PathBuf::from));
-    named.unwrap_or_else(|| PathBuf::from(SYSTEM_CERTIFICATES))
+fn certificates(global: &Global, shown: Option<PathBuf>) -> PathBuf {
+    global.api_cert.clone().or(shown).unwrap_or_else(|| PathBuf::from(SYSTEM_CERTIFICATES))
 }
 
 /// The contents of `server.json`, if there is one.
-pub fn server_json(dir: &Path) -> Result<Option<Value>, Failure> {
+pub fn server_json(dir: &Path) -> Result<Option<ServerFile>, Failure> {
     let path = dir.join("server.json");
     match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes)

@@ -1,15 +1,15 @@
 //! The order and the indentation of branches in a list: children below their parent, oldest first.
 
-use serde_json::Value;
+use std::ops::Deref;
 
-use crate::wire;
+use api::branch::Branch;
 
 /// A branch and how its name is drawn.
 pub struct Line<'a> {
-    /// The branch as the API gives it.
-    pub branch: &'a Value,
+    /// The branch.
+    pub branch: &'a Branch,
     /// The branch it was made from, if it is in the list.
-    pub parent: Option<&'a Value>,
+    pub parent: Option<&'a Branch>,
     /// The name with the lines that lead to it.
     pub drawn: String,
 }
@@ -20,18 +20,18 @@ const BAR: &str = "\u{2502}  ";
 const GAP: &str = "   ";
 
 /// All `branches`, each once. A branch whose parent is not in the list is drawn as a root.
-pub fn lines(branches: &[Value]) -> Vec<Line<'_>> {
-    let mut sorted: Vec<&Value> = branches.iter().collect();
-    sorted.sort_by_key(|branch| (wire::text(branch, "created_at"), wire::text(branch, "id")));
+pub fn lines(branches: &[impl Deref<Target = Branch>]) -> Vec<Line<'_>> {
+    let mut sorted: Vec<&Branch> = branches.iter().map(Deref::deref).collect();
+    sorted.sort_by_key(|branch| (&branch.created_at, &branch.id));
     let mut out = Vec::with_capacity(sorted.len());
     // Each entry: the branch, its parent, what to draw before its name, what its children are indented by.
-    let mut pending: Vec<(&Value, Option<&Value>, String, String)> = Vec::new();
+    let mut pending: Vec<(&Branch, Option<&Branch>, String, String)> = Vec::new();
     for root in sorted.iter().rev().filter(|branch| parent_in(branch, &sorted).is_none()) {
         pending.push((root, None, String::new(), String::new()));
     }
     while let Some((branch, parent, lead, indent)) = pending.pop() {
-        out.push(Line { branch, parent, drawn: format!("{lead}{}", wire::text(branch, "name")) });
-        let children: Vec<&Value> = sorted.iter().copied().filter(|child| is_child(child, branch)).collect();
+        out.push(Line { branch, parent, drawn: format!("{lead}{}", branch.name) });
+        let children: Vec<&Branch> = sorted.iter().copied().filter(|child| is_child(child, branch)).collect();
         for (index, child) in children.iter().enumerate().rev() {
             let last = index + 1 == children.len();
             let lead = format!("{indent}{}", if last { CORNER } else { TEE });
@@ -42,25 +42,27 @@ pub fn lines(branches: &[Value]) -> Vec<Line<'_>> {
     out
 }
 
-fn is_child(child: &Value, parent: &Value) -> bool {
-    wire::some_text(child, "parent_id").is_some_and(|id| id == wire::text(parent, "id"))
+fn is_child(child: &Branch, parent: &Branch) -> bool {
+    child.parent_id.as_deref() == Some(&parent.id)
 }
 
-fn parent_in<'a>(branch: &Value, branches: &[&'a Value]) -> Option<&'a Value> {
+fn parent_in<'a>(branch: &Branch, branches: &[&'a Branch]) -> Option<&'a Branch> {
     branches.iter().copied().find(|parent| is_child(branch, parent))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Said, samples};
     use serde_json::json;
 
-    fn drawn(branches: &[Value]) -> Vec<String> {
+    fn drawn(branches: &[Said<Branch>]) -> Vec<String> {
         lines(branches).into_iter().map(|line| line.drawn).collect()
     }
 
-    fn branch(id: &str, parent: Option<&str>, created_at: &str) -> Value {
-        json!({"id": id, "name": id, "parent_id": parent, "created_at": created_at})
+    fn branch(id: &str, parent: Option<&str>, created_at: &str) -> Said<Branch> {
+        let part = json!({"id": id, "name": id, "parent_id": parent, "created_at": created_at});
+        samples::said(samples::branch(part))
     }
 
     #[test]

@@ -49,6 +49,7 @@ mod storage;
 
 pub use compute::entry_options;
 pub use limits::{ANSWERED_WITHIN, OPEN_FILES_WANTED};
+pub use machine::data_dir::ServerFile;
 pub use machine::sql::database_argument;
 pub use machine::{installed, users};
 pub use names::uuid;

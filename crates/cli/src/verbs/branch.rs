@@ -4,10 +4,14 @@ mod change;
 
 use std::time::Instant;
 
+use api::branch::{
+    Branch as Made, BranchCreate, BranchCreateRequest, BranchCreated, BranchOperations, BranchUpdate,
+};
+use api::endpoint::{BranchEndpointCreate, Endpoint, EndpointOptions, EndpointType};
+use api::operation::OperationStatus;
 use api::percent;
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, Zoned};
-use serde_json::{Value, json};
 
 use crate::args::moment::{self, Moment};
 use crate::failure::Failure;
@@ -15,7 +19,8 @@ use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
 use crate::verbs::branch::change::{Reset, Restore};
-use crate::{confirm, progress, tree, wire};
+use crate::wire::{self, Said};
+use crate::{confirm, progress, tree};
 
 /// Create, list, show, reset, restore, change and delete branches.
 #[derive(Subcommand)]
@@ -149,11 +154,13 @@ impl Branch {
             Self::Reset(reset) => reset.run(global),
             Self::Restore(restore) => restore.run(global),
             Self::Rename { name, new_name } => {
-                change::update(global, name, &json!({ "name": new_name }), "is its name now")
+                let wanted = BranchUpdate { name: Some(new_name.clone()), ..BranchUpdate::default() };
+                change::update(global, name, wanted, "is its name now")
             }
             Self::Protect { name, off } => {
                 let done = if *off { "is not protected any more" } else { "is protected" };
-                change::update(global, name, &json!({ "protected": !off }), done)
+                let wanted = BranchUpdate { protected: Some(!off), ..BranchUpdate::default() };
+                change::update(global, name, wanted, done)
             }
             Self::SetDefault { name } => change::set_default(global, name),
             Self::Expire { name, after, .. } => change::expire(global, name, after.as_deref()),
@@ -179,15 +186,16 @@ impl Create {
             Some(IfExists::Return) => "/branches?on_conflict=return",
             Some(IfExists::Reset) => "/branches?on_conflict=reset",
         });
-        let mut answer = session.client.post(&path, &body).map_err(in_words_of_the_command_line)?;
+        let mut answer: Said<BranchCreated> =
+            session.client.post(&path, body).map_err(in_words_of_the_command_line)?;
         let created_ms = started.elapsed().as_millis();
         if !self.no_wait {
-            session.client.wait(session.project_id(), &answer)?;
+            session.client.wait(session.project_id(), &answer.operations)?;
             refresh(&session, &mut answer)?;
         }
         drop(progress);
         if global.output == Format::Json {
-            output::json(&answer);
+            output::json(answer.json());
             return Ok(());
         }
         let time = if self.no_compute || self.no_wait {
@@ -198,76 +206,83 @@ impl Create {
         self.report(&session, &answer, &time, &now)
     }
 
-    fn body(&self, session: &Session, at: Option<&Moment>, now: &Zoned) -> Result<Value, Failure> {
-        let mut branch = json!({ "name": self.name });
-        if let Some(parent) = &self.parent {
-            branch["parent_id"] = json!(wire::text(&session.branch(parent)?, "id"));
-        }
-        if self.schema_only {
-            branch["init_source"] = json!("schema-only");
-        }
-        if let Some(span) = &self.expire_in {
-            branch["expires_at"] = json!(moment::after(span, now)?.to_string());
-        }
-        if self.protected {
-            branch["protected"] = json!(true);
-        }
-        if self.no_quarantine {
-            branch["quarantine"] = json!(false);
-        }
-        match at {
-            Some(Moment::Lsn(lsn)) => branch["parent_lsn"] = json!(lsn),
-            Some(Moment::Time(time)) => branch["parent_timestamp"] = json!(time.to_string()),
-            None => {}
-        }
-        let kind = if self.read_only { "read_only" } else { "read_write" };
-        let endpoints = if self.no_compute { json!([]) } else { json!([{ "type": kind }]) };
-        Ok(json!({ "branch": branch, "endpoints": endpoints }))
+    fn body(
+        &self,
+        session: &Session,
+        at: Option<&Moment>,
+        now: &Zoned,
+    ) -> Result<BranchCreateRequest, Failure> {
+        let parent = self.parent.as_deref().map(|parent| session.branch(parent)).transpose()?;
+        let expires_at = self.expire_in.as_deref().map(|span| moment::after(span, now)).transpose()?;
+        let (parent_lsn, parent_timestamp) = match at {
+            Some(Moment::Lsn(lsn)) => (Some(lsn.clone()), None),
+            Some(Moment::Time(time)) => (None, Some(time.to_string())),
+            None => (None, None),
+        };
+        let branch = BranchCreate {
+            name: Some(self.name.clone()),
+            parent_id: parent.map(|parent| parent.id.clone()),
+            parent_lsn,
+            parent_timestamp,
+            protected: self.protected.then_some(true),
+            init_source: self.schema_only.then(|| "schema-only".to_owned()),
+            quarantine: self.no_quarantine.then_some(false),
+            expires_at: expires_at.map(|at| at.to_string()),
+        };
+        let kind = if self.read_only { EndpointType::ReadOnly } else { EndpointType::ReadWrite };
+        let endpoint = BranchEndpointCreate { kind, options: EndpointOptions::default() };
+        let endpoints = if self.no_compute { Vec::new() } else { vec![endpoint] };
+        Ok(BranchCreateRequest { branch, endpoints, annotation_value: None })
     }
 
-    fn report(&self, session: &Session, answer: &Value, time: &str, now: &Zoned) -> Result<(), Failure> {
-        let branch = answer.get("branch").unwrap_or(&Value::Null);
-        let name_and_id = format!("{}   {}", wire::text(branch, "name"), wire::text(branch, "id"));
-        if matches!(self.if_exists, Some(IfExists::Return)) && wire::list(answer, "operations").is_empty() {
+    fn report(
+        &self,
+        session: &Session,
+        answer: &BranchCreated,
+        time: &str,
+        now: &Zoned,
+    ) -> Result<(), Failure> {
+        let branch = &answer.branch;
+        let name_and_id = format!("{}   {}", branch.name, branch.id);
+        if matches!(self.if_exists, Some(IfExists::Return)) && answer.operations.is_empty() {
             output::words(&format!("{name_and_id}   was there already"));
-            print_addresses(branch, answer);
+            print_addresses(answer);
             return Ok(());
         }
-        let parent = match &self.parent {
-            Some(parent) => parent.clone(),
-            None if self.schema_only => wire::text(&session.default_branch()?, "name").to_owned(),
-            None => session.branch_name(wire::text(branch, "parent_id"))?,
+        let parent = match (&self.parent, &branch.parent_id) {
+            (Some(parent), _) => parent.clone(),
+            (None, _) if self.schema_only => session.default_branch()?.name.clone(),
+            (None, Some(id)) => session.branch_name(id)?,
+            (None, None) => String::new(),
         };
         if self.schema_only {
             output::words(&format!("{name_and_id}   the schema of {parent}, and no data   {time}"));
-            print_addresses(branch, answer);
+            print_addresses(answer);
             return Ok(());
         }
-        let when = match (&self.at, wire::some_text(branch, "parent_timestamp")) {
+        let when = match (&self.at, &branch.parent_timestamp) {
             (None, _) => "now".to_owned(),
             (Some(_), Some(commit)) => format!("last commit {}", precise(commit, now)),
             (Some(_), None) => "no commit before it".to_owned(),
         };
-        output::words(&format!(
-            "{name_and_id}   from {parent} at {} ({when})   {time}",
-            wire::text(branch, "parent_lsn"),
-        ));
-        session.name_history(branch, "history_branch_id", &parent)?;
-        if let Some(asked) = wire::some_text(branch, "requested_lsn") {
+        let at = branch.parent_lsn.as_deref().unwrap_or_default();
+        output::words(&format!("{name_and_id}   from {parent} at {at} ({when})   {time}"));
+        session.name_history(branch.history_branch_id.as_deref(), &parent)?;
+        if let Some(asked) = &branch.requested_lsn {
             output::words(&format!(
                 "{asked} is inside a record, so the branch begins at the end of the one before"
             ));
         }
-        print_addresses(branch, answer);
+        print_addresses(answer);
         Ok(())
     }
 }
 
 /// What to connect to, or the id if there is no endpoint.
-fn print_addresses(branch: &Value, answer: &Value) {
-    match wire::list(answer, "connection_uris") {
-        [] => output::data(wire::text(branch, "id")),
-        uris => uris.iter().for_each(|details| output::data(wire::text(details, "connection_uri"))),
+fn print_addresses(answer: &BranchCreated) {
+    match answer.connection_uris.as_slice() {
+        [] => output::data(&answer.branch.id),
+        uris => uris.iter().for_each(|details| output::data(&details.connection_uri)),
     }
 }
 
@@ -278,16 +293,14 @@ fn in_words_of_the_command_line(failure: Failure) -> Failure {
 }
 
 /// Puts the finished state of what was made into `answer`, for those who read it as JSON.
-fn refresh(session: &Session, answer: &mut Value) -> Result<(), Failure> {
-    let finished = |operation: &Value| wire::text(operation, "status") == "finished";
-    if wire::list(answer, "operations").iter().all(finished) {
+fn refresh(session: &Session, answer: &mut Said<BranchCreated>) -> Result<(), Failure> {
+    if answer.operations.iter().all(|operation| operation.status == OperationStatus::Finished) {
         return Ok(());
     }
-    let id = wire::text(answer.get("branch").unwrap_or(&Value::Null), "id").to_owned();
-    let fresh = session.client.get(&session.path(&format!("/branches/{}", percent::encoded(&id))))?;
-    if let Some(branch) = fresh.get("branch") {
-        answer["branch"] = branch.clone();
-    }
+    let fresh = session
+        .client
+        .one::<Made>(&session.path(&format!("/branches/{}", percent::encoded(&answer.branch.id))))?;
+    answer.renew(fresh, |answer| &mut answer.branch);
     Ok(())
 }
 
@@ -305,7 +318,7 @@ const HEADER: [&str; 6] = ["NAME", "PARENT", "FROM", "STATE", "OWN DATA", "CREAT
 fn list(session: &Session, format: Format) -> Result<(), Failure> {
     let branches = session.branches()?;
     if format == Format::Json {
-        output::json(&json!(branches));
+        output::json(&wire::array(&branches));
         return Ok(());
     }
     let endpoints = session.endpoints()?;
@@ -313,14 +326,13 @@ fn list(session: &Session, format: Format) -> Result<(), Failure> {
     let rows: Vec<Vec<String>> = tree::lines(&branches)
         .into_iter()
         .map(|line| {
-            let parent = line.parent.map_or("-", |parent| wire::text(parent, "name")).to_owned();
             vec![
                 line.drawn,
-                parent,
+                line.parent.map_or("-", |parent| &parent.name).to_owned(),
                 from(line.branch, &now),
                 state(line.branch, &endpoints),
-                wire::own_bytes(line.branch).map_or_else(|| "-".to_owned(), output::bytes),
-                output::age(wire::text(line.branch, "created_at"), now.timestamp()),
+                own_data(line.branch),
+                output::age(&line.branch.created_at, now.timestamp()),
             ]
         })
         .collect();
@@ -328,57 +340,56 @@ fn list(session: &Session, format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
-fn from(branch: &Value, now: &Zoned) -> String {
-    match (wire::some_text(branch, "parent_lsn"), wire::some_text(branch, "parent_timestamp")) {
+/// Bytes of data that a branch holds and its parent does not.
+fn own_data(branch: &Made) -> String {
+    branch.own_data_bytes.map_or_else(|| "-".to_owned(), |bytes| output::bytes(wire::unsigned(bytes)))
+}
+
+fn from(branch: &Made, now: &Zoned) -> String {
+    match (&branch.parent_lsn, &branch.parent_timestamp) {
         (Some(lsn), Some(time)) => format!("{} ({lsn})", output::local_time(time, now)),
-        (Some(lsn), None) => lsn.to_owned(),
-        _ => "-".to_owned(),
+        (Some(lsn), None) => lsn.clone(),
+        (None, _) => "-".to_owned(),
     }
 }
 
 /// What its endpoint does; the branch's own state while that is not `ready`.
-fn state(branch: &Value, endpoints: &[Value]) -> String {
-    let own = wire::text(branch, "current_state");
-    if own != "ready" {
-        return own.to_owned();
+fn state(branch: &Made, endpoints: &[Said<Endpoint>]) -> String {
+    if branch.current_state != "ready" {
+        return branch.current_state.clone();
     }
-    let mine = |endpoint: &&Value| wire::text(endpoint, "branch_id") == wire::text(branch, "id");
-    match endpoints.iter().find(mine) {
-        Some(endpoint) => wire::text(endpoint, "current_state").to_owned(),
+    match endpoints.iter().find(|endpoint| endpoint.branch_id == branch.id) {
+        Some(endpoint) => wire::word(endpoint.current_state),
         None => "no endpoint".to_owned(),
     }
 }
 
 fn get(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
-    let listed = session.branch(name)?;
-    let path = session.path(&format!("/branches/{}", percent::encoded(wire::text(&listed, "id"))));
-    let branch = session.client.get(&path)?.get("branch").cloned().unwrap_or(listed);
+    let id = percent::encoded(&session.branch(name)?.id);
+    let branch = session.client.one::<Made>(&session.path(&format!("/branches/{id}")))?;
     if format == Format::Json {
-        output::json(&branch);
+        output::json(branch.json());
         return Ok(());
     }
     let now = Zoned::now();
-    let endpoint = session.endpoint_of(wire::text(&branch, "id"))?;
-    let parent = wire::some_text(&branch, "parent_id").map(|id| session.branch_name(id)).transpose()?;
-    let parent = parent.unwrap_or_else(|| "-".to_owned());
-    let history =
-        wire::some_text(&branch, "history_branch_id").map(|id| session.branch_name(id)).transpose()?;
-    let history = history.map(|name| ("history of", name));
-    let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    let endpoint = session.endpoint_of(&branch.id)?;
+    let name_of = |id: &Option<String>| id.as_deref().map(|id| session.branch_name(id)).transpose();
+    let parent = name_of(&branch.parent_id)?;
+    let history = name_of(&branch.history_branch_id)?.map(|name| ("history of", name));
+    let or_dash = |text: Option<&String>| text.map_or("-", String::as_str).to_owned();
     let rows = [
-        ("name", wire::text(&branch, "name").to_owned()),
-        ("id", wire::text(&branch, "id").to_owned()),
-        ("parent", parent),
+        ("name", branch.name.clone()),
+        ("id", branch.id.clone()),
+        ("parent", or_dash(parent.as_ref())),
         ("from", from(&branch, &now)),
-        ("head", or_dash(wire::some_text(&branch, "head_lsn"))),
+        ("head", or_dash(branch.head_lsn.as_ref())),
         ("state", state(&branch, endpoint.as_slice())),
-        ("endpoint", or_dash(endpoint.as_ref().map(|endpoint| wire::text(endpoint, "id")))),
-        ("host", or_dash(endpoint.as_ref().map(|endpoint| wire::text(endpoint, "host")))),
-        ("own data", wire::own_bytes(&branch).map_or_else(|| "-".to_owned(), output::bytes)),
-        ("created", output::age(wire::text(&branch, "created_at"), now.timestamp())),
+        ("endpoint", or_dash(endpoint.as_ref().map(|endpoint| &endpoint.id))),
+        ("host", or_dash(endpoint.as_ref().map(|endpoint| &endpoint.host))),
+        ("own data", own_data(&branch)),
+        ("created", output::age(&branch.created_at, now.timestamp())),
     ];
-    let warnings = branch.get("warnings").and_then(serde_json::Value::as_array).into_iter().flatten();
-    let warnings = warnings.filter_map(|text| Some(("warning", text.as_str()?.to_owned())));
+    let warnings = branch.warnings.iter().map(|text| ("warning", text.clone()));
     let rows: Vec<Vec<String>> = rows
         .into_iter()
         .chain(history)
@@ -391,16 +402,20 @@ fn get(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
 
 fn delete(session: &Session, format: Format, (name, how): (&str, &str), yes: bool) -> Result<(), Failure> {
     let branch = session.branch(name)?;
-    let name = wire::text(&branch, "name");
-    let size = wire::own_bytes(&branch)
-        .map_or_else(String::new, |size| format!(" and {} of its own data", output::bytes(size)));
+    let name = &branch.name;
+    let size = branch.own_data_bytes.map_or_else(String::new, |bytes| {
+        format!(" and {} of its own data", output::bytes(wire::unsigned(bytes)))
+    });
     confirm::destructive(&format!("delete branch {name}{size}"), yes)?;
     let _progress = progress::start(format!("deleting branch {name}"));
-    let id = percent::encoded(wire::text(&branch, "id"));
-    let answer = session.client.delete(&session.path(&format!("/branches/{id}{how}")))?;
-    session.client.wait(session.project_id(), &answer)?;
+    let id = percent::encoded(&branch.id);
+    let path = session.path(&format!("/branches/{id}{how}"));
+    let answer: Option<Said<BranchOperations>> = session.client.delete(&path)?;
+    if let Some(answer) = &answer {
+        session.client.wait(session.project_id(), &answer.operations)?;
+    }
     if format == Format::Json {
-        output::json(&answer);
+        output::json(wire::json_or_null(answer.as_ref()));
     } else {
         output::words(&format!("deleted branch {name}"));
     }
@@ -410,23 +425,27 @@ fn delete(session: &Session, format: Format, (name, how): (&str, &str), yes: boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::samples::{self, said};
+    use serde_json::json;
 
     #[test]
     fn a_branch_shows_the_state_of_its_endpoint() {
-        let branch = json!({"id": "br-1", "current_state": "ready"});
-        let endpoints = [json!({"branch_id": "br-2", "current_state": "active"})];
-        assert_eq!(state(&branch, &endpoints), "no endpoint");
-        let endpoints = [json!({"branch_id": "br-1", "current_state": "idle"})];
-        assert_eq!(state(&branch, &endpoints), "idle");
-        assert_eq!(state(&json!({"id": "br-1", "current_state": "init"}), &endpoints), "init");
+        let branch = |part| said::<Made>(samples::branch(part));
+        let endpoints = |part| [said::<Endpoint>(samples::endpoint(part))];
+        let ready = branch(json!({"id": "br-1", "current_state": "ready"}));
+        let others = endpoints(json!({"branch_id": "br-2", "current_state": "active"}));
+        assert_eq!(state(&ready, &others), "no endpoint");
+        let own = endpoints(json!({"branch_id": "br-1", "current_state": "idle"}));
+        assert_eq!(state(&ready, &own), "idle");
+        assert_eq!(state(&branch(json!({"id": "br-1", "current_state": "init"})), &own), "init");
     }
 
     #[test]
     fn the_position_stands_beside_the_time() {
         let now: Zoned = "2026-03-01T14:05:00+00:00[UTC]".parse().unwrap();
         let branch = json!({"parent_lsn": "0/5A3C1E8", "parent_timestamp": "2026-03-01T14:03:07.512Z"});
-        assert_eq!(from(&branch, &now), "14:03:07 (0/5A3C1E8)");
-        assert_eq!(from(&json!({}), &now), "-");
+        assert_eq!(from(&said(samples::branch(branch)), &now), "14:03:07 (0/5A3C1E8)");
+        assert_eq!(from(&said(samples::branch(json!({}))), &now), "-");
         assert_eq!(precise("2026-03-01T14:03:07.512Z", &now), "14:03:07.512");
     }
 }

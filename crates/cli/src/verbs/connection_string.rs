@@ -1,5 +1,6 @@
 //! `scion connection-string`: how to connect to a branch.
 
+use api::connection::ConnectionUri;
 use api::percent;
 use clap::Args;
 
@@ -7,7 +8,6 @@ use crate::failure::Failure;
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, no_endpoint, session};
-use crate::wire;
 
 /// Print the connection string of a branch.
 #[derive(Args)]
@@ -34,10 +34,10 @@ impl ConnectionString {
     pub fn run(&self, global: &Global) -> Result<(), Failure> {
         let session = session(global)?;
         let branch = session.branch(&self.branch)?;
-        if session.endpoint_of(wire::text(&branch, "id"))?.is_none() {
-            return Err(no_endpoint(wire::text(&branch, "name")));
+        if session.endpoint_of(&branch.id)?.is_none() {
+            return Err(no_endpoint(&branch.name));
         }
-        let uri = uri(&session, wire::text(&branch, "id"), &self.who)?;
+        let uri = uri(&session, &branch.id, &self.who)?;
         match global.output {
             Format::Json => output::json(&serde_json::json!({ "uri": uri })),
             Format::Table => output::data(&uri),
@@ -54,6 +54,6 @@ pub fn uri(session: &Session, branch: &str, who: &Who) -> Result<String, Failure
         percent::encoded(&who.database),
         percent::encoded(&who.role)
     );
-    let answer = session.client.get(&session.path(&path))?;
-    Ok(wire::text(&answer, "uri").to_owned())
+    let answer = session.client.get::<ConnectionUri>(&session.path(&path))?;
+    Ok(answer.uri.clone())
 }

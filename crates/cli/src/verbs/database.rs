@@ -1,15 +1,19 @@
 //! `scion database`: the databases of a branch.
 
+use api::database::{
+    Database as Held, DatabaseCreate, DatabaseCreateRequest, DatabaseOperations, DatabaseResponse,
+    DatabaseUpdate, DatabaseUpdateRequest,
+};
 use api::percent;
 use clap::Subcommand;
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::{confirm, progress, wire};
+use crate::wire::{self, Said};
+use crate::{confirm, progress};
 
 /// Create, list, change and delete the databases of a branch.
 #[derive(Subcommand)]
@@ -63,8 +67,8 @@ impl Database {
             Self::List { branch } => list(&session, format, branch),
             Self::Create { branch, name, owner } => create(&session, format, branch, name, owner),
             Self::Change { branch, name, rename, owner } => {
-                let wanted = json!({ "database": { "name": rename, "owner_name": owner } });
-                change(&session, format, branch, name, &wanted)
+                let wanted = DatabaseUpdate { name: rename.clone(), owner_name: owner.clone() };
+                change(&session, format, branch, name, wanted)
             }
             Self::Delete { branch, name, yes } => delete(&session, format, branch, name, *yes),
         }
@@ -72,17 +76,14 @@ impl Database {
 }
 
 fn list(session: &Session, format: Format, branch: &str) -> Result<(), Failure> {
-    let answer = session.client.get(&session.path_in_branch(branch, "databases")?.0)?;
-    let found = wire::list(&answer, "databases");
+    let found = session.client.many::<Held>(&session.path_in_branch(branch, "databases")?.0)?;
     if format == Format::Json {
-        output::json(&json!(found));
+        output::json(&wire::array(&found));
         return Ok(());
     }
     let now = Timestamp::now();
-    let row = |database: &Value| {
-        let text = |field| wire::text(database, field).to_owned();
-        vec![text("name"), text("owner_name"), output::age(wire::text(database, "created_at"), now)]
-    };
+    let row =
+        |it: &Said<Held>| vec![it.name.clone(), it.owner_name.clone(), output::age(&it.created_at, now)];
     output::table(&["NAME", "OWNER", "KNOWN SINCE"], &found.iter().map(row).collect::<Vec<_>>());
     Ok(())
 }
@@ -90,8 +91,9 @@ fn list(session: &Session, format: Format, branch: &str) -> Result<(), Failure> 
 fn create(session: &Session, format: Format, branch: &str, name: &str, owner: &str) -> Result<(), Failure> {
     let (path, branch) = session.path_in_branch(branch, "databases")?;
     let progress = progress::start(format!("making database {name} on {branch}"));
-    let answer = session.client.post(&path, &json!({ "database": { "name": name, "owner_name": owner } }))?;
-    session.client.wait(session.project_id(), &answer)?;
+    let database = DatabaseCreate { name: name.to_owned(), owner_name: owner.to_owned() };
+    let answer: Said<DatabaseOperations> = session.client.post(&path, DatabaseCreateRequest { database })?;
+    session.client.wait(session.project_id(), &answer.operations)?;
     drop(progress);
     show(format, &answer, &format!("made database {name} on {branch}, owned by {owner}"));
     Ok(())
@@ -102,21 +104,21 @@ fn change(
     format: Format,
     branch: &str,
     name: &str,
-    wanted: &Value,
+    wanted: DatabaseUpdate,
 ) -> Result<(), Failure> {
     let (path, branch) = session.path_in_branch(branch, "databases")?;
-    let answer = session.client.patch(&format!("{path}/{}", percent::encoded(name)), wanted)?;
-    session.client.wait(session.project_id(), &answer)?;
-    let now = answer.get("database").unwrap_or(&Value::Null);
-    let words =
-        format!("{} on {branch}, owned by {}", wire::text(now, "name"), wire::text(now, "owner_name"));
-    show(format, &answer, &words);
+    let path = format!("{path}/{}", percent::encoded(name));
+    let body = DatabaseUpdateRequest { database: wanted };
+    let answer: Said<DatabaseOperations> = session.client.patch(&path, body)?;
+    session.client.wait(session.project_id(), &answer.operations)?;
+    let now = &answer.database;
+    show(format, &answer, &format!("{} on {branch}, owned by {}", now.name, now.owner_name));
     Ok(())
 }
 
-fn show(format: Format, answer: &Value, words: &str) {
+fn show(format: Format, answer: &Said<DatabaseOperations>, words: &str) {
     match format {
-        Format::Json => output::json(answer.get("database").unwrap_or(&Value::Null)),
+        Format::Json => output::json(answer.json_of::<Held>()),
         Format::Table => output::words(words),
     }
 }
@@ -124,12 +126,14 @@ fn show(format: Format, answer: &Value, words: &str) {
 fn delete(session: &Session, format: Format, branch: &str, name: &str, yes: bool) -> Result<(), Failure> {
     let (path, branch) = session.path_in_branch(branch, "databases")?;
     let database = format!("{path}/{}", percent::encoded(name));
-    session.client.get(&database)?;
+    session.client.get::<DatabaseResponse>(&database)?;
     confirm::destructive(&format!("delete database {name} of {branch} and all it holds"), yes)?;
-    let answer = session.client.delete(&database)?;
-    session.client.wait(session.project_id(), &answer)?;
+    let answer: Option<Said<DatabaseOperations>> = session.client.delete(&database)?;
+    if let Some(answer) = &answer {
+        session.client.wait(session.project_id(), &answer.operations)?;
+    }
     match format {
-        Format::Json => output::json(&answer),
+        Format::Json => output::json(wire::json_or_null(answer.as_ref())),
         Format::Table => output::words(&format!("deleted database {name} of {branch}")),
     }
     Ok(())

@@ -2,6 +2,11 @@
 
 use std::time::Instant;
 
+use api::branch::Branch;
+use api::endpoint::{
+    Endpoint as Held, EndpointCreate, EndpointCreateRequest, EndpointOperations, EndpointOptions,
+    EndpointType, EndpointUpdateRequest, ReplicationSlotList,
+};
 use api::percent;
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -12,7 +17,8 @@ use crate::failure::Failure;
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::{confirm, progress, tree, wire};
+use crate::wire::{self, Said};
+use crate::{confirm, progress, tree};
 
 /// Start, stop, change, list and delete the Postgres servers of branches.
 #[derive(Subcommand)]
@@ -80,7 +86,11 @@ impl Endpoint {
             Self::Stop { name, yes } => stop(&session, global.output, name, *yes),
             Self::Restart { name, yes } => restart(&session, global.output, name, *yes),
             Self::Update { name, set, unset, suspend_timeout, disabled, yes } => {
-                let wanted = json!({ "suspend_timeout_seconds": suspend_timeout, "disabled": disabled });
+                let wanted = EndpointOptions {
+                    suspend_timeout_seconds: *suspend_timeout,
+                    disabled: *disabled,
+                    ..EndpointOptions::default()
+                };
                 update(&session, global.output, name, (wanted, set, unset), *yes)
             }
             Self::List => list(&session, global.output),
@@ -92,57 +102,56 @@ impl Endpoint {
 fn start(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
     let started = Instant::now();
     let _progress = progress::start(format!("starting the endpoint of {name}"));
-    let answer = match existing(session, name)? {
+    let answer: Said<EndpointOperations> = match existing(session, name)? {
         Ok(endpoint) => {
-            let id = percent::encoded(wire::text(&endpoint, "id"));
-            session.client.post(&session.path(&format!("/endpoints/{id}/start")), &json!({}))?
+            let id = percent::encoded(&endpoint.id);
+            session.client.post(&session.path(&format!("/endpoints/{id}/start")), json!({}))?
         }
         Err(branch) => {
-            let body =
-                json!({ "endpoint": { "branch_id": wire::text(&branch, "id"), "type": "read_write" } });
-            session.client.post(&session.path("/endpoints"), &body)?
+            let endpoint = EndpointCreate {
+                branch_id: branch.id.clone(),
+                kind: EndpointType::ReadWrite,
+                options: EndpointOptions::default(),
+            };
+            session.client.post(&session.path("/endpoints"), EndpointCreateRequest { endpoint })?
         }
     };
-    session.client.wait(session.project_id(), &answer)?;
+    session.client.wait(session.project_id(), &answer.operations)?;
     finish(format, &answer, &format!("active in {} ms", started.elapsed().as_millis()));
     Ok(())
 }
 
 /// The endpoint meant by `name`, or else the branch that has none.
-fn existing(session: &Session, name: &str) -> Result<Result<Value, Value>, Failure> {
+fn existing(session: &Session, name: &str) -> Result<Result<Said<Held>, Said<Branch>>, Failure> {
     if let Some(endpoint) = session.endpoint_with_id(name)? {
         return Ok(Ok(endpoint));
     }
     let branch = session.branch(name)?;
-    Ok(session.endpoint_of(wire::text(&branch, "id"))?.ok_or(branch))
+    Ok(session.endpoint_of(&branch.id)?.ok_or(branch))
 }
 
 fn stop(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
-    let endpoint = session.endpoint(name)?;
-    let id = percent::encoded(wire::text(&endpoint, "id"));
+    let id = percent::encoded(&session.endpoint(name)?.id);
     may_drop_slots(session, "stop", &id, yes)?;
     let started = Instant::now();
     let _progress = progress::start(format!("stopping endpoint {id}: waiting for its last WAL to be stored"));
-    let answer = session.client.post(&session.path(&format!("/endpoints/{id}/suspend")), &json!({}))?;
-    session.client.wait(session.project_id(), &answer)?;
+    let path = session.path(&format!("/endpoints/{id}/suspend"));
+    let answer: Said<EndpointOperations> = session.client.post(&path, json!({}))?;
+    session.client.wait(session.project_id(), &answer.operations)?;
     finish(format, &answer, &format!("stopped in {} ms", started.elapsed().as_millis()));
     Ok(())
 }
 
 fn restart(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
-    let endpoint = session.endpoint(name)?;
-    let id = percent::encoded(wire::text(&endpoint, "id"));
+    let id = percent::encoded(&session.endpoint(name)?.id);
     may_drop_slots(session, "restart", &id, yes)?;
     let started = Instant::now();
     let _progress = progress::start(format!("restarting endpoint {id}"));
-    let answer = session.client.post(&session.path(&format!("/endpoints/{id}/restart")), &json!({}))?;
-    session.client.wait(session.project_id(), &answer)?;
+    let path = session.path(&format!("/endpoints/{id}/restart"));
+    let answer: Said<EndpointOperations> = session.client.post(&path, json!({}))?;
+    session.client.wait(session.project_id(), &answer.operations)?;
     finish(format, &answer, &format!("active in {} ms", started.elapsed().as_millis()));
     Ok(())
-}
-
-fn disabled_by(wanted: &Value) -> bool {
-    wanted.get("disabled") == Some(&Value::Bool(true))
 }
 
 /// Asks before an endpoint ends whose Postgres has logical replication slots: they end with it, and who subscribes by one
@@ -151,8 +160,8 @@ fn may_drop_slots(session: &Session, what: &str, id: &str, yes: bool) -> Result<
     if yes {
         return Ok(());
     }
-    let asked = session.client.get(&session.path(&format!("/endpoints/{id}/replication_slots")));
-    let slots = match asked {
+    let path = session.path(&format!("/endpoints/{id}/replication_slots"));
+    let slots = match session.client.get::<ReplicationSlotList>(&path) {
         Ok(answer) => answer,
         Err(failure) => {
             let why = &failure.message;
@@ -161,9 +170,8 @@ fn may_drop_slots(session: &Session, what: &str, id: &str, yes: bool) -> Result<
             return confirm::destructive(&unknown, yes);
         }
     };
-    let slots = wire::list(&slots, "replication_slots").iter();
-    let logical = slots.filter(|slot| wire::text(slot, "slot_type") == "logical");
-    let names: Vec<&str> = logical.map(|slot| wire::text(slot, "slot_name")).collect();
+    let logical = slots.replication_slots.iter().filter(|slot| slot.slot_type == "logical");
+    let names: Vec<&str> = logical.map(|slot| slot.slot_name.as_str()).collect();
     if names.is_empty() {
         return Ok(());
     }
@@ -178,12 +186,15 @@ fn may_drop_slots(session: &Session, what: &str, id: &str, yes: bool) -> Result<
 
 fn delete(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
     let endpoint = session.endpoint(name)?;
-    let id = wire::text(&endpoint, "id");
-    confirm::destructive(&format!("delete endpoint {id} at {}", wire::text(&endpoint, "host")), yes)?;
+    let id = &endpoint.id;
+    confirm::destructive(&format!("delete endpoint {id} at {}", endpoint.host), yes)?;
     let _progress = progress::start(format!("stopping endpoint {id}: waiting for its last WAL to be stored"));
     let path = session.path(&format!("/endpoints/{}", percent::encoded(id)));
-    let answer = session.client.delete(&path)?;
-    finish(format, &answer, "deleted");
+    let answer: Option<Said<EndpointOperations>> = session.client.delete(&path)?;
+    match answer {
+        Some(answer) => finish(format, &answer, "deleted"),
+        None => say(format, (&endpoint, &Value::Null), "deleted"),
+    }
     Ok(())
 }
 
@@ -191,62 +202,95 @@ fn update(
     session: &Session,
     format: Format,
     name: &str,
-    (mut wanted, set, unset): (Value, &[Setting], &[String]),
+    (mut wanted, set, unset): (EndpointOptions, &[Setting], &[String]),
     yes: bool,
 ) -> Result<(), Failure> {
     let endpoint = session.endpoint(name)?;
+    let before = endpoint.settings.get("pg_settings");
+    let mut restarts = false;
     if !set.is_empty() || !unset.is_empty() {
-        let mut all = endpoint.get("settings").cloned().unwrap_or_default();
-        all["pg_settings"] = changed(all.get("pg_settings"), set, unset);
-        wanted["settings"] = all;
+        let after = changed(before, set, unset);
+        restarts = Some(&after) != before;
+        let mut all = endpoint.settings.clone();
+        all["pg_settings"] = after;
+        wanted.settings = Some(all);
     }
-    let id = percent::encoded(wire::text(&endpoint, "id"));
-    let before = endpoint.get("settings").and_then(|settings| settings.get("pg_settings"));
-    let restarts = wanted.pointer("/settings/pg_settings").is_some_and(|after| Some(after) != before);
-    if restarts || disabled_by(&wanted) {
+    let id = percent::encoded(&endpoint.id);
+    if restarts || wanted.disabled == Some(true) {
         may_drop_slots(session, if restarts { "restart" } else { "stop" }, &id, yes)?;
     }
     let _progress = progress::start(format!("changing endpoint {id}"));
-    let answer =
-        session.client.patch(&session.path(&format!("/endpoints/{id}")), &json!({ "endpoint": wanted }))?;
-    session.client.wait(session.project_id(), &answer)?;
+    let body = EndpointUpdateRequest { endpoint: wanted };
+    let answer: Said<EndpointOperations> =
+        session.client.patch(&session.path(&format!("/endpoints/{id}")), body)?;
+    session.client.wait(session.project_id(), &answer.operations)?;
     finish(format, &answer, "changed");
     Ok(())
 }
 
-fn finish(format: Format, answer: &Value, outcome: &str) {
-    let endpoint = answer.get("endpoint").unwrap_or(&Value::Null);
+fn finish(format: Format, answer: &Said<EndpointOperations>, outcome: &str) {
+    say(format, (&answer.endpoint, answer.json_of::<Held>()), outcome);
+}
+
+fn say(format: Format, (endpoint, json): (&Held, &Value), outcome: &str) {
     match format {
-        Format::Json => output::json(endpoint),
-        Format::Table => {
-            let id = wire::text(endpoint, "id");
-            output::words(&format!("{id}   {}   {outcome}", wire::text(endpoint, "host")));
-        }
+        Format::Json => output::json(json),
+        Format::Table => output::words(&format!("{}   {}   {outcome}", endpoint.id, endpoint.host)),
     }
+}
+
+/// What is to be said of an endpoint beside its state: that it cannot be written on, why it is in that state, and the page
+/// it could not read last.
+fn note(endpoint: &Held) -> String {
+    let reader = (endpoint.kind == EndpointType::ReadOnly).then(|| "only reads".to_owned());
+    let unreadable = endpoint.last_read_error.as_ref().map(|text| match endpoint.read_errors.len() {
+        0 | 1 => format!("last read error: {text}"),
+        _ => format!("last read error: {text}; `scion branch get` lists all"),
+    });
+    let parts = reader.into_iter().chain(endpoint.state_reason.clone()).chain(unreadable);
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 fn list(session: &Session, format: Format) -> Result<(), Failure> {
     let endpoints = session.endpoints()?;
     if format == Format::Json {
-        output::json(&json!(endpoints));
+        output::json(&wire::array(&endpoints));
         return Ok(());
     }
     let branches = session.branches()?;
     let now = Timestamp::now();
     let mut rows = Vec::new();
     for line in tree::lines(&branches) {
-        let mine = |it: &&Value| wire::text(it, "branch_id") == wire::text(line.branch, "id");
-        for endpoint in endpoints.iter().filter(mine) {
+        for endpoint in endpoints.iter().filter(|endpoint| endpoint.branch_id == line.branch.id) {
             rows.push(vec![
-                wire::text(line.branch, "name").to_owned(),
-                wire::text(endpoint, "id").to_owned(),
-                wire::text(endpoint, "current_state").to_owned(),
-                wire::text(endpoint, "host").to_owned(),
-                wire::some_text(endpoint, "started_at").map_or("-".to_owned(), |time| output::age(time, now)),
-                wire::endpoint_note(endpoint),
+                line.branch.name.clone(),
+                endpoint.id.clone(),
+                wire::word(endpoint.current_state),
+                endpoint.host.clone(),
+                endpoint.started_at.as_deref().map_or("-".to_owned(), |time| output::age(time, now)),
+                note(endpoint),
             ]);
         }
     }
     output::table(&["BRANCH", "ENDPOINT", "STATE", "HOST", "STARTED", "NOTE"], &rows);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::samples::{self, said};
+
+    #[test]
+    fn a_note_tells_the_reason_and_the_page_that_could_not_be_read() {
+        let note = |part| note(&said(samples::endpoint(part)));
+        assert_eq!(note(json!({})), "");
+        assert_eq!(note(json!({"type": "read_write", "state_reason": "it died"})), "it died");
+        assert_eq!(note(json!({"type": "read_only"})), "only reads");
+        let both =
+            json!({"state_reason": "it died", "last_read_error": "block 3", "read_errors": ["block 3"]});
+        assert_eq!(note(both), "it died; last read error: block 3");
+        let many = json!({"last_read_error": "block 3", "read_errors": ["block 2", "block 3"]});
+        assert_eq!(note(many), "last read error: block 3; `scion branch get` lists all");
+    }
 }

@@ -1,14 +1,15 @@
 //! `scion operation`: what was done in a project, when, for how long, and how it ended.
 
+use api::branch::Branch;
+use api::operation::Operation as Done;
 use clap::Subcommand;
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::wire;
+use crate::wire::{self, Said};
 
 /// The most that one page holds.
 const PAGE_MAX: usize = 1000;
@@ -38,9 +39,9 @@ impl Operation {
 
 fn list(session: &Session, format: Format, branch: Option<&str>, limit: usize) -> Result<(), Failure> {
     let branch = branch.map(|name| session.branch(name)).transpose()?;
-    let operations = newest(session, branch.as_ref(), limit)?;
+    let operations = newest(session, branch.as_deref(), limit)?;
     if format == Format::Json {
-        output::json(&json!(operations));
+        output::json(&wire::array(&operations));
         return Ok(());
     }
     let branches = session.branches()?;
@@ -50,67 +51,74 @@ fn list(session: &Session, format: Format, branch: Option<&str>, limit: usize) -
     Ok(())
 }
 
-fn newest(session: &Session, branch: Option<&Value>, limit: usize) -> Result<Vec<Value>, Failure> {
+fn newest(session: &Session, branch: Option<&Branch>, limit: usize) -> Result<Vec<Said<Done>>, Failure> {
     // Those of one branch may be anywhere among all.
     let mut operations = if branch.is_none() && limit <= PAGE_MAX {
-        let path = session.path(&format!("/operations?limit={}", limit.max(1)));
-        wire::list(&session.client.get(&path)?, "operations").to_vec()
+        session.client.many::<Done>(&session.path(&format!("/operations?limit={}", limit.max(1))))?
     } else {
-        session.client.list(&session.path("/operations"), "operations")?
+        session.client.list(&session.path("/operations"))?
     };
     if let Some(branch) = branch {
-        operations.retain(|operation| wire::text(operation, "branch_id") == wire::text(branch, "id"));
+        operations.retain(|operation| operation.branch_id.as_ref() == Some(&branch.id));
     }
     operations.truncate(limit);
     Ok(operations)
 }
 
-fn row(operation: &Value, branches: &[Value], now: Timestamp) -> Vec<String> {
-    let id = wire::some_text(operation, "branch_id").unwrap_or("-");
-    let known = branches.iter().find(|branch| wire::text(branch, "id") == id);
-    let action = wire::some_text(operation, "scion_action").unwrap_or(wire::text(operation, "action"));
+fn row(operation: &Done, branches: &[Said<Branch>], now: Timestamp) -> Vec<String> {
+    let id = operation.branch_id.as_deref().unwrap_or("-");
+    let known = branches.iter().find(|branch| branch.id == id);
     vec![
-        output::age(wire::text(operation, "created_at"), now),
-        action.to_owned(),
-        known.map_or(id, |branch| wire::text(branch, "name")).to_owned(),
-        wire::text(operation, "status").to_owned(),
-        format!("{} ms", wire::number(operation, "total_duration_ms").unwrap_or_default()),
-        wire::some_text(operation, "error").unwrap_or("-").replace('\n', " "),
+        output::age(&operation.created_at, now),
+        operation.scion_action.as_ref().unwrap_or(&operation.action).clone(),
+        known.map_or(id, |branch| &branch.name).to_owned(),
+        wire::word(operation.status),
+        format!("{} ms", operation.total_duration_ms),
+        operation.error.as_deref().unwrap_or("-").replace('\n', " "),
     ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Client;
     use crate::client::tests::server_answering;
+    use crate::wire::samples::{self, said};
+    use serde_json::json;
+
+    fn session(client: Client) -> Session {
+        Session { client, project: said(samples::project(json!({"id": "p"}))) }
+    }
 
     #[test]
     fn more_are_listed_than_one_page_holds() {
-        let page = vec![json!({"action": "start_compute"}); 400];
-        let page = json!({"operations": page, "pagination": {"cursor": "c"}}).to_string().leak();
-        let last = r#"{"operations":[{"action":"create_timeline"},{"action":"create_timeline"}]}"#;
+        let done = samples::operation(json!({"action": "start_compute"}));
+        let page = json!({"operations": vec![&done; 400], "pagination": {"cursor": "c"}}).to_string().leak();
+        let last: &str = json!({"operations": [done, done]}).to_string().leak();
         let (client, thread) = server_answering(vec![(200, page), (200, last)]);
-        let session = Session { client, project: json!({"id": "p"}) };
-        assert_eq!(newest(&session, None, 1001).unwrap().len(), 402);
+        assert_eq!(newest(&session(client), None, 1001).unwrap().len(), 402);
         assert_eq!(
             thread.join().unwrap()[1],
             "GET /api/v2/projects/p/operations?limit=400&cursor=c HTTP/1.1"
         );
         let (client, thread) = server_answering(vec![(200, last)]);
-        let session = Session { client, project: json!({"id": "p"}) };
-        assert_eq!(newest(&session, None, 1).unwrap().len(), 1);
+        assert_eq!(newest(&session(client), None, 1).unwrap().len(), 1);
         assert_eq!(thread.join().unwrap(), ["GET /api/v2/projects/p/operations?limit=1 HTTP/1.1"]);
     }
 
     #[test]
     fn what_was_done_is_named_by_our_own_word_and_where_by_name() {
-        let operation = json!({
+        let operation = said::<Done>(samples::operation(json!({
             "created_at": "2026-03-01T14:00:00Z", "action": "create_timeline", "scion_action": "restore_branch",
             "branch_id": "br-1", "status": "failed", "total_duration_ms": 12, "error": "no\nroom"
-        });
+        })));
         let now = "2026-03-01T14:05:00Z".parse().unwrap();
-        let cells = row(&operation, &[json!({"id": "br-1", "name": "dev"})], now);
-        assert_eq!(cells[1..], ["restore_branch", "dev", "failed", "12 ms", "no room"]);
-        assert_eq!(row(&json!({"branch_id": "br-2"}), &[], now)[2], "br-2", "one that is gone");
+        let branch = said::<Branch>(samples::branch(json!({"id": "br-1", "name": "dev"})));
+        assert_eq!(
+            row(&operation, &[branch], now)[1..],
+            ["restore_branch", "dev", "failed", "12 ms", "no room"]
+        );
+        let gone = said::<Done>(samples::operation(json!({"branch_id": "br-2"})));
+        assert_eq!(row(&gone, &[], now)[2], "br-2", "one that is gone");
     }
 }

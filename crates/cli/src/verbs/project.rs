@@ -2,17 +2,23 @@
 
 use std::time::{Duration, Instant};
 
+use api::endpoint::Endpoint;
 use api::percent;
+use api::project::{
+    Project as Held, ProjectCreate, ProjectCreateBranch, ProjectCreateRequest, ProjectCreated,
+    ProjectOperations, ProjectRecovered, ProjectResponse, ProjectUpdate, ProjectUpdateRequest,
+};
 use clap::Subcommand;
 use jiff::Zoned;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::args::setting::{Setting, changed};
 use crate::client::Client;
 use crate::failure::{Failure, Kind};
 use crate::global::Global;
 use crate::output::{self, Format};
-use crate::{confirm, place, progress, resolve, wire};
+use crate::wire::{self, Said};
+use crate::{confirm, place, progress, resolve};
 
 /// How long the endpoints of a project that is back are waited for.
 const STARTED_WITHIN: Duration = Duration::from_secs(60);
@@ -85,12 +91,26 @@ impl Project {
         let client = Client::new(place::server(global)?)?;
         match self {
             Self::Create { name, pg_version, branch, role, database } => {
-                let first = json!({ "name": branch, "role_name": role, "database_name": database });
-                create(&client, global.output, name, &json!({ "pg_version": pg_version, "branch": first }))
+                let first = ProjectCreateBranch {
+                    name: branch.clone(),
+                    role_name: role.clone(),
+                    database_name: database.clone(),
+                };
+                let wanted = ProjectCreate {
+                    name: Some(name.clone()),
+                    branch: Some(first),
+                    pg_version: *pg_version,
+                    ..ProjectCreate::default()
+                };
+                create(&client, global.output, name, wanted)
             }
             Self::List { deleted } => list(&client, global.output, *deleted),
             Self::Update { name, rename, history_retention, set, unset } => {
-                let wanted = json!({ "name": rename, "history_retention_seconds": history_retention });
+                let wanted = ProjectUpdate {
+                    name: rename.clone(),
+                    history_retention_seconds: *history_retention,
+                    ..ProjectUpdate::default()
+                };
                 update(&client, global.output, name, (wanted, set, unset))
             }
             Self::Recover { name } => recover(&client, global.output, name),
@@ -99,46 +119,42 @@ impl Project {
     }
 }
 
-fn create(client: &Client, format: Format, name: &str, more: &Value) -> Result<(), Failure> {
+fn create(client: &Client, format: Format, name: &str, wanted: ProjectCreate) -> Result<(), Failure> {
     let started = Instant::now();
     let progress = progress::start(format!("making project {name}: initdb, import, first start"));
-    let mut wanted = more.clone();
-    wanted["name"] = json!(name);
-    let answer = client.post("/projects", &json!({ "project": wanted }))?;
-    let project = answer.get("project").cloned().unwrap_or_default();
-    client.wait(wire::text(&project, "id"), &answer)?;
+    let answer: Said<ProjectCreated> = client.post("/projects", ProjectCreateRequest { project: wanted })?;
+    client.wait(&answer.project.id, &answer.operations)?;
     drop(progress);
     if format == Format::Json {
-        output::json(&answer);
+        output::json(answer.json());
         return Ok(());
     }
-    let branch = answer.get("branch").cloned().unwrap_or_default();
+    let (project, branch) = (&answer.project, &answer.branch);
     output::words(&format!(
         "{}   {}   branch {}, PostgreSQL {}   ready in {:.1} s",
-        wire::text(&project, "name"),
-        wire::text(&project, "id"),
-        wire::text(&branch, "name"),
-        wire::number(&project, "pg_version").unwrap_or_default(),
+        project.name,
+        project.id,
+        branch.name,
+        project.pg_version,
         started.elapsed().as_secs_f64()
     ));
-    for details in wire::list(&answer, "connection_uris") {
-        output::data(wire::text(details, "connection_uri"));
+    for details in &answer.connection_uris {
+        output::data(&details.connection_uri);
     }
     Ok(())
 }
 
 /// The deleted projects that can be brought back.
-fn deleted(client: &Client) -> Result<Vec<Value>, Failure> {
-    client.list("/projects?recoverable=true", "projects")
+fn deleted(client: &Client) -> Result<Vec<Said<Held>>, Failure> {
+    client.list("/projects?recoverable=true")
 }
 
 /// The projects there are, with how large each is, which is said only of one at a time.
-fn live(client: &Client) -> Result<Vec<Value>, Failure> {
+fn live(client: &Client) -> Result<Vec<Said<Held>>, Failure> {
     let mut projects = Vec::new();
-    for listed in client.list("/projects", "projects")? {
-        let path = format!("/projects/{}", percent::encoded(wire::text(&listed, "id")));
-        match client.get(&path) {
-            Ok(mut answer) => projects.push(answer.get_mut("project").map_or(listed, Value::take)),
+    for listed in client.list::<Held>("/projects")? {
+        match client.one(&format!("/projects/{}", percent::encoded(&listed.id))) {
+            Ok(project) => projects.push(project),
             // It was deleted meanwhile.
             Err(failure) if failure.kind == Kind::NotFound => {}
             Err(failure) => return Err(failure),
@@ -150,25 +166,23 @@ fn live(client: &Client) -> Result<Vec<Value>, Failure> {
 fn list(client: &Client, format: Format, gone: bool) -> Result<(), Failure> {
     let projects = if gone { deleted(client)? } else { live(client)? };
     if format == Format::Json {
-        output::json(&json!(projects));
+        output::json(&wire::array(&projects));
         return Ok(());
     }
     let now = Zoned::now();
-    let number = |project: &Value, field: &str, show: &dyn Fn(u64) -> String| {
-        wire::number(project, field).map_or_else(|| "-".to_owned(), show)
-    };
     let rows: Vec<Vec<String>> = projects
         .iter()
         .map(|project| {
-            let last = match wire::some_text(project, "recoverable_until") {
+            let size = project.synthetic_storage_size.map(wire::unsigned);
+            let last = match &project.recoverable_until {
                 Some(until) => output::local_time(until, &now),
-                None => output::age(wire::text(project, "created_at"), now.timestamp()),
+                None => output::age(&project.created_at, now.timestamp()),
             };
             vec![
-                wire::text(project, "name").to_owned(),
-                wire::text(project, "id").to_owned(),
-                number(project, "pg_version", &|major| major.to_string()),
-                number(project, "synthetic_storage_size", &output::bytes),
+                project.name.clone(),
+                project.id.clone(),
+                project.pg_version.to_string(),
+                size.map_or_else(|| "-".to_owned(), output::bytes),
                 last,
             ]
         })
@@ -182,34 +196,31 @@ fn update(
     client: &Client,
     format: Format,
     name: &str,
-    (mut wanted, set, unset): (Value, &[Setting], &[String]),
+    (mut wanted, set, unset): (ProjectUpdate, &[Setting], &[String]),
 ) -> Result<(), Failure> {
     let project = resolve::project(client, Some(name))?;
     if !set.is_empty() || !unset.is_empty() {
-        let defaults = project.get("default_endpoint_settings");
-        let old = defaults.and_then(|defaults| defaults.get("pg_settings"));
-        wanted["default_endpoint_settings"] = json!({ "pg_settings": changed(old, set, unset) });
+        let old = project.default_endpoint_settings.get("pg_settings");
+        wanted.default_endpoint_settings = Some(json!({ "pg_settings": changed(old, set, unset) }));
     }
-    let id = percent::encoded(wire::text(&project, "id"));
-    let answer = client.patch(&format!("/projects/{id}"), &json!({ "project": wanted }))?;
-    let project = answer.get("project").unwrap_or(&Value::Null);
+    let path = format!("/projects/{}", percent::encoded(&project.id));
+    let answer: Said<ProjectOperations> = client.patch(&path, ProjectUpdateRequest { project: wanted })?;
     match format {
-        Format::Json => output::json(project),
-        Format::Table => output::words(&format!("changed project {}", wire::text(project, "name"))),
+        Format::Json => output::json(answer.json_of::<Held>()),
+        Format::Table => output::words(&format!("changed project {}", answer.project.name)),
     }
     Ok(())
 }
 
 fn recover(client: &Client, format: Format, name: &str) -> Result<(), Failure> {
     let gone = deleted(client)?;
-    let project = resolve::pick("deleted project", &gone, name)?;
-    let id = percent::encoded(wire::text(project, "id"));
+    let id = percent::encoded(&resolve::pick("deleted project", &gone, name)?.id);
     let progress = progress::start(format!("recovering project {name}"));
-    let answer = client.post(&format!("/projects/{id}/recover"), &json!({}))?;
+    let answer: Said<ProjectRecovered> = client.post(&format!("/projects/{id}/recover"), json!({}))?;
     let started = wait_settled(client, &id)?;
     drop(progress);
     match format {
-        Format::Json => output::json(answer.get("project").unwrap_or(&Value::Null)),
+        Format::Json => output::json(answer.json_of::<Held>()),
         Format::Table if started => output::words(&format!("recovered project {name}")),
         Format::Table => {
             output::words(&format!("recovered project {name}; not all of its endpoints have started yet"));
@@ -222,8 +233,8 @@ fn recover(client: &Client, format: Format, name: &str) -> Result<(), Failure> {
 fn wait_settled(client: &Client, id: &str) -> Result<bool, Failure> {
     let deadline = Instant::now() + STARTED_WITHIN;
     loop {
-        let endpoints = client.list(&format!("/projects/{id}/endpoints"), "endpoints")?;
-        if endpoints.iter().all(|endpoint| wire::some_text(endpoint, "pending_state").is_none()) {
+        let endpoints = client.list::<Endpoint>(&format!("/projects/{id}/endpoints"))?;
+        if endpoints.iter().all(|endpoint| endpoint.pending_state.is_none()) {
             return Ok(true);
         }
         if Instant::now() > deadline {
@@ -234,19 +245,19 @@ fn wait_settled(client: &Client, id: &str) -> Result<bool, Failure> {
 }
 
 fn delete(client: &Client, format: Format, (name, hard): (&str, bool), yes: bool) -> Result<(), Failure> {
-    let mut projects = client.list("/projects", "projects")?;
+    let mut projects = client.list("/projects")?;
     if hard {
         projects.extend(deleted(client)?);
     }
-    let project = resolve::pick("project", &projects, name)?;
-    let id = wire::text(project, "id");
-    let name = wire::text(project, "name");
+    let project: &Held = resolve::pick("project", &projects, name)?;
+    let Held { id, name, .. } = project;
     let what = if hard { "its data, for good" } else { "their data" };
     confirm::destructive(&format!("delete project {name} ({id}) with all its branches and {what}"), yes)?;
     let _progress = progress::start(format!("deleting project {name}"));
-    let answer = client.delete(&format!("/projects/{}?hard_delete={hard}", percent::encoded(id)))?;
+    let path = format!("/projects/{}?hard_delete={hard}", percent::encoded(id));
+    let answer: Option<Said<ProjectResponse>> = client.delete(&path)?;
     if format == Format::Json {
-        output::json(&answer);
+        output::json(wire::json_or_null(answer.as_ref()));
     } else {
         output::words(&format!("deleted project {name}"));
     }
@@ -257,14 +268,22 @@ fn delete(client: &Client, format: Format, (name, hard): (&str, bool), yes: bool
 mod tests {
     use super::*;
     use crate::client::tests::server_answering;
+    use crate::wire::samples;
 
     #[test]
     fn a_project_that_is_deleted_while_all_are_listed_is_left_out() {
+        let project = |id: &str, more| {
+            let mut project = samples::project(more);
+            project["id"] = json!(id);
+            project
+        };
+        let both = json!({"projects": [project("a", json!({})), project("b", json!({}))]});
+        let whole = project("b", json!({"synthetic_storage_size": 7}));
         let (client, _thread) = server_answering(vec![
-            (200, r#"{"projects":[{"id":"a"},{"id":"b"}]}"#),
+            (200, both.to_string().leak()),
             (404, r#"{"message":"there is no project a"}"#),
-            (200, r#"{"project":{"id":"b","synthetic_storage_size":7}}"#),
+            (200, json!({ "project": whole }).to_string().leak()),
         ]);
-        assert_eq!(live(&client).unwrap(), [json!({"id": "b", "synthetic_storage_size": 7})]);
+        assert_eq!(wire::array(&live(&client).unwrap()), json!([whole]));
     }
 }

@@ -8,18 +8,19 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
+use api::endpoint::Endpoint;
 use api::percent;
+use api::project::Project;
 use clap::Args;
 use rustix::process::Signal;
-use serde_json::Value;
-
 use server::installed::NamedBin;
 
 use crate::failure::{self, Failure};
 use crate::global::Global;
+use crate::place;
 use crate::resolve::{Session, no_endpoint, session};
 use crate::verbs::connection_string::{Who, uri};
-use crate::{place, wire};
+use crate::wire::Said;
 
 /// Open psql on a branch, starting its endpoint if it is idle.
 #[derive(Args)]
@@ -42,15 +43,13 @@ impl Psql {
     pub fn run(&self, global: &Global) -> Result<ExitCode, Failure> {
         let session = session(global)?;
         let branch = session.branch(&self.branch)?;
-        let endpoint = session
-            .endpoint_of(wire::text(&branch, "id"))?
-            .ok_or_else(|| no_endpoint(wire::text(&branch, "name")))?;
+        let endpoint = session.endpoint_of(&branch.id)?.ok_or_else(|| no_endpoint(&branch.name))?;
         session.ensure_active(&endpoint)?;
         let mut command = Command::new(program());
         if self.superuser {
             self.as_superuser(&mut command, global, &session, &endpoint)?;
         } else {
-            as_role(&mut command, &uri(&session, wire::text(&branch, "id"), &self.who)?);
+            as_role(&mut command, &uri(&session, &branch.id, &self.who)?);
         }
         let before = as_it_is_now(&session, &endpoint);
         let status = run_to_its_end(command.args(&self.args)).map_err(|error| {
@@ -58,7 +57,7 @@ impl Psql {
             failure.hint("`scion doctor` says how to install PostgreSQL")
         })?;
         if let (Some(before), Some(after)) = (before, as_it_is_now(&session, &endpoint)) {
-            tell_what_could_not_be_read(wire::text(&branch, "name"), &before, &after);
+            tell_what_could_not_be_read(&branch.name, &before, &after);
         }
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
         Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
@@ -69,10 +68,10 @@ impl Psql {
         command: &mut Command,
         global: &Global,
         session: &Session,
-        endpoint: &Value,
+        endpoint: &Endpoint,
     ) -> Result<(), Failure> {
-        let id = wire::text(endpoint, "id");
-        let dir = match wire::some_text(endpoint, "socket_dir") {
+        let id = &endpoint.id;
+        let dir = match &endpoint.socket_dir {
             Some(dir) => PathBuf::from(dir),
             None => place::data_dir(global)?.join("endpoints").join(id).join("sock"),
         };
@@ -89,10 +88,9 @@ impl Psql {
 }
 
 /// What gets a superuser in whatever the users of the project set, and what else the person asks for.
-fn entry_options(project: &Value) -> String {
-    let major = wire::number(project, "pg_version").and_then(|it| i32::try_from(it).ok()).unwrap_or_default();
+fn entry_options(project: &Project) -> String {
     let asked = std::env::var("PGOPTIONS").unwrap_or_default();
-    format!("{} {asked}", server::entry_options(major))
+    format!("{} {asked}", server::entry_options(project.pg_version))
 }
 
 /// Runs psql in our place: what is typed to interrupt is for it, and it ends when we are made to.
@@ -111,17 +109,15 @@ fn run_to_its_end(command: &mut Command) -> std::io::Result<ExitStatus> {
 }
 
 /// An endpoint, looked at for this; a list of them may be a second old. `None` if there is nobody to ask.
-fn as_it_is_now(session: &Session, endpoint: &Value) -> Option<Value> {
-    let id = percent::encoded(wire::text(endpoint, "id"));
-    let answer = session.client.get(&session.path(&format!("/endpoints/{id}"))).ok()?;
-    answer.get("endpoint").cloned()
+fn as_it_is_now(session: &Session, endpoint: &Endpoint) -> Option<Said<Endpoint>> {
+    let id = percent::encoded(&endpoint.id);
+    session.client.one(&session.path(&format!("/endpoints/{id}"))).ok()
 }
 
 /// Postgres only tells of an I/O error; says after its session which page was behind it, if one was, and why.
-fn tell_what_could_not_be_read(branch: &str, before: &Value, after: &Value) {
-    let failures = |endpoint| wire::number(endpoint, "read_failures");
-    if failures(after) > failures(before) {
-        eprintln!("note: behind an I/O error: {}", wire::text(after, "last_read_error"));
+fn tell_what_could_not_be_read(branch: &str, before: &Endpoint, after: &Endpoint) {
+    if after.read_failures > before.read_failures {
+        eprintln!("note: behind an I/O error: {}", after.last_read_error.as_deref().unwrap_or_default());
         eprintln!("hint: `scion branch get {branch}` lists what cannot be read of it, and why");
     }
 }

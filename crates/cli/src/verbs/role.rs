@@ -3,15 +3,17 @@
 //! A password is printed only by the verbs that are asked for one, alone on stdout, so that it can be piped.
 
 use api::percent;
+use api::role::{Role as Held, RoleCreate, RoleCreateRequest, RoleOperations, RolePassword, RoleResponse};
 use clap::Subcommand;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::{confirm, progress, wire};
+use crate::wire::{self, Said};
+use crate::{confirm, progress};
 
 /// Create, list and delete the roles of a branch, and their passwords.
 #[derive(Subcommand)]
@@ -68,17 +70,15 @@ impl Role {
 }
 
 fn list(session: &Session, format: Format, branch: &str) -> Result<(), Failure> {
-    let answer = session.client.get(&session.path_in_branch(branch, "roles")?.0)?;
-    let found = wire::list(&answer, "roles");
+    let found = session.client.many::<Held>(&session.path_in_branch(branch, "roles")?.0)?;
     if format == Format::Json {
-        output::json(&json!(found));
+        output::json(&wire::array(&found));
         return Ok(());
     }
     let now = Timestamp::now();
-    let row = |role: &Value| {
-        let login = if wire::text(role, "authentication_method") == "no_login" { "no" } else { "yes" };
-        let age = output::age(wire::text(role, "created_at"), now);
-        vec![wire::text(role, "name").to_owned(), login.to_owned(), age]
+    let row = |role: &Said<Held>| {
+        let login = if role.authentication_method == "no_login" { "no" } else { "yes" };
+        vec![role.name.clone(), login.to_owned(), output::age(&role.created_at, now)]
     };
     output::table(&["NAME", "LOGIN", "KNOWN SINCE"], &found.iter().map(row).collect::<Vec<_>>());
     Ok(())
@@ -93,21 +93,21 @@ fn create(
 ) -> Result<(), Failure> {
     let (path, branch) = session.path_in_branch(branch, "roles")?;
     let progress = progress::start(format!("making role {name} on {branch}"));
-    let answer = session.client.post(&path, &json!({ "role": { "name": name, "no_login": no_login } }))?;
-    session.client.wait(session.project_id(), &answer)?;
+    let role = RoleCreate { name: name.to_owned(), no_login };
+    let answer: Said<RoleOperations> = session.client.post(&path, RoleCreateRequest { role })?;
+    session.client.wait(session.project_id(), &answer.operations)?;
     drop(progress);
     show(format, &answer, &format!("made role {name} on {branch}"));
     Ok(())
 }
 
 /// The role that an answer holds: as JSON, or its password as data and the rest in words.
-fn show(format: Format, answer: &Value, words: &str) {
-    let role = answer.get("role").unwrap_or(&Value::Null);
+fn show(format: Format, answer: &Said<RoleOperations>, words: &str) {
     match format {
-        Format::Json => output::json(role),
+        Format::Json => output::json(answer.json_of::<Held>()),
         Format::Table => {
             output::words(words);
-            if let Some(password) = wire::some_text(role, "password") {
+            if let Some(password) = &answer.role.password {
                 output::data(password);
             }
         }
@@ -118,15 +118,16 @@ fn password(session: &Session, format: Format, branch: &str, name: &str, reset: 
     let (path, branch) = session.path_in_branch(branch, "roles")?;
     let role = format!("{path}/{}", percent::encoded(name));
     if reset {
-        let answer = session.client.post(&format!("{role}/reset_password"), &json!({}))?;
-        session.client.wait(session.project_id(), &answer)?;
+        let answer: Said<RoleOperations> =
+            session.client.post(&format!("{role}/reset_password"), json!({}))?;
+        session.client.wait(session.project_id(), &answer.operations)?;
         show(format, &answer, &format!("{name} on {branch} has a new password"));
         return Ok(());
     }
-    let answer = session.client.get(&format!("{role}/reveal_password"))?;
+    let answer: Said<RolePassword> = session.client.get(&format!("{role}/reveal_password"))?;
     match format {
-        Format::Json => output::json(&answer),
-        Format::Table => output::data(wire::text(&answer, "password")),
+        Format::Json => output::json(answer.json()),
+        Format::Table => output::data(&answer.password),
     }
     Ok(())
 }
@@ -134,12 +135,14 @@ fn password(session: &Session, format: Format, branch: &str, name: &str, reset: 
 fn delete(session: &Session, format: Format, branch: &str, name: &str, yes: bool) -> Result<(), Failure> {
     let (path, branch) = session.path_in_branch(branch, "roles")?;
     let role = format!("{path}/{}", percent::encoded(name));
-    session.client.get(&role)?;
+    session.client.get::<RoleResponse>(&role)?;
     confirm::destructive(&format!("delete role {name} of {branch}"), yes)?;
-    let answer = session.client.delete(&role)?;
-    session.client.wait(session.project_id(), &answer)?;
+    let answer: Option<Said<RoleOperations>> = session.client.delete(&role)?;
+    if let Some(answer) = &answer {
+        session.client.wait(session.project_id(), &answer.operations)?;
+    }
     match format {
-        Format::Json => output::json(&answer),
+        Format::Json => output::json(wire::json_or_null(answer.as_ref())),
         Format::Table => output::words(&format!("deleted role {name} of {branch}")),
     }
     Ok(())

@@ -2,17 +2,23 @@
 
 use std::path::PathBuf;
 
+use api::endpoint::{BranchEndpointCreate, EndpointOptions, EndpointType};
 use api::percent;
+use api::schedule::{
+    BranchSchedule, BranchScheduleCreate, BranchScheduleCreateRequest, BranchScheduleResponse,
+    BranchScheduleRun, BranchTemplate,
+};
 use clap::{Args, Subcommand};
 use jiff::Zoned;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::args::moment;
 use crate::failure::{Failure, Kind};
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::{confirm, progress, wire};
+use crate::wire::{self, Said};
+use crate::{confirm, progress};
 
 /// Make, list, run and delete schedules of branches.
 #[derive(Subcommand)]
@@ -88,46 +94,49 @@ impl Schedule {
 
 impl Create {
     fn run(&self, session: &Session, format: Format) -> Result<(), Failure> {
-        let mut template = json!({});
-        if let Some(parent) = &self.parent {
-            template["parent_id"] = json!(wire::text(&session.branch(parent)?, "id"));
-        }
-        if let Some(lag) = &self.lag {
-            template["lag_seconds"] = json!(moment::seconds(lag)?);
-        }
-        if let Some(ttl) = &self.ttl {
-            template["ttl_seconds"] = json!(moment::seconds(ttl)?);
-        }
-        if self.no_compute {
-            template["endpoints"] = json!([]);
-        }
-        if let Some(units) = self.compute_units {
-            template["endpoints"] = json!([{
-                "type": "read_write", "autoscaling_limit_min_cu": units, "autoscaling_limit_max_cu": units
-            }]);
-        }
-        if let Some(sql) = self.statements()? {
-            template["sql"] = json!(sql);
-        }
-        if let Some(database) = &self.database {
-            template["database_name"] = json!(database);
-        }
-        let mut schedule = json!({ "name": self.name, "cron": self.cron, "template": template });
-        if let Some(zone) = &self.time_zone {
-            schedule["time_zone"] = json!(zone);
-        }
-        let body = json!({ "branch_schedule": schedule });
-        let answer = session.client.post(&session.path("/branch_schedules"), &body)?;
-        let made = answer.get("branch_schedule").unwrap_or(&Value::Null);
+        let parent = self.parent.as_deref().map(|parent| session.branch(parent)).transpose()?;
+        let seconds = |span: &Option<String>| span.as_deref().map(moment::seconds).transpose();
+        let template = BranchTemplate {
+            parent_id: parent.map(|parent| parent.id.clone()),
+            lag_seconds: seconds(&self.lag)?,
+            ttl_seconds: seconds(&self.ttl)?,
+            endpoints: self.endpoints(),
+            sql: self.statements()?,
+            database_name: self.database.clone(),
+            ..BranchTemplate::default()
+        };
+        let branch_schedule = BranchScheduleCreate {
+            name: self.name.clone(),
+            cron: self.cron.clone(),
+            time_zone: self.time_zone.clone(),
+            template,
+        };
+        let body = BranchScheduleCreateRequest { branch_schedule };
+        let answer: Said<BranchScheduleResponse> =
+            session.client.post(&session.path("/branch_schedules"), body)?;
+        let made = &answer.branch_schedule;
         match format {
-            Format::Json => output::json(made),
+            Format::Json => output::json(answer.json_of::<BranchSchedule>()),
             Format::Table => {
-                let next = output::local_time(wire::text(made, "next_run_at"), &Zoned::now());
-                output::words(&format!("{}   runs first at {next}", wire::text(made, "name")));
-                output::data(wire::text(made, "id"));
+                let next = made.next_run_at.as_deref().unwrap_or_default();
+                let next = output::local_time(next, &Zoned::now());
+                output::words(&format!("{}   runs first at {next}", made.name));
+                output::data(&made.id);
             }
         }
         Ok(())
+    }
+
+    fn endpoints(&self) -> Option<Vec<BranchEndpointCreate>> {
+        if self.no_compute {
+            return Some(Vec::new());
+        }
+        let options = EndpointOptions {
+            autoscaling_limit_min_cu: self.compute_units,
+            autoscaling_limit_max_cu: self.compute_units,
+            ..EndpointOptions::default()
+        };
+        self.compute_units.map(|_| vec![BranchEndpointCreate { kind: EndpointType::ReadWrite, options }])
     }
 
     fn statements(&self) -> Result<Option<String>, Failure> {
@@ -138,43 +147,41 @@ impl Create {
     }
 }
 
-fn schedules(session: &Session) -> Result<Vec<Value>, Failure> {
-    let answer = session.client.get(&session.path("/branch_schedules"))?;
-    Ok(wire::list(&answer, "branch_schedules").to_vec())
+fn schedules(session: &Session) -> Result<Vec<Said<BranchSchedule>>, Failure> {
+    session.client.many(&session.path("/branch_schedules"))
 }
 
 /// The path of the schedule called `wanted`, and its name.
 fn find(session: &Session, wanted: &str) -> Result<(String, String), Failure> {
     let all = schedules(session)?;
-    let found = all.iter().find(|it| wire::text(it, "name") == wanted || wire::text(it, "id") == wanted);
+    let found = all.iter().find(|it| it.name == wanted || it.id == wanted);
     let found = found.ok_or_else(|| {
         Failure::new(Kind::NotFound, format!("there is no schedule {wanted}"))
             .hint("`scion schedule list` shows all")
     })?;
-    let id = percent::encoded(wire::text(found, "id"));
-    Ok((session.path(&format!("/branch_schedules/{id}")), wire::text(found, "name").to_owned()))
+    let id = percent::encoded(&found.id);
+    Ok((session.path(&format!("/branch_schedules/{id}")), found.name.clone()))
 }
 
 fn list(session: &Session, format: Format) -> Result<(), Failure> {
     let found = schedules(session)?;
     if format == Format::Json {
-        output::json(&json!(found));
+        output::json(&wire::array(&found));
         return Ok(());
     }
     let now = Zoned::now();
-    let time = |it: &Value, field| {
-        wire::some_text(it, field).map_or_else(|| "-".to_owned(), |text| output::local_time(text, &now))
+    let time = |text: &Option<String>| {
+        text.as_deref().map_or_else(|| "-".to_owned(), |text| output::local_time(text, &now))
     };
     let rows: Vec<Vec<String>> = found
         .iter()
         .map(|it| {
-            let zone = wire::some_text(it, "time_zone").unwrap_or("UTC");
             vec![
-                wire::text(it, "name").to_owned(),
-                format!("{} {zone}", wire::text(it, "cron")),
-                time(it, "next_run_at"),
-                time(it, "last_run_at"),
-                wire::some_text(it, "last_error").unwrap_or("-").replace('\n', " "),
+                it.name.clone(),
+                format!("{} {}", it.cron, it.time_zone.as_deref().unwrap_or("UTC")),
+                time(&it.next_run_at),
+                time(&it.last_run_at),
+                it.last_error.as_deref().unwrap_or("-").replace('\n', " "),
             ]
         })
         .collect();
@@ -185,25 +192,24 @@ fn list(session: &Session, format: Format) -> Result<(), Failure> {
 fn run(session: &Session, format: Format, name: &str) -> Result<(), Failure> {
     let (path, name) = find(session, name)?;
     let progress = progress::start(format!("running schedule {name}"));
-    let answer = session.client.post(&format!("{path}/run"), &json!({}))?;
-    session.client.wait(session.project_id(), &answer)?;
+    let answer: Said<BranchScheduleRun> = session.client.post(&format!("{path}/run"), json!({}))?;
+    session.client.wait(session.project_id(), &answer.operations)?;
     drop(progress);
     if format == Format::Json {
-        output::json(&answer);
+        output::json(answer.json());
         return Ok(());
     }
-    let branch = answer.get("branch").unwrap_or(&Value::Null);
-    output::words(&format!("{name} made branch {}", wire::text(branch, "name")));
-    output::data(wire::text(branch, "id"));
+    output::words(&format!("{name} made branch {}", answer.branch.name));
+    output::data(&answer.branch.id);
     Ok(())
 }
 
 fn delete(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
     let (path, name) = find(session, name)?;
     confirm::destructive(&format!("delete schedule {name}"), yes)?;
-    let answer = session.client.delete(&path)?;
+    let answer: Option<Said<BranchScheduleResponse>> = session.client.delete(&path)?;
     match format {
-        Format::Json => output::json(&answer),
+        Format::Json => output::json(wire::json_or_null(answer.as_ref())),
         Format::Table => output::words(&format!("deleted schedule {name}; the branch it made last stays")),
     }
     Ok(())

@@ -1,16 +1,18 @@
 //! `scion schema-diff`: what differs between the schemas of two branches, or of one branch at two moments.
 
+use api::branch::Branch;
 use api::percent;
+use api::schema::SchemaDiff as Compared;
 use clap::Args;
 use jiff::Zoned;
-use serde_json::Value;
 
 use crate::args::moment::{self, Moment};
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::output::{self, Format};
+use crate::progress;
 use crate::resolve::session;
-use crate::{progress, wire};
+use crate::wire::Said;
 
 /// Show what differs between the schemas of two branches.
 #[derive(Args)]
@@ -45,29 +47,33 @@ impl SchemaDiff {
         }
         let session = session(global)?;
         let branch = session.branch(&self.branch)?;
-        let base = match &self.base {
-            Some(base) => session.branch(base)?,
-            // The server says what is wrong with a branch that has no parent.
-            None => wire::some_text(&branch, "parent_id").map_or(Ok(Value::Null), |id| session.branch(id))?,
-        };
-        if let Some(id) = wire::some_text(&base, "id") {
-            query.push_str(&format!("&base_branch_id={}", percent::encoded(id)));
+        // The server says what is wrong with a branch that has no parent.
+        let base = self.base.as_ref().or(branch.parent_id.as_ref());
+        let base = base.map(|base| session.branch(base)).transpose()?;
+        if let Some(base) = &base {
+            query.push_str(&format!("&base_branch_id={}", percent::encoded(&base.id)));
         }
         let progress = progress::start(format!("comparing database {}", self.database));
-        let id = percent::encoded(wire::text(&branch, "id"));
-        let answer = session.client.get(&session.path(&format!("/branches/{id}/compare_schema?{query}")))?;
+        let path =
+            session.path(&format!("/branches/{}/compare_schema?{query}", percent::encoded(&branch.id)));
+        let answer: Said<Compared> = session.client.get(&path)?;
         drop(progress);
-        session.name_history(&answer, "history_branch_id", &self.branch)?;
-        session.name_history(&answer, "base_history_branch_id", wire::text(&base, "name"))?;
-        match (global.output, wire::text(&answer, "diff")) {
-            (Format::Json, _) => output::json(&answer),
+        let name_of_base = base.as_deref().map_or("", |base: &Branch| &base.name);
+        session.name_history(answer.history_branch_id.as_deref(), &self.branch)?;
+        session.name_history(answer.base_history_branch_id.as_deref(), name_of_base)?;
+        match (global.output, answer.diff.as_str()) {
+            (Format::Json, _) => output::json(answer.json()),
             (Format::Table, "") => output::words(&format!("the schemas of {} are the same", self.database)),
             (Format::Table, diff) => {
-                let side = |branch: &Value, at: &Option<String>| {
+                let side = |branch: &str, at: &Option<String>| {
                     let at = at.as_ref().map_or_else(String::new, |at| format!(" at {at}"));
-                    format!("{} of {}{at}", self.database, wire::text(branch, "name"))
+                    format!("{} of {branch}{at}", self.database)
                 };
-                output::diff(&labelled(diff, &side(&base, &self.base_at), &side(&branch, &self.at)));
+                output::diff(&labelled(
+                    diff,
+                    &side(name_of_base, &self.base_at),
+                    &side(&branch.name, &self.at),
+                ));
             }
         }
         Ok(())

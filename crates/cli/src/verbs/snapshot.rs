@@ -4,10 +4,15 @@ mod schedule;
 
 use std::time::Instant;
 
+use api::branch::Branch;
 use api::percent;
+use api::snapshot::{
+    FinalizeRestoreRequest, RestoreFinalized, Snapshot as Kept, SnapshotCreate, SnapshotOperations,
+    SnapshotResponse, SnapshotRestoreRequest, SnapshotRestored, SnapshotUpdate, SnapshotUpdateRequest,
+};
 use clap::{Args, Subcommand};
 use jiff::Zoned;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::args::moment::{self, Moment};
 use crate::failure::{Failure, Kind};
@@ -15,7 +20,8 @@ use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
 use crate::verbs::snapshot::schedule::Schedule;
-use crate::{confirm, progress, wire};
+use crate::wire::{self, Said};
+use crate::{confirm, progress};
 
 /// Make, plan, list, change, restore and delete snapshots.
 #[derive(Subcommand)]
@@ -115,12 +121,10 @@ impl Snapshot {
                 finalize(&session(global)?, global.output, branch, old_as.as_deref(), *yes)
             }
             Self::Update { name, rename, expire_in, never_expire } => {
-                let mut wanted = json!({ "name": rename });
-                if let Some(span) = expire_in {
-                    wanted["expires_at"] = json!(moment::after(span, &Zoned::now())?.to_string());
-                } else if *never_expire {
-                    wanted["expires_at"] = Value::Null;
-                }
+                let expire_in = expire_in.as_deref().map(|span| moment::after(span, &Zoned::now()));
+                let expires_at = expire_in.transpose()?.map(|at| Some(at.to_string()));
+                let expires_at = if *never_expire { Some(None) } else { expires_at };
+                let wanted = SnapshotUpdate { name: rename.clone(), expires_at };
                 update(&session(global)?, global.output, name, wanted)
             }
             Self::Schedule(schedule) => schedule.run(global),
@@ -139,30 +143,35 @@ impl Create {
             Some(name) => session.branch(name)?,
             None => session.default_branch()?,
         };
-        let mut query: Vec<(&str, String)> = Vec::new();
-        query.extend(self.name.clone().map(|name| ("name", name)));
-        match at {
-            Some(Moment::Lsn(lsn)) => query.push(("lsn", lsn)),
-            Some(Moment::Time(time)) => query.push(("timestamp", time.to_string())),
-            None => {}
-        }
-        query.extend(expires_at.map(|at| ("expires_at", at.to_string())));
-        let query: Vec<String> =
-            query.iter().map(|(name, value)| format!("{name}={}", percent::encoded(value))).collect();
-        let id = percent::encoded(wire::text(&branch, "id"));
-        let path = session.path(&format!("/branches/{id}/snapshot?{}", query.join("&")));
-        let answer = session.client.post(&path, &json!({}))?;
-        let made = answer.get("snapshot").unwrap_or(&Value::Null);
+        let (lsn, timestamp) = match at {
+            Some(Moment::Lsn(lsn)) => (Some(lsn), None),
+            Some(Moment::Time(time)) => (None, Some(time.to_string())),
+            None => (None, None),
+        };
+        let expires_at = expires_at.map(|at| at.to_string());
+        let wanted = SnapshotCreate { name: self.name.clone(), slug: None, lsn, timestamp, expires_at };
+        let id = percent::encoded(&branch.id);
+        let path = session.path(&format!("/branches/{id}/snapshot?{}", query(&wanted)));
+        let answer: Said<SnapshotOperations> = session.client.post(&path, json!({}))?;
+        let made = &answer.snapshot;
         if global.output == Format::Json {
-            output::json(made);
+            output::json(answer.json_of::<Kept>());
             return Ok(());
         }
-        let (name, lsn) = (wire::text(made, "name"), wire::text(made, "lsn"));
-        output::words(&format!("{name}   of {} at {lsn}", wire::text(&branch, "name")));
-        session.name_history(made, "history_branch_id", wire::text(&branch, "name"))?;
-        output::data(wire::text(made, "id"));
+        output::words(&format!("{}   of {} at {}", made.name, branch.name, made.lsn));
+        session.name_history(made.history_branch_id.as_deref(), &branch.name)?;
+        output::data(&made.id);
         Ok(())
     }
+}
+
+/// What is wanted, as a query.
+fn query(wanted: &SnapshotCreate) -> String {
+    let fields = serde_json::to_value(wanted).unwrap_or_default();
+    let given = fields.as_object().into_iter().flatten();
+    let given =
+        given.filter_map(|(name, value)| Some(format!("{name}={}", percent::encoded(value.as_str()?))));
+    given.collect::<Vec<_>>().join("&")
 }
 
 impl Restore {
@@ -170,51 +179,44 @@ impl Restore {
         let started = Instant::now();
         let session = session(global)?;
         let snapshot = find(&session, &self.name)?;
-        let name = wire::text(&snapshot, "name");
+        let name = &snapshot.name;
         let target = self.target.as_deref().map(|target| session.branch(target)).transpose()?;
         if self.finalize {
-            let whose = match &target {
-                Some(target) => wire::text(target, "name").to_owned(),
-                None => "its source".to_owned(),
-            };
+            let whose = target.as_ref().map_or("its source", |target| &target.name);
             confirm::destructive(&format!("let snapshot {name} take the place of {whose}"), self.yes)?;
         }
-        let mut body = json!({ "name": self.branch, "finalize_restore": self.finalize });
-        if let Some(target) = &target {
-            body["target_branch_id"] = json!(wire::text(target, "id"));
-        }
-        if self.no_compute {
-            body["endpoints"] = json!([]);
-        }
+        let body = SnapshotRestoreRequest {
+            name: self.branch.clone(),
+            target_branch_id: target.map(|target| target.id.clone()),
+            finalize_restore: self.finalize,
+            quarantine: None,
+            endpoints: self.no_compute.then(Vec::new),
+        };
         let progress = progress::start(format!("making a branch of snapshot {name}"));
-        let id = percent::encoded(wire::text(&snapshot, "id"));
-        let answer = session.client.post(&session.path(&format!("/snapshots/{id}/restore")), &body)?;
-        session.client.wait(session.project_id(), &answer)?;
+        let path = session.path(&format!("/snapshots/{}/restore", percent::encoded(&snapshot.id)));
+        let answer: Said<SnapshotRestored> = session.client.post(&path, body)?;
+        session.client.wait(session.project_id(), &answer.operations)?;
         drop(progress);
         if global.output == Format::Json {
-            output::json(&answer);
+            output::json(answer.json());
             return Ok(());
         }
-        let branch = answer.get("branch").unwrap_or(&Value::Null);
-        let (made, ms) = (wire::text(branch, "name"), started.elapsed().as_millis());
-        output::words(&format!(
-            "{made}   {}   from snapshot {name}   ready in {ms} ms",
-            wire::text(branch, "id")
-        ));
-        report_replaced(&answer);
-        match wire::list(&answer, "connection_uris") {
-            [] => output::data(wire::text(branch, "id")),
-            uris => uris.iter().for_each(|details| output::data(wire::text(details, "connection_uri"))),
+        let Branch { name: made, id, .. } = &answer.branch;
+        let ms = started.elapsed().as_millis();
+        output::words(&format!("{made}   {id}   from snapshot {name}   ready in {ms} ms"));
+        if let Some(old) = &answer.replaced_branch {
+            report_replaced(old);
+        }
+        match answer.connection_uris.as_slice() {
+            [] => output::data(id),
+            uris => uris.iter().for_each(|details| output::data(&details.connection_uri)),
         }
         Ok(())
     }
 }
 
-fn report_replaced(answer: &Value) {
-    if let Some(old) = answer.get("replaced_branch") {
-        let (id, old) = (wire::text(old, "id"), wire::text(old, "name"));
-        output::words(&format!("the previous branch is now called {old}   {id}"));
-    }
+fn report_replaced(old: &Branch) {
+    output::words(&format!("the previous branch is now called {}   {}", old.name, old.id));
 }
 
 fn finalize(
@@ -225,32 +227,29 @@ fn finalize(
     yes: bool,
 ) -> Result<(), Failure> {
     let restored = session.branch(branch)?;
-    let target = wire::some_text(&restored, "restored_as").map(|id| session.branch_name(id)).transpose()?;
+    let target = restored.restored_as.as_deref().map(|id| session.branch_name(id)).transpose()?;
     let whose = target.as_deref().unwrap_or("the branch it was made for");
     confirm::destructive(&format!("let branch {branch} take the place of {whose}"), yes)?;
-    let id = percent::encoded(wire::text(&restored, "id"));
-    let path = session.path(&format!("/branches/{id}/finalize_restore"));
-    let answer = session.client.post(&path, &json!({ "name": old_as }))?;
-    session.client.wait(session.project_id(), &answer)?;
+    let path = session.path(&format!("/branches/{}/finalize_restore", percent::encoded(&restored.id)));
+    let body = FinalizeRestoreRequest { name: old_as.map(str::to_owned) };
+    let answer: Said<RestoreFinalized> = session.client.post(&path, body)?;
+    session.client.wait(session.project_id(), &answer.operations)?;
     if format == Format::Json {
-        output::json(&answer);
+        output::json(answer.json());
         return Ok(());
     }
-    let branch = answer.get("branch").unwrap_or(&Value::Null);
-    output::words(&format!("{} is {}", wire::text(branch, "name"), wire::text(branch, "id")));
-    report_replaced(&answer);
+    output::words(&format!("{} is {}", answer.branch.name, answer.branch.id));
+    report_replaced(&answer.replaced_branch);
     Ok(())
 }
 
-fn snapshots(session: &Session) -> Result<Vec<Value>, Failure> {
-    let answer = session.client.get(&session.path("/snapshots"))?;
-    Ok(wire::list(&answer, "snapshots").to_vec())
+fn snapshots(session: &Session) -> Result<Vec<Said<Kept>>, Failure> {
+    session.client.many(&session.path("/snapshots"))
 }
 
-fn find(session: &Session, wanted: &str) -> Result<Value, Failure> {
-    let all = snapshots(session)?;
-    let called = |it: &&Value| ["name", "id", "slug"].iter().any(|field| wire::text(it, field) == wanted);
-    all.iter().find(called).cloned().ok_or_else(|| {
+fn find(session: &Session, wanted: &str) -> Result<Said<Kept>, Failure> {
+    let called = |it: &Said<Kept>| it.name == wanted || it.id == wanted || it.slug.as_deref() == Some(wanted);
+    snapshots(session)?.into_iter().find(called).ok_or_else(|| {
         Failure::new(Kind::NotFound, format!("there is no snapshot {wanted}"))
             .hint("`scion snapshot list` shows all")
     })
@@ -259,25 +258,25 @@ fn find(session: &Session, wanted: &str) -> Result<Value, Failure> {
 fn list(session: &Session, format: Format) -> Result<(), Failure> {
     let found = snapshots(session)?;
     if format == Format::Json {
-        output::json(&json!(found));
+        output::json(&wire::array(&found));
         return Ok(());
     }
     let branches = session.branches()?;
     let now = Zoned::now();
-    let time = |it: &Value, field| wire::some_text(it, field).map(|text| output::local_time(text, &now));
+    let time = |text: &Option<String>| text.as_deref().map(|text| output::local_time(text, &now));
     let rows: Vec<Vec<String>> = found
         .iter()
         .map(|it| {
-            let source = wire::text(it, "source_branch_id");
-            let known = branches.iter().find(|branch| wire::text(branch, "id") == source);
+            let source = &it.source_branch_id;
+            let known = branches.iter().find(|branch| branch.id == *source);
             vec![
-                wire::text(it, "name").to_owned(),
-                known.map_or(source, |branch| wire::text(branch, "name")).to_owned(),
-                wire::text(it, "lsn").to_owned(),
-                wire::number(it, "full_size").map_or_else(|| "-".to_owned(), output::bytes),
-                time(it, "timestamp").unwrap_or_else(|| "-".to_owned()),
-                time(it, "expires_at").unwrap_or_else(|| "never".to_owned()),
-                output::age(wire::text(it, "created_at"), now.timestamp()),
+                it.name.clone(),
+                known.map_or(source, |branch| &branch.name).clone(),
+                it.lsn.clone(),
+                it.full_size.map_or_else(|| "-".to_owned(), |size| output::bytes(wire::unsigned(size))),
+                time(&it.timestamp).unwrap_or_else(|| "-".to_owned()),
+                time(&it.expires_at).unwrap_or_else(|| "never".to_owned()),
+                output::age(&it.created_at, now.timestamp()),
             ]
         })
         .collect();
@@ -285,18 +284,16 @@ fn list(session: &Session, format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
-fn update(session: &Session, format: Format, name: &str, wanted: Value) -> Result<(), Failure> {
-    let snapshot = find(session, name)?;
-    let id = percent::encoded(wire::text(&snapshot, "id"));
-    let path = session.path(&format!("/snapshots/{id}"));
-    let answer = session.client.patch(&path, &json!({ "snapshot": wanted }))?;
-    let changed = answer.get("snapshot").unwrap_or(&Value::Null);
+fn update(session: &Session, format: Format, name: &str, wanted: SnapshotUpdate) -> Result<(), Failure> {
+    let path = session.path(&format!("/snapshots/{}", percent::encoded(&find(session, name)?.id)));
+    let body = SnapshotUpdateRequest { snapshot: wanted };
+    let answer: Said<SnapshotResponse> = session.client.patch(&path, body)?;
     match format {
-        Format::Json => output::json(changed),
+        Format::Json => output::json(answer.json_of::<Kept>()),
         Format::Table => {
-            let expires = wire::some_text(changed, "expires_at");
+            let expires = answer.snapshot.expires_at.as_deref();
             let expires = expires.map_or("never".to_owned(), |text| output::local_time(text, &Zoned::now()));
-            output::words(&format!("{}   expires {expires}", wire::text(changed, "name")));
+            output::words(&format!("{}   expires {expires}", answer.snapshot.name));
         }
     }
     Ok(())
@@ -304,13 +301,28 @@ fn update(session: &Session, format: Format, name: &str, wanted: Value) -> Resul
 
 fn delete(session: &Session, format: Format, name: &str, yes: bool) -> Result<(), Failure> {
     let snapshot = find(session, name)?;
-    let name = wire::text(&snapshot, "name");
-    confirm::destructive(&format!("delete snapshot {name}"), yes)?;
-    let id = percent::encoded(wire::text(&snapshot, "id"));
-    let answer = session.client.delete(&session.path(&format!("/snapshots/{id}")))?;
+    confirm::destructive(&format!("delete snapshot {}", snapshot.name), yes)?;
+    let path = session.path(&format!("/snapshots/{}", percent::encoded(&snapshot.id)));
+    let answer: Option<Said<SnapshotOperations>> = session.client.delete(&path)?;
     match format {
-        Format::Json => output::json(&answer),
-        Format::Table => output::words(&format!("deleted snapshot {name}")),
+        Format::Json => output::json(wire::json_or_null(answer.as_ref())),
+        Format::Table => output::words(&format!("deleted snapshot {}", snapshot.name)),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_wanted_is_not_asked_for() {
+        assert_eq!(query(&SnapshotCreate::default()), "");
+        let wanted = SnapshotCreate {
+            name: Some("a b".to_owned()),
+            lsn: Some("0/5A3C1E8".to_owned()),
+            ..SnapshotCreate::default()
+        };
+        assert_eq!(query(&wanted), "lsn=0%2F5A3C1E8&name=a%20b");
+    }
 }

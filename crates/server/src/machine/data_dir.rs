@@ -18,7 +18,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::names;
@@ -35,7 +35,7 @@ pub struct DataDir {
 }
 
 /// What `server.json` says.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ServerFile {
     /// Where the server listens.
     pub url: String,
@@ -45,6 +45,7 @@ pub struct ServerFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
     /// Where its Postgres servers are: `MAJOR=DIR`, as `--pg-bin` takes them.
+    #[serde(default)]
     pub pg_bin: Vec<String>,
 }
 

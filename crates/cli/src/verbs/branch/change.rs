@@ -6,17 +6,22 @@
 
 use std::time::Instant;
 
+use api::branch::{
+    Branch, BranchList, BranchOperations, BranchRecoverRequest, BranchRestoreRequest, BranchRestored,
+    BranchUpdate, BranchUpdateRequest,
+};
 use api::percent;
 use clap::Args;
 use jiff::Zoned;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::args::moment::{self, Moment};
 use crate::failure::{Failure, Kind};
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::{confirm, progress, wire};
+use crate::wire::Said;
+use crate::{confirm, progress};
 
 /// What is lost with the data of a branch.
 const WRITTEN: &str = "what was written on it, unless something began on it";
@@ -72,20 +77,21 @@ impl Reset {
     pub fn run(&self, global: &Global) -> Result<(), Failure> {
         let session = session(global)?;
         let branch = session.branch(&self.name)?;
-        let Some(parent) = wire::some_text(&branch, "parent_id") else {
+        let Some(parent) = &branch.parent_id else {
             let text = format!("branch {} has no parent to reset it to", self.name);
             return Err(Failure::new(Kind::Refused, text)
                 .hint("`scion branch restore NAME --to TIME` restores it to its own past"));
         };
         if self.preserve_as.is_none() {
-            let what = format!("reset branch {} and lose {WRITTEN}", wire::text(&branch, "name"));
-            confirm::destructive(&what, self.yes)?;
+            confirm::destructive(&format!("reset branch {} and lose {WRITTEN}", branch.name), self.yes)?;
         }
-        let mut body = json!({ "source_branch_id": parent, "preserve_under_name": self.preserve_as });
-        if self.no_quarantine {
-            body["quarantine"] = json!(false);
-        }
-        restore(&session, global.output, &branch, &body)
+        let body = BranchRestoreRequest {
+            source_branch_id: parent.clone(),
+            preserve_under_name: self.preserve_as.clone(),
+            quarantine: self.no_quarantine.then_some(false),
+            ..BranchRestoreRequest::default()
+        };
+        restore(&session, global.output, &branch, body)
     }
 }
 
@@ -96,50 +102,60 @@ impl Restore {
         let to = self.to.as_deref().map(|text| moment::parse(text, &now)).transpose()?;
         let session = session(global)?;
         let branch = session.branch(&self.name)?;
-        let own = wire::text(&branch, "id").to_owned();
         let source = match &self.from {
-            Some(from) => wire::text(&session.branch(from)?, "id").to_owned(),
-            None => own.clone(),
+            Some(from) => session.branch(from)?.id.clone(),
+            None => branch.id.clone(),
         };
-        let name = wire::text(&branch, "name");
-        let keep = self
-            .preserve_as
-            .clone()
-            .or_else(|| (source == own).then(|| format!("{name}_old_{}", now.strftime("%Y-%m-%dT%H:%M:%S"))));
+        let name = &branch.name;
+        let aside = || format!("{name}_old_{}", now.strftime("%Y-%m-%dT%H:%M:%S"));
+        let keep = self.preserve_as.clone().or_else(|| (source == branch.id).then(aside));
         if keep.is_none() {
             confirm::destructive(&format!("restore branch {name} and lose {WRITTEN}"), self.yes)?;
         }
-        let mut body = json!({ "source_branch_id": source, "preserve_under_name": keep });
-        match to {
-            Some(Moment::Lsn(lsn)) => body["source_lsn"] = json!(lsn),
-            Some(Moment::Time(time)) => body["source_timestamp"] = json!(time.to_string()),
-            None => {}
-        }
-        if self.no_quarantine {
-            body["quarantine"] = json!(false);
-        }
-        restore(&session, global.output, &branch, &body)
+        let (source_lsn, source_timestamp) = match to {
+            Some(Moment::Lsn(lsn)) => (Some(lsn), None),
+            Some(Moment::Time(time)) => (None, Some(time.to_string())),
+            None => (None, None),
+        };
+        let body = BranchRestoreRequest {
+            source_branch_id: source,
+            source_lsn,
+            source_timestamp,
+            preserve_under_name: keep,
+            quarantine: self.no_quarantine.then_some(false),
+            expires_at: None,
+        };
+        restore(&session, global.output, &branch, body)
     }
 }
 
-fn restore(session: &Session, format: Format, branch: &Value, body: &Value) -> Result<(), Failure> {
+fn restore(
+    session: &Session,
+    format: Format,
+    branch: &Branch,
+    body: BranchRestoreRequest,
+) -> Result<(), Failure> {
     let started = Instant::now();
-    let name = wire::text(branch, "name");
+    let name = &branch.name;
     let _progress = progress::start(format!("giving branch {name} its new data"));
-    let path = session.path(&format!("/branches/{}/restore", percent::encoded(wire::text(branch, "id"))));
-    let answer = session.client.post(&path, body).map_err(in_words_of_the_command_line)?;
-    session.client.wait(session.project_id(), &answer)?;
+    let path = session.path(&format!("/branches/{}/restore", percent::encoded(&branch.id)));
+    let answer: Said<BranchRestored> =
+        session.client.post(&path, body).map_err(in_words_of_the_command_line)?;
+    session.client.wait(session.project_id(), &answer.operations)?;
     if format == Format::Json {
-        output::json(&answer);
+        output::json(answer.json());
         return Ok(());
     }
-    let restored = answer.get("branch").unwrap_or(&Value::Null);
-    let (lsn, ms) = (wire::text(restored, "parent_lsn"), started.elapsed().as_millis());
-    output::words(&format!("{name}   {}   at {lsn}   ready in {ms} ms", wire::text(restored, "id")));
-    session.name_history(restored, "history_branch_id", "the source")?;
-    if let Some(backup) = answer.get("backup_branch") {
-        let (id, backup) = (wire::text(backup, "id"), wire::text(backup, "name"));
-        output::words(&format!("what it held before is branch {backup}   {id}"));
+    let restored = &answer.branch;
+    let lsn = restored.parent_lsn.as_deref().unwrap_or_default();
+    output::words(&format!(
+        "{name}   {}   at {lsn}   ready in {} ms",
+        restored.id,
+        started.elapsed().as_millis()
+    ));
+    session.name_history(restored.history_branch_id.as_deref(), "the source")?;
+    if let Some(backup) = &answer.backup_branch {
+        output::words(&format!("what it held before is branch {}   {}", backup.name, backup.id));
     }
     Ok(())
 }
@@ -154,44 +170,40 @@ fn in_words_of_the_command_line(failure: Failure) -> Failure {
 }
 
 /// Changes a property of a branch; `done` says what was done.
-pub fn update(global: &Global, name: &str, change: &Value, done: &str) -> Result<(), Failure> {
+pub fn update(global: &Global, name: &str, wanted: BranchUpdate, done: &str) -> Result<(), Failure> {
     let session = session(global)?;
-    let branch = session.branch(name)?;
-    let id = percent::encoded(wire::text(&branch, "id"));
-    let body = json!({ "branch": change });
-    let answer = session.client.patch(&session.path(&format!("/branches/{id}")), &body)?;
+    let id = percent::encoded(&session.branch(name)?.id);
+    let body = BranchUpdateRequest { branch: wanted };
+    let answer = session.client.patch(&session.path(&format!("/branches/{id}")), body)?;
     report(global.output, &answer, done);
     Ok(())
 }
 
 /// Says when a branch is deleted by itself: a span from now, or never.
 pub fn expire(global: &Global, name: &str, after: Option<&str>) -> Result<(), Failure> {
+    let at = |at| BranchUpdate { expires_at: Some(at), ..BranchUpdate::default() };
     let Some(after) = after else {
-        return update(global, name, &json!({ "expires_at": null }), "does not expire");
+        return update(global, name, at(None), "does not expire");
     };
     let now = Zoned::now();
-    let at = moment::after(after, &now)?.to_string();
-    let done = format!("expires at {}", output::local_time(&at, &now));
-    update(global, name, &json!({ "expires_at": at }), &done)
+    let time = moment::after(after, &now)?.to_string();
+    let done = format!("expires at {}", output::local_time(&time, &now));
+    update(global, name, at(Some(time)), &done)
 }
 
 /// Brings the deleted branch called `name` back; of several, the one deleted last.
 pub fn recover(global: &Global, name: &str, new_name: Option<&str>) -> Result<(), Failure> {
     let session = session(global)?;
-    let all = session.client.get(&session.path("/branches?include_deleted=true"))?;
-    let deleted_at = |branch: &Value| {
-        let recovery = branch.get("recovery")?;
-        Some(wire::text(recovery, "deleted_at").to_owned())
-    };
-    let called = |branch: &&Value| wire::text(branch, "name") == name || wire::text(branch, "id") == name;
-    let found = wire::list(&all, "branches").iter().filter(called).filter(|it| deleted_at(it).is_some());
-    let branch = found.max_by_key(|branch| deleted_at(branch)).ok_or_else(|| {
+    let all: Said<BranchList> = session.client.get(&session.path("/branches?include_deleted=true"))?;
+    let called = all.branches.iter().filter(|branch| branch.name == name || branch.id == name);
+    let deleted = called.filter_map(|branch| Some((&branch.recovery.as_ref()?.deleted_at, branch)));
+    let (_, branch) = deleted.max_by_key(|(at, _)| *at).ok_or_else(|| {
         Failure::new(Kind::NotFound, format!("there is no deleted branch {name}"))
             .hint("a branch can be recovered for 7 days, unless it was deleted with --hard")
     })?;
-    let id = percent::encoded(wire::text(branch, "id"));
-    let path = session.path(&format!("/branches/{id}/recover"));
-    let answer = session.client.post(&path, &json!({ "name": new_name }))?;
+    let path = session.path(&format!("/branches/{}/recover", percent::encoded(&branch.id)));
+    let body = BranchRecoverRequest { name: new_name.map(str::to_owned) };
+    let answer = session.client.post(&path, body)?;
     report(global.output, &answer, "is back; `scion endpoint start` gives it an endpoint");
     Ok(())
 }
@@ -199,19 +211,17 @@ pub fn recover(global: &Global, name: &str, new_name: Option<&str>) -> Result<()
 /// Makes a branch the parent of branches that name none.
 pub fn set_default(global: &Global, name: &str) -> Result<(), Failure> {
     let session = session(global)?;
-    let branch = session.branch(name)?;
-    let id = percent::encoded(wire::text(&branch, "id"));
+    let id = percent::encoded(&session.branch(name)?.id);
     let path = session.path(&format!("/branches/{id}/set_as_default"));
-    let answer = session.client.post(&path, &json!({}))?;
+    let answer = session.client.post(&path, json!({}))?;
     report(global.output, &answer, "is the default branch");
     Ok(())
 }
 
-fn report(format: Format, answer: &Value, done: &str) {
-    let branch = answer.get("branch").unwrap_or(&Value::Null);
+fn report(format: Format, answer: &Said<BranchOperations>, done: &str) {
     match format {
-        Format::Json => output::json(branch),
-        Format::Table => output::words(&format!("{} {done}", wire::text(branch, "name"))),
+        Format::Json => output::json(answer.json_of::<Branch>()),
+        Format::Table => output::words(&format!("{} {done}", answer.branch.name)),
     }
 }
 

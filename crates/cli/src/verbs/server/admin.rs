@@ -1,13 +1,15 @@
 //! `scion admin`: what only whoever runs the server needs, and rarely.
 
+use api::log::{BranchLog, BranchLogEndRequest};
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::confirm;
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::{confirm, wire};
+use crate::wire::Said;
 
 /// What is rarely needed.
 #[derive(Subcommand)]
@@ -52,15 +54,16 @@ impl Admin {
             }
             Log::Retry { branch } => {
                 let (_, path) = place(&session, branch)?;
-                show(global.output, &session.client.post(&format!("{path}/retry"), &json!({}))?);
+                show(global.output, &session.client.post(&format!("{path}/retry"), json!({}))?);
             }
             Log::End { branch, yes } => {
                 let (name, path) = place(&session, branch)?;
-                let log = session.client.get(&path)?;
-                let at = wire::text(&log, "head_lsn");
-                confirm::destructive(&format!("end the log of branch {name} at {at}, {}", lost(&log)), *yes)?;
-                let log = session.client.post(&format!("{path}/end"), &json!({ "at_lsn": at }))?;
-                show(global.output, &log);
+                let log: Said<BranchLog> = session.client.get(&path)?;
+                let at_lsn = log.head_lsn.clone();
+                let what = format!("end the log of branch {name} at {at_lsn}, {}", lost(&log));
+                confirm::destructive(&what, *yes)?;
+                let body = BranchLogEndRequest { at_lsn };
+                show(global.output, &session.client.post(&format!("{path}/end"), body)?);
             }
         }
         Ok(())
@@ -73,34 +76,29 @@ fn place(session: &Session, branch: &str) -> Result<(String, String), Failure> {
 }
 
 /// What ending the log loses, in words.
-fn lost(log: &Value) -> String {
-    let Some(unread) = log.get("unread").filter(|unread| unread.is_object()) else {
+fn lost(log: &BranchLog) -> String {
+    let Some(unread) = &log.unread else {
         return "which loses nothing".to_owned();
     };
-    let number = |field| wire::number(unread, field).unwrap_or_default();
-    let transactions = match (number("transactions"), wire::some_text(unread, "last_transaction_at")) {
-        (count, Some(last)) => format!("{count} transactions, the last of {last}"),
-        (count, None) => format!("{count} transactions"),
+    let transactions = match &unread.last_transaction_at {
+        Some(last) => format!("{} transactions, the last of {last}", unread.transactions),
+        None => format!("{} transactions", unread.transactions),
     };
-    format!(
-        "which loses what is held up to {}: {} records, {transactions}",
-        wire::text(unread, "held_lsn"),
-        number("records")
-    )
+    format!("which loses what is held up to {}: {} records, {transactions}", unread.held_lsn, unread.records)
 }
 
-fn show(format: Format, log: &Value) {
+fn show(format: Format, log: &Said<BranchLog>) {
     if format == Format::Json {
-        output::json(log);
+        output::json(log.json());
         return;
     }
-    let head = wire::text(log, "head_lsn");
-    let Some(unread) = log.get("unread").filter(|unread| unread.is_object()) else {
+    let head = &log.head_lsn;
+    let Some(unread) = &log.unread else {
         output::words(&format!("all of the log can be read, up to {head}"));
         return;
     };
-    output::words(&format!("the log can be read up to {head}: {}", wire::text(unread, "reason")));
-    if unread.get("lasting") == Some(&Value::Bool(false)) {
+    output::words(&format!("the log can be read up to {head}: {}", unread.reason));
+    if !unread.lasting {
         output::words("that is tried again with every request, and nothing is lost");
         return;
     }
@@ -112,18 +110,20 @@ fn show(format: Format, log: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::samples;
 
     #[test]
     fn what_ending_a_log_loses_is_spelled_out() {
-        let log = json!({"head_lsn": "0/1000028", "unread": {
+        let log = |log| samples::said::<BranchLog>(log);
+        let unread = json!({"branch_id": "br-1", "head_lsn": "0/1000028", "unread": {
             "reason": "unknown record", "lasting": true, "held_lsn": "0/2000000", "records": 700, "transactions": 12,
             "last_transaction_at": "2026-03-01T14:03:07Z",
         }});
-        let said = lost(&log);
+        let said = lost(&log(unread));
         assert_eq!(
             said,
             "which loses what is held up to 0/2000000: 700 records, 12 transactions, the last of 2026-03-01T14:03:07Z"
         );
-        assert_eq!(lost(&json!({"head_lsn": "0/1"})), "which loses nothing");
+        assert_eq!(lost(&log(json!({"branch_id": "br-1", "head_lsn": "0/1"}))), "which loses nothing");
     }
 }

@@ -1,14 +1,17 @@
 //! `scion api-key`: keys for the server's API. A key is shown once, when it is made.
 
+use api::api_key::{
+    ApiKey as Held, ApiKeyCreateRequest, ApiKeyCreateResponse, ApiKeyList, ApiKeyRevokeResponse,
+};
 use clap::Subcommand;
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::failure::{Failure, Kind};
 use crate::global::Global;
 use crate::output::{self, Format};
-use crate::{confirm, place, resolve, wire};
+use crate::wire::{self, Said};
+use crate::{confirm, place, resolve};
 
 /// Create, list and revoke keys for the server's API.
 #[derive(Subcommand)]
@@ -49,44 +52,43 @@ impl ApiKey {
 
 fn create(client: &Client, format: Format, name: &str, project: Option<&str>) -> Result<(), Failure> {
     let project = project.map(|wanted| resolve::project(client, Some(wanted))).transpose()?;
-    let id = project.as_ref().map(|project| wire::text(project, "id"));
-    let answer = client.post("/api_keys", &json!({ "key_name": name, "project_id": id }))?;
+    let project_id = project.as_ref().map(|project| project.id.clone());
+    let body = ApiKeyCreateRequest { key_name: name.to_owned(), project_id };
+    let answer: Said<ApiKeyCreateResponse> = client.post("/api_keys", body)?;
     if format == Format::Json {
-        output::json(&answer);
+        output::json(answer.json());
         return Ok(());
     }
-    let reach = project.as_ref().map_or("everything", |project| wire::text(project, "name"));
-    let number = wire::number(&answer, "id").unwrap_or_default();
+    let reach = project.as_ref().map_or("everything", |project| &project.name);
+    let number = answer.id;
     output::words(&format!("{name}   id {number}   reaches {reach}   keep it now: it is not shown again"));
-    output::data(wire::text(&answer, "key"));
+    output::data(&answer.key);
     Ok(())
 }
 
-fn keys(client: &Client) -> Result<Vec<Value>, Failure> {
-    let answer = client.get("/api_keys")?;
-    Ok(answer.as_array().cloned().unwrap_or_default())
+fn keys(client: &Client) -> Result<Said<ApiKeyList>, Failure> {
+    client.get("/api_keys")
 }
 
 fn list(client: &Client, format: Format) -> Result<(), Failure> {
     let keys = keys(client)?;
     if format == Format::Json {
-        output::json(&json!(keys));
+        output::json(keys.json());
         return Ok(());
     }
     let now = Timestamp::now();
-    let age = |key: &Value, name: &str| {
-        wire::some_text(key, name).map_or("-".to_owned(), |at| output::age(at, now))
-    };
     let rows: Vec<Vec<String>> = keys
+        .0
         .iter()
         .map(|key| {
+            let from = Some(&key.last_used_from_addr).filter(|address| !address.is_empty());
             vec![
-                wire::number(key, "id").unwrap_or_default().to_string(),
-                wire::text(key, "name").to_owned(),
-                wire::some_text(key, "project_id").unwrap_or("everything").to_owned(),
-                age(key, "created_at"),
-                age(key, "last_used_at"),
-                wire::some_text(key, "last_used_from_addr").unwrap_or("-").to_owned(),
+                key.id.to_string(),
+                key.name.clone(),
+                key.project_id.as_deref().unwrap_or("everything").to_owned(),
+                output::age(&key.created_at, now),
+                key.last_used_at.as_deref().map_or("-".to_owned(), |at| output::age(at, now)),
+                from.map_or("-", |address| address).to_owned(),
             ]
         })
         .collect();
@@ -96,12 +98,11 @@ fn list(client: &Client, format: Format) -> Result<(), Failure> {
 
 fn revoke(client: &Client, format: Format, wanted: &str, yes: bool) -> Result<(), Failure> {
     let keys = keys(client)?;
-    let key = pick(&keys, wanted)?;
-    let (id, name) = (wire::number(key, "id").unwrap_or_default(), wire::text(key, "name"));
+    let Held { id, name, .. } = pick(&keys.0, wanted)?;
     confirm::destructive(&format!("revoke the API key {name} ({id})"), yes)?;
-    let answer = client.delete(&format!("/api_keys/{id}"))?;
+    let answer: Option<Said<ApiKeyRevokeResponse>> = client.delete(&format!("/api_keys/{id}"))?;
     if format == Format::Json {
-        output::json(&answer);
+        output::json(wire::json_or_null(answer.as_ref()));
     } else {
         output::words(&format!("revoked {name} ({id})"));
     }
@@ -109,12 +110,11 @@ fn revoke(client: &Client, format: Format, wanted: &str, yes: bool) -> Result<()
 }
 
 /// The key with the id or the name `wanted`; names need not be unique.
-fn pick<'a>(keys: &'a [Value], wanted: &str) -> Result<&'a Value, Failure> {
-    let has_id = |key: &&Value| wire::number(key, "id").is_some_and(|id| id.to_string() == wanted);
-    if let Some(key) = keys.iter().find(has_id) {
+fn pick<'a>(keys: &'a [Held], wanted: &str) -> Result<&'a Held, Failure> {
+    if let Some(key) = keys.iter().find(|key| key.id.to_string() == wanted) {
         return Ok(key);
     }
-    let mut named = keys.iter().filter(|key| wire::text(key, "name") == wanted);
+    let mut named = keys.iter().filter(|key| key.name == wanted);
     match (named.next(), named.next()) {
         (Some(key), None) => Ok(key),
         (Some(_), Some(_)) => {
@@ -129,19 +129,22 @@ fn pick<'a>(keys: &'a [Value], wanted: &str) -> Result<&'a Value, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::samples;
+    use serde_json::json;
 
     #[test]
     fn a_key_is_meant_by_its_id_or_by_a_name_that_is_its_own() {
-        let keys = [
-            json!({"id": 1, "name": "ci"}),
-            json!({"id": 2, "name": "ci"}),
-            json!({"id": 3, "name": "1"}),
-            json!({"id": 4, "name": "laptop"}),
-        ];
-        let id =
-            |wanted: &str| pick(&keys, wanted).map(|key| key["id"].clone()).map_err(|failure| failure.kind);
-        assert_eq!(id("1"), Ok(json!(1)), "an id wins");
-        assert_eq!(id("laptop"), Ok(json!(4)));
+        let key = |(id, name): (i64, &str)| {
+            let by = json!({"id": "u", "name": "u", "image": ""});
+            samples::said::<Held>(json!({
+                "id": id, "name": name, "created_at": "2026-03-01T12:00:00Z", "created_by": by, "last_used_at": null,
+                "last_used_from_addr": ""
+            }))
+        };
+        let keys = [(1, "ci"), (2, "ci"), (3, "1"), (4, "laptop")].map(|it| Held::clone(&key(it)));
+        let id = |wanted: &str| pick(&keys, wanted).map(|key| key.id).map_err(|failure| failure.kind);
+        assert_eq!(id("1"), Ok(1), "an id wins");
+        assert_eq!(id("laptop"), Ok(4));
         assert_eq!(id("ci"), Err(Kind::Usage));
         assert_eq!(id("5"), Err(Kind::NotFound));
     }

@@ -90,9 +90,9 @@ impl Doctor {
             return self.pg_bin.pg_bin.clone();
         }
         // A file that cannot be read is as none: the other checks say what is wrong with the data directory.
-        let server = place::server_json(data_dir).ok().flatten().unwrap_or_default();
-        let texts = server["pg_bin"].as_array().cloned().unwrap_or_default();
-        texts.iter().filter_map(|text| text.as_str()?.parse().ok()).collect()
+        let server = place::server_json(data_dir).ok().flatten();
+        let texts = server.map(|server| server.pg_bin).unwrap_or_default();
+        texts.iter().filter_map(|text| text.parse().ok()).collect()
     }
 }
 

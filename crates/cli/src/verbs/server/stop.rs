@@ -6,15 +6,18 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use api::endpoint::EndpointState;
+use api::status::{EndpointStatus, Status};
 use clap::Args;
 use compute::control::{self, Command};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::failure::{self, Failure, Kind};
 use crate::global::Global;
-use crate::{output, place, progress, wire};
+use crate::wire::Said;
+use crate::{output, place, progress};
 
 /// How long a process may take to end after it was asked.
 const ENDING_LIMIT: Duration = Duration::from_secs(60);
@@ -37,9 +40,7 @@ impl Stop {
             return self.run_remote(global);
         }
         let dir = place::data_dir(global)?;
-        let pid = place::server_json(&dir)?
-            .and_then(|json| wire::number(&json, "pid"))
-            .filter(|pid| is_server(*pid));
+        let pid = place::server_json(&dir)?.map(|file| file.pid).filter(|pid| is_server(*pid));
         let Some(pid) = pid else {
             return nothing_to_stop(&dir);
         };
@@ -87,10 +88,10 @@ fn nothing_to_stop(dir: &Path) -> Result<(), Failure> {
 /// Asks the server to stop its endpoints and then itself; returns how many endpoints ran.
 fn shut_down(client: &Client) -> Result<usize, Failure> {
     let _progress = progress::start("stopping endpoints: waiting for their last WAL to be stored");
-    let status = client.get("/status")?;
-    let endpoints = wire::list(&status, "endpoints");
-    let running = endpoints.iter().filter(|endpoint| wire::text(endpoint, "current_state") != "idle").count();
-    client.post("/shutdown", &json!({}))?;
+    let status: Said<Status> = client.get("/status")?;
+    let runs = |endpoint: &&EndpointStatus| endpoint.current_state != EndpointState::Idle;
+    let running = status.endpoints.iter().filter(runs).count();
+    client.post::<Value>("/shutdown", json!({}))?;
     Ok(running)
 }
 
@@ -104,7 +105,7 @@ fn living(endpoints: &Path) -> usize {
 
 /// Whether `pid` is a live `scion serve`, whatever the binary is called; a process id in a file may have been given to
 /// another program since.
-fn is_server(pid: u64) -> bool {
+fn is_server(pid: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     !is_zombie(&stat) && arguments.split(|byte| *byte == 0).skip(1).any(|argument| argument == b"serve")
@@ -115,7 +116,7 @@ fn is_zombie(stat: &str) -> bool {
     stat.rsplit_once(')').is_none_or(|(_, tail)| tail.trim_start().starts_with('Z'))
 }
 
-fn terminate(pid: u64) -> Result<(), Failure> {
+fn terminate(pid: u32) -> Result<(), Failure> {
     let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
         return Err(Failure::new(Kind::Failed, format!("{pid} in server.json is not a process id")));
     };
@@ -125,7 +126,7 @@ fn terminate(pid: u64) -> Result<(), Failure> {
     })
 }
 
-fn wait_for_end(pid: u64) -> Result<(), Failure> {
+fn wait_for_end(pid: u32) -> Result<(), Failure> {
     let _progress = progress::start("waiting for the server to end");
     let asked = Instant::now();
     while is_server(pid) {
@@ -150,7 +151,7 @@ mod tests {
     fn a_server_is_known_by_its_verb_and_that_it_lives() {
         assert!(!is_zombie("12 (scion) S 1 12"));
         assert!(is_zombie("12 (a) b) Z 1"));
-        assert!(!is_server(u64::from(std::process::id())), "the test program serves nothing");
+        assert!(!is_server(std::process::id()), "the test program serves nothing");
     }
 
     #[test]

@@ -10,16 +10,17 @@
 //!
 //! What is left out is the first there is: Monday, the 1st, January, midnight.
 
+use api::branch::Branch;
 use api::percent;
+use api::schedule::{BackupFrequency, BackupSchedule, BackupScheduleItem};
 use clap::Subcommand;
-use serde_json::{Value, json};
 
 use crate::args::moment;
 use crate::failure::{Failure, Kind};
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::resolve::{Session, session};
-use crate::wire;
+use crate::wire::{self, Said};
 
 const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 const MONTHS: [&str; 12] = [
@@ -37,14 +38,14 @@ const MONTHS: [&str; 12] = [
     "december",
 ];
 /// The day that is the last one of every month.
-const LAST: u64 = 31;
+const LAST: u8 = 31;
 /// Which words each frequency takes besides `keep`.
-const TAKES: [(&str, &[&str]); 5] = [
-    ("hourly", &[]),
-    ("daily", &["at"]),
-    ("weekly", &["on", "at"]),
-    ("monthly", &["on", "at"]),
-    ("yearly", &["in", "on", "at"]),
+const TAKES: [(BackupFrequency, &[&str]); 5] = [
+    (BackupFrequency::Hourly, &[]),
+    (BackupFrequency::Daily, &["at"]),
+    (BackupFrequency::Weekly, &["on", "at"]),
+    (BackupFrequency::Monthly, &["on", "at"]),
+    (BackupFrequency::Yearly, &["in", "on", "at"]),
 ];
 
 /// Show and set when a branch gets snapshots by itself.
@@ -80,7 +81,8 @@ impl Schedule {
         let (branch, lines) = match self {
             Self::Show { branch } => (branch, None),
             Self::Set { branch, lines } => {
-                let lines: Vec<Value> = lines.iter().map(|line| parse(line)).collect::<Result<_, _>>()?;
+                let lines: Vec<BackupScheduleItem> =
+                    lines.iter().map(|line| parse(line)).collect::<Result<_, _>>()?;
                 (branch, Some(lines))
             }
             Self::Off { branch } => (branch, Some(Vec::new())),
@@ -95,29 +97,32 @@ impl Schedule {
 }
 
 /// Shows the schedule of a branch, after it was set if `lines` are given.
-fn show(session: &Session, format: Format, branch: &Value, lines: Option<Vec<Value>>) -> Result<(), Failure> {
-    let id = percent::encoded(wire::text(branch, "id"));
-    let path = session.path(&format!("/branches/{id}/backup_schedule"));
-    let answer = match lines {
-        Some(lines) => session.client.put(&path, &json!({ "schedule": lines }))?,
+fn show(
+    session: &Session,
+    format: Format,
+    branch: &Branch,
+    lines: Option<Vec<BackupScheduleItem>>,
+) -> Result<(), Failure> {
+    let path = session.path(&format!("/branches/{}/backup_schedule", percent::encoded(&branch.id)));
+    let answer: Said<BackupSchedule> = match lines {
+        Some(schedule) => session.client.put(&path, BackupSchedule { schedule })?,
         None => session.client.get(&path)?,
     };
     if format == Format::Json {
-        output::json(&answer);
+        output::json(answer.json());
         return Ok(());
     }
-    let lines = wire::list(&answer, "schedule");
-    if lines.is_empty() {
-        output::words(&format!("branch {} gets no snapshots by itself", wire::text(branch, "name")));
+    if answer.schedule.is_empty() {
+        output::words(&format!("branch {} gets no snapshots by itself", branch.name));
         return Ok(());
     }
-    let rows: Vec<Vec<String>> = lines.iter().map(|line| vec![when(line), kept(line)]).collect();
+    let rows: Vec<Vec<String>> = answer.schedule.iter().map(|line| vec![when(line), kept(line)]).collect();
     output::table(&["WHEN (UTC)", "KEPT"], &rows);
     Ok(())
 }
 
 /// A line as the API takes it.
-fn parse(line: &str) -> Result<Value, Failure> {
+fn parse(line: &str) -> Result<BackupScheduleItem, Failure> {
     let wrong = |what: String| {
         Failure::new(Kind::Usage, format!("{line:?}: {what}"))
             .hint("write it like \"weekly on sunday at 3 keep 60 days\"")
@@ -128,56 +133,51 @@ fn parse(line: &str) -> Result<Value, Failure> {
         None => (text.as_str(), None),
     };
     let mut words = text.split_whitespace();
-    let frequency = words.next().unwrap_or_default();
-    let (_, takes) = TAKES
-        .iter()
-        .find(|(name, _)| *name == frequency)
-        .ok_or_else(|| wrong(format!("{frequency:?} is not hourly, daily, weekly, monthly or yearly")))?;
-    let mut item = json!({ "frequency": frequency });
+    let named = words.next().unwrap_or_default();
+    let (frequency, takes) = TAKES
+        .into_iter()
+        .find(|(frequency, _)| wire::word(frequency) == named)
+        .ok_or_else(|| wrong(format!("{named:?} is not hourly, daily, weekly, monthly or yearly")))?;
+    let retention_seconds = keep.map(moment::seconds).transpose()?;
+    let mut item = BackupScheduleItem { frequency, hour: None, day: None, month: None, retention_seconds };
     while let Some(word) = words.next() {
         let value = words.next().unwrap_or_default();
         let (field, number) = match word {
-            _ if !takes.contains(&word) => return Err(wrong(format!("{frequency} takes no {word:?}"))),
-            "at" => ("hour", value.strip_suffix(":00").unwrap_or(value).parse().ok()),
-            "in" => ("month", number_of(value, &MONTHS)),
-            _ if frequency == "weekly" => ("day", number_of(value, &WEEKDAYS)),
-            _ if value == "last" => ("day", Some(LAST)),
-            _ => ("day", value.parse().ok()),
+            _ if !takes.contains(&word) => return Err(wrong(format!("{named} takes no {word:?}"))),
+            "at" => (&mut item.hour, value.strip_suffix(":00").unwrap_or(value).parse().ok()),
+            "in" => (&mut item.month, number_of(value, &MONTHS)),
+            _ if frequency == BackupFrequency::Weekly => (&mut item.day, number_of(value, &WEEKDAYS)),
+            _ if value == "last" => (&mut item.day, Some(LAST)),
+            _ => (&mut item.day, value.parse().ok()),
         };
-        let number = number.ok_or_else(|| wrong(format!("{value:?} is not what comes after {word:?}")))?;
-        item[field] = json!(number);
-    }
-    if let Some(keep) = keep {
-        item["retention_seconds"] = json!(moment::seconds(keep)?);
+        *field = Some(number.ok_or_else(|| wrong(format!("{value:?} is not what comes after {word:?}")))?);
     }
     Ok(item)
 }
 
 /// Which of `names` is meant by a beginning of at least three letters, or by its number; the first is 1.
-fn number_of(text: &str, names: &[&str]) -> Option<u64> {
+fn number_of(text: &str, names: &[&str]) -> Option<u8> {
     if let Ok(number) = text.parse() {
         return Some(number);
     }
     let at = names.iter().position(|name| text.len() >= 3 && name.starts_with(text))?;
-    u64::try_from(at + 1).ok()
+    u8::try_from(at + 1).ok()
 }
 
 /// When a line means, in the words that it can be written in.
-fn when(line: &Value) -> String {
-    let frequency = wire::text(line, "frequency");
-    let takes = TAKES.iter().find(|(name, _)| *name == frequency).map_or(&[] as &[&str], |(_, takes)| takes);
-    let mut words = vec![frequency.to_owned()];
-    for word in takes {
-        let number = |field: &str, usual: u64| wire::number(line, field).unwrap_or(usual);
-        let name = |number: u64, names: &[&str]| {
-            let at = usize::try_from(number).ok().and_then(|number| names.get(number.checked_sub(1)?));
-            at.map_or_else(|| number.to_string(), |name| (*name).to_owned())
+fn when(line: &BackupScheduleItem) -> String {
+    let takes = TAKES.into_iter().find(|(frequency, _)| *frequency == line.frequency);
+    let mut words = vec![wire::word(line.frequency)];
+    for word in takes.map_or(&[] as &[&str], |(_, takes)| takes) {
+        let name = |number: u8, names: &[&str]| {
+            let name = number.checked_sub(1).and_then(|at| names.get(usize::from(at)));
+            name.map_or_else(|| number.to_string(), |name| (*name).to_owned())
         };
         let value = match *word {
-            "at" => format!("{:02}:00", number("hour", 0)),
-            "in" => name(number("month", 1), &MONTHS),
-            _ if frequency == "weekly" => name(number("day", 1), &WEEKDAYS),
-            _ => match number("day", 1) {
+            "at" => format!("{:02}:00", line.hour.unwrap_or(0)),
+            "in" => name(line.month.unwrap_or(1), &MONTHS),
+            _ if line.frequency == BackupFrequency::Weekly => name(line.day.unwrap_or(1), &WEEKDAYS),
+            _ => match line.day.unwrap_or(1) {
                 LAST => "last".to_owned(),
                 day => day.to_string(),
             },
@@ -187,8 +187,8 @@ fn when(line: &Value) -> String {
     words.join(" ")
 }
 
-fn kept(line: &Value) -> String {
-    let Some(seconds) = wire::number(line, "retention_seconds") else { return "for ever".to_owned() };
+fn kept(line: &BackupScheduleItem) -> String {
+    let Some(seconds) = line.retention_seconds.map(wire::unsigned) else { return "for ever".to_owned() };
     match (seconds % 86_400, seconds / 86_400) {
         (0, 1) => "1 day".to_owned(),
         (0, days) => format!("{days} days"),
