@@ -17,7 +17,7 @@ mod time;
 pub use cluster::{ClusterState, ServerLimits, StateAt};
 pub use ids::{BranchId, EndpointId, InvalidId, ProjectId, TimelineId, Xid};
 pub use key::{Key, KeyBytes, SLRU_PAGES_PER_SEGMENT, SlruKind, SlruRun};
-pub use lsn::{Lsn, ParseLsnError};
+pub use lsn::{Lsn, ParseLsnError, WAL_LONG_HEADER_BYTES, WAL_PAGE_BYTES, WAL_SHORT_HEADER_BYTES};
 pub use page::{BLOCK_SIZE, PAGE_HEADER_SIZE, Page};
 pub use relation::{BlockNumber, DEFAULT_TABLESPACE, Fork, GLOBAL_TABLESPACE, RelFork, RelTag};
 pub use time::PgTime;

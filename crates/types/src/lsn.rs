@@ -11,7 +11,11 @@ use std::str::FromStr;
 pub struct Lsn(NonZeroU64);
 
 /// Bytes of one WAL page (`XLOG_BLCKSZ`).
-const WAL_PAGE_BYTES: u64 = 8192;
+pub const WAL_PAGE_BYTES: u64 = 8192;
+/// Bytes of the header of most WAL pages (`SizeOfXLogShortPHD`).
+pub const WAL_SHORT_HEADER_BYTES: u64 = 24;
+/// Bytes of the header of a segment's first WAL page (`SizeOfXLogLongPHD`).
+pub const WAL_LONG_HEADER_BYTES: u64 = 40;
 
 impl Lsn {
     /// The largest position; newer than every record.
@@ -56,12 +60,13 @@ impl Lsn {
     }
 
     /// Where a record that "starts here" really starts: a position on a page boundary is followed by the page's
-    /// header (40 bytes on the first page of a segment, else 24; `XLogReadRecord`).
+    /// header (`XLogReadRecord`).
     pub const fn record_start(self, segment_bytes: u64) -> Self {
         if self.offset_in_page() != 0 {
             return self;
         }
-        if self.offset_in_segment(segment_bytes) == 0 { self.advanced(40) } else { self.advanced(24) }
+        let is_first = self.offset_in_segment(segment_bytes) == 0;
+        self.advanced(if is_first { WAL_LONG_HEADER_BYTES } else { WAL_SHORT_HEADER_BYTES })
     }
 }
 

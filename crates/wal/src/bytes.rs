@@ -1,4 +1,4 @@
-//! Little-endian fields at an offset; `None` past the end.
+//! Little-endian fields at an offset: read, `None` past the end; and written.
 //!
 //! Postgres writes its structs as the CPU lays them out; every platform it is built for here is little-endian.
 //!
@@ -30,4 +30,11 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 pub(crate) fn i64_at(bytes: &[u8], at: usize) -> Option<i64> {
     array_at(bytes, at).map(i64::from_le_bytes)
+}
+
+/// Writes `bytes` at an offset; what would be past the end is left out.
+pub(crate) fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
+    for (slot, byte) in out.iter_mut().skip(at).zip(bytes) {
+        *slot = *byte;
+    }
 }

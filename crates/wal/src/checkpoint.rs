@@ -15,7 +15,7 @@
 
 use types::{ClusterState, Lsn, TimelineId};
 
-use crate::bytes::{i32_at, i64_at, u8_at, u32_at, u64_at};
+use crate::bytes::{self, i32_at, i64_at, u8_at, u32_at, u64_at};
 use crate::major::Major;
 use crate::record::{self, RECORD_HEADER_SIZE};
 
@@ -93,19 +93,13 @@ impl ShutdownCheckpoint<'_> {
     /// The whole `XLOG_CHECKPOINT_SHUTDOWN` record (`XLogRecord` and `XLogRecordDataHeaderShort`).
     pub fn record(&self, major: &Major) -> [u8; SHUTDOWN_RECORD_SIZE] {
         let mut out = [0; SHUTDOWN_RECORD_SIZE];
-        put(&mut out, 0, &(SHUTDOWN_RECORD_SIZE as u32).to_le_bytes());
-        put(&mut out, 8, &self.state.last_record.raw().to_le_bytes());
-        put(&mut out, RECORD_HEADER_SIZE, &[record::ID_DATA_SHORT, CHECKPOINT_SIZE as u8]);
-        put(&mut out, RECORD_HEADER_SIZE + 2, &self.encode(major));
+        bytes::put(&mut out, 0, &(SHUTDOWN_RECORD_SIZE as u32).to_le_bytes());
+        bytes::put(&mut out, 8, &self.state.last_record.raw().to_le_bytes());
+        bytes::put(&mut out, RECORD_HEADER_SIZE, &[record::ID_DATA_SHORT, CHECKPOINT_SIZE as u8]);
+        bytes::put(&mut out, RECORD_HEADER_SIZE + 2, &self.encode(major));
         let crc = record::crc_of(&out).expect("the record is longer than its header");
-        put(&mut out, record::CRC_AT, &crc.to_le_bytes());
+        bytes::put(&mut out, record::CRC_AT, &crc.to_le_bytes());
         out
-    }
-}
-
-fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
-    for (slot, byte) in out.iter_mut().skip(at).zip(bytes) {
-        *slot = *byte;
     }
 }
 
@@ -137,7 +131,7 @@ impl CheckPoint {
     /// The bytes Postgres writes; padding is zero.
     pub fn encode(&self) -> [u8; CHECKPOINT_SIZE] {
         let mut out = [0; CHECKPOINT_SIZE];
-        let mut put = |at, bytes: &[u8]| put(&mut out, at, bytes);
+        let mut put = |at, bytes: &[u8]| bytes::put(&mut out, at, bytes);
         put(0, &self.redo.to_le_bytes());
         put(16, &[u8::from(self.full_page_writes)]);
         put(24, &self.next_xid.to_le_bytes());

@@ -19,12 +19,12 @@
 //! control version and are told apart by the catalog's. Follows `ControlFileData` in `catalog/pg_control.h`.
 
 use types::path::SEGMENT_BLOCKS;
-use types::{BLOCK_SIZE, ClusterState, Lsn, ServerLimits};
+use types::{BLOCK_SIZE, ClusterState, Lsn, ServerLimits, WAL_PAGE_BYTES};
 
-use crate::bytes::{i32_at, u8_at, u32_at, u64_at};
+use crate::bytes::{self, i32_at, u8_at, u32_at, u64_at};
 use crate::checkpoint::{CheckPoint, SHUTDOWN_RECORD_SIZE, ShutdownCheckpoint};
 use crate::major::{self, Major};
-use crate::page::{WAL_PAGE_BYTES, record_end, segment_size_is_valid};
+use crate::page::{record_end, segment_size_is_valid};
 use crate::{WalError, WalFormat};
 
 /// Bytes of the file (`PG_CONTROL_FILE_SIZE`).
@@ -182,11 +182,7 @@ pub fn shut_down_at(template: &[u8], checkpoint: &ShutdownCheckpoint<'_>) -> Res
     let major = major_of(template)?;
     let limits = &checkpoint.state.limits;
     let mut out = template.get(..major.control_crc_at).ok_or_else(|| too_short(template))?.to_vec();
-    let mut put = |at: usize, bytes: &[u8]| {
-        for (slot, byte) in out.iter_mut().skip(at).zip(bytes) {
-            *slot = *byte;
-        }
-    };
+    let mut put = |at, bytes: &[u8]| bytes::put(&mut out, at, bytes);
     put(STATE, &SHUT_DOWN.to_le_bytes());
     put(24, &checkpoint.time_unix_s.to_le_bytes());
     put(CHECKPOINT_START, &checkpoint.at.raw().to_le_bytes());

@@ -13,18 +13,11 @@
 //!
 //! Follows `XLogPageHeaderData` in `access/xlog_internal.h` and `XLogReaderValidatePageHeader` in `xlogreader.c`.
 
-use types::{Lsn, TimelineId};
+use types::{Lsn, TimelineId, WAL_LONG_HEADER_BYTES, WAL_PAGE_BYTES, WAL_SHORT_HEADER_BYTES};
 
 use crate::bytes::{u16_at, u32_at, u64_at};
 use crate::major;
 use crate::reader::WalFormat;
-
-/// Bytes of a WAL page (`XLOG_BLCKSZ`).
-pub const WAL_PAGE_BYTES: u64 = 8192;
-/// Bytes of the header of most pages (`SizeOfXLogShortPHD`).
-pub const SHORT_HEADER_BYTES: u64 = 24;
-/// Bytes of the header of a segment's first page (`SizeOfXLogLongPHD`).
-pub const LONG_HEADER_BYTES: u64 = 40;
 
 const FIRST_IS_CONTRECORD: u16 = 1;
 const LONG_HEADER: u16 = 2;
@@ -74,7 +67,7 @@ pub(crate) fn segment_size_is_valid(bytes: u64) -> bool {
 
 /// Bytes of the header of the page at `page`.
 pub(crate) fn header_bytes(page: u64, segment_bytes: u64) -> u64 {
-    if page.is_multiple_of(segment_bytes) { LONG_HEADER_BYTES } else { SHORT_HEADER_BYTES }
+    if page.is_multiple_of(segment_bytes) { WAL_LONG_HEADER_BYTES } else { WAL_SHORT_HEADER_BYTES }
 }
 
 /// True unless `bytes` cannot have been written by the log whose last whole record begins and ends at `last`: they are

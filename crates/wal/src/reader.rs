@@ -15,11 +15,11 @@
 //!
 //! Not here: what is inside a record (`record`).
 
-use types::{Lsn, TimelineId};
+use types::{Lsn, TimelineId, WAL_PAGE_BYTES};
 
 use crate::bytes::{u8_at, u32_at, u64_at};
 use crate::major;
-use crate::page::{PageHeader, WAL_PAGE_BYTES, header_bytes, read_header, segment_size_is_valid};
+use crate::page::{PageHeader, header_bytes, read_header, segment_size_is_valid};
 use crate::record::{CRC_AT, RECORD_HEADER_SIZE, crc_of};
 use crate::rmgr::xlog;
 use crate::{RmgrId, WalError};

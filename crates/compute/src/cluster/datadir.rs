@@ -13,7 +13,7 @@ use std::io;
 
 use fs::FileSystem;
 use types::path::{self, database_directory};
-use types::{Fork, RelFork, SLRU_PAGES_PER_SEGMENT, SlruKind, SlruRun, StateAt};
+use types::{BLOCK_SIZE, Fork, RelFork, SLRU_PAGES_PER_SEGMENT, SlruKind, SlruRun, StateAt};
 use wal::Major;
 
 use crate::cluster::major::two_phase_names_have_epoch;
@@ -45,7 +45,6 @@ const DIRECTORIES: &[&str] = &[
 
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
-const PAGE_BYTES: usize = 8192;
 
 /// Name of the directory of a major version's files in a tablespace (`TABLESPACE_VERSION_DIRECTORY`).
 pub fn version_directory(major: &Major) -> String {
@@ -129,14 +128,14 @@ fn origins_file(origins: &[(u16, u64)]) -> Vec<u8> {
 }
 
 /// SLRU pages as segment files; pages between known ones are zeros.
-fn slru_segments(pages: &[(SlruKind, u32, Box<[u8; PAGE_BYTES]>)]) -> BTreeMap<String, Vec<u8>> {
+fn slru_segments(pages: &[(SlruKind, u32, Box<[u8; BLOCK_SIZE]>)]) -> BTreeMap<String, Vec<u8>> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for (kind, page, bytes) in pages {
         let name = path::slru_path(*kind, page / SLRU_PAGES_PER_SEGMENT);
         let file = files.entry(name).or_default();
-        let at = (page % SLRU_PAGES_PER_SEGMENT) as usize * PAGE_BYTES;
-        if file.len() < at + PAGE_BYTES {
-            file.resize(at + PAGE_BYTES, 0);
+        let at = (page % SLRU_PAGES_PER_SEGMENT) as usize * BLOCK_SIZE;
+        if file.len() < at + BLOCK_SIZE {
+            file.resize(at + BLOCK_SIZE, 0);
         }
         for (slot, byte) in file.iter_mut().skip(at).zip(bytes.iter()) {
             *slot = *byte;
@@ -224,11 +223,11 @@ mod tests {
 
     #[test]
     fn slru_pages_land_in_their_segment() {
-        let page = |kind, number, byte| (kind, number, Box::new([byte; PAGE_BYTES]));
+        let page = |kind, number, byte| (kind, number, Box::new([byte; BLOCK_SIZE]));
         let files = slru_segments(&[page(SlruKind::Clog, 33, 7), page(SlruKind::MultiXactMembers, 0, 9)]);
         let names: Vec<_> = files.keys().map(String::as_str).collect();
         assert_eq!(names, ["pg_multixact/members/0000", "pg_xact/0001"]);
         let clog = &files["pg_xact/0001"];
-        assert_eq!((clog.len(), clog[PAGE_BYTES - 1], clog[PAGE_BYTES]), (2 * PAGE_BYTES, 0, 7));
+        assert_eq!((clog.len(), clog[BLOCK_SIZE - 1], clog[BLOCK_SIZE]), (2 * BLOCK_SIZE, 0, 7));
     }
 }

@@ -11,9 +11,9 @@
 //!
 //! Not here: the bytes of page headers and of the checkpoint (`wal`).
 
-use types::{Lsn, TimelineId};
+use types::{Lsn, TimelineId, WAL_PAGE_BYTES};
 use wal::WalFormat;
-use wal::page::{PageHeader, WAL_PAGE_BYTES};
+use wal::page::PageHeader;
 
 use crate::error::Error;
 
