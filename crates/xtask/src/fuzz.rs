@@ -1,8 +1,9 @@
 //! Fuzzing: every target for a while, from inputs made of real records.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
-use crate::cargo::{cargo, has, root, run};
+use crate::cargo::{cargo, has, output_of, root, run};
 
 /// Seconds for each target unless said otherwise.
 const SECONDS: &str = "60";
@@ -43,11 +44,18 @@ pub fn fuzz(args: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The programs of the workspace in `fuzz/`.
 fn targets() -> Result<Vec<String>> {
-    let mut targets = Vec::new();
-    for entry in std::fs::read_dir(root().join("fuzz/targets"))? {
-        targets.extend(entry?.path().file_stem().map(|name| name.to_string_lossy().into_owned()));
-    }
-    targets.sort();
-    Ok(targets)
+    let fuzz = root().join("fuzz/Cargo.toml");
+    let mut metadata = cargo();
+    metadata.args(["metadata", "--format-version", "1", "--no-deps", "--manifest-path"]).arg(fuzz);
+    let metadata: Value =
+        serde_json::from_str(&output_of(&mut metadata)?).context("read what cargo says of fuzz/")?;
+    let empty = Vec::new();
+    let all = metadata["packages"][0]["targets"].as_array().unwrap_or(&empty);
+    let programs = all.iter().filter(|target| target["kind"][0] == "bin");
+    let mut names: Vec<String> =
+        programs.filter_map(|target| target["name"].as_str().map(str::to_owned)).collect();
+    names.sort();
+    Ok(names)
 }
