@@ -103,7 +103,7 @@ fn random_operation(random: &mut Rng, at: &Path, model: &mut Model) {
 
 #[test]
 fn a_mount_agrees_with_a_map_under_random_operations_and_remounts() {
-    if !fuse_is_here("a_mount_agrees_with_a_map_under_random_operations_and_remounts") {
+    if !fuse_is_here() {
         return;
     }
     for seed in 1..=6 {
@@ -130,7 +130,7 @@ fn a_mount_agrees_with_a_map_under_random_operations_and_remounts() {
 
 #[test]
 fn the_root_of_every_mount_has_an_inode_of_its_own() {
-    if !fuse_is_here("the_root_of_every_mount_has_an_inode_of_its_own") {
+    if !fuse_is_here() {
         return;
     }
     let inode = |mount: &Mount| std::fs::metadata(&mount.at).unwrap().ino();
@@ -147,7 +147,7 @@ fn the_root_of_every_mount_has_an_inode_of_its_own() {
 
 #[test]
 fn reading_copies_nothing_into_the_overlay_and_writing_only_what_was_written() {
-    if !fuse_is_here("reading_copies_nothing_into_the_overlay_and_writing_only_what_was_written") {
+    if !fuse_is_here() {
         return;
     }
     let mut mount = Mount::new(Arc::new(Patterns), |fs| {
@@ -169,7 +169,7 @@ fn reading_copies_nothing_into_the_overlay_and_writing_only_what_was_written() {
 
 #[test]
 fn a_relation_above_one_gigabyte_is_several_segment_files() {
-    if !fuse_is_here("a_relation_above_one_gigabyte_is_several_segment_files") {
+    if !fuse_is_here() {
         return;
     }
     let main = rel(16384, Fork::Main);
@@ -184,7 +184,7 @@ fn a_relation_above_one_gigabyte_is_several_segment_files() {
 
 #[test]
 fn an_unlinked_open_file_keeps_its_bytes_until_it_is_closed() {
-    if !fuse_is_here("an_unlinked_open_file_keeps_its_bytes_until_it_is_closed") {
+    if !fuse_is_here() {
         return;
     }
     let mount = Mount::new(Arc::new(Patterns), fill_relations);
@@ -214,7 +214,7 @@ fn an_unlinked_open_file_keeps_its_bytes_until_it_is_closed() {
 
 #[test]
 fn a_mapped_file_reads_base_pages_and_shares_its_writes() {
-    if !fuse_is_here("a_mapped_file_reads_base_pages_and_shares_its_writes") {
+    if !fuse_is_here() {
         return;
     }
     use std::os::fd::AsRawFd;
@@ -243,7 +243,7 @@ fn a_mapped_file_reads_base_pages_and_shares_its_writes() {
 
 #[test]
 fn two_processes_see_each_others_writes_at_once() {
-    if !fuse_is_here("two_processes_see_each_others_writes_at_once") {
+    if !fuse_is_here() {
         return;
     }
     let mount = Mount::new(Arc::new(Patterns), fill_relations);
@@ -262,7 +262,7 @@ fn two_processes_see_each_others_writes_at_once() {
 
 #[test]
 fn names_links_modes_and_times_behave_as_on_a_disk() {
-    if !fuse_is_here("names_links_modes_and_times_behave_as_on_a_disk") {
+    if !fuse_is_here() {
         return;
     }
     let mount = Mount::new(Arc::new(Patterns), |fs| {
@@ -308,7 +308,7 @@ fn names_links_modes_and_times_behave_as_on_a_disk() {
 
 #[test]
 fn a_large_directory_can_be_removed_while_it_is_listed() {
-    if !fuse_is_here("a_large_directory_can_be_removed_while_it_is_listed") {
+    if !fuse_is_here() {
         return;
     }
     let mount = Mount::new(Arc::new(Patterns), fill_relations);
@@ -332,7 +332,7 @@ fn a_large_directory_can_be_removed_while_it_is_listed() {
 
 #[test]
 fn a_tablespace_link_becomes_a_directory_that_survives_being_linked_again() {
-    if !fuse_is_here("a_tablespace_link_becomes_a_directory_that_survives_being_linked_again") {
+    if !fuse_is_here() {
         return;
     }
     let mount = Mount::new(Arc::new(Patterns), |fs| fs.mkdir("pg_tblspc", 0o700).unwrap());
@@ -372,7 +372,7 @@ impl PageSource for BadBlock {
 
 #[test]
 fn an_unreadable_page_is_an_io_error_and_is_reported_by_name() {
-    if !fuse_is_here("an_unreadable_page_is_an_io_error_and_is_reported_by_name") {
+    if !fuse_is_here() {
         return;
     }
     let mount = Mount::new(Arc::new(BadBlock), fill_relations);
@@ -408,7 +408,7 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_overlay_disk_is_reported_once_and_fails_the_fsync() {
-    if !fuse_is_here("a_full_overlay_disk_is_reported_once_and_fails_the_fsync") {
+    if !fuse_is_here() {
         return;
     }
     let outer = tempfile::tempdir().unwrap();
@@ -514,7 +514,7 @@ fn work_without_the_source(stuck: &Arc<Stuck>, at: &Path) {
 
 #[test]
 fn reads_that_wait_for_the_source_hold_up_nobody_else() {
-    if !fuse_is_here("reads_that_wait_for_the_source_hold_up_nobody_else") {
+    if !fuse_is_here() {
         return;
     }
     // Far more than there are threads on either side, and than the kernel's own count of requests allows by default.
@@ -554,7 +554,7 @@ fn reads_that_wait_for_the_source_hold_up_nobody_else() {
 
 #[test]
 fn writes_and_truncations_that_need_the_source_hold_up_nobody_else() {
-    if !fuse_is_here("writes_and_truncations_that_need_the_source_hold_up_nobody_else") {
+    if !fuse_is_here() {
         return;
     }
     const FILES: u32 = 24;
@@ -599,7 +599,7 @@ fn writes_and_truncations_that_need_the_source_hold_up_nobody_else() {
 
 #[test]
 fn unmount_frees_the_mount_point_while_a_read_is_stuck_in_the_source() {
-    if !fuse_is_here("unmount_frees_the_mount_point_while_a_read_is_stuck_in_the_source") {
+    if !fuse_is_here() {
         return;
     }
     let stuck = Arc::new(Stuck::default());
@@ -616,7 +616,7 @@ fn unmount_frees_the_mount_point_while_a_read_is_stuck_in_the_source() {
 
 #[test]
 fn whoever_follows_a_link_that_is_held_waits_and_others_go_on() {
-    if !fuse_is_here("whoever_follows_a_link_that_is_held_waits_and_others_go_on") {
+    if !fuse_is_here() {
         return;
     }
     let outside = tempfile::tempdir().unwrap();
@@ -676,7 +676,7 @@ fn child_that_mounts_and_waits() {
 
 #[test]
 fn a_dead_mount_is_replaced() {
-    if !fuse_is_here("a_dead_mount_is_replaced") {
+    if !fuse_is_here() {
         return;
     }
     let mut mount = Mount::new(Arc::new(Patterns), fill_relations);

@@ -4,7 +4,7 @@
 //! build them a second time. The tests of the whole system wait more than they compute, and run two at a time: each has a
 //! server and a directory of its own.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::cargo::{self, cargo, has, run};
 use crate::lanes::{Lanes, skipped_list};
@@ -17,19 +17,27 @@ const SYSTEM_TESTS: &str = "scion-tests";
 /// Formatting, rules, lints, tests.
 pub fn ci() -> Result<()> {
     let mut lanes = Lanes::default();
-    if has("fmt") {
+    if is_there("fmt", "rustup component add rustfmt")? {
         lanes.part("formatting", || run(cargo().args(["fmt", "--all", "--check"])))?;
-    } else {
-        eprintln!("SKIPPED: formatting; install it with `rustup component add rustfmt`");
     }
     lanes.part("rules", tidy::tidy)?;
-    if has("clippy") {
+    if is_there("clippy", "rustup component add clippy")? {
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         lanes.part("lints", || run(cargo().args(clippy)))?;
-    } else {
-        eprintln!("SKIPPED: lints; install them with `rustup component add clippy`");
     }
     test_in(&mut lanes)
+}
+
+/// Whether there is a tool of cargo's; where everything is required, one that is missing is an error.
+fn is_there(tool: &str, install: &str) -> Result<bool> {
+    if has(tool) {
+        return Ok(true);
+    }
+    if std::env::var("SCION_REQUIRE").is_ok_and(|required| required.split(',').any(|it| it.trim() == "all")) {
+        bail!("there is no cargo {tool}\nhint: {install}");
+    }
+    eprintln!("SKIPPED: cargo {tool}; install it with `{install}`");
+    Ok(false)
 }
 
 /// All tests.

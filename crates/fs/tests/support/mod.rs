@@ -10,8 +10,8 @@ use types::{BlockNumber, DEFAULT_TABLESPACE, Fork, RelFork, RelTag};
 
 pub const VERSION_DIR: &str = "PG_15_202209061";
 
-/// False, with a loud line, if this machine cannot mount; a panic where `SCION_REQUIRE` lists `fuse`.
-pub fn fuse_is_here(test: &str) -> bool {
+/// False, and said so, if this machine cannot mount; a panic where `SCION_REQUIRE` lists `fuse`.
+pub fn fuse_is_here() -> bool {
     let missing = if !Path::new("/dev/fuse").exists() {
         "/dev/fuse is missing"
     } else if !rustix::process::geteuid().is_root() {
@@ -19,15 +19,8 @@ pub fn fuse_is_here(test: &str) -> bool {
     } else {
         return true;
     };
-    assert!(!is_required("fuse"), "{test}: {missing}");
-    eprintln!("\n*** SKIPPED, NOT PASSED: {test}: {missing} ***\n");
+    oracle::skips::skipped("fuse", missing);
     false
-}
-
-/// Whether `SCION_REQUIRE` lists what a test needs.
-pub fn is_required(service: &str) -> bool {
-    let required = std::env::var("SCION_REQUIRE").unwrap_or_default();
-    required.split(',').any(|it| it.trim() == service)
 }
 
 pub fn rel(relation: u32, fork: Fork) -> RelFork {
