@@ -5,6 +5,7 @@
 mod dependencies;
 mod documents;
 mod edges;
+mod foreign;
 mod lexer;
 mod rooms;
 mod rules;
@@ -38,6 +39,7 @@ pub fn tidy() -> Result<()> {
     edges::check(&sources, &mut breaches);
     documents::check(&root, &sources, &mut breaches);
     dependencies::check(&mut breaches)?;
+    foreign::check(&mut breaches)?;
     for breach in &breaches {
         eprintln!("{breach}");
     }
