@@ -10,6 +10,9 @@
 //!  wal_reader:          | mode, 1 | piece, 2 | WAL from the start of a segment, or records to be framed |
 //!  images:              | compression, 1 | hole offset, 2 | hole length, 2 | stored bytes |
 //! ```
+//!
+//! Not here: the targets of `store`, `compute` and `server`, whose decoders are no one else's business; they are in `fuzzing` of
+//! each, with what an input is.
 
 mod framing;
 mod images;

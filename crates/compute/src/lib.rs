@@ -25,6 +25,8 @@ mod cluster;
 mod config;
 pub mod control;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod limits;
 mod postgres;
 pub mod protocol;

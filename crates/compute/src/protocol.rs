@@ -308,4 +308,4 @@ fn decode<T: DeserializeOwned>(header: &[u8]) -> io::Result<T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

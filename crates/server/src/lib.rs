@@ -37,6 +37,8 @@ mod control;
 mod error;
 mod failpoint;
 mod fleet;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod http;
 mod limits;
 mod machine;

@@ -12,6 +12,8 @@ mod core;
 mod crash;
 mod disk;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod ingest;
 mod limits;
 mod log;

@@ -36,6 +36,21 @@ const UNDO_TRIES: u32 = 3;
 /// How often the highest manifest is looked for before there is none.
 const ATTEMPTS: u32 = 10;
 
+#[cfg(any(test, fuzzing))]
+impl Manifest {
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> Result<Vec<u8>> {
+        format::encode("a manifest", self)
+    }
+}
+
+/// Reads what an object of that content holds, and its JSON if the line behind it is made right.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn understood(bytes: &[u8]) -> Option<Manifest> {
+    let read = |bytes: &[u8]| format::decode("a manifest", bytes).ok();
+    read(bytes).or_else(|| read(&[bytes, format::trailer(bytes).as_bytes()].concat()))
+}
+
 fn object_name(sequence: u64) -> String {
     format!("manifest/{sequence:016}.json")
 }
@@ -305,7 +320,7 @@ impl ManifestStore {
 mod races;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use types::Lsn;
     use wal::WalFormat;
 
@@ -313,7 +328,7 @@ mod tests {
     use crate::object::memory::{Faulty, Memory};
 
     /// A manifest with every field in use, as it is decoded.
-    pub(super) fn full() -> Manifest {
+    pub(crate) fn full() -> Manifest {
         let at = |raw| Lsn::from_raw(raw).unwrap();
         let mut manifest = empty();
         let entry = BranchEntry {

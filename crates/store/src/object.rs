@@ -11,7 +11,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod local;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod memory;
 mod open_files;
 

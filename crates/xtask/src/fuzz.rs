@@ -1,4 +1,6 @@
-//! Fuzzing: every target for a while, from inputs made of real records.
+//! Fuzzing: every target for a while, from inputs made of real records and of samples of what the crates write.
+//!
+//! Not here: the same functions with changed samples, in every run of the tests (`fuzzing` of the crates).
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -23,6 +25,17 @@ pub fn fuzz(args: &[String]) -> Result<()> {
     if !seeds.exists() {
         let load = ["consistency", "--suite", "churn,pgbench", "--seconds", "20", "--seeds", "write"];
         crate::oracle::oracle(&load.map(str::to_owned))?;
+        let mut samples = cargo();
+        samples.args([
+            "test",
+            "--package",
+            "scion-store",
+            "--package",
+            "scion-compute",
+            "--package",
+            "scion-server",
+        ]);
+        run(samples.args(["--lib", "fuzzing::"]).env("SCION_FUZZ_SEEDS", "write"))?;
     }
     let mut failed = Vec::new();
     for target in targets()?.into_iter().filter(|target| named.is_empty() || named.contains(target)) {

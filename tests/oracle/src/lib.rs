@@ -10,6 +10,7 @@
 //!  minors:         what differs between minors of one major, and does not count
 //!  skips:          what a machine lacks
 //!  damage:         real records and pages with bits flipped --> no panic
+//!  mutate:         samples of any bytes, changed --> no panic
 //! ```
 //!
 //! Invariants
@@ -25,6 +26,7 @@ pub mod files;
 mod gin;
 pub mod inject;
 pub mod minors;
+pub mod mutate;
 pub mod recovery;
 pub mod replay;
 pub mod results;

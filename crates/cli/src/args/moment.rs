@@ -160,6 +160,20 @@ mod tests {
     }
 
     #[test]
+    fn changed_moments_and_spans_are_refused_or_understood() {
+        let now: Zoned = "2026-03-01T14:05:00+01:00[Europe/Berlin]".parse().unwrap();
+        for text in ["1h 30m ago", "P1Y2M3DT4H ago", "9999-12-31 23:59:59", "14:03:07.512", "0/5a3c1e8"] {
+            for (at, end) in (0..=text.len()).flat_map(|at| (at..=text.len()).map(move |end| (at, end))) {
+                for put in ["", "-", "9", "99999999999999999999", "ago", " ", ":", "\u{fc}"] {
+                    let changed = format!("{}{put}{}", &text[..at], &text[end..]);
+                    // That it is refused is as good.
+                    let _ = (parse(&changed, &now), after(&changed, &now), seconds(&changed));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn nonsense_is_a_usage_error() {
         for text in ["", "soon", "5 minutes", "14", "yesterday-ish", "25:00:00", "-5 minutes ago", "1/2/3"] {
             assert_eq!(at(text), Err(Kind::Usage), "{text}");

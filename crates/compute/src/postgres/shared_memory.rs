@@ -64,18 +64,18 @@ pub fn release_shared_memory(dir: &Path) {
 
 /// A System V segment, and whether a process is attached to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Segment {
+pub(crate) struct Segment {
     id: i32,
     attached: bool,
 }
 
 /// The process id in the first line; one of a server without a postmaster is negative there.
-fn postmaster(text: &str) -> Option<u32> {
+pub(crate) fn postmaster(text: &str) -> Option<u32> {
     text.lines().next()?.trim().trim_start_matches('-').parse().ok()
 }
 
 /// Segments large enough for a header that `pid` made.
-fn segments_of(pid: u32, table: &str) -> Vec<Segment> {
+pub(crate) fn segments_of(pid: u32, table: &str) -> Vec<Segment> {
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     rows.filter_map(|row| match row.as_slice() {
         [_key, id, _mode, size, maker, _last, attached, ..] => {
@@ -125,7 +125,7 @@ fn read_header(segment: i32) -> io::Result<[u8; SEGMENT_HEADER]> {
 }
 
 /// The dynamic segments in use that a control segment lists.
-fn handles(control: &[u8]) -> Vec<u32> {
+pub(crate) fn handles(control: &[u8]) -> Vec<u32> {
     if word(control, 0) != Some(CONTROL_MAGIC) {
         return Vec::new();
     }

@@ -7,7 +7,7 @@ fn lsn(raw: u64) -> Lsn {
     Lsn::from_raw(raw).unwrap()
 }
 
-fn state() -> StateAt {
+pub(crate) fn state() -> StateAt {
     let limits = ServerLimits {
         max_connections: 100,
         max_worker_processes: 8,

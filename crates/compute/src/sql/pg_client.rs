@@ -266,7 +266,7 @@ fn cut_short() -> Malformed {
 }
 
 /// What `CopyData` carries during replication; WAL is appended to `out`. None if it is cut short or unknown.
-fn replication_message(mut data: Bytes, out: &mut Vec<u8>) -> Option<CopyMessage> {
+pub(crate) fn replication_message(mut data: Bytes, out: &mut Vec<u8>) -> Option<CopyMessage> {
     match data.try_get_u8().ok()? {
         b'w' => {
             let start = data.try_get_u64().ok()?;

@@ -60,7 +60,7 @@ pub fn is_exposed(client: &Client, major: &Major, state: &StateAt, lsn: Lsn) -> 
 }
 
 /// Whether each of the roles has one row on these pages, which every snapshot sees, and is a superuser by it.
-fn are_guarded(pages: &[u8]) -> bool {
+pub(crate) fn are_guarded(pages: &[u8]) -> bool {
     let rows: Vec<Row> = pages.chunks_exact(BLOCK_SIZE).flat_map(rows_on).collect();
     ROLES.iter().all(|role| {
         let mut of_role = rows.iter().filter(|row| row.role == *role);
@@ -124,11 +124,11 @@ pub fn guard(own: &Own<'_>) -> Result<Vec<(String, String)>, PgError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A page with these rows: role, whether superuser, xmax, flags.
-    fn page(rows: &[(u32, bool, u32, u16)]) -> Vec<u8> {
+    pub(crate) fn page(rows: &[(u32, bool, u32, u16)]) -> Vec<u8> {
         let mut page = vec![0; BLOCK_SIZE];
         let mut at = BLOCK_SIZE;
         for (slot, (role, superuser, xmax, flags)) in rows.iter().enumerate() {

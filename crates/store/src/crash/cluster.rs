@@ -38,7 +38,8 @@ pub(crate) fn write_data_dir(dir: &Path) {
     fs::write(dir.join("pg_wal").join(name), vec![0; SEGMENT as usize]).unwrap();
 }
 
-fn control_file() -> Vec<u8> {
+/// `pg_control` of that directory.
+pub(crate) fn control_file() -> Vec<u8> {
     let mut bytes = vec![0; 8192];
     let mut put = |at: usize, value: u64, len: usize| {
         bytes[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);

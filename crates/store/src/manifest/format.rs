@@ -26,7 +26,7 @@ const MAGIC: &str = "\nscion-manifest ";
 /// Bytes of the trailer.
 const TRAILER_BYTES: usize = 44;
 
-fn trailer(json: &[u8]) -> String {
+pub(super) fn trailer(json: &[u8]) -> String {
     let line = format!("{MAGIC}{FORMAT_VERSION} {:016x} {:08x}\n", json.len(), crc32c::crc32c(json));
     debug_assert_eq!(line.len(), TRAILER_BYTES, "the fields have fixed widths");
     line

@@ -14,6 +14,8 @@
 
 mod format;
 mod reader;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod sections;
 mod writer;
 
 pub(crate) use reader::Layer;

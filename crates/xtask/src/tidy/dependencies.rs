@@ -23,13 +23,17 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("scion-tests", TESTS),
     // The judges of redo know nothing of branches.
     ("scion-oracle", &["scion-types", "scion-wal", "scion-redo"]),
-    ("scion-fuzz", &["scion-types", "scion-wal", "scion-redo", "scion-store"]),
+    ("scion-fuzz", FUZZED),
     ("xtask", &[]),
 ];
 
 /// The system tests hold every part to account; the judges lend them servers and loads.
 const TESTS: &[&str] =
     &["scion-types", "scion-wal", "scion-redo", "scion-store", "scion-compute", "scion-api", "scion-oracle"];
+
+/// What decodes bytes of others.
+const FUZZED: &[&str] =
+    &["scion-types", "scion-wal", "scion-redo", "scion-store", "scion-compute", "scion-server"];
 
 /// Everything the pure crates may be made of, direct or not. No I/O, no clock, no runtime.
 const PURE: [(&str, &[&str]); 3] = [("scion-types", &[]), ("scion-wal", PURE_WAL), ("scion-redo", PURE_WAL)];

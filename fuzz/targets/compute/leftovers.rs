@@ -1,0 +1,7 @@
+//! What a killed Postgres left.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| compute::fuzzing::leftovers(data));

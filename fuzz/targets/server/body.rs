@@ -1,0 +1,7 @@
+//! Bodies of requests.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| server::fuzzing::body(data));

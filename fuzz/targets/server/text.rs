@@ -1,0 +1,7 @@
+//! Moments, positions, cursors and names of requests.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| server::fuzzing::text(data));

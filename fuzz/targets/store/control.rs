@@ -1,0 +1,7 @@
+//! Control files of clusters to import.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| store::fuzzing::control(data));

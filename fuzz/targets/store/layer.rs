@@ -1,0 +1,7 @@
+//! Layers of any sections behind right checksums.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| store::fuzzing::layer(data));

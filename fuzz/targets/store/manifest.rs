@@ -1,0 +1,7 @@
+//! Manifests of a store.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| store::fuzzing::manifest(data));

@@ -1,0 +1,7 @@
+//! States of a cluster in a layer.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| store::fuzzing::waypoint(data));
