@@ -13,6 +13,8 @@
 //!
 //! Not here: which records touch which page (`wal`), where pages and records are kept (`store`).
 
+#![warn(clippy::indexing_slicing)]
+
 mod block;
 mod bytes;
 mod error;

@@ -80,8 +80,11 @@ fn has_free_space(page: &PageBytes, rmgr: RmgrId) -> bool {
 /// Everything between line pointers and items (`mask_unused_space`).
 fn mask_free_space(page: &mut PageBytes) {
     let (lower, upper, special) = (page::lower(page), page::upper(page), page::special(page));
-    if (PAGE_HEADER_SIZE..=upper).contains(&lower) && upper <= special && special <= BLOCK_SIZE {
-        page[lower..upper].fill(0);
+    if PAGE_HEADER_SIZE <= lower && upper <= special && special <= BLOCK_SIZE {
+        // None if it is not there.
+        if let Some(free) = page.get_mut(lower..upper) {
+            free.fill(0);
+        }
     }
 }
 

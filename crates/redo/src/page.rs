@@ -50,22 +50,30 @@ pub(crate) const PAGE_FULL: u16 = 0x0002;
 pub(crate) const ALL_VISIBLE: u16 = 0x0004;
 
 #[inline]
+#[allow(clippy::indexing_slicing, reason = "what lies outside of the page does not compile")]
 fn half<const AT: usize>(page: &PageBytes) -> u16 {
+    const { assert!(AT + 2 <= BLOCK_SIZE) };
     u16::from_le_bytes([page[AT], page[AT + 1]])
 }
 
 #[inline]
+#[allow(clippy::indexing_slicing, reason = "what lies outside of the page does not compile")]
 fn set_half<const AT: usize>(page: &mut PageBytes, value: u16) {
+    const { assert!(AT + 2 <= BLOCK_SIZE) };
     [page[AT], page[AT + 1]] = value.to_le_bytes();
 }
 
 #[inline]
+#[allow(clippy::indexing_slicing, reason = "what lies outside of the page does not compile")]
 fn word<const AT: usize>(page: &PageBytes) -> u32 {
+    const { assert!(AT + 4 <= BLOCK_SIZE) };
     u32::from_le_bytes([page[AT], page[AT + 1], page[AT + 2], page[AT + 3]])
 }
 
 #[inline]
+#[allow(clippy::indexing_slicing, reason = "what lies outside of the page does not compile")]
 fn set_word<const AT: usize>(page: &mut PageBytes, value: u32) {
+    const { assert!(AT + 4 <= BLOCK_SIZE) };
     [page[AT], page[AT + 1], page[AT + 2], page[AT + 3]] = value.to_le_bytes();
 }
 

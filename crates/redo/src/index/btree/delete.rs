@@ -63,7 +63,7 @@ fn update_posting(page: &mut PageBytes, number: u16, dead: &[u8]) -> Done {
     let len = posting_len(tuple.key.len(), left);
     put(&mut new, 0, tuple.key)?;
     let mut to = form_header(&mut new, 0, tuple.key.len(), left, len)?;
-    let mut dead = dead.chunks_exact(2).map(|raw| u16::from_le_bytes([raw[0], raw[1]])).peekable();
+    let mut dead = dead.as_chunks().0.iter().map(|raw| u16::from_le_bytes(*raw)).peekable();
     for (place, tid) in tuple.tids.chunks_exact(TID_SIZE).enumerate() {
         if dead.next_if(|&dead| usize::from(dead) == place).is_none() {
             put(&mut new, to, tid)?;

@@ -172,8 +172,8 @@ pub(crate) fn kill_items(page: &mut PageBytes, numbers: &[u8], first: Filler, re
     }
     let mut sorted = [0; ITEMS_MAX];
     let sorted = sorted.get_mut(..count).ok_or(Fault::Malformed("more items than a page can hold"))?;
-    for (to, from) in sorted.iter_mut().zip(numbers.chunks_exact(2)) {
-        *to = u16::from_le_bytes([from[0], from[1]]);
+    for (to, from) in sorted.iter_mut().zip(numbers.as_chunks().0) {
+        *to = u16::from_le_bytes(*from);
     }
     sorted.sort_unstable();
     delete_numbers(page, sorted.iter().copied())?;

@@ -79,5 +79,5 @@ pub(crate) fn redirects(step: &mut Step<'_, '_>) -> Done {
 }
 
 fn numbers(bytes: &[u8]) -> impl Iterator<Item = u16> {
-    bytes.chunks_exact(2).map(|raw| u16::from_le_bytes([raw[0], raw[1]]))
+    bytes.as_chunks().0.iter().map(|raw| u16::from_le_bytes(*raw))
 }
