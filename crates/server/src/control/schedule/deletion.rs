@@ -26,7 +26,8 @@ pub fn run(control: &Arc<Control>) {
     let mut failed: HashMap<String, Instant> = HashMap::new();
     let mut pruned: Option<Instant> = None;
     control.life.again_and_again(
-        || std::thread::sleep(DELETIONS_EVERY),
+        // The end of the process wakes it (`serve`).
+        || std::thread::park_timeout(DELETIONS_EVERY),
         || {
             if pruned.is_none_or(|at| at.elapsed() >= OPERATIONS_PRUNED_EVERY) {
                 pruned = Some(Instant::now());
