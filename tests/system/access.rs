@@ -148,6 +148,9 @@ fn a_certificate_that_is_replaced_is_shown_without_a_restart_and_a_broken_one_is
     stop_tls(dir.path(), serve);
 }
 
+/// What the sessions of users do while the process list is looked at.
+const SLEEP: &str = "select pg_sleep(600)";
+
 /// Text of every log, of every command line, of what was answered with an error, and of what else lies below `dir`
 /// readable by others.
 struct Seen(Vec<(String, String)>);
@@ -228,16 +231,21 @@ fn no_secret_is_in_a_log_a_process_list_an_error_or_a_file_that_others_can_read(
     assert!(stranger.try_connect().is_err());
     let psql = |name: &str| {
         let mut command = Command::new(scion_binary());
-        command
-            .args(["psql", name, "--", "-Xc", "select pg_sleep(2)"])
-            .env("SCION_DATA_DIR", scion.data_dir());
+        command.args(["psql", name, "--", "-Xc", SLEEP]).env("SCION_DATA_DIR", scion.data_dir());
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
     let mut sessions = [psql("main"), psql("child")];
-    std::thread::sleep(Duration::from_secs(1));
+    for endpoint in [scion.root(), &child] {
+        process::wait_for("a session that sleeps", Duration::from_secs(30), || {
+            let asleep = format!("select count(*) from pg_stat_activity where query = '{SLEEP}'");
+            (endpoint.psql("postgres", &asleep) == "1").then_some(())
+        });
+    }
     seen.add_processes();
-    assert!(!seen.holding("select pg_sleep(2)").is_empty(), "the sessions are in the process list");
-    for session in &mut sessions {
+    assert!(seen.holding(SLEEP).len() >= 2, "the sessions are in the process list");
+    for (session, endpoint) in sessions.iter_mut().zip([scion.root(), &child]) {
+        let end = format!("select pg_terminate_backend(pid) from pg_stat_activity where query = '{SLEEP}'");
+        assert_eq!(endpoint.psql("postgres", &end), "t");
         session.wait().unwrap();
     }
     scion.api().post(&path(&format!("/endpoints/{}/suspend", child.id)), json!({})).unwrap();

@@ -1,5 +1,6 @@
 //! Whatever is killed, and whenever: every acknowledged commit is there afterwards.
 
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ fn every_acknowledged_commit_survives_kill_9_of_anything() {
     // The table of mounts escapes the blank.
     let mut scion = Scion::start_below("scion a b-");
     let root = scion.root().clone();
-    process::run(root.pgbench(&["-i", "-q", "-s", "1"]).stderr(std::process::Stdio::null()));
+    process::run(root.pgbench(&["-i", "-q", "-s", "1"]).stderr(Stdio::null()));
     root.execute("create table acked(id bigint primary key)");
     let next = AtomicI64::new(0);
     for round in 0..ROUNDS {
@@ -52,15 +53,15 @@ fn write_until_killed(scion: &mut Scion, root: &Endpoint, next: &AtomicI64, roun
                 }
             }
         });
-        scope.spawn(|| {
-            let _ = process::output(
-                root.pgbench(&["-n", "-c", "2", "-T", "2"]).stderr(std::process::Stdio::null()),
-            );
-        });
+        let mut load = root.pgbench(&["-n", "-c", "2", "-T", "60"]);
+        let mut load = load.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(300 + u64::try_from(round * 137 % 900).unwrap()));
         kill(scion, root, round % 4);
         std::thread::sleep(Duration::from_millis(50));
         stop.store(true, Ordering::SeqCst);
+        // It has been there while something was killed.
+        load.kill().unwrap();
+        load.wait().unwrap();
     });
     acknowledged.load(Ordering::SeqCst)
 }

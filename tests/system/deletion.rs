@@ -104,9 +104,9 @@ fn what_a_branch_began_on_stays_after_its_parent_was_reset() {
 #[test]
 fn a_branch_expires_by_itself_and_not_if_others_rely_on_it() {
     let mut scion = Scion::start();
-    let soon = in_seconds(6);
+    let soon = in_seconds(60);
     let made = scion.try_branch("expiring", json!({"expires_at": soon}), true).unwrap();
-    assert!(made["branch"]["ttl_interval_seconds"].as_i64().unwrap() <= 6);
+    assert!(made["branch"]["ttl_interval_seconds"].as_i64().unwrap() <= 60);
     let ttl = scion.endpoint_of(&made);
     let patch = |branch: &str, change: Value| {
         scion.api().patch(&scion.path(&format!("/branches/{branch}")), json!({"branch": change}))
@@ -126,7 +126,9 @@ fn a_branch_expires_by_itself_and_not_if_others_rely_on_it() {
     assert!((7198..=7200).contains(&ttl_s), "{ttl_s}");
     // It goes while the server is away, too.
     scion.kill_serve();
-    std::thread::sleep(Duration::from_secs(6));
+    let file = rusqlite::Connection::open(scion.data_dir().join("scion.sqlite")).unwrap();
+    let over = "UPDATE branch SET expires_us = 1 WHERE name = 'expiring' AND expires_us IS NOT NULL";
+    assert_eq!(file.execute(over, []).unwrap(), 1);
     scion.relaunch();
     wait_for("the branch to expire", Duration::from_secs(60), || {
         (names(&scion, "") == ["main", "kept"]).then_some(())
@@ -183,33 +185,4 @@ fn a_request_sent_twice_makes_one_branch() {
     assert_eq!(ci.number("select count(*) from t"), 2);
     assert_eq!(create("explode").unwrap_err().status, 400);
     assert_eq!(names(&scion, "").len(), 2);
-}
-
-#[test]
-fn a_server_killed_while_it_deletes_has_deleted_all_or_nothing() {
-    let mut scion = Scion::start();
-    for round in 0..6_u64 {
-        let top = scion.branch(&format!("top of {round}"), json!({}));
-        top.execute("create table t(id int); insert into t values (1)");
-        let kid = scion.branch(&format!("kid of {round}"), json!({"parent_id": top.branch}));
-        kid.execute("insert into t values (2)");
-        let how = if round % 2 == 0 { "?recursive=true" } else { "?recursive=true&hard_delete=true" };
-        let path = scion.path(&format!("/branches/{}{how}", top.branch));
-        scion.killed_during(5 + round * 40, |api| drop(api.delete(&path)));
-        // No id has a blank in it.
-        let left = names(&scion, &format!("?search=%20of%20{round}"));
-        assert!(left.is_empty() || left.len() == 2, "round {round}: {left:?}");
-        if left.len() == 2 {
-            assert_eq!(scion_tests::sql::number(&mut kid.reconnect(), "select count(*) from t"), 2);
-            delete(&scion, &top.branch, "?recursive=true&hard_delete=true").unwrap();
-        } else if round % 2 == 0 {
-            recover(&scion, &top.branch, json!({})).unwrap();
-            recover(&scion, &kid.branch, json!({})).unwrap();
-            assert_eq!(endpoint_for(&scion, &kid.branch).number("select count(*) from t"), 2);
-            delete(&scion, &top.branch, "?recursive=true&hard_delete=true").unwrap();
-        }
-    }
-    wait_for("all data of deleted branches to be gone", Duration::from_secs(20), || {
-        (scion.stored() == 1).then_some(())
-    });
 }

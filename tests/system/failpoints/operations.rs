@@ -130,6 +130,11 @@ pub const BRANCHES: &[Operation] = &[
         w.scion.try_branch("kid", json!({"parent_id": target}), true).unwrap();
         delete(of_branch(w, &target, "?recursive=true"))
     }),
+    operation("delete a branch with its child for good", |w| {
+        let target = w.target(true);
+        w.scion.try_branch("kid", json!({"parent_id": target}), true).unwrap();
+        delete(of_branch(w, &target, "?recursive=true&hard_delete=true"))
+    }),
     operation("recover a branch", |w| {
         let target = w.target(false);
         w.scion.api().delete(&of_branch(w, &target, "")).unwrap();

@@ -349,7 +349,7 @@ fn a_body_that_is_too_large_is_refused_in_clear_words() {
 
 #[test]
 fn who_asks_too_often_is_told_to_wait() {
-    let served = served_at(std::num::NonZeroU32::new(20));
+    let served = served_at(std::num::NonZeroU32::new(2));
     let (status, body) = (0..200).map(|_| served.get("/auth")).find(|(status, _)| *status != 200).unwrap();
     assert_eq!((status, &body["code"]), (429, &Value::from("TOO_MANY_REQUESTS")));
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
