@@ -25,6 +25,10 @@ pub fn ci() -> Result<()> {
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         lanes.part("lints", || run(cargo().args(clippy)))?;
     }
+    // Who reads it has the code: what is private is documented too, and may be pointed at.
+    let doc = ["doc", "--workspace", "--no-deps", "--lib", "--document-private-items"];
+    let strict = "-D warnings -A rustdoc::private_intra_doc_links";
+    lanes.part("documentation", || run(cargo().args(doc).env("RUSTDOCFLAGS", strict)))?;
     test_in(&mut lanes)
 }
 

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask <word>
 
-  ci          everything a change must pass: fmt, tidy, clippy, tests
+  ci          everything a change must pass: fmt, tidy, clippy, doc, tests
   tidy        the rules that are programs: docs, lengths, words, dependencies
   test        all tests, and which were the slowest; those of the whole system two at a time
   bench quick the figures of docs/measured.md, against stock Postgres; builds for release
