@@ -1,7 +1,7 @@
 //! What every change must pass, cheapest first.
 //!
 //! All that is run is built once, of the whole workspace: a part of it has other features of its dependencies, and would
-//! build them a second time. The tests of the whole system wait more than they compute, and run two at a time: each has a
+//! build them a second time. The tests of the whole system wait more than they compute, and run three at a time: each has a
 //! server and a directory of its own.
 
 use anyhow::{Result, bail};
@@ -31,6 +31,9 @@ pub fn ci() -> Result<()> {
     lanes.part("documentation", || run(cargo().args(doc).env("RUSTDOCFLAGS", strict)))?;
     test_in(&mut lanes)
 }
+
+/// How many of them run at once. On two cores, two computed half of the time.
+const SYSTEM_TESTS_AT_ONCE: &str = "3";
 
 /// Whether there is a tool of cargo's; where everything is required, one that is missing is an error.
 fn is_there(tool: &str, install: &str) -> Result<bool> {
@@ -67,7 +70,7 @@ fn test_in(lanes: &mut Lanes) -> Result<()> {
         let system = format!("package({SYSTEM_TESTS})");
         let disk = MemoryDisk::if_possible();
         let mut tests = cargo();
-        tests.args(nextest).arg(system).args(["--test-threads", "2"]);
+        tests.args(nextest).arg(system).args(["--test-threads", SYSTEM_TESTS_AT_ONCE]);
         lanes.tests("tests of the system", || run(&mut disk.around(tests)))?;
     } else {
         let crates = ["test", "--workspace", "--exclude", SYSTEM_TESTS, "--lib", "--bins", "--tests"];

@@ -21,7 +21,7 @@ cargo xtask <word>
 
   ci          everything a change must pass: fmt, tidy, clippy, doc, tests
   tidy        the rules that are programs: docs, lengths, words, dependencies
-  test        all tests, and which were the slowest; those of the whole system two at a time
+  test        all tests, and which were the slowest; those of the whole system three at a time
   bench quick the figures of docs/measured.md, against stock Postgres; builds for release
   bench throughput  only pgbench on the root endpoint against stock Postgres
   bench control  how fast a branch gets other data, and many branches at once
