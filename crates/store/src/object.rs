@@ -12,6 +12,7 @@
 pub(crate) mod contract;
 mod local;
 #[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), allow(dead_code, reason = "fuzzers use the map alone"))]
 pub(crate) mod memory;
 mod open_files;
 
