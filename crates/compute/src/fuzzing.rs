@@ -3,8 +3,6 @@
 //!
 //! Not here: what the kernel asks a file system (`fs`), whose numbers it checks itself.
 
-use std::io::Read;
-
 use bytes::{Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use types::{ClusterState, Lsn, ServerLimits, TimelineId};
@@ -33,7 +31,7 @@ pub fn reply(data: &[u8]) {
 }
 
 fn frames<T: DeserializeOwned>(data: &[u8]) {
-    let (mut stream, mut payload) = (data.take(data.len() as u64), Vec::new());
+    let (mut stream, mut payload) = (data, Vec::new());
     while let Ok(Some(_)) = read_frame::<T>(&mut stream, &mut payload) {}
 }
 

@@ -131,8 +131,8 @@ pub const BRANCHES: &[Operation] = &[
         delete(of_branch(w, &target, "?recursive=true"))
     }),
     operation("delete a branch with its child for good", |w| {
-        let target = w.target(true);
-        w.scion.try_branch("kid", json!({"parent_id": target}), true).unwrap();
+        let target = w.target(false);
+        w.scion.try_branch("kid", json!({"parent_id": target}), false).unwrap();
         delete(of_branch(w, &target, "?recursive=true&hard_delete=true"))
     }),
     operation("recover a branch", |w| {
