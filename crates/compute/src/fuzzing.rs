@@ -6,14 +6,12 @@
 use bytes::{Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use types::{ClusterState, Lsn, ServerLimits, TimelineId};
+use wal::{ShutdownCheckpoint, control as control_file, segment};
 
 use crate::EndpointSpec;
-use crate::cluster::checkpoint::Checkpoint;
-use crate::cluster::control_file;
 use crate::control::{Answer, Command, Status};
 use crate::postgres::shared_memory;
 use crate::protocol::{Reply, Request, read_frame, read_reply_into};
-use crate::shipping::segment;
 use crate::sql::pg_client::replication_message;
 use crate::sql::{pg_message, predefined};
 
@@ -60,9 +58,10 @@ pub fn json(data: &[u8]) {
 /// The `pg_control` that the store gives, of which the one of a data directory is made.
 pub fn control(data: &[u8]) {
     let state = state();
-    let checkpoint = Checkpoint { state: &state, timeline: TimelineId::new(2), at: state.lsn, time: 7 };
-    let Ok(made) = control_file::encode(data, &checkpoint) else { return };
-    assert_eq!(made.len(), control_file::CONTROL_FILE_BYTES);
+    let timeline = TimelineId::new(2);
+    let checkpoint = ShutdownCheckpoint { state: &state, timeline, at: state.lsn, time_unix_s: 7 };
+    let Ok(made) = control_file::shut_down_at(data, &checkpoint) else { return };
+    assert_eq!(made.len(), types::BLOCK_SIZE);
 }
 
 /// Pages of `pg_authid`.

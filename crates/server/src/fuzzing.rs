@@ -5,13 +5,13 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::control::branch::create::parse_at;
 use crate::control::branch::expiry;
-use crate::control::endpoint::{options, settings};
+use crate::control::branch::point::parse_at;
+use crate::control::endpoint::options;
 use crate::control::schedule::timetable::Timetable;
-use crate::machine::clock;
-use crate::metadata::place::Place;
-use crate::names;
+use crate::machine::settings;
+use crate::metadata::cursor::Cursor;
+use crate::{clock, names};
 
 /// A moment that is the present: 2026-03-01T12:00:00Z.
 const NOW_US: i64 = 1_772_366_400_000_000;
@@ -25,8 +25,8 @@ pub fn text(data: &[u8]) {
     // That it is refused is as good, here and below.
     let _ = (parse_at(Some(&text), None), parse_at(None, Some(&text)));
     let _ = expiry::parse(Some(&text), NOW_US);
-    if let Ok(Some(place)) = Place::parse(&text) {
-        assert_eq!(Place::parse(&place.to_string()).ok(), Some(Some(place)), "a cursor came out changed");
+    if let Ok(Some(cursor)) = Cursor::parse(&text) {
+        assert_eq!(Cursor::parse(&cursor.to_string()).ok(), Some(Some(cursor)), "a cursor came out changed");
     }
     for kind in ["branch", "role"] {
         let _ = (names::check_name(kind, &text), names::check_sql_name(kind, &text));
@@ -80,14 +80,14 @@ mod tests {
 
     #[test]
     fn changed_moments_positions_cursors_and_names_are_refused_or_understood() {
-        let place = Place::at(NOW_US, "br-calm-river-8q2k").to_string();
+        let cursor = Cursor::at(NOW_US, "br-calm-river-8q2k").to_string();
         let all = samples(&[
             "2026-03-01T14:03:07.512Z",
             "9999-12-30T22:00:00.9+02:00",
             "2026-03-01 14:03:07+01:00[Europe/Berlin]",
             "16/B374D848",
             "neondb_owner",
-            &place,
+            &cursor,
         ]);
         stands("server_text", &all, text);
     }

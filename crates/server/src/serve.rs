@@ -340,7 +340,6 @@ mod tests {
         assert!(matches!(serve(&options), Err(ServeError::NotLoopback(_))));
     }
 
-    /// Each test has a process of its own, so its limit is nobody else's.
     #[test]
     fn a_loop_that_waits_for_its_next_turn_holds_up_no_end() {
         let waiting = std::thread::spawn(|| std::thread::park_timeout(3 * DRAIN_WITHIN));
@@ -349,6 +348,7 @@ mod tests {
         assert!(began.elapsed() < DRAIN_WITHIN);
     }
 
+    /// Each test has a process of its own, so its limit is nobody else's.
     #[test]
     fn the_server_may_open_as_many_files_as_the_system_allows() {
         let before = getrlimit(Resource::Nofile);

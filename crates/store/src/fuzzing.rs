@@ -12,9 +12,10 @@ use types::{Fork, Key, Lsn, RelFork, RelTag};
 
 use crate::log::waypoint;
 use crate::manifest;
+use crate::memory::BlockCache;
 use crate::object::ObjectStore;
 use crate::object::memory::Memory;
-use crate::table::layer::{self, BlockCache, Layer, sections};
+use crate::table::layer::{self, Layer, sections};
 use crate::table::value::{Lookup, Newest};
 
 /// Layer that is made of an input.
