@@ -7,7 +7,7 @@
 //! - if only the process dies, everything done stays done;
 //! - what returned an error may have taken place all the same.
 //!
-//! Not here: the lock, how much the files of a branch take (`project`); reading the cluster that is imported
+//! Not here: the lock, how much the files of a branch take (`project::listing`); reading the cluster that is imported
 //! (`ingest::import`); what the files hold.
 
 mod careful;

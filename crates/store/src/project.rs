@@ -2,9 +2,7 @@
 //!
 //! Not here: anything but wiring. What each call does is in the module it leads to.
 
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -18,24 +16,20 @@ use crate::answer::{
 };
 use crate::branch::writer::BranchWriter;
 use crate::branch::{Branch, lineage};
-use crate::core::Core;
-use crate::core::flush;
-use crate::disk::{Careful, Disk, System, unused_name};
+use crate::core::{Core, flush};
+use crate::disk::{Careful, Disk, System};
 use crate::error::{Result, StoreError};
 use crate::ingest::catch_up::check_position;
 use crate::ingest::import::Source;
-use crate::ingest::opening::{ensure_open, open_branch};
+use crate::ingest::opening::open_branch;
 use crate::ingest::{append, catch_up};
-use crate::log::segments::WalFiles;
-use crate::manifest::{BranchEntry, Manifest, ManifestStore, Position};
-use crate::memory::keeper;
-use crate::memory::room;
-use crate::object::{Local, ObjectStore, Put};
+use crate::manifest::{BranchEntry, ManifestStore};
+use crate::memory::{keeper, room};
+use crate::object::{Local, ObjectStore};
 use crate::read::{cluster, pages, unreadable, walk};
-use crate::table::layer::{LayerWriter, object_name};
 
-/// Microseconds in a second.
-const SECOND_US: i64 = 1_000_000;
+mod creation;
+mod listing;
 
 /// A project directory opened for reading and writing. All methods take `&self` and may be called from any thread.
 ///
@@ -89,7 +83,7 @@ impl Project {
         if let Some(sequence) = objects.list("manifest/")?.len().checked_sub(1) {
             return Err(StoreError::Superseded { sequence: sequence as u64 + 1 });
         }
-        let manifest = import_cluster(dir, &disk, &*objects, &source, &import.root)?;
+        let manifest = creation::import_cluster(dir, &disk, &*objects, &source, &import.root)?;
         ManifestStore::create(objects.clone(), manifest)?;
         let opened = Core::open(dir, disk, options).and_then(|core| Self::start(core, lock));
         if opened.is_err() {
@@ -216,7 +210,7 @@ impl Project {
     /// # Errors
     /// As `head`, and of reading directories.
     pub fn branches(&self) -> Result<Vec<BranchInfo>> {
-        self.infos_of(&self.core.all())
+        listing::infos_of(&self.core, &self.core.all())
     }
 
     /// Those of these names that there are.
@@ -225,14 +219,7 @@ impl Project {
     /// As `branches`.
     pub fn branches_of(&self, ids: &[BranchId]) -> Result<Vec<BranchInfo>> {
         let found: Vec<_> = ids.iter().filter_map(|id| self.core.find(id)).collect();
-        self.infos_of(&found)
-    }
-
-    fn infos_of(&self, branches: &[Arc<Branch>]) -> Result<Vec<BranchInfo>> {
-        let manifest = self.core.manifests.get();
-        let mut extensions = FirstOfExtensions::default();
-        let infos = branches.iter().map(|branch| self.info_of(&manifest, &mut extensions, branch));
-        infos.filter_map(Result::transpose).collect()
+        listing::infos_of(&self.core, &found)
     }
 
     /// The name of every branch. No directory is read for it.
@@ -246,52 +233,6 @@ impl Project {
     pub fn first_branch(&self) -> Option<(BranchId, Lsn)> {
         let first = self.core.all().into_iter().find(|branch| branch.origin.is_none());
         first.map(|branch| (branch.id.clone(), branch.start))
-    }
-
-    fn info_of(
-        &self,
-        manifest: &Manifest,
-        extensions: &mut FirstOfExtensions,
-        branch: &Arc<Branch>,
-    ) -> Result<Option<BranchInfo>> {
-        let Some(entry) = manifest.branches.get(branch.id.as_str()) else { return Ok(None) };
-        let head = self.head_of(branch, entry)?;
-        Ok(Some(BranchInfo {
-            id: branch.id.clone(),
-            parent: branch.origin.clone().map(|parent| (parent, branch.start)),
-            start: branch.start,
-            head,
-            own_bytes: self.own_bytes(branch, entry)?,
-            extension: extensions.of(&self.core, manifest, branch).filter(|(at, _)| *at <= head),
-            stuck: branch.view.read().stuck.as_ref().map(|stuck| stuck.reason.clone()),
-        }))
-    }
-
-    /// A branch with no WAL beyond its layers need not be opened for its head.
-    fn head_of(&self, branch: &Arc<Branch>, entry: &BranchEntry) -> Result<Lsn> {
-        let timeline = branch.timelines().last().copied();
-        let quiet = match timeline {
-            _ if branch.is_open() => false,
-            None => true,
-            Some((timeline, begin)) => {
-                let extent = self.core.wal.extent(&branch.id, timeline)?;
-                begin <= entry.flushed.0 && extent.is_none_or(|extent| extent <= entry.flushed.0)
-            }
-        };
-        if quiet {
-            return Ok(entry.flushed.0);
-        }
-        ensure_open(&self.core, branch)?;
-        Ok(branch.view.read().head)
-    }
-
-    fn own_bytes(&self, branch: &Branch, entry: &BranchEntry) -> Result<u64> {
-        let mut blocks = directory_blocks(&self.core.wal.branch_dir(&branch.id))?;
-        for &layer in &entry.layers {
-            let path = self.core.dir.join(object_name(layer));
-            blocks += fs::metadata(&path).map_or(0, |meta| meta.blocks());
-        }
-        Ok(blocks * 512)
     }
 
     /// End of the last whole durable record of a branch.
@@ -583,83 +524,4 @@ fn lock(dir: &Path) -> Result<File> {
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked { path: dir.to_owned() }),
         Err(fs::TryLockError::Error(error)) => Err(StoreError::io(path)(error)),
     }
-}
-
-/// Writes the first layer and the WAL it ends with; gives the manifest that will list them.
-fn import_cluster(
-    dir: &Path,
-    disk: &Arc<dyn Disk>,
-    objects: &dyn ObjectStore,
-    source: &Source,
-    root: &BranchId,
-) -> Result<Manifest> {
-    const LAYER: u64 = 1;
-    let state = source.control.cluster_state()?;
-    let name = object_name(LAYER);
-    let wal_files = WalFiles::new(dir, source.control.format(), disk.clone());
-    // Left by an attempt that did not reach the manifest.
-    objects.delete(&name)?;
-    wal_files.clear_the_way(root)?;
-    let mut layer = LayerWriter::create(disk.clone(), &unused_name(&dir.join("tmp"), "import"))?;
-    source.write(&mut layer, state.lsn)?;
-    let path = layer.finish(std::slice::from_ref(&state))?;
-    if objects.put_file_if_absent(&name, &path)? == Put::Taken {
-        return Err(StoreError::corrupt(name, 0, "was written by someone else"));
-    }
-    let (begin, bytes) = source.wal(state.lsn)?;
-    wal_files.write(root, state.timeline, begin, &bytes)?;
-    let imported = PgTime::from_unix_us(source.control.checkpoint.time_unix_s.saturating_mul(SECOND_US));
-    let next_timeline = state.timeline.get().wrapping_add(1);
-    let format = source.control.format();
-    let mut manifest = Manifest::new(format, &source.control_bytes, imported.pg_us(), next_timeline);
-    manifest.next_layer = LAYER + 1;
-    let timelines = vec![(state.timeline.get(), Position(state.lsn))];
-    let entry = BranchEntry { timelines, layers: vec![LAYER], ..BranchEntry::new(None, state.lsn) };
-    manifest.add(root, entry);
-    Ok(manifest)
-}
-
-/// The first record that is an extension's of every branch asked for and its ancestors.
-#[derive(Default)]
-struct FirstOfExtensions {
-    known: HashMap<BranchId, Option<(Lsn, u8)>>,
-}
-
-impl FirstOfExtensions {
-    /// The branch's own, or what it begins on has.
-    fn of(&mut self, core: &Core, manifest: &Manifest, branch: &Arc<Branch>) -> Option<(Lsn, u8)> {
-        let mut way = vec![branch.clone()];
-        while let Some(parent) = way.last().and_then(|branch| core.branch(branch.origin.as_ref()?).ok())
-            && !self.known.contains_key(&parent.id)
-        {
-            way.push(parent);
-        }
-        let mut first = None;
-        for branch in way.into_iter().rev() {
-            let before = branch.origin.as_ref().and_then(|parent| self.known.get(parent).copied().flatten());
-            let before = before.filter(|(at, _)| *at <= branch.start);
-            first = before.or_else(|| first_of_its_own(manifest, &branch));
-            self.known.insert(branch.id.clone(), first);
-        }
-        first
-    }
-}
-
-fn first_of_its_own(manifest: &Manifest, branch: &Branch) -> Option<(Lsn, u8)> {
-    let entry = manifest.branches.get(branch.id.as_str()).and_then(|entry| entry.extension);
-    let view = branch.view.read();
-    let tables = view.frozen.iter().map(|table| table.extension).chain([view.active.extension]);
-    entry.map(|(at, rmgr)| (at.0, rmgr)).into_iter().chain(tables.flatten()).next()
-}
-
-/// 512-byte blocks that the files below `dir` take.
-fn directory_blocks(dir: &Path) -> Result<u64> {
-    let Ok(entries) = fs::read_dir(dir) else { return Ok(0) };
-    let mut blocks = 0;
-    for entry in entries {
-        let entry = entry.map_err(StoreError::io(dir))?;
-        let Ok(meta) = entry.metadata() else { continue };
-        blocks += if meta.is_dir() { directory_blocks(&entry.path())? } else { meta.blocks() };
-    }
-    Ok(blocks)
 }

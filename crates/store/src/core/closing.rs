@@ -3,7 +3,7 @@
 //! A branch is closed only while nobody holds it. It is replaced by one that is not open, and the next who asks for it opens
 //! that.
 //!
-//! Not here: when (`keeper`).
+//! Not here: when (`memory::keeper`).
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -5,7 +5,7 @@
 //! - Relation sizes are exact, and no block that a fork gains shows what it held in an earlier life: blocks between
 //!   the old end and a touched one get explicit zeros, and so does the touched one unless its record rebuilds it.
 //! - After `CHAIN_MAX` records on a page in memory since its last full version the page itself is stored; what lies in
-//!   layers is counted when a memtable is written (`memtable`).
+//!   layers is counted when a memtable is written (`table::memtable`).
 //!
 //! Not here: durability of the WAL (`append`), where it ends (`branch::writer`), what a record changes (`wal::interpret`), layers
 //! (`core::flush`).

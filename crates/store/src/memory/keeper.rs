@@ -10,7 +10,7 @@
 //!   asks for it opens that.
 //! - What is dropped without being written is in the WAL.
 //!
-//! Not here: who waits, and what counts (`memory`); how a branch is closed (`closing`).
+//! Not here: who waits, and what counts (`memory`); how a branch is closed (`core::closing`).
 
 use std::cmp::Reverse;
 use std::sync::Arc;
