@@ -4,7 +4,8 @@
 //! unchanged; what is ours is an extra field or an extra route, and its documentation says "ours".
 //!
 //! What must hold
-//! - One file per resource, and `percent` for names in addresses. Times are RFC 3339 text, LSNs are text as Postgres prints them.
+//! - One file per resource, and `percent` for names in addresses. Times are RFC 3339 text, LSNs are text as Postgres
+//!   prints them.
 //! - [`routes::ROUTES`] is the only list of routes: the document is made from it, and the server is tested against it.
 //! - `openapi.json` beside this crate is the document as last reviewed; a test compares.
 //!
