@@ -13,108 +13,80 @@ pub const FINISHED: &str = "finished";
 /// Not done.
 pub const FAILED: &str = "failed";
 
-/// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// A project's root branch was made.
-    CreateTimeline,
-    /// A branch was made.
-    CreateBranch,
-    /// An endpoint was started.
-    StartCompute,
-    /// An endpoint was stopped.
-    SuspendCompute,
-    /// A branch was deleted.
-    DeleteTimeline,
-    /// Roles or databases were changed.
-    ApplyConfig,
-    /// A branch was given other data.
-    RestoreBranch,
-    /// A deleted branch was brought back.
-    RecoverBranch,
-    /// Name, protection or expiry of a branch was changed.
-    UpdateBranch,
-    /// A branch was made the default one.
-    SetDefaultBranch,
-    /// A snapshot was made.
-    CreateSnapshot,
-    /// A snapshot was deleted.
-    DeleteSnapshot,
-    /// A branch was made of a snapshot.
-    RestoreSnapshot,
-    /// A branch took the place of another.
-    FinalizeRestore,
-    /// Name or settings of a project were changed.
-    UpdateProject,
-    /// A project was deleted.
-    DeleteProject,
-    /// A deleted project was brought back.
-    RecoverProject,
-    /// What may be set of an endpoint was changed.
-    UpdateEndpoint,
-    /// Name or expiry of a snapshot was changed.
-    UpdateSnapshot,
-    /// A branch was given another backup schedule.
-    UpdateBackupSchedule,
-    /// The log of a branch was ended where it could be read up to.
-    EndLog,
-    /// A schedule of branches was made.
-    CreateSchedule,
-    /// A schedule of branches was deleted.
-    DeleteSchedule,
-}
-
-impl Action {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::CreateTimeline => "create_timeline",
-            Self::CreateBranch => "create_branch",
-            Self::StartCompute => "start_compute",
-            Self::SuspendCompute => "suspend_compute",
-            Self::DeleteTimeline => "delete_timeline",
-            Self::ApplyConfig => "apply_config",
-            Self::RestoreBranch => "restore_branch",
-            Self::RecoverBranch => "recover_branch",
-            Self::UpdateBranch => "update_branch",
-            Self::SetDefaultBranch => "set_default_branch",
-            Self::CreateSnapshot => "create_snapshot",
-            Self::DeleteSnapshot => "delete_snapshot",
-            Self::RestoreSnapshot => "restore_snapshot",
-            Self::FinalizeRestore => "finalize_restore",
-            Self::UpdateProject => "update_project",
-            Self::DeleteProject => "delete_project",
-            Self::RecoverProject => "recover_project",
-            Self::UpdateEndpoint => "update_endpoint",
-            Self::UpdateSnapshot => "update_snapshot",
-            Self::UpdateBackupSchedule => "update_backup_schedule",
-            Self::EndLog => "end_log",
-            Self::CreateSchedule => "create_schedule",
-            Self::DeleteSchedule => "delete_schedule",
+/// What was done: our word for it, and the one that Neon's clients know, which may refuse others.
+macro_rules! actions {
+    ($($(#[$doc:meta])* $action:ident = $own:literal as $neon:literal,)+) => {
+        /// What was done.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Action {
+            $($(#[$doc])* $action,)+
         }
-    }
+
+        impl Action {
+            const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$action => $own,)+
+                }
+            }
+        }
+
+        /// The word that Neon's clients know for an action; they may refuse others.
+        pub fn neon_action(action: &str) -> &str {
+            match action {
+                $($own => $neon,)+
+                other => other,
+            }
+        }
+    };
 }
 
-/// The word that Neon's clients know for an action; they may refuse others.
-pub fn neon_action(action: &str) -> &str {
-    match action {
-        "restore_branch" | "create_snapshot" => "create_timeline",
-        "restore_snapshot" => "create_branch",
-        "finalize_restore" => "swap_binding_id",
-        "delete_snapshot" => "delete_timeline",
-        "recover_branch" => "timeline_unarchive",
-        "delete_project" => "tenant_detach",
-        "recover_project" => "tenant_attach",
-        "update_branch"
-        | "set_default_branch"
-        | "update_project"
-        | "update_endpoint"
-        | "update_snapshot"
-        | "update_backup_schedule"
-        | "end_log"
-        | "create_schedule"
-        | "delete_schedule" => "apply_config",
-        neons => neons,
-    }
+actions! {
+    /// A project's root branch was made.
+    CreateTimeline = "create_timeline" as "create_timeline",
+    /// A branch was made.
+    CreateBranch = "create_branch" as "create_branch",
+    /// An endpoint was started.
+    StartCompute = "start_compute" as "start_compute",
+    /// An endpoint was stopped.
+    SuspendCompute = "suspend_compute" as "suspend_compute",
+    /// A branch was deleted.
+    DeleteTimeline = "delete_timeline" as "delete_timeline",
+    /// Roles or databases were changed.
+    ApplyConfig = "apply_config" as "apply_config",
+    /// A branch was given other data.
+    RestoreBranch = "restore_branch" as "create_timeline",
+    /// A deleted branch was brought back.
+    RecoverBranch = "recover_branch" as "timeline_unarchive",
+    /// Name, protection or expiry of a branch was changed.
+    UpdateBranch = "update_branch" as "apply_config",
+    /// A branch was made the default one.
+    SetDefaultBranch = "set_default_branch" as "apply_config",
+    /// A snapshot was made.
+    CreateSnapshot = "create_snapshot" as "create_timeline",
+    /// A snapshot was deleted.
+    DeleteSnapshot = "delete_snapshot" as "delete_timeline",
+    /// A branch was made of a snapshot.
+    RestoreSnapshot = "restore_snapshot" as "create_branch",
+    /// A branch took the place of another.
+    FinalizeRestore = "finalize_restore" as "swap_binding_id",
+    /// Name or settings of a project were changed.
+    UpdateProject = "update_project" as "apply_config",
+    /// A project was deleted.
+    DeleteProject = "delete_project" as "tenant_detach",
+    /// A deleted project was brought back.
+    RecoverProject = "recover_project" as "tenant_attach",
+    /// What may be set of an endpoint was changed.
+    UpdateEndpoint = "update_endpoint" as "apply_config",
+    /// Name or expiry of a snapshot was changed.
+    UpdateSnapshot = "update_snapshot" as "apply_config",
+    /// A branch was given another backup schedule.
+    UpdateBackupSchedule = "update_backup_schedule" as "apply_config",
+    /// The log of a branch was ended where it could be read up to.
+    EndLog = "end_log" as "apply_config",
+    /// A schedule of branches was made.
+    CreateSchedule = "create_schedule" as "apply_config",
+    /// A schedule of branches was deleted.
+    DeleteSchedule = "delete_schedule" as "apply_config",
 }
 
 row! {
