@@ -30,7 +30,9 @@ pub struct NotATime(String);
 pub fn parse(text: &str) -> Result<i64, NotATime> {
     // A space for the `T` is what Postgres prints.
     let parsed = text.trim().parse::<Timestamp>();
-    parsed.map(Timestamp::as_microsecond).map_err(|_| NotATime(text.to_owned()))
+    // The last second there is cannot be made again of its microseconds, and so not be shown.
+    let whole = parsed.and_then(|time| Timestamp::from_microsecond(time.as_microsecond()));
+    whole.map(Timestamp::as_microsecond).map_err(|_| NotATime(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -42,6 +44,13 @@ mod tests {
         let utc = parse("2026-03-01T14:03:07.512Z").unwrap();
         assert_eq!(parse("2026-03-01T16:03:07.512+02:00").unwrap(), utc);
         assert_eq!(show(utc), "2026-03-01T14:03:07.512Z");
+    }
+
+    /// A changed sample showed it: such a time was kept, and shown as `253402207200512000 us`.
+    #[test]
+    fn a_time_that_cannot_be_shown_is_refused() {
+        assert!(parse("9999-12-30T22:00:00.512Z").is_err());
+        assert_eq!(show(parse("9999-12-30T21:59:59.512Z").unwrap()), "9999-12-30T21:59:59.512Z");
     }
 
     #[test]
