@@ -37,7 +37,8 @@ const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// `names`.
 ///
 /// # Errors
-/// `Malformed` for files that are no certificate and key, and for a name that no certificate can have; those of the file system.
+/// `Malformed` for files that are no certificate and key, and for a name that no certificate can have; those of the
+/// file system.
 pub fn certificate(dir: &Path, named: Option<&TlsFiles>, names: &[String]) -> Result<TlsFiles> {
     if let Some(files) = named {
         check(&files.certificate, "CERTIFICATE")?;

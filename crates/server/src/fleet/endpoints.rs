@@ -153,7 +153,8 @@ fn wait_gone(fleet: &Fleet, id: &str, runtime: &Runtime, within: Duration) {
 /// Clears what an earlier run left, starts the process and waits until it is ready. The caller holds its turn.
 ///
 /// # Errors
-/// `Unavailable` if it does not start or too many others do, `DiskFull` if it waits for space in the store; then it goes on by itself once there is some.
+/// `Unavailable` if it does not start or too many others do, `DiskFull` if it waits for space in the store; then it
+/// goes on by itself once there is some.
 pub fn launch(fleet: &Fleet, row: &EndpointRow, runtime: &Runtime) -> Result<()> {
     let _place = fleet.starts.take(&row.project_id, 1)?;
     let began = Instant::now();
@@ -231,8 +232,8 @@ fn ask_unless_full(
 /// Stops an endpoint cleanly and keeps a record of it.
 ///
 /// # Errors
-/// `Busy` if another request has it in hand for too long, `Unavailable` if what it holds could not be brought to the store, `DiskFull` if
-/// there is no space for that; then it goes on by itself once there is some.
+/// `Busy` if another request has it in hand for too long, `Unavailable` if what it holds could not be brought to the
+/// store, `DiskFull` if there is no space for that; then it goes on by itself once there is some.
 pub fn suspend_endpoint(fleet: &Fleet, row: &EndpointRow) -> Result<OperationRow> {
     let now_us = clock::now_us();
     let begun = OperationRow::begun(Action::SuspendCompute, &row.project_id, &row.branch_id, now_us)?;

@@ -53,7 +53,8 @@ impl DataDir {
     /// Makes the directory if it is missing and takes its lock.
     ///
     /// # Errors
-    /// `Busy` if another server holds it, `Malformed` if its path is too long or has a comma; else those of the file system.
+    /// `Busy` if another server holds it, `Malformed` if its path is too long or has a comma; else those of the file
+    /// system.
     pub fn open(path: &Path) -> Result<Self> {
         // What is for others is given to them by name.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);

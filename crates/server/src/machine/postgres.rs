@@ -165,8 +165,8 @@ impl Postgres {
     /// Runs a program of a major to its end, for the time limit of dumps at most; what it printed.
     ///
     /// # Errors
-    /// `Refused` if the major is not there; `Unavailable` with the program's last words if it failed, did not end in time or is not
-    /// there.
+    /// `Refused` if the major is not there; `Unavailable` with the program's last words if it failed, did not end in
+    /// time or is not there.
     pub fn output(&self, major: i32, program: &str, arguments: &[&str]) -> Result<String> {
         let mut command = self.client(major, program)?;
         let output =

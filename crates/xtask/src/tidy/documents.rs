@@ -4,14 +4,19 @@
 //!   the rule by a line of its doc: "Rule 3 of the crate's README." in the crate, "Rule 3 of the README of `store`." in the tests
 //!   of the whole system.
 //! - The files that ARCHITECTURE.md leads a reader through are there.
+//! - The commits that recipes name as examples are there, where the whole history is.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use super::source::Source;
 
 /// The crates whose README numbers its rules.
 const CRATES: [&str; 3] = ["redo", "store", "compute"];
+
+/// The documents that name commits as examples.
+const RECIPES: [&str; 2] = ["CONTRIBUTING.md", "docs/add-a-major.md"];
 
 /// Checks the documents below `root`.
 pub fn check(root: &Path, sources: &[Source<'_>], breaches: &mut Vec<String>) {
@@ -20,6 +25,38 @@ pub fn check(root: &Path, sources: &[Source<'_>], breaches: &mut Vec<String>) {
     for file in files_in(&walks).filter(|file| !root.join("crates").join(file).exists()) {
         breaches.push(format!("ARCHITECTURE.md: {file} is not there"));
     }
+    check_commits(root, breaches);
+}
+
+fn check_commits(root: &Path, breaches: &mut Vec<String>) {
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.arg("-C").arg(root).args(arguments).stderr(Stdio::null());
+        command.output().ok().filter(|output| output.status.success())
+    };
+    // Sources without their history, or with the end of it only, are built too.
+    if git(&["rev-parse", "--is-shallow-repository"]).is_none_or(|output| output.stdout != b"false\n") {
+        return;
+    }
+    for document in RECIPES {
+        let text = std::fs::read_to_string(root.join(document)).unwrap_or_default();
+        for commit in commits_in(&text) {
+            if git(&["cat-file", "-e", &format!("{commit}^{{commit}}")]).is_none() {
+                breaches.push(format!("{document}: there is no commit {commit}"));
+            }
+        }
+    }
+}
+
+/// The commits that a text names: "commit 7855d9e".
+fn commits_in(text: &str) -> Vec<&str> {
+    let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let names = |pair: &&[&str]| {
+        pair[0].eq_ignore_ascii_case("commit")
+            && pair[1].len() >= 7
+            && pair[1].bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    words.windows(2).filter(names).map(|pair| pair[1]).collect()
 }
 
 /// The paths below `crates/` that a text names: `fs/src/fuse.rs`.
@@ -92,6 +129,31 @@ mod tests {
             files_in(text).collect::<Vec<_>>(),
             ["fs/src/fuse.rs", "wal/src/reader.rs", "redo/src/heap"]
         );
+    }
+
+    #[test]
+    fn a_text_names_commits() {
+        let text = "Commit 9f760fe did; a commit's subject (commit 872397e, the end), commit deeds, commit abcdefghi";
+        assert_eq!(commits_in(text), ["9f760fe", "872397e"]);
+    }
+
+    #[test]
+    fn a_commit_that_is_not_there_is_a_breach_where_the_history_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let git = |arguments: &[&str]| {
+            let name = ["-c", "user.name=x", "-c", "user.email=x@x"];
+            let mut command = Command::new("git");
+            command.arg("-C").arg(dir.path()).args(name).args(arguments);
+            assert!(command.output().unwrap().status.success());
+        };
+        std::fs::write(dir.path().join("CONTRIBUTING.md"), "commit 0123456").unwrap();
+        let mut breaches = Vec::new();
+        check_commits(dir.path(), &mut breaches);
+        assert_eq!(breaches, [""; 0]);
+        git(&["init", "-q"]);
+        git(&["commit", "-q", "--allow-empty", "-m", "x"]);
+        check_commits(dir.path(), &mut breaches);
+        assert_eq!(breaches, ["CONTRIBUTING.md: there is no commit 0123456"]);
     }
 
     #[test]

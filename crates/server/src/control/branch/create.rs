@@ -75,7 +75,8 @@ pub struct CreateOptions {
 /// Makes a branch and starts its endpoints.
 ///
 /// # Errors
-/// `Malformed`, `NotFound`, `Conflict`, `Refused` for a request that cannot be done; `Unavailable` and `DiskFull` for what failed. Then nothing is left of it.
+/// `Malformed`, `NotFound`, `Conflict`, `Refused` for a request that cannot be done; `Unavailable` and `DiskFull` for
+/// what failed. Then nothing is left of it.
 pub fn create_branch(
     control: &Control,
     project: &str,

@@ -39,8 +39,8 @@ pub struct How {
 /// Deletes a branch with its endpoints. `None` if it was deleted before, or its time has not come.
 ///
 /// # Errors
-/// `NotFound` if there never was one; `Refused` for the default, a protected branch and one with children; `Busy` while another
-/// request changes one of them; `Unavailable` if an endpoint could not bring what it wrote to the store.
+/// `NotFound` if there never was one; `Refused` for the default, a protected branch and one with children; `Busy` while
+/// another request changes one of them; `Unavailable` if an endpoint could not bring what it wrote to the store.
 pub fn delete_branch(
     control: &Control,
     project: &str,
@@ -143,8 +143,8 @@ fn record_deletion(
 /// next planned time: no backup is made up for the time in which the branch was deleted.
 ///
 /// # Errors
-/// `NotFound` if there is none, or it is too late; `Conflict` if its name is taken; `Refused` if it is not deleted, or its parent is or
-/// expires.
+/// `NotFound` if there is none, or it is too late; `Conflict` if its name is taken; `Refused` if it is not deleted, or
+/// its parent is or expires.
 pub fn recover_branch(
     control: &Control,
     project: &str,

@@ -64,9 +64,9 @@ enum Keep {
 /// Gives branch `id` the data of another branch, or of its own past.
 ///
 /// # Errors
-/// `Malformed`, `NotFound`, `Conflict`, `Refused` for a request that cannot be done, and `Busy` while another one changes the branch: then
-/// nothing has changed. `Unavailable` and `DiskFull` if the endpoint did not stop or start; `last_reset_at` tells whether the branch
-/// has the new data.
+/// `Malformed`, `NotFound`, `Conflict`, `Refused` for a request that cannot be done, and `Busy` while another one
+/// changes the branch: then nothing has changed. `Unavailable` and `DiskFull` if the endpoint did not stop or start;
+/// `last_reset_at` tells whether the branch has the new data.
 pub fn restore_branch(
     control: &Control,
     project: &str,

@@ -292,7 +292,8 @@ pub fn delete_role(
 /// Makes a database.
 ///
 /// # Errors
-/// `Malformed` for names that cannot be, `NotFound` without such an owner, `Conflict` if the name is taken, `Refused` without endpoint.
+/// `Malformed` for names that cannot be, `NotFound` without such an owner, `Conflict` if the name is taken, `Refused`
+/// without endpoint.
 pub fn create_database(
     control: &Control,
     project: &str,

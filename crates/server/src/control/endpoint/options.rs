@@ -41,8 +41,8 @@ const NEEDED: &[&str] = &["max_prepared_transactions", "track_commit_timestamp",
 /// and stopped if it is disabled.
 ///
 /// # Errors
-/// `Malformed` for a value that cannot be, `NotFound`, `Refused` if Postgres does not start with the settings, `Busy` while another request
-/// changes the branch. Then everything is as it was.
+/// `Malformed` for a value that cannot be, `NotFound`, `Refused` if Postgres does not start with the settings, `Busy`
+/// while another request changes the branch. Then everything is as it was.
 pub fn update_endpoint(
     control: &Control,
     project: &str,
@@ -183,7 +183,8 @@ pub fn end_trials(control: &Control) -> Result<()> {
 /// Stops an endpoint cleanly and starts it again; starts one that does not run.
 ///
 /// # Errors
-/// `NotFound`, `Refused` if it is disabled, `Busy` while another request changes the branch, `Unavailable` if it does not stop or start.
+/// `NotFound`, `Refused` if it is disabled, `Busy` while another request changes the branch, `Unavailable` if it does
+/// not stop or start.
 pub fn restart_endpoint(
     control: &Control,
     project: &str,
@@ -198,7 +199,8 @@ pub fn restart_endpoint(
 /// Starts an endpoint and lets it run.
 ///
 /// # Errors
-/// `NotFound`, `Refused` if it is disabled, `Busy` while another request changes the branch, `Unavailable` if it does not start.
+/// `NotFound`, `Refused` if it is disabled, `Busy` while another request changes the branch, `Unavailable` if it does
+/// not start.
 pub fn wake_endpoint(control: &Control, project: &str, id: &str) -> Result<(EndpointRow, OperationRow)> {
     let (_held, _) = endpoint_in_turn(control, project, id)?;
     let row = desire(control, project, id, Desired::Active)?;

@@ -37,8 +37,8 @@ use crate::storage::sweep::sweep_after;
 /// Deletes a project with everything in it; with `hard`, for good.
 ///
 /// # Errors
-/// `NotFound` if it does not exist, `Refused` while it has a protected branch, `Busy` while it is being deleted or brought back.
-/// Then it is as it was. Those of removing it, which goes on.
+/// `NotFound` if it does not exist, `Refused` while it has a protected branch, `Busy` while it is being deleted or
+/// brought back. Then it is as it was. Those of removing it, which goes on.
 pub fn delete_project(control: &Control, id: &str, hard: bool) -> Result<ProjectRow> {
     let begun = OperationRow::begun_in(Action::DeleteProject, id, now_us())?;
     control.operations.run(&begun, || delete_project_as(control, &begun, hard))

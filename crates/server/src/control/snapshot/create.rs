@@ -63,7 +63,8 @@ pub enum By {
 /// Makes a snapshot of a branch. `also` is done in the transaction that writes its row.
 ///
 /// # Errors
-/// `Malformed`, `NotFound`, `Conflict`, `Refused` for a request that cannot be done; `Unavailable` and `DiskFull` for what failed. Then nothing is left of it.
+/// `Malformed`, `NotFound`, `Conflict`, `Refused` for a request that cannot be done; `Unavailable` and `DiskFull` for
+/// what failed. Then nothing is left of it.
 pub fn create_snapshot(
     control: &Control,
     project: &str,
@@ -214,8 +215,8 @@ fn delete_snapshot_as(
 /// Makes a branch of a snapshot; with `finalize_restore`, one that takes the place of another at once.
 ///
 /// # Errors
-/// `Malformed`, `NotFound`, `Conflict`, `Refused` for a request that cannot be done; `Unavailable` and `DiskFull` for what failed. Then nothing is left of it,
-/// unless the error says that it took the place and does not run yet.
+/// `Malformed`, `NotFound`, `Conflict`, `Refused` for a request that cannot be done; `Unavailable` and `DiskFull` for
+/// what failed. Then nothing is left of it, unless the error says that it took the place and does not run yet.
 pub fn restore_snapshot(
     control: &Control,
     project: &str,

@@ -40,9 +40,9 @@ pub struct Finalized {
 /// called `old_name` from now on.
 ///
 /// # Errors
-/// `NotFound`, `Conflict`, `Refused` for a branch that takes no place, and `Busy` while another request changes one of the two: then
-/// nothing has changed. `Unavailable` and `DiskFull` if an endpoint did not stop or start; `restore_status` tells whether it has the
-/// place.
+/// `NotFound`, `Conflict`, `Refused` for a branch that takes no place, and `Busy` while another request changes one of
+/// the two: then nothing has changed. `Unavailable` and `DiskFull` if an endpoint did not stop or start;
+/// `restore_status` tells whether it has the place.
 pub fn finalize_restore(
     control: &Control,
     project: &str,
