@@ -28,9 +28,12 @@ pub fn parse_segment_name(name: &str, segment_bytes: u64) -> Option<(TimelineId,
         return None;
     }
     let part = |at: usize| name.get(at..at + 8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
-    let segment =
-        u64::from(part(8)?).checked_mul(per_half(segment_bytes))?.checked_add(u64::from(part(16)?))?;
-    Some((TimelineId::new(part(0)?), segment))
+    let (half, in_half, per_half) = (u64::from(part(8)?), u64::from(part(16)?), per_half(segment_bytes));
+    // No segment of that size is called so.
+    if in_half >= per_half {
+        return None;
+    }
+    Some((TimelineId::new(part(0)?), half.checked_mul(per_half)?.checked_add(in_half)?))
 }
 
 /// Name of the file that says where a timeline came from.
@@ -65,6 +68,8 @@ mod tests {
             "0000001f0000001200000034",
             "0000001F00000012000000+4",
             "0000001F0000001200000034.partial",
+            // 256 segments of that size are in one upper half.
+            "0000001F0000001200000100",
         ] {
             assert_eq!(parse_segment_name(name, 16 << 20), None, "{name}");
         }
