@@ -5,6 +5,9 @@
 //!
 //! Not here: what a record means (`wal`), what it does to a page (`redo`), who asks (`server`).
 
+// Bytes come from disks.
+#![warn(clippy::indexing_slicing)]
+
 mod answer;
 mod branch;
 mod core;

@@ -29,6 +29,10 @@ use crate::metadata::{branch, project};
 /// How often another user is drawn if a number is taken.
 const DRAWS: u32 = 16;
 
+/// Writes what the process of an endpoint is told into its directory; the file.
+///
+/// # Errors
+/// Those of SQLite, of the store and of the file system; `Unavailable` without an installation of its major or a free port.
 pub fn write_spec(
     fleet: &Fleet,
     row: &EndpointRow,
@@ -67,6 +71,9 @@ pub fn write_spec(
 }
 
 /// What the store calls the branch of an endpoint.
+///
+/// # Errors
+/// `NotFound` if the branch is gone; those of SQLite.
 pub fn store_id(fleet: &Fleet, row: &EndpointRow) -> Result<String> {
     if fleet.hidden.lock().contains_key(&row.id) {
         return Ok(row.branch_id.clone());
@@ -138,6 +145,7 @@ pub fn pg_settings(options: &str) -> BTreeMap<String, String> {
     settings_of(&options).iter().map(|(name, value)| (name.clone(), text(value))).collect()
 }
 
+/// The settings of Postgres in the options of an endpoint, as they were sent.
 pub fn settings_of(options: &EndpointOptions) -> Map<String, Value> {
     let settings = options.settings.as_ref().and_then(|settings| settings.get("pg_settings"));
     let settings = settings.and_then(Value::as_object).cloned().unwrap_or_default();

@@ -46,7 +46,7 @@ pub async fn check(State(keys): State<Arc<Keys>>, mut request: Request, next: Ne
     Asked::of(request.headers()).answer(next.run(request)).await
 }
 
-/// Reads the body, whose size [`BODY_BYTES`] limits, to its end, whether the handler wants it or not: over a body that
+/// Reads the body, whose size `limits::BODY_BYTES` limits, to its end, whether the handler wants it or not: over a body that
 /// nobody read the connection is closed, and a client that sends its next request on it fails.
 pub async fn read_body(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
