@@ -19,7 +19,10 @@
 //! an operation starts for several endpoints at once (`stop_all`) and for the two sides of a schema comparison, which are
 //! those of stopping one and of a hidden endpoint.
 
-pub use imp::{Asked, asked, at, begin, passed, start, tried};
+#[cfg(not(debug_assertions))]
+pub use nothing::{Asked, asked, at, begin, passed, start, tried};
+#[cfg(debug_assertions)]
+pub use tried::{Asked, asked, at, begin, passed, start, tried};
 
 macro_rules! steps {
     ($($name:ident: $text:literal,)*) => {
@@ -66,7 +69,7 @@ steps! {
 }
 
 #[cfg(debug_assertions)]
-mod imp {
+mod tried {
     use std::cell::RefCell;
     use std::fs::File;
     use std::io::Write;
@@ -211,9 +214,11 @@ mod imp {
     }
 }
 
-#[cfg(not(debug_assertions))]
-mod imp {
+// Built, and not used, where tests are, so that what a release is made of is what was checked.
+#[cfg_attr(debug_assertions, expect(dead_code, reason = "a build for release uses it"))]
+mod nothing {
     use super::Step;
+    use crate::error::Result;
 
     /// Nothing.
     #[derive(Clone, Copy, Debug, Default)]

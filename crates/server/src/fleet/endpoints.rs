@@ -32,7 +32,7 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::failpoint::{self, Step};
 use crate::fleet::last_run::{self, ended_clean, forget_other, not_started};
-use crate::fleet::plan::Seen;
+use crate::fleet::plan::{self, Seen, Start};
 use crate::fleet::process::clear_leftovers;
 use crate::fleet::quarantine::{await_passwords, record_adopted, record_quarantine};
 use crate::fleet::runtime::Runtime;
@@ -130,21 +130,21 @@ fn start_in_turn(fleet: &Fleet, row: &EndpointRow, runtime: &Runtime) -> Result<
         return Err(busy(&row.id));
     }
     let row = &row;
-    let started = match observe(fleet, &row.id).0 {
-        Seen::Alive => wait_ready(fleet, &row.id, runtime, Instant::now()),
-        Seen::Ending => {
+    let started = match plan::start(observe(fleet, &row.id).0) {
+        Start::Wait => wait_ready(fleet, &row.id, runtime, Instant::now()),
+        Start::LaunchAfterEnd => {
             wait_gone(fleet, &row.id, runtime, ENDED_WITHIN);
             launch(fleet, row, runtime)
         }
-        Seen::Silent => Err(busy(&row.id)),
-        Seen::Dead | Seen::Unknown => launch(fleet, row, runtime),
+        Start::Launch => launch(fleet, row, runtime),
+        Start::NotNow => Err(busy(&row.id)),
     };
     started.inspect_err(|error| runtime.note_failure(error))
 }
 
 fn wait_gone(fleet: &Fleet, id: &str, runtime: &Runtime, within: Duration) {
     let deadline = Instant::now() + within;
-    while Instant::now() < deadline && !matches!(observe(fleet, id).0, Seen::Dead | Seen::Unknown) {
+    while Instant::now() < deadline && !observe(fleet, id).0.is_gone() {
         std::thread::sleep(Duration::from_millis(5));
     }
     runtime.reap(REAPED_WITHIN);
@@ -270,7 +270,7 @@ fn stop_in_turn(fleet: &Fleet, row: &EndpointRow, runtime: &Runtime) -> Result<(
     // with settings that are known to work. A hidden one has no row.
     let now = fleet.metadata.read(|connection| endpoint::find(connection, &row.id))?;
     let row = &now.map_or_else(|| row.clone(), |now| EndpointRow { tried: None, ..now });
-    let dead = matches!(observe(fleet, &row.id).0, Seen::Dead | Seen::Unknown);
+    let dead = observe(fleet, &row.id).0.is_gone();
     let clean = if dead {
         ended_clean(&fleet.dir.endpoint(&row.id), &store_id(fleet, row)?)
     } else {
@@ -345,7 +345,7 @@ pub fn stop_at_shutdown(fleet: &Fleet, row: &EndpointRow) {
         clear_leftovers(&fleet.dir.endpoint(&row.id));
         return;
     };
-    let dead = matches!(observe(fleet, &row.id).0, Seen::Dead | Seen::Unknown);
+    let dead = observe(fleet, &row.id).0.is_gone();
     let stopped = || {
         let stored = fleet.storage.store(&row.project_id).is_ok();
         let within = if stored { STOPPED_WITHIN } else { STOPPED_WITHOUT_STORE_WITHIN };

@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::fleet::Fleet;
 use crate::fleet::endpoints::observe;
 use crate::fleet::last_run::ended_clean;
-use crate::fleet::plan::Seen;
 use crate::limits::FLUSH_WITHIN;
 use crate::metadata::branch::BranchRow;
 use crate::metadata::endpoint::{self, Desired, EndpointRow};
@@ -65,7 +64,7 @@ fn flushed_lsn_of(
     };
     if row.desired == Desired::Idle {
         // In this order, as it may end in between.
-        let gone = matches!(observe(fleet, &row.id).0, Seen::Dead | Seen::Unknown);
+        let gone = observe(fleet, &row.id).0.is_gone();
         if clean(row) {
             return Ok(Ok(None));
         }

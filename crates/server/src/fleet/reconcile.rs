@@ -84,7 +84,7 @@ fn look_at(fleet: &Arc<Fleet>, row: &EndpointRow) {
         tracing::warn!(endpoint = row.id, %error, "cannot note that its passwords are set");
     }
     // An earlier server may have asked it to stop, so that nobody waits for its end.
-    let ended = matches!(seen, Seen::Dead | Seen::Unknown) && row.desired == Desired::Idle;
+    let ended = seen.is_gone() && row.desired == Desired::Idle;
     if ended && runtime.observed().state == EndpointState::Init {
         runtime.note(EndpointState::Idle, None);
     }
@@ -127,9 +127,8 @@ fn act(fleet: &Fleet, row: &EndpointRow, action: Action, seen: Seen) {
     // A request that has it in hand may be starting it, or may have changed its mind since the look.
     let runtime = fleet.endpoints.of(&row.id);
     drop(runtime.turn.lock());
-    match (action, observe(fleet, &row.id).0) {
-        (Action::Start, Seen::Alive) | (Action::Stop, Seen::Dead | Seen::Unknown) => return,
-        _ => {}
+    if plan::is_done(action, observe(fleet, &row.id).0) {
+        return;
     }
     let now = fleet.metadata.read(|connection| endpoint::find(connection, &row.id));
     if fleet.life.closing.load(Ordering::Acquire)
