@@ -12,11 +12,11 @@
 //!
 //! | room | what is in it | what it may touch |
 //! |---|---|---|
-//! | `http` | routes, limits on requests, one file for each resource: read, call, answer | all of what is below |
-//! | `control` | what a user asks for, a folder for each kind of object: decide, write in one transaction, do | `fleet` and what is below it |
+//! | `http` | routes, limits on requests, one file for each resource: read, call, answer | `access`, `control`, `fleet`, `metadata`, `machine` |
+//! | `control` | what a user asks for, a folder for each kind of object: decide, write in one transaction, do | `fleet` and all of what is below it |
 //! | `fleet` | the processes of endpoints, and the service by which they reach their stores | `storage`, `operations`, `metadata`, `machine` |
 //! | `storage` | the stores of projects | `metadata`, `machine` |
-//! | `operations` | what is under way, and what failed | `metadata`, `machine` |
+//! | `operations` | what is under way, and what failed | `metadata` |
 //! | `access` | keys and certificates | `metadata`, `machine` |
 //! | `metadata` | rows | |
 //! | `machine` | what the server needs of this machine | |

@@ -131,7 +131,7 @@ pub struct PermitLimits {
     pub at_once: usize,
     /// Of these, for one project.
     pub of_project: usize,
-    /// How long one is waited for; then a request is answered with 503.
+    /// How long one is waited for; then a request is answered with [`Kind::Unavailable`](crate::error::Kind).
     pub wait_within: Duration,
 }
 
@@ -210,10 +210,10 @@ pub const STOPPED_WITHOUT_STORE_WITHIN: Duration = Duration::from_secs(5);
 /// Endpoints that the reconciler looks at at once, and that `GET /status` asks.
 pub const LOOKS_AT_ONCE: usize = 16;
 
-/// How long a request waits for another one that starts or stops the same endpoint; then it is told to try again (423).
+/// How long a request waits for another one that starts or stops the same endpoint; then it is told to try again (`Kind::Busy`).
 pub const ENDPOINT_TURN_WITHIN: Duration = Duration::from_secs(45);
 /// How long an endpoint may take to accept connections; after an unclean stop it ships WAL first. Then the start has failed
-/// (503), and the process is left to the next look.
+/// (`Kind::Unavailable`), and the process is left to the next look.
 pub const READY_WITHIN: Duration = Duration::from_secs(300);
 /// How long a start or a stop is waited for until it is asked whether the store has no space for it.
 pub const SPACE_LOOK: Duration = Duration::from_secs(3);
@@ -230,16 +230,19 @@ pub const LAG_WITHIN: Duration = Duration::from_secs(1);
 /// How long a port is waited for before the endpoint, and with it everybody's connection strings, gets another.
 pub const PORT_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long a request waits for another that changes the same branch; then it is told to try again (423).
+/// How long a request waits for another that changes the same branch; then it is told to try again (`Kind::Busy`).
 pub const BRANCH_WITHIN: Duration = Duration::from_secs(5);
 /// The same, for one that changes what is in the branch or whether it runs, of which there may be many at a time.
 pub const BRANCH_TURN_WITHIN: Duration = Duration::from_secs(45);
-/// How long a request waits for another one that looks at or changes the same catalog; then it is told to try again (423).
+/// Branches of which the server remembers that their catalog is as it was read last.
+pub const CATALOGS_REMEMBERED: usize = 1000;
+
+/// How long a request waits for another one that looks at or changes the same catalog; then it is told to try again (`Kind::Busy`).
 pub const CATALOG_TURN_WITHIN: Duration = Duration::from_secs(45);
 /// How often a rename of a database is tried while its clients come back; then it is refused in Postgres's words.
 pub const RENAMES: u32 = 20;
 
-/// How long the store may lag behind the parent's Postgres before a branch is refused (503).
+/// How long the store may lag behind the parent's Postgres before a branch is refused (`Kind::Unavailable`).
 pub const DURABLE_WITHIN: Duration = Duration::from_secs(20);
 /// How often the wait for that looks whether the disk is full.
 pub const DURABLE_LOOK: Duration = Duration::from_secs(2);
@@ -247,9 +250,9 @@ pub const DURABLE_LOOK: Duration = Duration::from_secs(2);
 pub const FULL_BELOW_BYTES: u64 = 16 << 20;
 /// How long a start may take that settings are tried with; a library may take its time. Longer is a refusal (422).
 pub const TRIED_WITHIN: Duration = Duration::from_secs(30);
-/// How long the flush position of an endpoint that is restarting is waited for; then a branch at its head is refused (503).
+/// How long the flush position of an endpoint that is restarting is waited for; then a branch at its head is refused (`Kind::Unavailable`).
 pub const FLUSH_WITHIN: Duration = Duration::from_secs(20);
-/// How long the log of a start may take to reach the store; then the start has failed (503).
+/// How long the log of a start may take to reach the store; then the start has failed (`Kind::Unavailable`).
 pub const SHIPPED_WITHIN: Duration = Duration::from_secs(20);
 /// How long a killed process may take to go; then it is left.
 pub const KILLED_WITHIN: Duration = Duration::from_secs(10);

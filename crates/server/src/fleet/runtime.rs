@@ -95,6 +95,12 @@ impl Endpoints {
         Arc::clone(self.known.lock().entry(id.to_owned()).or_default())
     }
 
+    /// How endpoint `id` was when last looked at. Nothing is kept for one that nobody started or looked at, or that is gone.
+    pub fn observed(&self, id: &str) -> Observed {
+        let runtime = self.known.lock().get(id).cloned();
+        runtime.map_or_else(Observed::default, |runtime| runtime.observed())
+    }
+
     /// Forgets an endpoint that was removed.
     pub fn forget(&self, id: &str) {
         self.known.lock().remove(id);
@@ -206,6 +212,16 @@ fn phases(status: &Status) -> BTreeMap<String, f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn to_show_an_endpoint_that_is_gone_remembers_nothing_of_it() {
+        let endpoints = Endpoints::default();
+        endpoints.of("ep-a").note_failure(&Error::unavailable("x"));
+        assert_eq!(endpoints.observed("ep-a").reason.as_deref(), Some("x"));
+        endpoints.forget("ep-a");
+        assert_eq!(endpoints.observed("ep-a").reason, None);
+        assert!(endpoints.known.lock().is_empty());
+    }
 
     #[test]
     fn failed_starts_wait_longer_each_time() {

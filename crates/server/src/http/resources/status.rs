@@ -82,7 +82,7 @@ fn collect(control: &Control) -> Result<Status> {
     let lags = lags.into_inner();
     let endpoints = rows.iter().map(|row| {
         // Behind the look that the lag needs: so what is seen is as it is now.
-        let observed = control.fleet.endpoints.of(&row.id).observed();
+        let observed = control.fleet.endpoints.observed(&row.id);
         EndpointStatus {
             project_id: row.project_id.clone(),
             branch_id: row.branch_id.clone(),

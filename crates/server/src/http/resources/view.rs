@@ -211,7 +211,7 @@ pub fn warnings_in_full(control: &Control, project: &str, info: &BranchInfo) -> 
 pub fn read_errors(control: &Control, endpoints: &[EndpointRow]) -> Vec<String> {
     let of = |row: &EndpointRow| {
         observe(&control.fleet, &row.id);
-        let errors = control.fleet.endpoints.of(&row.id).observed().read_errors;
+        let errors = control.fleet.endpoints.observed(&row.id).read_errors;
         errors.into_iter().map(|text| format!("endpoint {}: {text}", row.id)).collect::<Vec<_>>()
     };
     endpoints.iter().flat_map(of).collect()
@@ -231,7 +231,7 @@ pub fn host(row: &EndpointRow) -> String {
 
 /// An endpoint, with what is known of its process.
 pub fn endpoint(control: &Control, row: &EndpointRow) -> Endpoint {
-    let observed = control.fleet.endpoints.of(&row.id).observed();
+    let observed = control.fleet.endpoints.observed(&row.id);
     let options: EndpointOptions = serde_json::from_str(&row.options).unwrap_or_default();
     let wanted = if row.desired == Desired::Active { EndpointState::Active } else { EndpointState::Idle };
     let settings = options.settings.unwrap_or_else(|| serde_json::json!({ "pg_settings": {} }));
