@@ -186,3 +186,32 @@ fn a_request_sent_twice_makes_one_branch() {
     assert_eq!(create("explode").unwrap_err().status, 400);
     assert_eq!(names(&scion, "").len(), 2);
 }
+
+#[test]
+fn a_server_killed_while_it_deletes_has_deleted_all_or_nothing() {
+    let mut scion = Scion::start();
+    for round in 0..6_u64 {
+        let top = scion.branch(&format!("top of {round}"), json!({}));
+        top.execute("create table t(id int); insert into t values (1)");
+        let kid = scion.branch(&format!("kid of {round}"), json!({"parent_id": top.branch}));
+        kid.execute("insert into t values (2)");
+        let how = if round % 2 == 0 { "?recursive=true" } else { "?recursive=true&hard_delete=true" };
+        let path = scion.path(&format!("/branches/{}{how}", top.branch));
+        scion.killed_during(5 + round * 40, |api| drop(api.delete(&path)));
+        // No id has a blank in it.
+        let left = names(&scion, &format!("?search=%20of%20{round}"));
+        assert!(left.is_empty() || left.len() == 2, "round {round}: {left:?}");
+        if left.len() == 2 {
+            assert_eq!(scion_tests::sql::number(&mut kid.reconnect(), "select count(*) from t"), 2);
+            delete(&scion, &top.branch, "?recursive=true&hard_delete=true").unwrap();
+        } else if round % 2 == 0 {
+            recover(&scion, &top.branch, json!({})).unwrap();
+            recover(&scion, &kid.branch, json!({})).unwrap();
+            assert_eq!(endpoint_for(&scion, &kid.branch).number("select count(*) from t"), 2);
+            delete(&scion, &top.branch, "?recursive=true&hard_delete=true").unwrap();
+        }
+    }
+    wait_for("all data of deleted branches to be gone", Duration::from_secs(20), || {
+        (scion.stored() == 1).then_some(())
+    });
+}

@@ -160,3 +160,26 @@ fn a_project_is_deleted_and_recovered_whole_whenever_the_server_is_killed() {
         scion.root().reconnect();
     }
 }
+
+#[test]
+fn nothing_is_left_of_a_project_whose_removal_was_killed() {
+    let mut scion = Scion::start();
+    for after_ms in [0, 5, 40, 160] {
+        let made = scion.api().post("/projects", json!({"project": {"name": "gone"}})).unwrap();
+        let id = made["project"]["id"].as_str().unwrap();
+        let root = scion.endpoint_of(&made);
+        let hard = format!("/projects/{id}?hard_delete=true");
+        scion.killed_during(after_ms, |api| drop(api.delete(&hard)));
+        if scion.api().get(&format!("/projects/{id}")).is_ok() {
+            assert_eq!(root.reconnect().query("select 1", &[]).unwrap().len(), 1, "nothing happened");
+            scion.api().delete(&hard).unwrap();
+        }
+        wait_stopped(&root);
+        assert!(!root.dir.exists(), "killed after {after_ms} ms");
+        assert!(!scion.data_dir().join("projects").join(id).exists());
+        assert_eq!(names(&scion.api().get("/projects?recoverable=true").unwrap()), Vec::<&str>::new());
+        assert_eq!(names(&scion.api().get("/projects").unwrap()), ["test"]);
+        let mounts = mounts_below(scion.data_dir());
+        assert!(mounts.iter().all(|at| at.contains(&scion.root().id)), "{mounts:?}");
+    }
+}

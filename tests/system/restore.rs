@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use scion_tests::{ApiError, Endpoint, Scion};
+use scion_tests::process::wait_for;
+use scion_tests::{ApiError, Endpoint, Scion, sql};
 use serde_json::{Value, json};
 
 fn restore(scion: &Scion, branch: &str, body: Value) -> Result<Value, ApiError> {
@@ -166,6 +167,39 @@ fn a_branch_that_does_not_run_is_reset_and_starts_with_the_new_data() {
     scion.relaunch();
     scion.api().post(&scion.path(&format!("/endpoints/{}/start", dev.id)), json!({})).unwrap();
     assert_eq!(dev.number("select count(*) from t"), 0);
+}
+
+#[test]
+fn a_server_killed_in_the_middle_of_a_restore_leaves_the_old_or_the_new() {
+    let mut scion = Scion::start();
+    let root = scion.root().clone();
+    root.execute("create table t(id int primary key, v text); insert into t select g, 'main' from generate_series(1, 1000) g");
+    let dev = scion.branch("dev", json!({}));
+    let (mut old, mut new) = (0, 0);
+    for round in 0..12_u64 {
+        dev.execute(&format!("create table if not exists mark(x int); insert into mark values ({round})"));
+        let keep = (round % 2 == 1).then(|| format!("kept-{round}"));
+        let body = json!({"source_branch_id": scion.root_branch(), "preserve_under_name": keep});
+        let path = scion.path(&format!("/branches/{}/restore", dev.branch));
+        scion.killed_during(10 + round * 23, |api| drop(api.post(&path, body)));
+        let mut client = dev.reconnect();
+        let marked = sql::number(&mut client, "select count(*) from pg_class where relname = 'mark'");
+        if marked == 1 {
+            old += 1;
+            let rows = sql::number(&mut client, &format!("select count(*) from mark where x = {round}"));
+            assert_eq!(rows, 1, "round {round}: a commit was lost though nothing was restored");
+        } else {
+            new += 1;
+        }
+        assert_eq!(sql::number(&mut client, "select count(*) from t"), 1000, "round {round}");
+    }
+    eprintln!("killed {old} times before and {new} times after the change");
+    let branches = scion.api().get(&scion.path("/branches")).unwrap()["branches"].as_array().unwrap().len();
+    let data = wait_for("data that nobody names to be gone", Duration::from_secs(20), || {
+        Some(scion.stored()).filter(|data| *data <= branches)
+    });
+    assert!(data <= branches);
+    dev.amcheck();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Roles and databases of a branch: made, changed and found through the API, whoever made them.
 
 use postgres::{Client, NoTls};
-use scion_tests::Scion;
+use scion_tests::{Endpoint, Scion};
 use serde_json::{Value, json};
 
 fn of(scion: &Scion, branch: &str, rest: &str) -> String {
@@ -191,4 +191,31 @@ fn the_command_line_makes_a_role_that_connects() {
     run(&["role", "delete", "main", "frank", "--yes"]);
     assert!(!run(&["role", "list", "main"]).contains("frank"));
     assert_eq!(scion.cli(&["role", "password", "main", "frank"]).status.code(), Some(3));
+}
+
+#[test]
+fn after_kill_9_in_the_middle_of_it_passwords_are_known_and_nothing_hidden_is_left() {
+    let mut scion = Scion::start();
+    let branch = scion.root_branch().to_owned();
+    let child =
+        scion.try_branch("child", json!({}), false).unwrap()["branch"]["id"].as_str().unwrap().to_owned();
+    for round in 0..4 {
+        let (url, wanted) = (of(&scion, &branch, "/roles"), role(&format!("r{round}")));
+        let (look, api) = (of(&scion, &child, "/roles"), scion.api().clone());
+        let looker = api.clone();
+        let making = std::thread::spawn(move || api.post(&url, wanted));
+        let looking = std::thread::spawn(move || looker.get(&look));
+        std::thread::sleep(std::time::Duration::from_millis(5 + 40 * round));
+        scion.kill_serve();
+        let _ = (making.join().unwrap(), looking.join().unwrap());
+        scion.relaunch();
+        assert_eq!(hidden(&scion), Vec::<String>::new());
+        for name in names(&scion, &branch, "roles") {
+            drop(connect(&scion, &branch, &name, "neondb"));
+        }
+        assert!(scion.stored() <= 2, "{} branches have a log, and there are two", scion.stored());
+    }
+    scion.api().delete(&of(&scion, &child, "")).unwrap();
+    let info: Endpoint = scion.root().clone();
+    assert_eq!(info.number("select 1::bigint"), 1);
 }

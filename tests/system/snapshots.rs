@@ -29,6 +29,12 @@ fn snapshots(scion: &Scion) -> Vec<Value> {
     scion.api().get(&scion.path("/snapshots")).unwrap()["snapshots"].as_array().unwrap().clone()
 }
 
+fn default_branch(scion: &Scion) -> String {
+    let list = scion.api().get(&scion.path("/branches")).unwrap();
+    let found = list["branches"].as_array().unwrap().iter().find(|it| it["default"] == true).unwrap();
+    text(&found["id"]).to_owned()
+}
+
 fn branches(scion: &Scion) -> Vec<String> {
     let list = scion.api().get(&scion.path("/branches")).unwrap();
     list["branches"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
@@ -242,6 +248,42 @@ fn the_place_of_a_branch_that_expires_is_not_for_one_with_children() {
         scion.api().get(&path).unwrap()["schedule"][0]["hour"].clone()
     };
     assert_eq!((hour(&look), hour(&dev)), (json!(3), json!(4)));
+}
+
+#[test]
+fn a_server_killed_while_a_restore_is_finalized_has_swapped_both_or_none() {
+    let mut scion = Scion::start();
+    let root = scion.root().clone();
+    root.execute("create table t(round int)");
+    let (mut before, mut after) = (0, 0);
+    for round in 0..8_u64 {
+        let holder = default_branch(&scion);
+        let made = snapshot(&scion, &holder, "").unwrap();
+        root.execute(&format!("insert into t values ({round})"));
+        let look = scion.endpoint_of(&restore(&scion, &made, json!({})).unwrap());
+        look.execute("insert into t values (1000)");
+        let path = scion.path(&format!("/branches/{}/finalize_restore", look.branch));
+        scion.killed_during(10 + round * 45, |api| drop(api.post(&path, json!({}))));
+        let counts = |client: &mut postgres::Client| {
+            let count = |value: u64| format!("select count(*) from t where round = {value}");
+            let client = &mut *client;
+            (sql::number(client, &count(1000)), sql::number(client, &count(round)))
+        };
+        let (at_root, at_look) = (counts(&mut root.reconnect()), counts(&mut look.reconnect()));
+        if scion.branch_info(&look.branch)["restore_status"] == "finalized" {
+            after += 1;
+            assert_eq!((at_root, at_look), ((1, 0), (0, 1)), "round {round}: swapped");
+            assert_eq!(default_branch(&scion), look.branch, "round {round}");
+            root.execute("delete from t where round = 1000");
+        } else {
+            before += 1;
+            assert_eq!((at_root, at_look), ((0, 1), (1, 0)), "round {round}: as before");
+            assert_eq!(default_branch(&scion), holder, "round {round}");
+        }
+        assert_eq!(scion.branch_info(&default_branch(&scion))["name"], "main", "round {round}");
+    }
+    eprintln!("killed {before} times before and {after} times after the swap");
+    root.amcheck();
 }
 
 #[test]
